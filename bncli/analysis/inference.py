@@ -1,0 +1,97 @@
+"""Paired inference: 95 % t-intervals that respect what the evaluation grid leaves open, and verdicts."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from bncli.findings import Direction, Scale, Value, Verdict
+
+Floats = NDArray[np.float64]
+Pair = tuple[Value, Value]  # (variant, reference) of one seed
+
+CONFIDENCE = 0.95
+
+
+def half_width(sample: Floats) -> float:
+    """Half the width of the t-interval of a mean: t_{n-1} s / sqrt(n). (n,), n >= 2."""
+    n = len(sample)
+    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return quantile * float(np.std(sample, ddof=1)) / math.sqrt(n)
+
+
+def differences(pairs: Sequence[Pair], scale: Scale) -> tuple[Floats, Floats]:
+    """Least and greatest difference, variant less reference, that each pair allows.
+
+    Differences of logarithms on the ratio scale. Infinite where a value is unbounded or unknown.
+
+    Returns:
+        Two arrays (n,): lows and highs.
+    """
+    variant, reference = (np.array([_bounds(pair[i], scale) for pair in pairs]).reshape(-1, 2) for i in (0, 1))
+    return variant[:, 0] - reference[:, 1], variant[:, 1] - reference[:, 0]
+
+
+def observed(pairs: Sequence[Pair], scale: Scale) -> Floats | None:
+    """(n,) differences of the observed values, logarithms on the ratio scale; None if a pair lacks one."""
+    values = [(a.value, b.value) for a, b in pairs]
+    if any(a is None or b is None for a, b in values):
+        return None
+    sample = np.array(values, dtype=np.float64).reshape(-1, 2)
+    sample = np.log(np.maximum(sample, 1.0)) if scale == "ratio" else sample
+    return np.asarray(sample[:, 0] - sample[:, 1])
+
+
+def interval(pairs: Sequence[Pair], scale: Scale) -> tuple[float, float]:
+    """95 % interval of the mean difference (of logarithms on the ratio scale); an unbounded end is infinite.
+
+    Each pair's true difference lies between a least and a greatest one, hence its mean lies between their means. The
+    lower end is the lower end of the t-interval of the least, the upper end the upper end of that of the greatest, each
+    exceeded with 2.5 %. Where values are exact, both are the usual paired t-interval.
+    """
+    lows, highs = differences(pairs, scale)
+    low = float(np.mean(lows)) - half_width(lows) if np.isfinite(lows).all() else -math.inf
+    high = float(np.mean(highs)) + half_width(highs) if np.isfinite(highs).all() else math.inf
+    return low, high
+
+
+def superiority(pairs: Sequence[Pair], direction: Direction) -> float | None:
+    """P(A > B): share of pairs in which the variant is better, ties counted half.
+
+    A censored run is worse than any that has a value, and ties with another censored one. None if something is unknown.
+    """
+    ranks = [(_rank(a, direction), _rank(b, direction)) for a, b in pairs]
+    if not ranks or any(math.isnan(a) or math.isnan(b) for a, b in ranks):
+        return None
+    return sum(1.0 if a < b else 0.5 if a == b else 0.0 for a, b in ranks) / len(ranks)
+
+
+def verdict(low: float, high: float, margin: float, direction: Direction) -> Verdict:
+    """What an interval of differences (of logarithms on the ratio scale) says.
+
+    Equivalent comes first: a difference that is surely there and surely within the margin is too small to matter.
+    """
+    if -margin <= low and high <= margin:
+        return "equivalent"
+    if high < 0:
+        return "better" if direction == "lower" else "worse"
+    if low > 0:
+        return "worse" if direction == "lower" else "better"
+    return "inconclusive"
+
+
+def _bounds(value: Value, scale: Scale) -> tuple[float, float]:
+    """What is possible, brackets taken with both ends. Ratios are of steps: no crossing comes before step 1."""
+    low = -math.inf if value.low is None else value.low
+    high = math.inf if value.high is None else value.high
+    if scale == "difference":
+        return low, high
+    return (math.log(max(low, 1.0)) if value.low is not None else low), math.log(max(high, 1.0))
+
+
+def _rank(value: Value, direction: Direction) -> float:
+    if value.value is not None:
+        return value.value if direction == "lower" else -value.value
+    return math.nan if value.low is None else math.inf

@@ -1,0 +1,53 @@
+"""How the numbers are to be read: the footnotes below the table."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from bncli.analysis.ask import ArmRuns, Ask
+from bncli.analysis.headlines import CLAIM_PAIRS
+from bncli.analysis.measures import MEASURES
+from bncli.findings import Arm, Measure
+from bncli.notation import written
+
+
+def notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> tuple[str, ...]:
+    """What the grid, ±, [ ], the margins and `indicative` mean, as far as they occur."""
+    return tuple(_notes(runs, arms, measures, ask))
+
+
+def grid(runs: Sequence[ArmRuns]) -> int | None:
+    """Steps between evaluations of accuracy, the most common of all runs; None where it was measured once at most."""
+    gaps: Counter[int] = Counter()
+    for arm in runs:
+        for run in arm.runs.values():
+            steps, _ = run.curve("accuracy")
+            gaps.update(b - a for a, b in pairwise(steps))
+    return gaps.most_common(1)[0][0] if gaps else None
+
+
+def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
+    every, comparisons = grid(runs), [c for arm in arms for c in arm.comparisons]
+    timed = any(measure.unit == "steps" for measure in measures)
+    if timed and every:
+        yield (
+            f"accuracy is measured every {every:,} steps, so a crossing is known to lie between two evaluations; "
+            "[ ] includes that"
+        )
+    if any(s.spread is not None for arm in arms for s in arm.summaries):
+        yield "± is the standard deviation over seeds"
+    if any(c.low is not None or c.high is not None for c in comparisons):
+        yield "[ ] is a 95 % t-interval over pairs of runs with the same seed, each comparison for itself"
+    if timed and any(arm.reached is not None and arm.reached < arm.seeds for arm in arms):
+        yield "a run that never reached the target is counted as later than its budget, never dropped"
+    if any(c.verdict == "equivalent" for c in comparisons):
+        yield f"equivalent: the whole interval lies within {', '.join(_margin(m, ask) for m in measures)}"
+    if any(1 < c.pairs < CLAIM_PAIRS for c in comparisons):
+        yield f"indicative: fewer than {CLAIM_PAIRS} paired seeds"
+
+
+def _margin(measure: Measure, ask: Ask) -> str:
+    margin = ask.margins[MEASURES[measure.name].margin]
+    if measure.scale == "ratio":
+        return f"1/{1 + margin:g} to {1 + margin:g}x ({measure.label})"
+    return f"±{written(margin, measure.unit).replace(' %', ' points')} ({measure.label})"

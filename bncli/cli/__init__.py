@@ -1,0 +1,47 @@
+"""The command line: the only package that knows Typer and exit codes. One file a command, imported only when run."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bncli import __version__
+from bncli.cli.compare import compare
+from bncli.cli.ls import ls
+from bncli.cli.train import train
+from bncli.cli.validate import validate
+from bncli.errors import BncliError
+
+app = typer.Typer(
+    name="bncli",
+    help="Settle arguments about normalisation in neural networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 2 your mistake, 5 some runs failed, 130 interrupted (run again to continue).",
+)
+for command in (compare, train, ls, validate):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bncli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is a line on stderr and exit 2, never a traceback."""
+    try:
+        app()
+    except BncliError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

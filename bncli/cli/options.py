@@ -1,0 +1,41 @@
+"""The options that commands share: where and how to look; what is measured stands in the preset."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Names of presets for the shell."""
+    from bncli.presets import preset_names
+
+    return [name for name in preset_names() if name.startswith(incomplete)]
+
+
+def complete_norm(incomplete: str) -> list[str]:
+    """Names of norms for the shell; the last of a comma-separated list is completed."""
+    from bncli.norms import NORMS
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in NORMS if name.startswith(last)]
+
+
+PresetArgument = Annotated[
+    str, typer.Argument(help="A shipped preset's name, or a YAML file.", autocompletion=complete_preset)
+]
+Variants = Annotated[
+    str,
+    typer.Option(help="Compare only these: variants of the preset, or norms (a,b,c).", autocompletion=complete_norm),
+]
+Seeds = Annotated[str | None, typer.Option(help="How many seeds (5), or which (0..9).")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a key of the preset: key=value; key=v1,v2 sweeps.", metavar="KEY=VALUE"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.")]
+StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.")]
+DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
+Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]

@@ -1,0 +1,130 @@
+"""One command's study: what was asked, what the store has, and the training of what it lacks."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from bncli.config import Study, read_study
+from bncli.engine.environment import device_count, resolve_device
+from bncli.engine.study import Finished, Progress, WorkerDied, run_jobs
+from bncli.errors import ConfigError
+from bncli.plan import Job, Run, jobs_of, runs_of, seconds_of
+from bncli.records import RunResult
+from bncli.store import Store
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Session:
+    """A study, ready to be trained."""
+
+    name: str
+    study: Study
+    device: str
+    runs: tuple[Run, ...]
+    jobs: tuple[Job, ...]
+    store: Store
+    workers: int
+
+    def missing(self) -> list[Job]:
+        """Jobs of which the store lacks a run; such a job is trained whole, so that its lanes keep their company."""
+        return [job for job in self.jobs if any(run.id not in self.store for run in job.runs)]
+
+    def arms(self, results: Mapping[str, RunResult]) -> list[tuple[str, Mapping[str, Any], dict[int, RunResult]]]:
+        """(variant, setting, results by seed) for every arm, in the order of the plan."""
+        arms: dict[tuple[str, str], tuple[str, Mapping[str, Any], dict[int, RunResult]]] = {}
+        for run in self.runs:
+            arm = arms.setdefault((run.variant, repr(run.setting)), (run.variant, run.setting, {}))
+            if run.id in results:
+                arm[2][run.seed] = results[run.id]
+        return list(arms.values())
+
+
+def open_session(
+    path: Path, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, jobs: int | None,
+    store: Path, data_dir: Path | None,
+) -> Session:  # fmt: skip
+    """Read the preset at `path` with the command line's changes, and plan it.
+
+    Raises:
+        ConfigError: with every mistake found.
+    """
+    if device not in DEVICES:
+        raise ConfigError(f"--device: must be one of {', '.join(DEVICES)}, got {device!r}")
+    chosen = [name.strip() for name in variants.split(",") if name.strip()]
+    study = read_study(path, sets or (), chosen, seeds)
+    if data_dir is not None:
+        os.environ["BNCLI_DATA"] = str(data_dir)  # workers inherit it
+    where = resolve_device(device)
+    runs = runs_of(study, where)
+    workers = jobs or device_count(where)
+    return Session(path.stem, study, where, tuple(runs), tuple(jobs_of(runs)), Store(store), workers)
+
+
+def show_plan(session: Session) -> None:
+    """Print what a run of the command would do."""
+    missing = session.missing()
+    stored = sum(run.id in session.store for run in session.runs)
+    seconds = max(sum(map(seconds_of, missing)) / session.workers, max(map(seconds_of, missing), default=0))
+    lanes = sum(job.lanes for job in session.jobs)
+    print(f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})")
+    print(f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.workers} workers")
+    print(f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)")
+    for job in session.jobs:
+        first, kept = job.runs[0], sum(run.id in session.store for run in job.runs)
+        seeds = ", ".join(str(run.seed) for run in job.runs)
+        print(f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s")
+
+
+def train_missing(session: Session, show: Any) -> dict[str, RunResult]:
+    """Train what the store lacks, store every run as it ends, and return all results of the plan by id.
+
+    Interrupted, it ends its workers and exits with 130; what was stored stays.
+    """
+    from bncli.engine.executors.local import local, stop
+
+    missing, failed = session.missing(), dict[str, RunResult]()
+    if missing:
+        session.store.prepare()
+        open_pool = partial(local, min(session.workers, len(missing)), session.device)
+        try:
+            with show(missing) as display:
+                for event in run_jobs(missing, open_pool, session.workers):
+                    failed |= _take(event, session, missing, display)
+        except KeyboardInterrupt:
+            print("interrupted; finished runs are stored, the same command continues", file=sys.stderr)
+            raise typer.Exit(130) from None
+        finally:
+            stop()
+    return {run.id: session.store.read(run.id) for run in session.runs if run.id not in failed} | failed
+
+
+def _take(event: object, session: Session, missing: Sequence[Job], display: Any) -> dict[str, RunResult]:
+    if isinstance(event, Progress):
+        display.progress(event)
+    elif isinstance(event, WorkerDied):
+        names = ", ".join(missing[job].runs[0].variant for job in event.jobs) or "none"
+        print(f"a worker process died (jobs running then: {names}); trying again, one at a time", file=sys.stderr)
+    elif isinstance(event, Finished):
+        for result in event.results:
+            if result.info.status != "failed":
+                session.store.write(result)
+        display.finished(event)
+        return {r.info.id: r for r in event.results if r.info.status == "failed" and r.info.id not in session.store}
+    return {}
+
+
+def exit_for_failures(results: Mapping[str, RunResult]) -> None:
+    """Exit with 5 if a run failed, saying which and why."""
+    reasons = {r.info.reason for r in results.values() if r.info.status == "failed"}
+    failed = sum(r.info.status == "failed" for r in results.values())
+    if failed:
+        print(f"{failed} of {len(results)} runs failed: {'; '.join(sorted(reasons))}", file=sys.stderr)
+        raise typer.Exit(5)

@@ -1,0 +1,30 @@
+"""`bncli validate`: check presets without training."""
+
+from typing import Annotated
+
+import typer
+
+from bncli.cli.options import complete_preset
+
+
+def validate(
+    presets: Annotated[list[str], typer.Argument(help="Presets' names or YAML files.", autocompletion=complete_preset)],
+) -> None:
+    """Check presets and print every mistake with its line; exit 2 if there is one."""
+    from bncli.config import read_study
+    from bncli.errors import ConfigError
+    from bncli.plan import runs_of, warnings_of
+    from bncli.presets import preset_path
+
+    wrong: list[str] = []
+    for name in presets:
+        try:
+            study = read_study(preset_path(name))
+        except ConfigError as error:
+            wrong.append(str(error))
+            continue
+        print(f"{name}: good ({len(runs_of(study, 'cpu'))} runs)")
+        for warning in warnings_of(study):
+            print(f"{name}: warning: {warning}")
+    if wrong:
+        raise ConfigError(*wrong)

@@ -1,0 +1,6 @@
+"""From a preset's text to a validated Study."""
+
+from bncli.config.reading import read_study
+from bncli.config.study import Evaluation, Part, Study, Target, Training, Variant
+
+__all__ = ["Evaluation", "Part", "Study", "Target", "Training", "Variant", "read_study"]

@@ -1,0 +1,106 @@
+"""Reads presets: applies --set, and says where every mistake stands."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bncli.config import study as study_module
+from bncli.config.study import Study
+from bncli.config.yaml_tree import MAX_BYTES, parse
+from bncli.errors import ConfigError, describe
+from bncli.errors import Path as KeyPath
+
+Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "--set training.lr=0"
+
+
+def read_study(path: Path, sets: Sequence[str] = (), variants: Sequence[str] = (), seeds: str | None = None) -> Study:
+    """Read a preset with what the command line changes in it.
+
+    Args:
+        path: a YAML file.
+        sets: `key=value` or `key=value,value` (a sweep), as given to --set.
+        variants: the variants to keep; names of norms that the preset lacks are added.
+        seeds: as given to --seeds.
+
+    Raises:
+        ConfigError: with every mistake, each with its place.
+    """
+    tree = parse_file(path)
+    places: Places = {at: f"{path.name}:{line}" for at, line in tree.lines.items()}
+    problems = [f"{path.name}:{line}: {describe(problem)}" for line, problem in tree.problems]
+    if not isinstance(tree.data, dict):
+        what = "is empty" if tree.data is None else f"holds {type(tree.data).__name__}, not keys with values"
+        raise ConfigError(*problems, f"{path.name}:1: {what}; see `bncli ls presets` for examples")
+    data = tree.data
+    for text in sets:
+        data = override(data, text, places)
+    if variants:
+        data = {**data, "variants": _chosen(data.get("variants"), variants, data.get("reference"))}
+        places[("variants",)] = "--variants"
+    if seeds is not None:
+        data, places[("seeds",)] = {**data, "seeds": seeds}, f"--seeds {seeds}"
+    try:
+        study = study_module.study_of(data)
+    except ConfigError as error:
+        problems += [f"{_place(p.path, places, path.name)}: {describe(p)}" for p in error.problems]
+        raise ConfigError(*sorted(set(problems), key=problems.index)) from None
+    if problems:
+        raise ConfigError(*problems)
+    return study
+
+
+def parse_file(path: Path) -> Any:
+    """Parse one preset file into a `Tree`.
+
+    Raises:
+        ConfigError: if it cannot be read or is not YAML.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path.name}: {path.stat().st_size:,} bytes; a preset has at most {MAX_BYTES:,}")
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path.name}: not a text file (UTF-8)") from None
+    except ConfigError as error:
+        if not error.problems[0].path:
+            raise
+        raise ConfigError(*(f"{path.name}:{p.path[0]}: {p.message}" for p in error.problems)) from None
+
+
+def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, Any]:
+    """Apply one `--set key=value`; several values become a sweep over that key.
+
+    Raises:
+        ConfigError: if the text is not `key=value`.
+    """
+    key, equals, written = text.partition("=")
+    place = f"--set {text}"
+    if not equals or not key:
+        raise ConfigError(f"{place}: expected key=value, as in training.lr=0.1")
+    try:
+        values = parse(f"[{written}]").data
+    except ConfigError:
+        values = None
+    if not values:
+        raise ConfigError(f"{place}: {written!r} is not a value")
+    at = tuple(key.split("."))
+    if len(values) > 1 and at != ("seeds",):
+        sweep = data.get("sweep")
+        places[("sweep", key)] = place
+        return {**data, "sweep": {**(sweep if isinstance(sweep, dict) else {}), key: values}}
+    places[at] = place
+    return study_module.with_value(dict(data), at, values if len(values) > 1 else values[0])
+
+
+def _chosen(known: Any, names: Sequence[str], reference: Any) -> dict[str, Any]:
+    known = known if isinstance(known, dict) else {}
+    kept = list(dict.fromkeys([*([reference] if reference in known else []), *names]))
+    return {name: known.get(name, {"norm": name}) for name in kept}
+
+
+def _place(path: KeyPath, places: Places, name: str) -> str:
+    while path and path not in places:
+        path = path[:-1]
+    return places.get(path, f"{name}:1") if path else f"{name}:1"

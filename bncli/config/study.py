@@ -1,0 +1,278 @@
+"""A study's configuration: every key with its default, its range and its unit."""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from bncli.catalogue import Catalogue, Count, Fraction, NonNegative, Positive
+from bncli.data import DATASETS
+from bncli.engine import OPTIMIZERS
+from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean, problems_of
+from bncli.models import MODELS
+from bncli.norms import NORMS
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Part(_Frozen):
+    """A name with options, written `name` or `{name: ..., option: ...}`; every option is filled in."""
+
+    name: str
+    options: dict[str, Any]
+
+    @model_serializer
+    def flat(self) -> dict[str, Any]:
+        """As it is written in YAML."""
+        return {"name": self.name, **self.options}
+
+
+def _part_of(catalogue: Catalogue[Any], default: str | None = None) -> BeforeValidator:
+    def parse(given: object) -> object:
+        if isinstance(given, Part):
+            return given
+        if isinstance(given, str):
+            given = {"name": given}
+        if isinstance(given, Mapping) and default:
+            given = {"name": default, **given}
+        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+            raise ConfigError(f"must be a {catalogue.kind}'s name or {{name: ..., option: ...}}, got {given!r}")
+        options = {key: value for key, value in given.items() if key != "name"}
+        return Part(name=given["name"], options=catalogue.options(given["name"], options))
+
+    return BeforeValidator(parse)
+
+
+NormPart = Annotated[Part, _part_of(NORMS)]
+ModelPart = Annotated[Part, _part_of(MODELS, "mlp")]
+DataPart = Annotated[Part, _part_of(DATASETS, "mnist")]
+OptimizerPart = Annotated[Part, _part_of(OPTIMIZERS, "sgd")]
+
+
+class Training(_Frozen):
+    """The recipe that every variant trains by."""
+
+    steps: Count = 2000  # optimiser steps
+    batch_size: Count = 60  # examples
+    optimizer: OptimizerPart = Part(name="sgd", options=OPTIMIZERS.options("sgd", {}))
+    lr: Positive = 0.1  # learning rate
+    weight_decay: NonNegative = 0.0  # L2 for sgd and adam, decoupled for adamw; on every parameter
+
+
+class Evaluation(_Frozen):
+    """When, on what and with which statistics the network is evaluated."""
+
+    every: Count = 100  # steps between evaluations; also before the first step and after the last
+    split: Literal["validation", "test"] = "test"
+    # running averages | population statistics over `precise_batches` training batches | the evaluated batch's own
+    statistics: Literal["running", "precise", "batch"] = "running"
+    precise_batches: Count = 100  # training batches behind `precise`
+
+
+class Target(_Frozen):
+    """The level whose first crossing is timed: a fixed accuracy, or the median final accuracy of one variant."""
+
+    accuracy: Fraction | None = None  # of the evaluation split
+    final_of: str | None = None  # a variant
+
+    @model_validator(mode="after")
+    def one_of_the_two(self) -> "Target":
+        """Exactly one of the two says what the level is."""
+        if (self.accuracy is None) == (self.final_of is None):
+            raise ValueError("give either {accuracy: 0.95} or {final_of: VARIANT}")
+        return self
+
+
+class Margins(_Frozen):
+    """Differences too small to matter: an interval within them says `equivalent`."""
+
+    ratio: Positive = 0.05  # ratios between 1/1.05 and 1.05
+    accuracy: Positive = 0.002  # 0.2 points
+    loss: Positive = 0.01  # nats
+    bias_growth: Positive = 0.01  # L2 norm a step
+
+
+class Variant(_Frozen):
+    """One arm: a norm, and what it needs changed in the training recipe; written `batch` or `{norm: batch, ...}`."""
+
+    norm: NormPart
+    training: dict[str, Any] = {}  # overrides of Training
+
+    @model_validator(mode="before")
+    @classmethod
+    def shorthand(cls, given: Any) -> Any:
+        """A variant that is only a norm may be written as the norm's name."""
+        return {"norm": given} if isinstance(given, str) else given
+
+
+MeasureName = Literal["steps_to_target", "final_accuracy", "final_loss", "loss_change", "bias_growth"]
+
+
+def _seeds(given: object) -> object:
+    """`5` is 0..4; `0..9` counts both ends; a list is itself."""
+    if isinstance(given, str) and ".." in given:
+        first, _, last = given.partition("..")
+        if first.strip().isdigit() and last.strip().isdigit():
+            return tuple(range(int(first), int(last) + 1))
+    if isinstance(given, str) and given.isdigit():
+        given = int(given)
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return tuple(range(given))
+    if isinstance(given, list | tuple):
+        return tuple(given)
+    raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
+
+
+class Study(_Frozen):
+    """What a preset says: one question, the arms that answer it, and the budget."""
+
+    question: str = "how do these normalisers compare?"
+    data: DataPart = Part(name="mnist", options=DATASETS.options("mnist", {}))
+    model: ModelPart = Part(name="mlp", options=MODELS.options("mlp", {}))
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    target: Target = Target(accuracy=0.95)
+    margins: Margins = Margins()
+    variants: dict[str, Variant] = Field(min_length=1)
+    reference: str  # the variant that the others are compared with
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
+    ]
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = {}  # dotted key -> its values
+    measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
+        "steps_to_target",
+        "final_accuracy",
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        """A seed counts once."""
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"every seed counts once, got {list(seeds)}")
+        return seeds
+
+    def training_of(self, variant: str) -> Training:
+        """The recipe of one variant: the study's, with the variant's overrides.
+
+        Raises:
+            ConfigError: for an override that is unknown or out of range.
+        """
+        merged = {**self.training.model_dump(mode="json"), **self.variants[variant].training}
+        training: Training = _validated(Training, merged, ("variants", variant, "training"))
+        return training
+
+    def settings(self) -> Iterator[tuple[dict[str, Any], "Study"]]:
+        """Every combination of the swept values, with the study at that combination.
+
+        Raises:
+            ConfigError: for a swept key that does not exist, or a value out of range.
+        """
+        plain = self.model_dump(mode="json") | {"sweep": {}}
+        for values in product(*self.sweep.values()):
+            setting = dict(zip(self.sweep, values, strict=True))
+            changed = plain
+            for key, value in setting.items():
+                changed = with_value(changed, tuple(key.split(".")), value)
+            yield setting, (_at(changed, setting) if setting else self)
+
+
+def check(study: Study) -> list[Problem]:
+    """What pydantic cannot see: names that refer to each other, overrides, sweeps, batches too small."""
+    problems = [Problem((key,), message) for key, message in _references(study)]
+    for key in study.sweep:
+        for name, variant in study.variants.items():
+            if key.startswith("training.") and key.split(".")[1] in variant.training:
+                problems.append(Problem(("sweep", key), f"variant {name!r} sets it too; sweep it or set it, not both"))
+        if key.split(".")[0] not in ("data", "model", "training", "evaluation"):
+            problems.append(Problem(("sweep", key), "only data, model, training and evaluation can be swept"))
+    if problems:
+        return problems
+    try:
+        for _, at in study.settings():
+            for name in at.variants:
+                problems += _too_small(at, name)
+    except ConfigError as error:
+        problems += error.problems
+    return list(dict.fromkeys(problems))
+
+
+def _references(study: Study) -> Iterator[tuple[str, str]]:
+    for key, name in (("reference", study.reference), ("target", study.target.final_of)):
+        if name is not None and name not in study.variants:
+            known = ", ".join(study.variants)
+            yield key, f"no variant is called {name!r}{did_you_mean(name, study.variants)} (known: {known})"
+
+
+def _too_small(study: Study, variant: str) -> Iterator[Problem]:
+    training, norm = study.training_of(variant), study.variants[variant].norm
+    if NORMS[norm.name].batch_statistics and training.batch_size < 2:
+        yield Problem(
+            ("training", "batch_size"),
+            f"variant {variant!r}: norm {norm.name!r} takes its statistics over the batch and needs at least 2"
+            f" examples, got {training.batch_size}",
+        )
+    examples = DATASETS[study.data.name].examples["train"]
+    if training.batch_size > examples:
+        yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
+
+
+def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """`tree` with the value at `path` replaced; branches are made where they are missing."""
+    key, rest = path[0], path[1:]
+    below = tree.get(key)
+    if rest and isinstance(below, str):
+        below = {"name": below}
+    return {**tree, key: with_value(below if isinstance(below, dict) else {}, rest, value) if rest else value}
+
+
+def _at(changed: Mapping[str, Any], setting: Mapping[str, Any]) -> Study:
+    """The study at one setting; a problem there is the swept key's."""
+    try:
+        study: Study = _validated(Study, changed, ())
+    except ConfigError as error:
+        keys = {p: next((k for k in setting if describe(p).startswith(k)), "") for p in error.problems}
+        raise ConfigError(*(Problem(("sweep", key), p.message) for p, key in keys.items())) from None
+    return study
+
+
+def keys_at(path: Path) -> list[str]:
+    """The keys known at a path, then those of the study: where a misplaced key may belong."""
+    models: dict[Any, type[BaseModel]] = {
+        "training": Training, "evaluation": Evaluation, "target": Target, "margins": Margins, "variants": Variant,
+    }  # fmt: skip
+    here = models.get(path[-1] if path and path[-1] == "training" else (path or ("",))[0], Study)
+    return [*here.model_fields, *Study.model_fields]
+
+
+def _validated(model: Any, given: Any, prefix: Path) -> Any:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        found = problems_of(error.errors(), keys_at)
+        raise ConfigError(*(Problem(prefix + p.path, p.message) for p in found)) from None
+
+
+def study_of(tree: Mapping[str, Any]) -> Study:
+    """Validate a plain tree, as YAML gives it.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    study: Study = _validated(Study, dict(tree), ())
+    problems = check(study)
+    if problems:
+        raise ConfigError(*problems)
+    return study

@@ -1,0 +1,109 @@
+"""YAML to plain data with the line of every key: YAML 1.2's scalars, no objects, no duplicates, no bombs."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from bncli.errors import ConfigError, Path, Problem
+
+MAX_BYTES = 1_000_000  # a preset is a page; ten megabytes are a mistake
+MAX_NODES = 20_000  # counted with aliases expanded, so that an alias bomb ends here
+MAX_DEPTH = 60  # far beyond any preset, far below Python's recursion limit
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITY = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
+
+
+@dataclass
+class Tree:
+    """Plain data, where each path of it stands (1-based lines), and what is wrong with it."""
+
+    data: Any = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    problems: list[tuple[int, Problem]] = field(default_factory=list)
+
+
+class _Composer(yaml.SafeLoader):
+    """Resolves no implicit tags: scalars are read by `_scalar`, as YAML 1.2 says."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own interface
+
+
+def parse(text: str) -> Tree:
+    """Parse one YAML document.
+
+    Raises:
+        ConfigError: if the text is not YAML, or expands beyond all reason.
+    """
+    try:
+        node = yaml.compose(text, _Composer)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(Problem((line,), f"not YAML: {error.problem or error.context}")) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(Problem((1,), f"not YAML: {str(error).splitlines()[0]}")) from None
+    except RecursionError:
+        raise ConfigError(Problem((1,), "nested too deeply for a preset")) from None
+    tree = Tree()
+    if node is not None:
+        tree.data = _Walk(tree).value(node, ())
+    return tree
+
+
+class _Walk:
+    def __init__(self, tree: Tree) -> None:
+        self.tree, self.count = tree, 0
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        line = node.start_mark.line + 1
+        self.count += 1
+        if self.count > MAX_NODES or len(path) > MAX_DEPTH:
+            raise ConfigError(Problem((line,), f"more than {MAX_NODES:,} values or {MAX_DEPTH} levels (aliases count)"))
+        self.tree.lines.setdefault(path, line)
+        if node.tag not in _PLAIN_TAGS:
+            self._wrong(line, path, f"the tag {node.tag!r} is not allowed; presets hold plain values only")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(child, (*path, i)) for i, child in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
+        return node.value if node.style else _scalar(node.value)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, child in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._wrong(line, path, "a key must be a plain text")
+                continue
+            key = key_node.value
+            if key in found:
+                self._wrong(line, (*path, key), f"given twice; first in line {self.tree.lines[(*path, key)]}")
+                continue
+            self.tree.lines[(*path, key)] = line
+            found[key] = self.value(child, (*path, key))
+        return found
+
+    def _wrong(self, line: int, path: Path, message: str) -> None:
+        self.tree.problems.append((line, Problem(path, message)))
+
+
+def _scalar(text: str) -> Any:
+    if _NULL.fullmatch(text):
+        return None
+    if _BOOL.fullmatch(text):
+        return text.lower() == "true"
+    if _INT.fullmatch(text):
+        return int(text) if len(text) < 40 else float(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _INFINITY.fullmatch(text):
+        return float(text.replace(".", "", 1))
+    return text

@@ -1,0 +1,38 @@
+"""Data sets: what there is, and what a study must know of it before anything is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bncli.catalogue import Catalogue, Option, Row
+
+Threshold = Annotated[int, Field(ge=0, le=254)]
+
+
+@dataclass(frozen=True)
+class DataRow(Row):
+    """A data set's row."""
+
+    examples: Mapping[str, int] = field(default_factory=dict)  # train, validation, test
+    features: int = 0  # numbers in one example
+    classes: int = 0  # 0: the target is a number
+    loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
+
+
+DATASETS: Catalogue[DataRow] = Catalogue("data set", {
+    "mnist": DataRow(
+        "bncli.data.mnist:load", "handwritten digits, 28 x 28, shipped with bncli",
+        {
+            "binarize": Option(Threshold | None, None, "1 where a pixel of 0..255 is above this, else 0"),
+            "standardize": Option(bool, False, "to mean 0 and variance 1 over the pixels of the training images"),
+        },
+        examples={"train": 55_000, "validation": 5_000, "test": 10_000}, features=784, classes=10,
+    ),
+    "offset": DataRow(
+        "bncli.data.offset:load", "standard normal numbers, every target 1: the toy of Ioffe & Szegedy, section 2",
+        {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws the numbers; every run sees the same")},
+        examples={"train": 1000, "validation": 1000, "test": 1000}, features=1, classes=0, loss="squared_error",
+    ),
+})  # fmt: skip

@@ -1,0 +1,62 @@
+"""Where a number was made: versions, processor, threads; and which device `auto` means."""
+
+import os
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bncli.errors import ConfigError
+
+
+def resolve_device(wanted: str) -> str:
+    """The device that `wanted` (auto, cpu, cuda, mps) means on this machine; imports torch only if it has to.
+
+    Raises:
+        ConfigError: if the device asked for is not there.
+    """
+    if wanted == "cpu" or (wanted == "auto" and version("torch").endswith("+cpu")):
+        return "cpu"
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next((name for name, found in there.items() if found), "cpu")
+    if not there[wanted]:
+        raise ConfigError(f"--device {wanted}: torch {torch.__version__} sees no such device here; use auto or cpu")
+    return wanted
+
+
+def device_count(device: str) -> int:
+    """How many workers `device` feeds: one a core, or one a GPU."""
+    if device != "cuda":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@cache
+def environment(device: str) -> dict[str, Any]:
+    """The fingerprint stored with every run."""
+    import torch
+
+    return {
+        "bncli": version("bncli"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

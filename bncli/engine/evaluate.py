@@ -1,0 +1,78 @@
+"""Evaluates every lane on a split, with running, precise or the batch's own statistics."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bncli.config import Evaluation
+from bncli.data.splits import Split
+from bncli.engine.batches import Batches
+from bncli.engine.network import Network
+
+CHUNK = 2_000  # examples a forward pass: large enough for full speed, small enough for the cache
+
+
+def losses_of(outputs: Tensor, targets: Tensor, loss: str) -> Tensor:
+    """Mean loss of each lane: cross-entropy in nats for classes, mean squared error for numbers.
+
+    Args:
+        outputs: (*lanes, N, K).
+        targets: (*lanes, N) classes, or (*lanes, N, K) numbers; without lanes if all lanes share them.
+        loss: "cross_entropy" or "squared_error".
+
+    Returns:
+        (*lanes,)
+    """
+    if loss == "squared_error":
+        return (outputs - targets).square().mean((-1, -2))
+    log_p = F.log_softmax(outputs, -1)
+    targets = targets.expand(outputs.shape[:-1]).unsqueeze(-1)
+    return -log_p.gather(-1, targets).squeeze(-1).mean(-1)
+
+
+@torch.no_grad()
+def evaluate(network: Network, split: Split, how: Evaluation, loss: str, batches: Batches) -> dict[str, Tensor]:
+    """Loss, and accuracy where there are classes, of every lane: each (*lanes,).
+
+    `running` uses the norms' running statistics. `precise` (Ioffe & Szegedy 2015, algorithm 2) averages the
+    statistics of `how.precise_batches` training batches with the weights held. `batch` normalises batches of about
+    the training batch's size by their own statistics. Buffers and generators are left as they were.
+    """
+    with network.buffers_kept():
+        if how.statistics == "precise":
+            _settle(network, batches, how.precise_batches)
+        network.train(how.statistics == "batch")
+        size = batches.size if how.statistics == "batch" else CHUNK
+        found = _sums(network, split, max(1, len(split) // size), loss)
+    network.train(True)
+    return found
+
+
+def _sums(network: Network, split: Split, parts: int, loss: str) -> dict[str, Tensor]:
+    ends = [len(split) * i // parts for i in range(parts + 1)]
+    total = torch.zeros(network.lanes, device=split.targets.device)
+    right = torch.zeros_like(total)
+    for first, last in pairwise(ends):
+        x, y = split.slice(first, last)
+        outputs = network.forward(x, shared=True)
+        total += losses_of(outputs, y, loss) * len(y)
+        if loss == "cross_entropy":
+            right += (outputs.argmax(-1) == y).sum(-1)
+    found = {"loss": total / len(split)}
+    return {**found, "accuracy": right / len(split)} if loss == "cross_entropy" else found
+
+
+def _settle(network: Network, batches: Batches, count: int) -> None:
+    """Replace the running statistics by their average over `count` training batches."""
+    running = {name: b for name, b in network.buffers.items() if name.rpartition(".")[2].startswith("running_")}
+    sums = {name: torch.zeros_like(buffer) for name, buffer in running.items()}
+    network.train(True)
+    with network.momentum(1.0):
+        for x in batches.fixed(count):
+            network.forward(x, shared=True)
+            for name, buffer in running.items():
+                sums[name] += buffer
+    for name, buffer in running.items():
+        buffer.copy_(sums[name] / count)

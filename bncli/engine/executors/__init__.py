@@ -1,0 +1,1 @@
+"""Where jobs run: factories of `concurrent.futures.Executor`, which know nothing of training."""

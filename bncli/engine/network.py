@@ -1,0 +1,92 @@
+"""A run's network as a program over lanes: S runs as one vmapped network, or one run as it is."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from bncli.data import DATASETS
+from bncli.models import MODELS
+from bncli.models.initialise import initialise
+from bncli.norms import NORMS
+from bncli.plan import Run
+
+
+def build(run: Run) -> nn.Module:
+    """The network of one run, with its seed's weights; the same draws in every variant, where shapes match."""
+    data, norm = DATASETS[run.data.name], run.norm
+    factory = partial(NORMS.load(norm.name), **norm.options)
+    make = MODELS.load(run.model.name)
+    absorbs = NORMS[norm.name].absorbs_bias
+    model: nn.Module = make(data.features, data.classes or 1, factory, absorbs, **run.model.options)
+    initialise(model, model.init, run.seed)
+    return model
+
+
+class Network:
+    """Parameters and buffers of shape (*lanes, ...), and the forward pass over them; lanes is () or (S,)."""
+
+    def __init__(self, runs: Sequence[Run], device: str) -> None:
+        models = [build(run).to(device) for run in runs]
+        self._model = models[0]
+        self.names = [name for name, _ in self._model.named_parameters()]
+        self.size = sum(p.numel() for p in self._model.parameters())  # trainable numbers of one run
+        self._forward: Callable[[Tensor, bool], Tensor]
+        if len(runs) == 1:
+            self.lanes: tuple[int, ...] = ()
+            self.parameters, self.buffers = _state(self._model)
+            self._forward = lambda x, shared: self._model(x)
+        else:
+            self.lanes = (len(runs),)
+            parameters, self.buffers = stack_module_state(models)
+            self.parameters = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+            self._own, self._common = (torch.vmap(self._call, in_dims=(0, 0, at)) for at in (0, None))
+            self._forward = self._vmapped
+
+    def forward(self, x: Tensor, *, shared: bool = False) -> Tensor:
+        """Outputs (*lanes, N, outputs) for inputs (*lanes, N, features), or (N, features) if all lanes share them."""
+        return self._forward(x, shared)
+
+    def train(self, mode: bool) -> None:
+        """Switch between training and evaluation semantics."""
+        self._model.train(mode)
+
+    @contextmanager
+    def buffers_kept(self) -> Iterator[None]:
+        """Put every buffer back as it was."""
+        kept = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        try:
+            yield
+        finally:
+            for name, buffer in self.buffers.items():
+                buffer.copy_(kept[name])
+
+    @contextmanager
+    def momentum(self, value: float) -> Iterator[None]:
+        """Give every running statistic this momentum for a while."""
+        modules: list[Any] = [m for m in self._model.modules() if hasattr(m, "momentum")]
+        kept = [module.momentum for module in modules]
+        try:
+            for module in modules:
+                module.momentum = value
+            yield
+        finally:
+            for module, old in zip(modules, kept, strict=True):
+                module.momentum = old
+
+    def _vmapped(self, x: Tensor, shared: bool) -> Tensor:
+        program = self._common if shared else self._own
+        outputs: Tensor = program(self.parameters, self.buffers, x)
+        return outputs
+
+    def _call(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(self._model, ({**parameters}, {**buffers}), (x,))
+        return outputs
+
+
+def _state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return dict(model.named_parameters()), dict(model.named_buffers())

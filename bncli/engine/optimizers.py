@@ -1,0 +1,91 @@
+"""Optimisers as (init, update) pairs whose learning rate, weight decay and momentum may differ by lane.
+
+Parameters are (*lanes, *shape) with lanes () or (S,); a hyperparameter is a tensor of shape lanes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Params = Sequence[Tensor]
+State = dict[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What one lane may have otherwise than its neighbour, each of shape lanes, and what all lanes share."""
+
+    lr: Tensor
+    weight_decay: Tensor
+    momentum: Tensor
+    decays: bool  # whether any lane's weight decay is above 0
+    options: Mapping[str, float | bool]  # the optimiser's other options
+
+    def like(self, value: Tensor, parameter: Tensor) -> Tensor:
+        """`value` (lanes) with as many trailing axes as broadcasting against `parameter` needs."""
+        return value.view(*value.shape, *(1,) * (parameter.dim() - value.dim()))
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """`init(params, hyper)` gives the state; `update(params, grads, state, hyper, step)` changes both in place."""
+
+    init: Callable[[Params, Hyper], State]
+    update: Callable[[Params, Params, State, Hyper, int], None]
+
+
+def _sgd_init(params: Params, hyper: Hyper) -> State:
+    moving = bool(hyper.momentum.any())
+    return {"velocity": [torch.zeros_like(p) for p in params] if moving else []}
+
+
+def _sgd(params: Params, grads: Params, state: State, hyper: Hyper, step: int) -> None:
+    """v <- momentum v + g; p <- p - lr v, or - lr (g + momentum v) with Nesterov. As torch.optim.SGD, dampening 0."""
+    grads = _with_decay(params, grads, hyper)
+    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+        direction = g
+        if state["velocity"]:
+            momentum = hyper.like(hyper.momentum, p)
+            velocity = state["velocity"][i].mul_(momentum).add_(g)
+            direction = g + momentum * velocity if hyper.options["nesterov"] else velocity
+        p.addcmul_(direction, hyper.like(hyper.lr, p), value=-1)
+
+
+def _with_decay(params: Params, grads: Params, hyper: Hyper) -> Params:
+    if not hyper.decays:
+        return grads
+    return [g.addcmul(p, hyper.like(hyper.weight_decay, p)) for p, g in zip(params, grads, strict=True)]
+
+
+def _adam_init(params: Params, hyper: Hyper) -> State:
+    return {moment: [torch.zeros_like(p) for p in params] for moment in ("first", "second")}
+
+
+def _adam(params: Params, grads: Params, state: State, hyper: Hyper, step: int) -> None:
+    """Kingma & Ba 2015, algorithm 1; bias-corrected as torch.optim.Adam does."""
+    beta1, beta2, eps = (float(hyper.options[key]) for key in ("beta1", "beta2", "eps"))
+    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    for p, g, first, second in zip(params, grads, state["first"], state["second"], strict=True):
+        first.mul_(beta1).add_(g, alpha=1 - beta1)
+        second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        denominator = (second.sqrt() / correction2**0.5).add_(eps)
+        p.addcmul_(first / denominator, hyper.like(hyper.lr / correction1, p), value=-1)
+
+
+def _adam_l2(params: Params, grads: Params, state: State, hyper: Hyper, step: int) -> None:
+    _adam(params, _with_decay(params, grads, hyper), state, hyper, step)
+
+
+def _adam_decoupled(params: Params, grads: Params, state: State, hyper: Hyper, step: int) -> None:
+    """Loshchilov & Hutter 2019, algorithm 2, as torch.optim.AdamW: p <- p (1 - lr decay) first."""
+    if hyper.decays:
+        for p in params:
+            p.mul_(hyper.like(1 - hyper.lr * hyper.weight_decay, p))
+    _adam(params, grads, state, hyper, step)
+
+
+SGD = Optimizer(_sgd_init, _sgd)
+ADAM = Optimizer(_adam_init, _adam_l2)
+ADAMW = Optimizer(_adam_init, _adam_decoupled)

@@ -1,0 +1,109 @@
+"""What a user can get wrong, in words; anything else that is raised is bncli's own bug."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Path = tuple[str | int, ...]
+
+
+class BncliError(Exception):
+    """A mistake that the user can mend; shown as one line, without a traceback."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong at one place of a configuration: its path, and what is wrong there."""
+
+    path: Path
+    message: str
+
+
+class ConfigError(BncliError, ValueError):
+    """A configuration that cannot be used, with every problem in it; a ValueError, so that pydantic carries it."""
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(p if isinstance(p, Problem) else Problem((), p) for p in problems)
+        super().__init__("\n".join(describe(p) for p in self.problems))
+
+
+class StoreError(BncliError):
+    """A result that cannot be read or written."""
+
+
+class DataError(BncliError):
+    """A data set that is missing or is not what it should be."""
+
+
+def describe(problem: Problem) -> str:
+    """`training.lr: must be > 0`."""
+    place = ".".join(str(part) for part in problem.path)
+    return f"{place}: {problem.message}" if place else problem.message
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """Say that `name` is no `kind`, with the nearest known name and all of them."""
+    known = sorted(known)
+    near = did_you_mean(name, known)
+    return f"no {kind} is called {str(name)!r}{near} (known: {', '.join(known)})"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """`; did you mean 'batch'?`, or nothing where no known name is near."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def problems_of(errors: Sequence[Mapping[str, Any]], keys_at: Any) -> list[Problem]:
+    """Turn pydantic's error details into problems in bncli's words.
+
+    Args:
+        errors: what `ValidationError.errors()` returns.
+        keys_at: a function from a path to the keys known there and near it, for suggestions.
+    """
+    found = []
+    for error in errors:
+        path = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            found += [Problem(path + inner.path, inner.message) for inner in cause.problems]
+        else:
+            found.append(Problem(path, _in_words(error, path, keys_at)))
+    return found
+
+
+def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any) -> str:
+    kind, limits, came = error["type"], error.get("ctx", {}), f", got {_short(error['input'])}"
+    signs = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}
+    if kind == "extra_forbidden":
+        return f"no such key{did_you_mean(path[-1], keys_at(path[:-1]))}"
+    if kind == "missing":
+        return "is required"
+    if kind in signs:
+        bound = next(iter(v for k, v in limits.items() if k in ("gt", "ge", "lt", "le")))
+        return f"must be {signs[kind]} {bound:g}{came}"
+    if kind == "literal_error":
+        return f"must be one of {limits['expected']}{came}"
+    if kind == "value_error":
+        return str(cause) if (cause := limits.get("error")) else str(error["msg"])
+    types = {
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "bool_type": "true or false",
+        "string_type": "a text",
+        "dict_type": "a mapping (key: value)",
+        "model_type": "a mapping (key: value)",
+        "list_type": "a list",
+        "tuple_type": "a list",
+    }
+    if kind in types:
+        return f"must be {types[kind]}{came}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}{came}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,96 @@
+"""What the analysis says, as plain data: renderers read this and decide nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Verdict = Literal["better", "worse", "equivalent", "inconclusive", "not comparable"]
+Direction = Literal["lower", "higher"]  # which side is better
+Scale = Literal["ratio", "difference"]  # how two variants are compared
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one column of the table measures."""
+
+    name: str  # "steps_to_target"
+    label: str  # "steps to 95 %"
+    unit: str  # "steps", "fraction", "nats", "squared error", "norm per step"
+    direction: Direction
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Value:
+    """One run's value of one measure; `low` and `high` bracket what is left open.
+
+    An exact value has low = value = high. A crossing on the evaluation grid lies in (low, high] and value = high. A run
+    that did not reach the target has value None, low = its budget, high None (unbounded), and a reason. Where nothing
+    is known all three are None, with a reason.
+    """
+
+    seed: int
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str = ""  # why the value is None, in words
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One measure over the seeds of one arm."""
+
+    measure: str
+    values: tuple[Value, ...]  # by seed
+    centre: float | None  # median where some run has no value, else mean; None with a reason
+    spread: float | None  # standard deviation over seeds; None with a reason
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against the reference on one measure, paired by seed."""
+
+    measure: str
+    variant: str
+    reference: str
+    setting: Mapping[str, Any]
+    pairs: int
+    estimate: float | None  # ratio of geometric means, or mean difference
+    low: float | None  # ends of the 95 % interval; None is unbounded or unknown, and `reason` says which
+    high: float | None
+    superiority: float | None  # P(A > B): share of pairs in which the variant is better, ties counted half
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table: one variant at one setting of the sweep."""
+
+    variant: str
+    setting: Mapping[str, Any]  # swept keys and their values; empty without a sweep
+    is_reference: bool
+    seeds: int
+    target: float | None  # the accuracy whose first crossing is timed here; None without a target
+    reached: int | None  # how many runs reached the target; None without a target
+    statuses: Mapping[str, int]  # "done": 4, "diverged": 1
+    summaries: tuple[Summary, ...]  # in the order of Findings.measures
+    comparisons: tuple[Comparison, ...]  # in the order of Findings.measures; empty for the reference
+    ms_per_step: float | None  # training time of one run, milliseconds a step
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a study says."""
+
+    name: str  # of the preset
+    question: str
+    setup: str  # "mnist · mlp 784-100-10 sigmoid · batch 60 · sgd lr 0.1 · 2,000 steps · 3 paired seeds · cpu"
+    headlines: tuple[str, ...]  # one sentence a comparison on the first measure
+    measures: tuple[Measure, ...]
+    arms: tuple[Arm, ...]
+    notes: tuple[str, ...]  # how the numbers are to be read: the footnotes
+    warnings: tuple[str, ...]
+    environment: Mapping[str, Any]

@@ -1,0 +1,107 @@
+"""Normalisation by statistics that the gradient does not see: why Batch Normalization differentiates its own."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bncli.norms.groups import bessel, grouped, ridged, ungrouped
+from bncli.norms.roots import inverse_root
+
+By = Literal["centring", "scaling", "whitening"]
+
+
+class Detached(nn.Module):
+    """Normalisation as if its statistics were constants (Ioffe & Szegedy 2015, section 2).
+
+    - centring: y = x - mean
+    - scaling: y = (x - mean) / sqrt(var + eps), biased var
+    - whitening: y = (cov + eps I)^-1/2 (x - mean), over all channels at once
+
+    over examples and locations in training, by running statistics (unbiased) in evaluation. The gradient is that of y
+    with mean, var and cov held fixed: a step on what these cancel (a bias before it, say) leaves y and the loss as they
+    were, so that it is taken again and again, and the parameter grows without bound. `differentiate` makes the
+    gradient the right one, as a control. The paper writes out only the centring of a bias. No affine parameters.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Raises:
+        ValueError: in training, with a single value for each channel.
+    """
+
+    running_mean: Tensor  # (C,)
+    running_spread: Tensor  # var (C, 1), cov (C, C), or (C, 0) for centring
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        by: By = "scaling",
+        differentiate: bool = False,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.channels, self.by, self.differentiate, self.eps, self.momentum = channels, by, differentiate, eps, momentum
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_spread", _WAYS[by].start(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise, and in training update the running statistics in place."""
+        with torch.autocast(x.device.type, enabled=False):
+            values = grouped(x, self.channels, self.channels).squeeze(0)  # (C, m)
+            mean, spread = self._statistics(values) if self.training else (self.running_mean, self.running_spread)
+            y = _WAYS[self.by].divide(values - mean.unsqueeze(1), spread.to(values.dtype), self.eps)
+            return ungrouped(y.unsqueeze(0), x.shape).to(x.dtype)
+
+    def _statistics(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        unbiased = bessel(values.shape[1])
+        seen = values if self.differentiate else values.detach()
+        mean = seen.mean(1)
+        spread = _WAYS[self.by].spread(seen - mean.unsqueeze(1))
+        self.running_mean.mul_(1 - self.momentum).add_(mean.detach(), alpha=self.momentum)
+        self.running_spread.mul_(1 - self.momentum).add_(spread.detach(), alpha=self.momentum * unbiased)
+        self.num_batches_tracked.add_(1)
+        return mean, spread
+
+    def extra_repr(self) -> str:
+        """Its options."""
+        return (
+            f"{self.channels}, by={self.by}, differentiate={self.differentiate}, eps={self.eps}, "
+            f"momentum={self.momentum}"
+        )
+
+
+class _Way(NamedTuple):
+    """What is kept of the centred values (C, m) beside their mean, and how they are divided by it."""
+
+    start: Callable[[int], Tensor]
+    spread: Callable[[Tensor], Tensor]
+    divide: Callable[[Tensor, Tensor, float], Tensor]
+
+
+def _whitened(centred: Tensor, cov: Tensor, eps: float) -> Tensor:
+    eye = torch.eye(cov.shape[0], dtype=cov.dtype, device=cov.device)
+    return inverse_root(ridged(cov, eye, eps)) @ centred
+
+
+_WAYS = {
+    "centring": _Way(
+        lambda channels: torch.ones(channels, 0),
+        lambda centred: centred[:, :0],
+        lambda centred, _, eps: centred,
+    ),
+    "scaling": _Way(
+        lambda channels: torch.ones(channels, 1),
+        lambda centred: centred.square().mean(1, keepdim=True),
+        lambda centred, var, eps: centred * torch.rsqrt(var + eps),
+    ),
+    "whitening": _Way(
+        torch.eye,
+        lambda centred: centred @ centred.mT / centred.shape[1],
+        _whitened,
+    ),
+}

@@ -1,0 +1,197 @@
+"""Inverse square roots W of covariances S, W^T W = S^-1, with gradients that hold for equal eigenvalues too.
+
+All take symmetric positive definite S of shape (..., d, d), d x d matrices independent of each other, and give W of the
+same shape; S is taken to be symmetric, and so is its gradient. A matrix with a non-finite entry gives a non-finite
+W (nan, from the decompositions) and leaves the others alone; nothing raises, on any device. All may be differentiated
+any number of times, and batched by `torch.func.vmap`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+def inverse_root(S: Tensor) -> Tensor:
+    """Symmetric W = U diag(l)^-1/2 U^T of S = U diag(l) U^T (ZCA).
+
+    Eigenvalues below the resolution of the largest, which only rounding makes, are raised to it.
+    """
+    W: Tensor = _InverseRoot.apply(S)[0]
+    return W
+
+
+def inverse_cholesky(S: Tensor) -> Tensor:
+    """Lower triangular W = L^-1 of S = L L^T; nan where S is not positive definite."""
+    W: Tensor = _InverseCholesky.apply(S)
+    return W
+
+
+def newton_schulz(S: Tensor, T: int) -> Tensor:
+    """W_T, `T` Newton-Schulz steps from I towards S^-1/2: short of it for the small eigenvalues.
+
+    With n = tr S, Y_0 = S / n and Z_0 = I: H_k = (3 I - Z_k Y_k) / 2, Y_k+1 = Y_k H_k, Z_k+1 = H_k Z_k, and
+    W_T = Z_T / sqrt(n). The same polynomial of S as the IterNorm paper's P_k+1 = (3 P_k - P_k^3 S/n) / 2, without the
+    growth of rounding errors that this has beyond T = 7 or so (Higham, Functions of Matrices, section 6.3).
+
+    The gradient is that of the T steps, not of their limit; it keeps S and W and repeats the steps.
+    """
+    W: Tensor = _NewtonSchulz.apply(S, T)
+    return W
+
+
+class _InverseRoot(Function):
+    """S to W, and the eigenvectors U and s = l^-1/2 that the gradient needs."""
+
+    @staticmethod
+    def forward(S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        spoilt = _spoilt(S)
+        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+        values, U = torch.linalg.eigh(torch.where(spoilt == 0, S, eye))
+        s = torch.maximum(values, values[..., -1:] * torch.finfo(S.dtype).eps).rsqrt_()
+        return (U * s.unsqueeze(-2)) @ U.mT + spoilt, U, s
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        W, U, s = output
+        ctx.mark_non_differentiable(U, s)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(W, U, s)
+
+    @staticmethod
+    def backward(ctx: Any, gW: Tensor | None, *_: None) -> Tensor | None:
+        """gS = -W^2 X W^2 with W X + X W = sym(gW), which follows from d(W^2) = -W^2 dS W^2.
+
+        In the basis of U this multiplies sym(gW) by -1 / (sqrt(li) sqrt(lj) (sqrt(li) + sqrt(lj))), the
+        Daleckii-Krein form without 1 / (li - lj); U and s go along as constants, so that only W is differentiated.
+        """
+        if gW is None:
+            return None
+        W, U, s = ctx.saved_tensors
+        X = _Sylvester.apply(W, gW + gW.mT, U, s)
+        inverse = W @ W
+        gS: Tensor = inverse @ X @ inverse * -0.5
+        return gS
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], S: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
+        return _InverseRoot.apply(S.movedim(in_dims[0], 0)), 0
+
+
+class _Sylvester(Function):
+    """X with W X + X W = B, for symmetric W = U diag(s) U^T."""
+
+    @staticmethod
+    def forward(W: Tensor, B: Tensor, U: Tensor, s: Tensor) -> Tensor:
+        rotated = (U.mT @ B @ U) / (s.unsqueeze(-1) + s.unsqueeze(-2))
+        X: Tensor = U @ rotated @ U.mT
+        return X
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        W, _, U, s = inputs
+        ctx.save_for_backward(W, U, s, output)
+
+    @staticmethod
+    def backward(ctx: Any, gX: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """gB solves the same equation for gX, and gW = -(gB X^T + X^T gB)."""
+        W, U, s, X = ctx.saved_tensors
+        gB = _Sylvester.apply(W, gX, U, s)
+        return -(gB @ X.mT + X.mT @ gB), gB, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+        return _Sylvester.apply(*map(_lanes_first, tensors, in_dims)), 0
+
+
+class _InverseCholesky(Function):
+    @staticmethod
+    def forward(S: Tensor) -> Tensor:
+        L, failed = torch.linalg.cholesky_ex(S)
+        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+        W: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
+        W = W.masked_fill_((failed != 0)[..., None, None], torch.nan)
+        return W + _spoilt(S)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, gW: Tensor) -> Tensor:
+        """gS = -W^T (M + M^T - diag M) W / 2 for M the lower triangle of gW W^T; it needs W alone."""
+        (W,) = ctx.saved_tensors
+        M = gW @ W.mT
+        gS: Tensor = W.mT @ (M.tril() + M.tril(-1).mT) @ W * -0.5
+        return gS
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], S: Tensor) -> tuple[Tensor, int]:
+        return _InverseCholesky.apply(S.movedim(in_dims[0], 0)), 0
+
+
+class _NewtonSchulz(Function):
+    @staticmethod
+    def forward(S: Tensor, T: int) -> Tensor:
+        n = _trace(S)
+        Y = (S / n).reshape(-1, *S.shape[-2:])
+        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+        Z = H = torch.sub(1.5 * eye, Y, alpha=0.5)
+        for _ in range(T - 1):
+            Y = torch.bmm(Y, H)
+            H = torch.baddbmm(eye, Z, Y, beta=1.5, alpha=-0.5)
+            Z = torch.bmm(H, Z)
+        return Z.view(S.shape) * n.rsqrt()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        S, ctx.T = inputs
+        ctx.save_for_backward(S, output)
+
+    @staticmethod
+    def backward(ctx: Any, gW: Tensor) -> tuple[Tensor, None]:
+        """The derivative of Z_T, a polynomial of symmetric S, is self-adjoint: its tangent at sym(gW) is the gradient.
+
+        With R = n^-3/2 dZ_T[sym(gW)] (n held fixed), gS = R - (<gW, W> / 2 + <R, S>) / n I.
+        """
+        S, W = ctx.saved_tensors
+        n = _trace(S)
+        flat = (-1, *S.shape[-2:])
+        R = _tangent((S / n).reshape(flat), (gW + gW.mT).reshape(flat), ctx.T).view(S.shape) * (0.5 * n**-1.5)
+        gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) / n
+        return R - gn * torch.eye(S.shape[-1], dtype=S.dtype, device=S.device), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], S: Tensor, T: int) -> tuple[Tensor, int]:
+        return _NewtonSchulz.apply(S.movedim(in_dims[0], 0), T), 0
+
+
+def _tangent(Y: Tensor, dY: Tensor, T: int) -> Tensor:
+    """dZ_T for the tangent dY of Y_0: the product rule on each line of the iteration. Both (B, d, d)."""
+    eye = torch.eye(Y.shape[-1], dtype=Y.dtype, device=Y.device)
+    Z = H = torch.sub(1.5 * eye, Y, alpha=0.5)
+    dZ = dH = -0.5 * dY
+    for _ in range(T - 1):
+        dY = torch.baddbmm(torch.bmm(dY, H), Y, dH)
+        Y = torch.bmm(Y, H)
+        dH = torch.baddbmm(torch.bmm(dZ, Y), Z, dY, beta=-0.5, alpha=-0.5)
+        H = torch.baddbmm(eye, Z, Y, beta=1.5, alpha=-0.5)
+        dZ = torch.baddbmm(torch.bmm(dH, Z), H, dZ)
+        Z = torch.bmm(H, Z)
+    return dZ
+
+
+def _trace(S: Tensor) -> Tensor:
+    """(..., d, d) to (..., 1, 1)."""
+    return S.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+
+
+def _spoilt(S: Tensor) -> Tensor:
+    """(..., 1, 1): 0 for a matrix of finite entries, nan for another."""
+    return (S * 0).sum((-2, -1), keepdim=True)
+
+
+def _lanes_first(tensor: Tensor, lanes: int | None) -> Tensor:
+    """One without lanes broadcasts against the leading dimension of the others as it is."""
+    return tensor if lanes is None else tensor.movedim(lanes, 0)

@@ -1,0 +1,101 @@
+"""How numbers are written, in sentences and in tables alike: `97.1 ± 0.1 %`, `0.41x [0.36, 0.47]`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bncli.findings import Comparison, Measure, Summary
+
+
+@dataclass(frozen=True)
+class _Notation:
+    factor: float
+    decimals: int | None  # None: three significant digits
+    suffix: str  # behind a value
+    difference: str  # behind a difference, in a sentence
+
+
+_NOTATIONS = {
+    "steps": _Notation(1, 0, "", " steps"),
+    "fraction": _Notation(100, 1, " %", " points"),
+    "nats": _Notation(1, 4, "", " nats"),
+    "squared error": _Notation(1, 4, "", ""),
+    "norm per step": _Notation(1, None, "", " a step"),
+}
+
+
+def written(number: float, unit: str) -> str:
+    """One number in its unit: `12,500`, `97.1 %`."""
+    notation = _NOTATIONS[unit]
+    return _fixed(number * notation.factor, notation.decimals) + notation.suffix
+
+
+def written_summary(summary: Summary, unit: str) -> str:
+    """Centre and spread: `12,500 ± 310`, `97.1 ± 0.1 %`; a median says so."""
+    if summary.centre is None:
+        return "not reached" if unit == "steps" and any(v.low is not None for v in summary.values) else "n/a"
+    if summary.spread is not None:
+        notation = _NOTATIONS[unit]
+        return f"{_fixed(summary.centre * notation.factor, notation.decimals)} ± {written(summary.spread, unit)}"
+    median = any(v.value is None for v in summary.values)
+    return written(summary.centre, unit) + (" (median)" if median else "")
+
+
+def written_comparison(comparison: Comparison, measure: Measure, *, sentence: bool = False) -> str:
+    """Estimate and interval: `0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`; `n/a` if nothing is known.
+
+    Args:
+        comparison: on `measure`.
+        measure: gives scale and unit.
+        sentence: say `at most` for `≤`, and the unit of a difference.
+    """
+    ends = [end for end in (comparison.low, comparison.high) if end is not None]
+    suffix, write, unit = _writer(measure, ends)
+    unit = unit if sentence else ""
+    if comparison.estimate is not None:
+        interval = f" [{', '.join(map(write, ends))}]" if len(ends) == 2 else ""
+        return f"{write(comparison.estimate)}{suffix}{interval}{unit}"
+    if len(ends) != 1:
+        return "n/a"
+    least, most = ("at least", "at most") if sentence else ("≥", "≤")
+    return f"{least if comparison.high is None else most} {write(ends[0])}{suffix}{unit}"
+
+
+def written_setting(setting: Mapping[str, Any]) -> str:
+    """Swept values in a sentence: `lr 0.5, batch_size 60`."""
+    return ", ".join(f"{key.rsplit('.', 1)[-1]} {written_option(value)}" for key, value in setting.items())
+
+
+def written_option(value: Any) -> str:
+    """One swept value, short: `0.1`, `sgd`, `sgd momentum=0.9`."""
+    if isinstance(value, Mapping):
+        options = [f"{key}={written_option(v)}" for key, v in value.items() if key != "name"]
+        return " ".join([*([str(value["name"])] if "name" in value else []), *options])
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _writer(measure: Measure, ends: Iterable[float]) -> tuple[str, Any, str]:
+    if measure.scale == "ratio":
+        places = _decimals(ends, 1.0, 2)
+        return "x", lambda ratio: _ratio(ratio, places), ""
+    notation = _NOTATIONS[measure.unit]
+    scaled = [end * notation.factor for end in ends]
+    decimals = None if notation.decimals is None else _decimals(scaled, 0.0, notation.decimals)
+    return "", lambda number: _fixed(number * notation.factor, decimals, "+"), notation.difference
+
+
+def _decimals(ends: Iterable[float], null: float, least: int) -> int:
+    """As few decimals as keep an end that excludes the null value apart from it, two more than `least` at most."""
+    ends = list(ends)
+    enough = (d for d in (least, least + 1) if all(end == null or round(end, d) != null for end in ends))
+    return next(enough, least + 2)
+
+
+def _fixed(number: float, decimals: int | None, sign: str = "") -> str:
+    return f"{number:{sign}z.3g}" if decimals is None else f"{number:{sign}z,.{decimals}f}"
+
+
+def _ratio(ratio: float, decimals: int) -> str:
+    if ratio < 0.1:
+        return f"{ratio:.2g}"
+    return f"{ratio:,.{decimals if ratio < 10 else 1 if ratio < 100 else 0}f}"

@@ -1,0 +1,166 @@
+"""From a study to runs, and from runs to the jobs that workers train; plain data, no torch."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from bncli.config import Evaluation, Part, Study, Training
+from bncli.data import DATASETS
+from bncli.models import MODELS
+from bncli.norms import NORMS
+
+NUMERICS = 1  # raise it when the engine's numbers change: stored runs made before are then not used
+MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
+SPEED = 6e10  # floating-point operations a second of one core in matrix products
+MIN_LANES = 3  # below this the overhead of vmap eats what sharing the step saves (docs/measurements.md)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant at one setting and one seed: what is trained, stored and paired.
+
+    `variant` and `setting` are labels; everything else determines the numbers.
+    """
+
+    variant: str
+    setting: Mapping[str, Any]
+    data: Part
+    model: Part
+    norm: Part
+    training: Training
+    evaluation: Evaluation
+    seed: int
+    device: str  # "cpu", "cuda" or "mps"
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that determines this run's numbers, as plain JSON values."""
+        return {
+            "numerics": NUMERICS,
+            "data": self.data.flat(),
+            "classes": DATASETS[self.data.name].classes,
+            "model": self.model.flat(),
+            "norm": self.norm.flat(),
+            "training": self.training.model_dump(mode="json"),
+            "evaluation": self.evaluation.model_dump(mode="json"),
+            "seed": self.seed,
+            "device": self.device,
+        }
+
+    @property
+    def id(self) -> str:
+        """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
+        text = json.dumps(self.spec(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs that one worker trains together: as lanes of one program, or one run alone."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def lanes(self) -> bool:
+        """Whether the runs train as lanes of one vmap program; else the job has one run, trained plainly."""
+        return len(self.runs) > 1
+
+
+def runs_of(study: Study, device: str) -> list[Run]:
+    """Every run of a study: settings x variants x seeds."""
+    return [
+        Run(name, setting, at.data, at.model, variant.norm, at.training_of(name), at.evaluation, seed, device)
+        for setting, at in study.settings()
+        for name, variant in at.variants.items()
+        for seed in at.seeds
+    ]
+
+
+def jobs_of(runs: Iterable[Run]) -> list[Job]:
+    """Group runs of one shape into lanes, the dearest job first.
+
+    The rule knows the plan only, never what the store has or how many workers there are: an interrupted study
+    forms the same jobs again, so every lane keeps its company and its numbers.
+    """
+    shapes: dict[str, dict[str, Run]] = {}
+    for run in runs:
+        shapes.setdefault(_shape(run), {}).setdefault(run.id, run)
+    jobs = []
+    for same in shapes.values():
+        jobs += [Job(lanes) for lanes in _lanes(list(same.values()))]
+    return sorted(jobs, key=seconds_of, reverse=True)
+
+
+def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
+    if len(runs) < MIN_LANES or not NORMS[runs[0].norm.name].lanes:
+        return [(run,) for run in runs]
+    count = -(-len(runs) // MAX_LANES)
+    size, more = divmod(len(runs), count)
+    ends = [0]
+    for i in range(count):
+        ends.append(ends[-1] + size + (i < more))
+    return [tuple(runs[a:b]) for a, b in pairwise(ends)]
+
+
+def _shape(run: Run) -> str:
+    """What the lanes of one program must share: all but seed, learning rate, weight decay and momentum."""
+    spec = run.spec()
+    spec["training"] = {k: v for k, v in spec["training"].items() if k not in ("lr", "weight_decay")}
+    spec["training"]["optimizer"] = {k: v for k, v in spec["training"]["optimizer"].items() if k != "momentum"}
+    return json.dumps({k: v for k, v in spec.items() if k != "seed"}, sort_keys=True)
+
+
+def seconds_of(job: Job) -> float:
+    """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic."""
+    run = job.runs[0]
+    widths = widths_of(run)
+    weights = sum(a * b for a, b in pairwise(widths))
+    data, training = DATASETS[run.data.name], run.training
+    step = (2e-4 * (len(widths) - 1) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
+    evaluations = training.steps // run.evaluation.every + 2
+    evaluating = 2 * weights * data.examples[run.evaluation.split] * evaluations / SPEED
+    return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
+
+
+def widths_of(run: Run) -> list[int]:
+    """The widths of the run's network, from input to output."""
+    data = DATASETS[run.data.name]
+    return MODELS[run.model.name].widths(run.model.options, data.features, data.classes or 1)
+
+
+def warnings_of(study: Study) -> list[str]:
+    """Doubts about a study that stop nothing: batches too small for what a norm estimates from them."""
+    found = []
+    for _, at in study.settings():
+        for name, variant in at.variants.items():
+            batch, group = at.training_of(name).batch_size, variant.norm.options.get("group_size")
+            if not (NORMS[variant.norm.name].whitens and group):
+                continue
+            group = min(group, max(MODELS[at.model.name].widths(at.model.options, 0, 0)[1:-1], default=group))
+            if batch < 2 * group:
+                found.append(
+                    f"{name}: whitens groups of {group} channels from batches of {batch}; the covariance is "
+                    f"{'rank-deficient' if batch <= group else 'noisy'} below {2 * group} examples"
+                )
+    return list(dict.fromkeys(found))
+
+
+def describe(study: Study, device: str) -> str:
+    """One line: data, network, recipe, seeds, device."""
+    run, training = runs_of(study, device)[0], study.training
+    shape = "-".join(str(width) for width in widths_of(run))
+    activation = study.model.options.get("activation", "")
+    swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
+    lr = swept.get("training.lr", f"{training.lr:g}")
+    parts = [
+        study.data.name,
+        f"{study.model.name} {shape} {activation}".strip(),
+        f"batch {swept.get('training.batch_size', training.batch_size)}",
+        f"{training.optimizer.name} lr {lr}",
+        f"{training.steps:,} steps",
+        f"{len(study.seeds)} paired seeds" if len(study.seeds) > 1 else "1 seed",
+        device,
+    ]
+    return " · ".join(parts)

@@ -1,0 +1,51 @@
+"""What a run leaves behind: numbers measured once, and how the run ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["done", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One number measured once.
+
+    Quantities: `accuracy` (fraction of the evaluation split), `loss` (mean over the evaluation split),
+    `train_loss` (mean over the steps since the evaluation before), `parameter_norm` (L2, of the parameter `layer`).
+    """
+
+    quantity: str
+    step: int  # training steps taken when it was measured; 0 is before training
+    value: float
+    unit: str
+    layer: str = ""  # "" is the whole network
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """How one run ended and where it was made."""
+
+    id: str
+    status: Status
+    step: int  # the last step trained; for a diverged run the first step whose loss was not finite
+    reason: str = ""  # why it failed or diverged, in words
+    engine: str = ""  # the path that trained it: "5 lanes (vmap)" or "plain"
+    parameters: int = 0  # trainable numbers in the network
+    seconds: Mapping[str, float] = field(default_factory=dict)  # this run's share of: training, evaluation
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: what determined its numbers (`spec`), how it ended, what it measured."""
+
+    spec: Mapping[str, Any]
+    info: RunInfo
+    records: tuple[Record, ...] = ()
+
+    def curve(self, quantity: str, layer: str = "") -> tuple[list[int], list[float]]:
+        """Steps and values of one quantity, in order of steps."""
+        found = [(r.step, r.value) for r in self.records if r.quantity == quantity and r.layer == layer]
+        found.sort()
+        return [step for step, _ in found], [value for _, value in found]

@@ -1,0 +1,109 @@
+"""Findings as one JSON document: raw values, verdicts, units, and a reason wherever a number is missing."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from numbers import Integral, Real
+from typing import Any
+
+from bncli.findings import Arm, Findings
+
+SCHEMA = "bncli/findings/1"
+
+
+def document(findings: Findings, study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Everything that a study says, in types that JSON knows.
+
+    A number that is not finite becomes None, with a sentence under `<key>_reason` beside it.
+
+    Args:
+        findings: what the analysis says.
+        study: the configuration, whole.
+        runs: one mapping a run with at least `variant`, `setting`, `seed`, and whatever else is to be kept (status,
+            curves); each gets its value of every measure added as `values`.
+    """
+    values = _values(findings.arms)
+    whole = {
+        "schema": SCHEMA,
+        "name": findings.name,
+        "question": findings.question,
+        "setup": findings.setup,
+        "study": study,
+        "measures": [asdict(measure) for measure in findings.measures],
+        "runs": [{**run, "values": values.get(_key(run), {})} for run in runs],
+        "arms": [_arm(arm) for arm in findings.arms],
+        "verdicts": [asdict(comparison) for arm in findings.arms for comparison in arm.comparisons],
+        "headlines": findings.headlines,
+        "notes": findings.notes,
+        "warnings": findings.warnings,
+        "environment": findings.environment,
+    }
+    plain: dict[str, Any] = _plain(whole)
+    return plain
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """The document as text, indented; refuses NaN and infinities."""
+    return json.dumps(document, allow_nan=False, indent=2)
+
+
+def _arm(arm: Arm) -> dict[str, Any]:
+    """An arm without its comparisons and raw values, which stand under `verdicts` and `runs`."""
+    fields = {key: value for key, value in asdict(arm).items() if key not in ("summaries", "comparisons")}
+    for key, reason in (
+        ("target", "no target is timed"),
+        ("reached", "no target is timed"),
+        ("ms_per_step", "no training time was recorded"),
+        ("parameters", "not recorded"),
+    ):
+        if fields[key] is None:
+            fields[f"{key}_reason"] = reason
+    summaries = [{k: v for k, v in asdict(s).items() if k != "values"} for s in arm.summaries]
+    return {**fields, "summaries": summaries}
+
+
+def _values(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
+    """Raw values of each run by measure, found by variant, setting and seed."""
+    found: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        for summary in arm.summaries:
+            for value in summary.values:
+                bracket = {key: part for key, part in asdict(value).items() if key != "seed"}
+                key = _key({"variant": arm.variant, "setting": arm.setting, "seed": value.seed})
+                found.setdefault(key, {})[summary.measure] = bracket
+    return found
+
+
+def _key(run: Mapping[str, Any]) -> str:
+    return json.dumps(_plain([run["variant"], run["setting"], run["seed"]]), sort_keys=True)
+
+
+def _plain(value: Any) -> Any:
+    """Mappings, lists, texts, booleans, whole and finite numbers; anything else as text."""
+    if isinstance(value, Mapping):
+        return _with_reasons(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    return str(value)
+
+
+def _with_reasons(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    plain = {}
+    for key, value in mapping.items():
+        plain[str(key)] = _plain(value)
+        if not isinstance(value, Mapping) and _not_finite(value):
+            plain[f"{key}_reason"] = "a number that was not finite is null"
+    return plain
+
+
+def _not_finite(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_not_finite(item) for item in value)
+    return isinstance(value, Real) and not math.isfinite(value)

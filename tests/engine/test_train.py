@@ -1,0 +1,142 @@
+"""What the training loop promises: pairs, lanes, divergence, evaluation that leaves no trace."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from bncli.config import Evaluation, Study
+from bncli.data import DATASETS
+from bncli.engine.batches import Batches
+from bncli.engine.evaluate import evaluate, losses_of
+from bncli.engine.network import Network, build
+from bncli.engine.train import train
+from bncli.norms import NORMS
+from bncli.plan import Job, Run, jobs_of, runs_of
+from bncli.records import RunResult
+
+Tiny = Callable[..., Study]
+
+
+def runs(tiny: Tiny, norm: str = "batch", **changes: Any) -> list[Run]:
+    return runs_of(tiny(variants={norm: norm}, reference=norm, **changes), "cpu")
+
+
+def final(result: RunResult) -> float:
+    return result.curve("loss")[1][-1]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_lanes_equal_runs_one_at_a_time(tiny: Tiny, norm: str) -> None:
+    three = runs(tiny, norm)
+    together, alone = train(Job(tuple(three))), [train(Job((run,)))[0] for run in three]
+    for lane, plain in zip(together, alone, strict=True):
+        assert lane.info.engine == "3 lanes (vmap)"
+        assert plain.info.engine == "plain"
+        for one, other in zip(lane.records, plain.records, strict=True):
+            assert (one.quantity, one.step, one.layer) == (other.quantity, other.step, other.layer)
+            assert one.value == pytest.approx(other.value, rel=2e-3, abs=2e-3)
+
+
+def test_the_same_job_gives_the_same_numbers_bit_for_bit(tiny: Tiny) -> None:
+    job = Job(tuple(runs(tiny)))
+    assert [r.records for r in train(job)] == [r.records for r in train(job)]
+
+
+def test_one_seed_means_one_start_and_one_order_in_every_variant(tiny: Tiny) -> None:
+    none, batch = (build(runs(tiny, norm)[0]) for norm in ("none", "batch"))
+    for name, parameter in batch.named_parameters():
+        if name.endswith("0.weight") or name.startswith("readout"):
+            torch.testing.assert_close(parameter, none.get_parameter(name), rtol=0, atol=0)
+    split = DATASETS.load("mnist")(binarize=None, standardize=False, device="cpu").validation
+    first, again = (next(Batches(split, 20, [3], ()).next(1))[1] for _ in range(2))
+    assert first.equal(again)
+    assert not first.equal(next(Batches(split, 20, [4], ()).next(1))[1])
+
+
+def test_lanes_with_one_seed_see_the_same_batches_and_others_do_not(tiny: Tiny) -> None:
+    split = DATASETS.load("mnist")(binarize=None, standardize=False, device="cpu").validation
+    x, y = next(Batches(split, 20, [3, 3, 4], (3,)).next(1))
+    assert x.shape == (3, 20, 784)
+    assert y[0].equal(y[1])
+    assert not y[0].equal(y[2])
+
+
+def test_an_epoch_shows_every_example_at_most_once(tiny: Tiny) -> None:
+    split = DATASETS.load("offset")(seed=0, device="cpu").train
+    seen = torch.cat([x for x, _ in Batches(split, 300, [0], ()).next(3)])
+    assert len(seen.unique()) == 900
+
+
+def test_a_diverging_lane_leaves_the_others_alone(tiny: Tiny) -> None:
+    wild = {"steps": 30, "batch_size": 40, "lr": 0.5, "weight_decay": 0.1}
+    model = {"name": "mlp", "hidden": [16, 16], "activation": "relu"}
+    calm = runs(tiny, "none", training=wild, model=model)
+    broken = [
+        replace(run, training=run.training.model_copy(update={"lr": 1e12})) if run.seed == 1 else run for run in calm
+    ]
+    expected, found = train(Job(tuple(calm))), train(Job(tuple(broken)))
+    assert found[1].info.status == "diverged"
+    assert found[1].info.reason == "the training loss is not finite"
+    assert 1 < found[1].info.step <= 10
+    assert [r.info.status for r in found] == ["done", "diverged", "done"]
+    assert found[0].records == expected[0].records
+    assert found[2].records == expected[2].records
+    assert all(math.isfinite(record.value) for record in found[1].records)
+
+
+def test_a_job_whose_lanes_have_all_diverged_stops(tiny: Tiny) -> None:
+    model = {"name": "mlp", "hidden": [16, 16], "activation": "relu"}
+    wild = runs(tiny, "none", model=model, training={"steps": 10_000_000, "batch_size": 40, "lr": 1e12})
+    assert [r.info.status for r in train(Job(tuple(wild)))] == ["diverged"] * 3
+
+
+@pytest.mark.parametrize("statistics", ["running", "precise", "batch"])
+def test_evaluation_leaves_no_trace_in_training(tiny: Tiny, statistics: str) -> None:
+    rare, often = (
+        {"every": every, "split": "validation", "statistics": statistics, "precise_batches": 3} for every in (30, 3)
+    )
+    (one, *_), (other, *_) = (train(Job(tuple(runs(tiny, evaluation=how)))) for how in (rare, often))
+    assert final(one) == final(other)
+
+
+def test_precise_statistics_are_the_average_over_training_batches(tiny: Tiny) -> None:
+    run = runs(tiny, model={"name": "mlp", "hidden": [16]})[0]
+    splits = DATASETS.load("mnist")(binarize=127, standardize=False, device="cpu")
+    network, batches = Network([run], "cpu"), Batches(splits.train, 40, [0], ())
+    how = Evaluation(split="validation", statistics="precise", precise_batches=4)
+    found = evaluate(network, splits.validation, how, "cross_entropy", batches)["loss"]
+    model = build(run).eval()
+    linear, norm = model.hidden[0][0], model.hidden[0][1]
+    with torch.no_grad():
+        features = torch.stack([linear(x) for x in batches.fixed(4)])
+        norm.running_mean.copy_(features.mean((0, 1)))
+        norm.running_var.copy_(features.var(1, correction=1).mean(0))  # m / (m - 1) E[sigma^2], algorithm 2
+        x, y = splits.validation.slice(0, len(splits.validation))
+        expected = losses_of(model(x), y, "cross_entropy")
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_bias_before_a_centring_norm_is_dropped_and_not_counted(tiny: Tiny) -> None:
+    plain, batch = (train(Job((runs(tiny, norm)[0],)))[0].info.parameters for norm in ("none", "batch"))
+    weights = 784 * 16 + 16 * 16 + 16 * 10 + 10
+    assert plain == weights + 16 + 16
+    assert batch == weights + 4 * 16
+
+
+def test_losses_equal_torchs_lane_by_lane() -> None:
+    torch.manual_seed(0)
+    outputs, targets = torch.randn(3, 7, 5), torch.randint(5, (3, 7))
+    expected = torch.stack([torch.nn.functional.cross_entropy(o, t) for o, t in zip(outputs, targets, strict=True)])
+    torch.testing.assert_close(losses_of(outputs, targets, "cross_entropy"), expected)
+
+
+def test_a_study_trains_its_lanes_to_better_than_chance(tiny: Tiny) -> None:
+    (job, *_) = jobs_of(runs(tiny, training={"steps": 60, "batch_size": 40, "lr": 0.5}))
+    for result in train(job):
+        steps, accuracy = result.curve("accuracy")
+        assert steps == [0, 10, 20, 30, 40, 50, 60]
+        assert accuracy[-1] > 0.5 > accuracy[0]

@@ -1,0 +1,195 @@
+"""What every row of the zoo keeps, whichever it is."""
+
+import copy
+import inspect
+
+import pytest
+import torch
+from torch.func import functional_call, grad, stack_module_state, vmap
+
+from bncli.norms import NORMS, norm
+
+SMALL = {"group_size": 4, "differentiate": True}  # of 6 channels, an uneven last group; a gradient that is the output's
+SHAPES = [(12, 6), (5, 6, 4), (4, 6, 3, 2), (3, 6, 2, 3, 2)]
+
+every_norm = pytest.mark.parametrize("name", NORMS)
+lanes_norm = pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.lanes])
+averaging_norm = pytest.mark.parametrize("name", [name for name, row in NORMS.items() if "momentum" in row.options])
+
+
+def build(name, **options):
+    small = {key: value for key, value in SMALL.items() if key in NORMS[name].options}
+    return norm(name, 6, **small | options).double()
+
+
+def data(*shape):
+    """Correlated channels, away from mean 0 and variance 1."""
+    x = torch.randn(*shape, dtype=torch.float64)
+    return x + 0.5 * x.roll(1, 1) + torch.arange(shape[1]).view(-1, *[1] * (len(shape) - 2))
+
+
+def trained(name):
+    """A norm after two batches, with parameters that are not the initial ones."""
+    module = build(name)
+    for parameter in module.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    for _ in range(2):
+        module(data(12, 6))
+    return module
+
+
+@every_norm
+def test_options_of_the_row_are_keywords_of_the_constructor_with_the_same_defaults(name):
+    channels, *options = inspect.signature(NORMS.load(name)).parameters.values()
+    assert channels.name == "channels"
+    assert all(option.kind is inspect.Parameter.KEYWORD_ONLY for option in options)
+    assert {o.name: o.default for o in options} == {key: o.default for key, o in NORMS[name].options.items()}
+
+
+@every_norm
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", SHAPES, ids=len)
+def test_output_has_the_shape_of_the_input(name, shape, training):
+    assert build(name).train(training)(data(*shape)).shape == shape
+
+
+@every_norm
+def test_locations_count_as_examples(name):
+    x = data(4, 6, 3, 2)
+    rows = x.movedim(1, -1).reshape(-1, 6)
+    y = build(name)(x).movedim(1, -1).reshape(-1, 6)
+    torch.testing.assert_close(y, build(name)(rows))
+
+
+@every_norm
+def test_evaluation_changes_no_buffer(name):
+    module = trained(name).eval()
+    before = copy.deepcopy(dict(module.named_buffers()))
+    module(data(12, 6))
+    assert all(torch.equal(buffer, before[key]) for key, buffer in module.named_buffers())
+
+
+@averaging_norm
+def test_training_averages_running_statistics_exponentially(name):
+    x = data(12, 6)
+    module, newest = build(name, momentum=0.25), build(name, momentum=1.0)
+    old = copy.deepcopy(dict(module.named_buffers()))
+    module(x)
+    newest(x)
+    new = dict(newest.named_buffers())
+    running = [key for key in new if key.startswith("running_")]
+    assert running
+    for key in running:
+        torch.testing.assert_close(module.get_buffer(key), 0.75 * old[key] + 0.25 * new[key])
+
+
+@averaging_norm
+def test_running_mean_with_momentum_one_is_that_of_the_batch(name):
+    x = data(12, 6)
+    module = build(name, momentum=1.0)
+    module(x)
+    torch.testing.assert_close(module.running_mean, x.mean(0))
+
+
+@lanes_norm
+@pytest.mark.parametrize("training", [True, False])
+def test_lanes_equal_runs_one_at_a_time(name, training):
+    modules = [trained(name).train(training) for _ in range(3)]
+    x, weights = torch.stack([data(12, 6) for _ in modules]), torch.randn(12, 6, dtype=torch.float64)
+    parameters, buffers = stack_module_state(copy.deepcopy(modules))
+
+    def loss(parameters, x, buffers):
+        y = functional_call(modules[0], (parameters, buffers), (x,))
+        return (y * weights).sum(), y
+
+    (gradients, gx), y = vmap(grad(loss, argnums=(0, 1), has_aux=True))(parameters, x, buffers)
+    for lane, module in enumerate(modules):
+        alone = x[lane].clone().requires_grad_()
+        expected = module(alone)
+        (expected * weights).sum().backward()
+        torch.testing.assert_close(y[lane], expected)
+        torch.testing.assert_close(gx[lane], alone.grad)
+        for key, parameter in module.named_parameters():
+            torch.testing.assert_close(gradients[key][lane], parameter.grad)
+        for key, buffer in module.named_buffers():
+            torch.testing.assert_close(buffers[key][lane], buffer)
+
+
+@lanes_norm
+def test_lanes_can_be_differentiated_from_outside(name):
+    modules = [trained(name) for _ in range(3)]
+    x = torch.stack([data(12, 6) for _ in modules]).requires_grad_()
+    weights = torch.randn(12, 6, dtype=torch.float64)
+    state = stack_module_state(copy.deepcopy(modules))
+    y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, x)
+    (y * weights).sum().backward()
+    for lane, module in enumerate(modules):
+        alone = x[lane].detach().clone().requires_grad_()
+        (module(alone) * weights).sum().backward()
+        torch.testing.assert_close(x.grad[lane], alone.grad)
+
+
+@lanes_norm
+@pytest.mark.parametrize("training", [True, False])
+def test_a_lane_that_is_not_finite_leaves_the_others_alone(name, training):
+    modules = [trained(name).train(training) for _ in range(3)]
+    x, weights = torch.stack([data(12, 6) for _ in modules]), torch.randn(12, 6, dtype=torch.float64)
+    found = []
+    for entry in (0.0, torch.nan):
+        x[1, 3, 2] = entry
+        leaf = x.clone().requires_grad_()
+        state = stack_module_state(copy.deepcopy(modules))
+        y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, leaf)
+        (y * weights).sum().backward()
+        found.append(torch.stack([y, leaf.grad]))
+    torch.testing.assert_close(found[0][:, [0, 2]], found[1][:, [0, 2]])
+    assert not found[1][0, 1].isfinite().all()
+
+
+@every_norm
+@pytest.mark.parametrize("training", [True, False])
+def test_gradient_is_that_of_finite_differences(name, training):
+    module = trained(name).train(training)
+    parameters = dict(module.named_parameters())
+
+    def output(x, *values):
+        return functional_call(module, dict(zip(parameters, values, strict=True)), (x,))
+
+    torch.autograd.gradcheck(output, (data(8, 6).requires_grad_(), *parameters.values()))
+
+
+@every_norm
+def test_permuting_the_examples_permutes_the_output(name):
+    x, order = data(12, 6), torch.randperm(12)
+    torch.testing.assert_close(build(name)(x[order]), build(name)(x)[order])
+
+
+@every_norm
+def test_state_dict_carries_all_that_evaluation_needs(name):
+    module, other, x = trained(name).eval(), build(name).eval(), data(12, 6)
+    other(x)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other(x), module(x))
+
+
+@every_norm
+def test_training_a_copy_leaves_the_original_alone(name):
+    module, x = trained(name).eval(), data(12, 6)
+    expected = module(x)
+    twin = copy.deepcopy(module).train()
+    twin(data(12, 6))
+    assert torch.equal(module(x), expected)
+
+
+@every_norm
+def test_a_copy_evaluates_alike(name):
+    module, x = trained(name).eval(), data(12, 6)
+    assert torch.equal(copy.deepcopy(module)(x), module(x))
+
+
+@every_norm
+def test_repr_names_the_options(name):
+    shown = repr(norm(name, 6))
+    assert shown.startswith(NORMS.load(name).__name__ + "(6")
+    for key, option in NORMS[name].options.items():
+        assert f"{key}={option.default}" in shown

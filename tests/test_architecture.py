@@ -1,0 +1,114 @@
+"""The walls: who may import whom, and what stays unimported until it is needed (docs/architecture.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "bncli"
+CATALOGUES = {"norms", "models", "data", "shift", "engine"}  # their __init__ holds rows of strings, no torch
+MAY_IMPORT = {
+    "errors": set(),
+    "records": {"errors"},
+    "findings": {"errors"},
+    "presets": {"errors"},
+    "notation": {"findings"},
+    "catalogue": {"errors"},
+    "config": {"errors", "catalogue", *CATALOGUES},
+    "norms": {"catalogue", "errors", "kernels"},
+    "kernels": {"catalogue", "errors"},
+    "models": {"catalogue", "errors"},
+    "data": {"catalogue", "errors"},
+    "shift": {"catalogue", "errors"},
+    "plan": {"config", "errors", *CATALOGUES},
+    "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "models", "data", "shift"},
+    "bench": {"records", "errors", "catalogue", "norms", "kernels"},
+    "store": {"records", "errors"},
+    "analysis": {"records", "findings", "notation", "errors"},
+    "report": {"findings", "notation", "records", "errors"},
+}
+HEAVY = {
+    "torch": {"norms", "kernels", "models", "data", "shift", "engine", "bench"},
+    "triton": {"kernels"},
+    "scipy": {"analysis"},
+    "numpy": {"store", "analysis", "data"},
+    "rich": {"report", "cli"},
+    "typer": {"cli"},
+    "matplotlib": {"report"},
+    "yaml": {"config"},
+}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_the_table_allows(path: Path) -> None:
+    package = package_of(path)
+    for name in imports_of(path):
+        head, _, rest = name.partition(".")
+        inner = rest.split(".")[0]
+        if head == "bncli" and inner and package not in ("cli", "__main__", "__init__", inner):
+            assert inner in MAY_IMPORT[package], f"{path}: {package} may not import bncli.{inner}"
+        if head in HEAVY:
+            assert package in HEAVY[head], f"{path}: {package} may not import {head}"
+
+
+@pytest.mark.parametrize("package", ["config", "plan"])
+def test_of_the_torch_packages_only_the_catalogues_are_imported(package: str) -> None:
+    for path in FILES:
+        if package_of(path) == package:
+            for name in imports_of(path):
+                if name.startswith("bncli."):
+                    inner = name.split(".")[1:]
+                    assert inner[0] not in CATALOGUES or len(inner) == 1, f"{path}: {name} is more than a catalogue"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_says_its_topic_and_has_one(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{path}: no docstring"
+    assert text.count("\n") <= 320, f"{path}: two topics?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 0), (["compare", "--help"], 0), (["ls"], 0), (["compare", "nonsense"], 2), (["validate", "figure1"], 0),
+     (["compare", "figure1", "--set", "training.lr=0"], 2), (["compare", "--device", "cpu", "--dry-run"], 0)],
+)  # fmt: skip
+def test_what_needs_no_torch_imports_none(arguments: list[str], code: int, tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom bncli.cli import main\nsys.argv = ['bncli', *sys.argv[1:]]\ncode = 0\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    code = end.code or 0\n"
+        "heavy = [m for m in ('torch', 'scipy', 'matplotlib') if m in sys.modules]\n"
+        "print(code, heavy, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr.splitlines()[-1] == f"{code} []"
+
+
+def test_importing_bncli_imports_no_torch() -> None:
+    script = "import sys, bncli, bncli.norms; print([m for m in ('torch', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_documentation_names_every_file_and_no_other() -> None:
+    table = (ROOT.parent / "docs" / "architecture.md").read_text()
+    named = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `") and ".py`" in line}
+    assert named == {str(path.relative_to(ROOT)) for path in FILES}

@@ -1,0 +1,153 @@
+"""Every mistake of a preset is said at once, with its place, in one line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bncli.config import read_study
+from bncli.errors import ConfigError
+
+GOOD = "variants: {none: none, batch: batch}\nreference: none\nseeds: 3\n"
+
+
+def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object) -> list[str]:
+    preset = tmp_path / "study.yaml"
+    preset.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_study(preset, sets, **more)  # type: ignore[arg-type]
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("training:\n  seed: 3\n", "study.yaml:2: training.seed: no such key; did you mean 'seeds'?"),
+        ("training:\n  lr: 0\n", "study.yaml:2: training.lr: must be > 0, got 0"),
+        ("training: {steps: many}\n", "study.yaml:1: training.steps: must be a whole number, got 'many'"),
+        ("training: {steps: 2.5}\n", "study.yaml:1: training.steps: must be a whole number, got 2.5"),
+        ("training: {lr: .inf}\n", "study.yaml:1: training.lr: must be a finite number, got inf"),
+        ("training: fast\n", "study.yaml:1: training: must be a mapping (key: value), got 'fast'"),
+        ("modle: mlp\n", "study.yaml:1: modle: no such key; did you mean 'model'?"),
+        (
+            "model: mpl\n",
+            "study.yaml:1: model: no model is called 'mpl'; did you mean 'mlp'? (known: mlp, shift)",
+        ),
+        (
+            "model:\n  name: mlp\n  hiden: [3]\n",
+            "study.yaml:3: model.hiden: no such key; did you mean 'hidden'?",
+        ),
+        (
+            "model: {name: mlp, init: {normal: -1}}\n",
+            "study.yaml:1: model.init: normal must be > 0, got -1",
+        ),
+        (
+            "evaluation: {statistics: moving}\n",
+            "study.yaml:1: evaluation.statistics: must be one of 'running', 'precise' or 'batch', got 'moving'",
+        ),
+        ("target: {}\n", "study.yaml:1: target: give either {accuracy: 0.95} or {final_of: VARIANT}"),
+        (
+            "target: {final_of: nobody}\n",
+            "study.yaml:1: target: no variant is called 'nobody' (known: none, batch)",
+        ),
+        ("sweep: {training.lrr: [1, 2]}\n", "study.yaml:1: sweep.training.lrr: no such key; did you mean 'lr'?"),
+        ("sweep: {seeds: [1, 2]}\n", "study.yaml:1: sweep.seeds: only data, model, training and evaluation can be swept"),
+        ("training: {batch_size: 1}\n", "study.yaml:1: training.batch_size: variant 'batch': norm 'batch' takes its"
+         " statistics over the batch and needs at least 2 examples, got 1"),
+        ("training: {batch_size: 99999}\n", "study.yaml:1: training.batch_size: must be <= 55000 training examples, got 99999"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, line: str) -> None:
+    assert mistakes(tmp_path, text + GOOD) == [line]
+
+
+def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
+    text = "training:\n  lr: -1\n  steps: 0\nvariants:\n  none: nune\n  bn: {norm: {name: batch, epz: 1}}\nreference: none\n"
+    assert mistakes(tmp_path, text) == [
+        "study.yaml:3: training.steps: must be >= 1, got 0",
+        "study.yaml:2: training.lr: must be > 0, got -1",
+        "study.yaml:5: variants.none.norm: no norm is called 'nune'; did you mean 'none'?"
+        " (known: batch, cholesky, detached, iternorm, none, zca)",
+        "study.yaml:6: variants.bn.norm.epz: no such key; did you mean 'eps'?",
+        "study.yaml:1: seeds: is required",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "study.yaml:1: is empty; see `bncli ls presets` for examples"),
+        ("# only a comment\n", "study.yaml:1: is empty; see `bncli ls presets` for examples"),
+        ("- a\n- b\n", "study.yaml:1: holds list, not keys with values; see `bncli ls presets` for examples"),
+        ("a: [1\nb: 2\n", "study.yaml:2: not YAML: expected ',' or ']', but got ':'"),
+        ("a: 1\n---\nb: 2\n", "study.yaml:2: not YAML: but found another document"),
+        ("a: *nobody\n", "study.yaml:1: not YAML: found undefined alias 'nobody'"),
+        ("\x00", "study.yaml:1: not YAML: unacceptable character #x0000: special characters are not allowed"),
+        ("[" * 5000, "study.yaml:1: nested too deeply for a preset"),
+    ],
+)
+def test_what_is_not_a_preset_is_said_so(tmp_path: Path, text: str, line: str) -> None:
+    assert mistakes(tmp_path, text) == [line]
+
+
+def test_a_duplicate_key_is_a_mistake_with_both_lines(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, GOOD + "seeds: 4\n") == ["study.yaml:4: seeds: given twice; first in line 3"]
+
+
+def test_an_object_tag_is_refused_and_builds_nothing(tmp_path: Path) -> None:
+    text = "question: !!python/object/apply:os.system ['touch owned']\n" + GOOD
+    assert mistakes(tmp_path, text) == [
+        "study.yaml:1: question: the tag 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed;"
+        " presets hold plain values only",
+        "study.yaml:1: question: must be a text, got None",
+    ]
+
+
+def test_an_alias_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
+    (line,) = mistakes(tmp_path, bomb)
+    assert line.endswith("more than 20,000 values or 60 levels (aliases count)")
+
+
+def test_an_alias_to_itself_is_refused(tmp_path: Path) -> None:
+    (line,) = mistakes(tmp_path, "a: &a [*a]\n")
+    assert line == "study.yaml:1: more than 20,000 values or 60 levels (aliases count)"
+
+
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "#" * 10_000_000) == ["study.yaml: 10,000,000 bytes; a preset has at most 1,000,000"]
+
+
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
+    preset = tmp_path / "study.yaml"
+    preset.write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(ConfigError, match=r"^study.yaml: not a text file \(UTF-8\)$"):
+        read_study(preset)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("training.lr=0", "--set training.lr=0: training.lr: must be > 0, got 0"),
+        ("training.lr=0.1,-1", "--set training.lr=0.1,-1: sweep.training.lr: must be > 0, got -1"),
+        ("training.rl=1", "--set training.rl=1: training.rl: no such key; did you mean 'lr'?"),
+        ("training.lr", "--set training.lr: expected key=value, as in training.lr=0.1"),
+        ("training.lr=", "--set training.lr=: '' is not a value"),
+        ("training.lr=]", "--set training.lr=]: ']' is not a value"),
+    ],
+)
+def test_a_mistake_on_the_command_line_names_the_option(tmp_path: Path, given: str, line: str) -> None:
+    (found,) = mistakes(tmp_path, GOOD, [given])
+    assert found == line
+
+
+def test_wrong_seeds_name_the_option(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, GOOD, seeds="x") == [
+        "--seeds x: seeds: must be a number of seeds, a range like 0..9 or a list, got 'x'"
+    ]
+
+
+def test_a_variant_that_is_no_norm_names_the_option(tmp_path: Path) -> None:
+    (line,) = mistakes(tmp_path, GOOD, variants=["bacth"])
+    assert line.startswith("--variants: variants.bacth.norm: no norm is called 'bacth'; did you mean 'batch'?")

@@ -1,0 +1,69 @@
+"""Runs, their ids, and the jobs they form."""
+
+from collections.abc import Callable
+
+from bncli.config import Study
+from bncli.plan import MAX_LANES, describe, jobs_of, runs_of, seconds_of, warnings_of
+
+Tiny = Callable[..., Study]
+
+
+def test_a_plan_is_settings_times_variants_times_seeds(tiny: Tiny) -> None:
+    runs = runs_of(tiny(sweep={"training.lr": [0.1, 0.5]}), "cpu")
+    assert len(runs) == 2 * 2 * 3
+    assert len({run.id for run in runs}) == len(runs)
+
+
+def test_an_id_depends_on_the_numbers_and_not_on_labels(tiny: Tiny) -> None:
+    plain, renamed = (
+        runs_of(tiny(), "cpu"),
+        runs_of(tiny(variants={"none": "none", "bn": "batch"}, question="?"), "cpu"),
+    )
+    assert [run.id for run in plain] == [run.id for run in renamed]
+    assert plain[0].id != runs_of(tiny(), "cuda")[0].id
+    assert plain[0].id != runs_of(tiny(evaluation={"every": 5, "split": "validation"}), "cpu")[0].id
+
+
+def test_a_default_written_out_is_the_same_run(tiny: Tiny) -> None:
+    written = tiny(variants={"none": "none", "batch": {"norm": {"name": "batch", "momentum": 0.1}}})
+    assert [run.id for run in runs_of(written, "cpu")] == [run.id for run in runs_of(tiny(), "cpu")]
+
+
+def test_runs_of_one_shape_share_a_job_whatever_their_seed_and_rate(tiny: Tiny) -> None:
+    jobs = jobs_of(runs_of(tiny(sweep={"training.lr": [0.1, 0.5], "training.optimizer.momentum": [0, 0.9]}), "cpu"))
+    assert sorted(len(job.runs) for job in jobs) == [6, 6, 6, 6]
+    assert all(len({run.variant for run in job.runs}) == 1 for job in jobs)
+
+
+def test_runs_of_another_shape_do_not_share_a_job(tiny: Tiny) -> None:
+    jobs = jobs_of(runs_of(tiny(sweep={"training.batch_size": [20, 40]}), "cpu"))
+    assert sorted(len(job.runs) for job in jobs) == [3, 3, 3, 3]
+
+
+def test_lanes_are_few_enough_and_evenly_spread(tiny: Tiny) -> None:
+    jobs = jobs_of(runs_of(tiny(seeds=2 * MAX_LANES + 1, variants={"none": "none"}), "cpu"))
+    assert [len(job.runs) for job in jobs] == [7, 7, 7]
+
+
+def test_a_run_that_two_variants_share_is_trained_once(tiny: Tiny) -> None:
+    jobs = jobs_of(runs_of(tiny(variants={"none": "none", "also-none": "none"}), "cpu"))
+    assert sum(len(job.runs) for job in jobs) == 3
+
+
+def test_the_dearest_job_comes_first(tiny: Tiny) -> None:
+    jobs = jobs_of(runs_of(tiny(variants={"none": "none", "iternorm": "iternorm"}), "cpu"))
+    assert [job.runs[0].norm.name for job in jobs] == ["iternorm", "none"]
+    assert seconds_of(jobs[0]) > seconds_of(jobs[1])
+
+
+def test_a_batch_below_the_whitened_group_is_a_warning(tiny: Tiny) -> None:
+    study = tiny(model={"name": "mlp", "hidden": [100]}, variants={"none": "none", "iternorm": "iternorm"})
+    assert warnings_of(study) == [
+        "iternorm: whitens groups of 64 channels from batches of 40; the covariance is rank-deficient below 128 examples"
+    ]
+
+
+def test_a_study_is_described_in_one_line(tiny: Tiny) -> None:
+    assert describe(tiny(), "cpu") == (
+        "mnist · mlp 784-16-16-10 sigmoid · batch 40 · sgd lr 0.5 · 30 steps · 3 paired seeds · cpu"
+    )
