@@ -190,7 +190,9 @@ def test_validate_says_good_and_warns(tmp_path: Path) -> None:
 
 def start(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bncli", "compare", "study.yaml", "--jobs", "1"]
-    environment = dict(os.environ)  # without the COLUMNS that readline, behind Python's back, gives to pytest's children
+    environment = dict(
+        os.environ
+    )  # without the COLUMNS that readline, behind Python's back, gives to pytest's children
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )

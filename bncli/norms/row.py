@@ -1,0 +1,41 @@
+"""What a row of the zoo says of a norm, and the options that many norms share."""
+
+from dataclasses import dataclass
+
+from bncli.catalogue import Count, Fraction, Option, Positive, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormRow(Row):
+    """A norm's row: all that a study, a listing or a card must know of it without importing torch.
+
+    In `parameters` and `buffers`, C is the number of channels, d that of a group and G that of groups.
+    """
+
+    family: str  # "none", "batch", "sample", "activation", "weight", "whitening"
+    citation: str
+    formula: str  # y as a function of x, in plain text
+    over: str  # what its statistics are taken over: "examples and locations", "" if it has none
+    evaluation: str  # what it does in evaluation; "the same" if nothing else than in training
+    differs: str = ""  # from the paper, from torch
+    parameters: str = "0"  # learned numbers
+    buffers: str = "0"  # running numbers, counters left out
+    cost: float = 1.0  # of a training step of the quickstart network, relative to `none` (docs/norms.md)
+    absorbs_bias: bool = False  # it subtracts each channel's mean over examples, so a bias before it does nothing
+    batch_statistics: bool = False  # training needs at least two values for each channel
+    whitens: bool = False  # and more values than channels in a group, to have a full-rank covariance
+    lanes: bool = True  # runs under torch.func.vmap
+
+
+MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics")
+AFFINE = Option(bool, True, "learn a scale and a shift per channel")
+
+
+def eps(default: float, meaning: str = "added to the variance (or to the covariance's diagonal)") -> Option:
+    """The small number that keeps a division finite."""
+    return Option(Positive, default, meaning)
+
+
+def group_size(default: int) -> Option:
+    """How many channels a group has."""
+    return Option(Count, default, "channels that are whitened together; the last group may be smaller")
