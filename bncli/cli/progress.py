@@ -43,7 +43,7 @@ class Lines:
         for run, result in zip(self._jobs[event.job].runs, event.results, strict=True):
             self._done += 1
             setting = "".join(f" {key}={value}" for key, value in run.setting.items())
-            _, curve = result.curve("accuracy") if run.data.name != "offset" else result.curve("loss")
+            curve = result.curve("accuracy")[1] or result.curve("loss")[1]
             level = f", {_level(curve[-1])}" if curve else ""
             info = result.info
             at = f" at step {info.step:,} ({info.reason})" if info.status == "diverged" else ""

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bncli import __version__
 from bncli.errors import ConfigError
 
 
@@ -43,7 +44,7 @@ def environment(device: str) -> dict[str, Any]:
     import torch
 
     return {
-        "bncli": version("bncli"),
+        "bncli": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

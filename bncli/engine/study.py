@@ -128,7 +128,7 @@ def work(job: Job, heartbeat: Path) -> list[RunResult]:
         beat.write_text(json.dumps([step, level]))
         beat.replace(heartbeat)
 
-    heartbeat.write_text("[0, 0.0]")
+    heartbeat.touch()
     return train(job, report)
 
 
@@ -152,8 +152,8 @@ class _Heartbeats:
             changed = entry.stat().st_mtime
             if entry.name.endswith(".json") and self._seen.get(entry.name) != changed:
                 self._seen[entry.name] = changed
-                step, level = json.loads(Path(entry.path).read_text() or "[0, 0.0]")
-                yield Progress(int(entry.name.removesuffix(".json")), step, level)
+                if beat := Path(entry.path).read_text():  # empty: started, not yet evaluated
+                    yield Progress(int(entry.name.removesuffix(".json")), *json.loads(beat))
 
 
 def _finished(jobs: Sequence[Job], job: int, future: Future[list[RunResult]]) -> Finished:
