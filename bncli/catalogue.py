@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, Generic, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -23,6 +24,10 @@ class Option:
     type: Any
     default: Any
     meaning: str
+
+    def range(self) -> str:
+        """What the option may be, in words: `number > 0`, `coupled or paper`."""
+        return _range(self.type)
 
 
 @dataclass(frozen=True)
@@ -82,3 +87,24 @@ def _options_model(kind: str, name: str, options: tuple[tuple[str, Option], ...]
     fields: dict[str, Any] = {key: (option.type, option.default) for key, option in options}
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return create_model(f"{kind} {name}", __config__=config, **fields)
+
+
+_KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null"}
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def _range(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        inner, *limits = get_args(kind)
+        found = [limit for field in limits for limit in getattr(field, "metadata", ())]
+        bounds = [f"{sign} {getattr(b, key):g}" for b in found for key, sign in _SIGNS.items() if hasattr(b, key)]
+        return " ".join([_range(inner), " and ".join(bounds)]).strip()
+    if get_origin(kind) is Literal:
+        return " or ".join(
+            str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in get_args(kind)
+        )
+    if get_origin(kind) in (UnionType, Union):
+        return " or ".join(_range(part) for part in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"list of {_range(get_args(kind)[0])}"
+    return _KINDS.get(kind, "see its meaning")

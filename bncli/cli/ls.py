@@ -1,53 +1,65 @@
-"""`bncli ls`: what there is: presets, norms, models, data sets, optimisers."""
+"""`bncli ls`: what there is: presets, norms, models, data sets, optimisers; and the card of one norm."""
 
 from typing import Annotated, Any
 
 import typer
+
+from bncli.cli.options import complete_norm
 
 KINDS = ("presets", "norms", "models", "data", "optimizers")
 
 
 def ls(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}; all of them if left out.")] = "",
+    name: Annotated[str, typer.Argument(help="A norm, for its card.", autocompletion=complete_norm)] = "",
 ) -> None:
-    """List what a preset can name."""
+    """List what a preset can name; `bncli ls norms NAME` prints the card of one norm."""
     from bncli.errors import ConfigError, unknown
 
     if kind and kind not in KINDS:
         raise ConfigError(unknown("list", kind, KINDS))
-    for one in [kind] if kind else KINDS:
-        rows = _presets() if one == "presets" else _rows(one)
-        width = max(len(name) for name, _ in rows)
-        print(f"{one}:" if not kind else "", end="\n" if not kind else "")
-        for name, summary in rows:
-            print(f"  {name:<{width}}  {summary}")
+    if kind == "norms":
+        _norms(name)
+    elif name:
+        raise ConfigError(f"only norms have cards; `bncli ls {kind}` takes no name, got {name!r}")
+    else:
+        for one in [kind] if kind else KINDS:
+            _print(one, heading=not kind)
+
+
+def _norms(name: str) -> None:
+    from bncli.cli.console import stdout
+    from bncli.norms import NORMS
+    from bncli.report.cards import card, listing
+
+    if name:
+        print(card(name, NORMS[name]))
+    else:
+        listing(NORMS, stdout())
+
+
+def _print(kind: str, *, heading: bool) -> None:
+    rows = _rows(kind)
+    width = max(len(name) for name, _ in rows)
+    if heading:
+        print(f"{kind}:")
+    for name, summary in rows:
+        print(f"  {name:<{width}}  {summary}")
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:
-    catalogue = _catalogue(kind)
-    return [(name, row.summary) for name, row in catalogue.items()]
+    if kind == "presets":
+        from bncli.config.reading import parse_file
+        from bncli.presets import preset_names, preset_path
+
+        return [(name, str(parse_file(preset_path(name)).data.get("question", ""))) for name in preset_names()]
+    return [(name, row.summary) for name, row in _catalogue(kind).items()]
 
 
 def _catalogue(kind: str) -> Any:
-    if kind == "norms":
-        from bncli.norms import NORMS
-
-        return NORMS
-    if kind == "models":
-        from bncli.models import MODELS
-
-        return MODELS
-    if kind == "data":
-        from bncli.data import DATASETS
-
-        return DATASETS
+    from bncli.data import DATASETS
     from bncli.engine import OPTIMIZERS
+    from bncli.models import MODELS
+    from bncli.norms import NORMS
 
-    return OPTIMIZERS
-
-
-def _presets() -> list[tuple[str, str]]:
-    from bncli.config.reading import parse_file
-    from bncli.presets import preset_names, preset_path
-
-    return [(name, str(parse_file(preset_path(name)).data.get("question", ""))) for name in preset_names()]
+    return {"norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS}[kind]

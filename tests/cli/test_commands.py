@@ -179,7 +179,7 @@ def test_ls_names_every_norm(tmp_path: Path) -> None:
     from bncli.norms import NORMS
 
     printed = bncli("ls", "norms", cwd=tmp_path).stdout
-    assert [line.split()[0] for line in printed.splitlines()] == list(NORMS)
+    assert [line.split()[0] for line in printed.splitlines()[1 : len(NORMS) + 1]] == list(NORMS)
 
 
 def test_validate_says_good_and_warns(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""What the catalogue of norms says of them: a listing, the card of one norm, and the page of all."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 100  # of a card on a terminal
+
+
+def listing(norms: Mapping[str, Any], console: Console) -> None:
+    """What a reader chooses by, a line a norm; on a narrow terminal its summary has a line of its own."""
+    wide = console.width >= 180
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in _heads(wide):
+        table.add_column(head, no_wrap=True)
+    for name, row in norms.items():
+        table.add_row(*_cells(name, row, wide))
+    console.print(table)
+    if not wide:
+        console.print()
+        for name, row in norms.items():
+            console.print(f"{name}: {row.summary}")
+    console.print("\nC channels, G groups of d channels; cost: of a training step, relative to none (docs/norms.md)")
+
+
+def card(name: str, row: Any) -> str:
+    """All that is known of one norm, as text."""
+    lines = [f"{name}: {row.summary}", ""]
+    for label, text in _facts(row):
+        lines += textwrap.wrap(f"{label:<12} {text}", WIDTH, subsequent_indent=" " * 13)
+    if row.options:
+        lines += ["", "options"]
+        width = max(map(len, row.options))
+        for key, option in row.options.items():
+            head = f"  {key:<{width}}  {_value(option.default)}  ({option.range()})  "
+            lines += textwrap.wrap(head + option.meaning, WIDTH, subsequent_indent=" " * (width + 4))
+    return "\n".join(lines)
+
+
+def page(norms: Mapping[str, Any]) -> str:
+    """Every card as Markdown."""
+    parts = []
+    for name, row in norms.items():
+        parts += [f"### `{name}`", "", f"{row.summary[0].upper()}{row.summary[1:]}.", ""]
+        parts += [f"- **{label}:** {_escaped(text)}" for label, text in _facts(row)]
+        if row.options:
+            parts += ["", "| option | default | range | meaning |", "|---|---|---|---|"]
+            for key, option in row.options.items():
+                cells = (f"`{key}`", f"`{_value(option.default)}`", option.range(), option.meaning)
+                parts.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _heads(wide: bool) -> list[str]:
+    heads = ["norm", "family", "batch of 1", "train = eval", "parameters", "buffers", "cost"]
+    return [*heads, "summary", "citation"] if wide else heads
+
+
+def _cells(name: str, row: Any, wide: bool) -> list[str]:
+    cells = [
+        name, row.family, "no" if row.batch_statistics else "yes", "yes" if row.evaluation == "the same" else "no",
+        row.parameters, row.buffers, f"{row.cost:.1f}",
+    ]  # fmt: skip
+    return [*cells, row.summary, row.citation] if wide else cells
+
+
+def _facts(row: Any) -> Iterator[tuple[str, str]]:
+    yield "formula", row.formula
+    if row.over:
+        yield "statistics", f"over {row.over}"
+    yield "evaluation", row.evaluation
+    if row.differs:
+        yield "differs", row.differs
+    yield "numbers", f"{row.parameters} learned, {row.buffers} running (C channels, G groups of d)"
+    batch = "needs more than one value a channel in training" if row.batch_statistics else "works on a batch of 1"
+    yield "batch", batch
+    yield "cost", f"{row.cost:.1f} times a training step without a norm"
+    if row.citation:
+        yield "citation", row.citation
+
+
+def _value(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "·") if "`" not in text else text.replace("|", "\\|")

@@ -1,0 +1,44 @@
+"""The documentation says what the code says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bncli.catalogue import Option
+from bncli.norms import NORMS
+from bncli.report.cards import card
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_page_of_norms_is_what_the_catalogue_says() -> None:
+    done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
+    line = (
+        "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]' && .venv/bin/python -m pytest"
+    )
+    assert line in (ROOT / "README.md").read_text().splitlines()
+    assert line in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_card_gives_formula_and_every_option_with_its_range(name: str) -> None:
+    text = card(name, NORMS[name])
+    assert NORMS[name].formula.split()[0] in text
+    for key, option in NORMS[name].options.items():
+        assert f"  {key}" in text
+        assert "see its meaning" not in option.range()
+
+
+def test_a_range_is_said_in_words() -> None:
+    options = NORMS["iternorm"].options
+    assert options["eps"].range() == "number > 0"
+    assert options["momentum"].range() == "number > 0 and <= 1"
+    assert options["affine"].range() == "true or false"
+    assert NORMS["detached"].options["by"].range() == "centring or scaling or whitening"
+    assert Option(int | None, None, "").range() == "whole number or null"
