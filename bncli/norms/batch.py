@@ -57,10 +57,10 @@ class Batch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
-        if self.training:
-            self.num_batches_tracked.add_(1)
         mean, var, momentum = self._averaged()
         y = F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
+        if self.training:
+            self.num_batches_tracked.add_(1)
         if mean is not self.running_mean:  # they now hold the batch's own
             average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
             average(self.running_var, var, self.momentum, self.num_batches_tracked)

@@ -166,6 +166,14 @@ def test_an_ablation_in_lanes_equals_runs_one_at_a_time(options):
         torch.testing.assert_close(buffer, torch.stack([m.get_buffer(name) for m in modules]))
 
 
+def test_cumulative_statistics_compile_without_a_break_in_the_graph():
+    modules = [Batch(3, momentum="cumulative") for _ in range(2)]
+    program = torch.compile(modules[0], backend="eager", fullgraph=True)
+    for x in torch.randn(3, 9, 3):
+        torch.testing.assert_close(program(x), modules[1](x))
+    torch.testing.assert_close(modules[0].running_var, modules[1].running_var)
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [

@@ -66,6 +66,7 @@ def test_l1_training_and_evaluation_equal_the_golden_ones():
     module = BatchL1(8, eps=1e-30, momentum=0.9)  # theirs is the weight of the old value
     assert_trains_like(module, arrays)
     torch.testing.assert_close(module.running_mean, arrays["buf_after1.running_mean"], **EXACT)
+    torch.testing.assert_close(module.running_scale, 0.1 + arrays["buf_after1.running_scale"], **EXACT)  # theirs from 0
     torch.testing.assert_close(module(arrays["x2"]), arrays["y2"], **EXACT)
     torch.testing.assert_close(module.running_mean, arrays["buf_after2.running_mean"], **EXACT)
     module.running_scale.copy_(arrays["buf_after2.running_scale"])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from golden_arrays import golden
+from torch.func import functional_call, stack_module_state, vmap
 
 from bncli.errors import ConfigError
 from bncli.norms.batch import Batch
@@ -111,3 +112,22 @@ def test_it_averages_the_standard_deviation_with_eps_in_it():
 def test_a_bound_reached_before_it_starts_to_grow_is_refused(bound):
     with pytest.raises(ConfigError, match=f"^norm 'renorm': {bound} must be >= plain_steps, 5000, got 10$"):
         Renorm(3, **{bound: 10})
+
+
+def test_lanes_with_correction_equal_runs_one_at_a_time():
+    modules = [corrected(rmax=1.1, dmax=0.2) for _ in range(2)]
+    modules[1].num_batches_tracked.fill_(7)
+    x = torch.stack([data(), data() + 1])
+    state = stack_module_state(modules)
+    y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, x)
+    torch.testing.assert_close(y, torch.stack([module(one) for module, one in zip(modules, x, strict=True)]))
+
+
+def test_lanes_at_different_steps_have_different_bounds():
+    modules = [Renorm(3, plain_steps=2, rmax_steps=4, dmax_steps=4).double() for _ in range(2)]
+    modules[1].num_batches_tracked.fill_(10)
+    x = data().expand(2, 20, 3)
+    state = stack_module_state(modules)
+    y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, x)
+    torch.testing.assert_close(y[0], Batch(3).double()(x[0]))
+    assert not torch.allclose(y[1], y[0])

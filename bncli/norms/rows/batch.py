@@ -78,7 +78,7 @@ BATCH = {
         evaluation="running mean and running unbiased variance, within virtual batches",
         differs="The paper moves the running statistics once for each virtual batch, this once a step, towards the "
         "virtual batches' mean; torch has no such layer.",
-        parameters="2*C", buffers="2*C", cost=1.8, absorbs_bias=True, batch_statistics=True,
+        parameters="2*C", buffers="2*C", cost=1.9, absorbs_bias=True, batch_statistics=True,
     ),
     "renorm": NormRow(
         "bncli.norms.renorm:Renorm", "batch normalisation corrected towards the running statistics in training",
@@ -97,7 +97,7 @@ BATCH = {
         "d = clip((mean - running mean) / running std), r and d constants to the gradient",
         over="examples and locations, and training so far", evaluation="running mean and running biased std, eps in it",
         differs="torch has no such layer; its BatchNorm averages the variance, and with momentum 0.1.",
-        parameters="2*C", buffers="2*C", cost=1.9, absorbs_bias=True, batch_statistics=True,
+        parameters="2*C", buffers="2*C", cost=1.7, absorbs_bias=True, batch_statistics=True,
     ),
     "noisy-batch": NormRow(
         "bncli.norms.noisy:NoisyBatch", "batch normalisation, then random shifts and scales: covariate shift put back",
@@ -114,7 +114,7 @@ BATCH = {
         over="examples and locations", evaluation="running mean and running unbiased variance, no noise",
         differs="Whether the paper draws shift and scale for each channel or layer, and whether r_sigma is a standard "
         "deviation or a variance, is read as said here.",
-        parameters="2*C", buffers="2*C", cost=2.2, absorbs_bias=True, batch_statistics=True,
+        parameters="2*C", buffers="2*C", cost=1.9, absorbs_bias=True, batch_statistics=True,
         lanes=False,  # it would run, but with other noise than alone: a run's numbers are to follow from its seed
     ),
     "frozen": NormRow(
@@ -124,7 +124,7 @@ BATCH = {
         formula="y = weight (x - running mean) / sqrt(running var + eps) + bias",
         over="", evaluation="the same",
         differs="torchvision's FrozenBatchNorm2d does not learn weight and bias. Untrained it has mean 0, variance 1.",
-        parameters="2*C", buffers="2*C", cost=1.2,
+        parameters="2*C", buffers="2*C", cost=1.5,
     ),
     "detached": NormRow(
         "bncli.norms.detached:Detached", "normalisation whose statistics the gradient does not see",
