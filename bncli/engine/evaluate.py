@@ -1,5 +1,7 @@
 """Evaluates every lane on a split, with running, precise or the batch's own statistics."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -40,7 +42,7 @@ def evaluate(network: Network, split: Split, how: Evaluation, loss: str, batches
     statistics of `how.precise_batches` training batches with the weights held. `batch` normalises batches of about
     the training batch's size by their own statistics. Buffers and generators are left as they were.
     """
-    with network.buffers_kept():
+    with network.buffers_kept(), _generators_kept(split.targets.device):
         if how.statistics == "precise":
             _settle(network, batches, how.precise_batches)
         network.train(how.statistics == "batch")
@@ -48,6 +50,16 @@ def evaluate(network: Network, split: Split, how: Evaluation, loss: str, batches
         found = _sums(network, split, max(1, len(split) // size), loss)
     network.train(True)
     return found
+
+
+@contextmanager
+def _generators_kept(device: torch.device) -> Iterator[None]:
+    """Put torch's global generators back as they were, so that noise in an evaluation shifts none in training."""
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None  # which fork_rng does not know
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+    if mps is not None:
+        torch.mps.set_rng_state(mps)
 
 
 def _sums(network: Network, split: Split, parts: int, loss: str) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ class Network:
             self.lanes = (len(runs),)
             parameters, self.buffers = stack_module_state(models)
             self.parameters = {name: p.detach().requires_grad_() for name, p in parameters.items()}
-            self._own, self._common = (torch.vmap(self._call, in_dims=(0, 0, at)) for at in (0, None))
+            self._own, self._common = (_lanes(self._call, at) for at in (0, None))
             self._forward = self._vmapped
 
     def forward(self, x: Tensor, *, shared: bool = False) -> Tensor:
@@ -86,6 +86,11 @@ class Network:
     def _call(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self._model, ({**parameters}, {**buffers}), (x,))
         return outputs
+
+
+def _lanes(call: Callable[..., Tensor], inputs: int | None) -> Callable[..., Tensor]:
+    """`call` over lanes of parameters and buffers; a norm that draws noise draws other noise in each lane."""
+    return torch.vmap(call, in_dims=(0, 0, inputs), randomness="different")
 
 
 def _state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

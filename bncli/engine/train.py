@@ -15,6 +15,7 @@ from bncli.engine.environment import environment
 from bncli.engine.evaluate import evaluate, losses_of
 from bncli.engine.network import Network
 from bncli.engine.optimizers import Hyper, Optimizer
+from bncli.models.initialise import seed_for
 from bncli.plan import Job
 from bncli.records import Record, RunInfo, RunResult
 
@@ -26,6 +27,9 @@ def train(job: Job, report: Report = lambda step, level: None) -> list[RunResult
 
     The runs are lanes of one vmapped program, or a single plain one. A lane whose training or evaluation loss stops
     being finite has diverged at that step; the others train on as if it were not there.
+
+    Norms that draw noise draw it from torch's global generators, which are seeded here by the first run's seed: the
+    same job draws the same noise, whatever ran before it in this process.
     """
     first = job.runs[0]
     recipe, how, row = first.training, first.evaluation, DATASETS[first.data.name]
@@ -45,6 +49,7 @@ def train(job: Job, report: Report = lambda step, level: None) -> list[RunResult
         seconds["evaluation"] += time.perf_counter() - start
         report(step, log.level())
 
+    torch.manual_seed(seed_for(first.seed, "noise"))
     measure(0, None)
     step = 0
     for last in _grid(recipe.steps, how.every):

@@ -9,8 +9,13 @@ from torch import nn
 
 def generator(seed: int, purpose: str) -> torch.Generator:
     """A generator of its own for each seed and purpose, so that one draw never shifts another."""
+    return torch.Generator().manual_seed(seed_for(seed, purpose))
+
+
+def seed_for(seed: int, purpose: str) -> int:
+    """A seed of its own for each seed and purpose, for what draws from torch's global generators."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @torch.no_grad()

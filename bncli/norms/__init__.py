@@ -5,7 +5,7 @@ The contract that every row keeps:
 - `target(channels, **options)` is a module; every option of the row is a keyword of it with the same default.
 - `forward` takes (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W) and returns the same shape.
 - Running statistics are buffers named `running_*`, updated in place in training as
-  `(1 - momentum) * old + momentum * new`; a module that has them has the attribute `momentum`.
+  `(1 - momentum) * old + momentum * new`; a module that updates them has the attribute `momentum`.
 - It runs under `torch.func.vmap`: no `.item()`, no `if` on a tensor's value, no `lerp_`; or its row says `lanes=False`.
 """
 

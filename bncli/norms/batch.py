@@ -1,7 +1,9 @@
-"""No normalisation, and Batch Normalization: the two that every other norm is held against."""
+"""No normalisation and Batch Normalization, which every other norm is held against; the latter also frozen."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn, ones, tensor, zeros
+from torch import Tensor, nn, ones, zeros
+
+from bncli.norms.channels import Affine, Momentum, add_averages, add_parameters, average
 
 
 class NoNorm(nn.Module):
@@ -26,9 +28,14 @@ class Batch(nn.Module):
     y = weight (x - mean) / sqrt(var + eps) + bias, where mean and the biased var of each channel are taken over
     examples and locations in training, and are `running_mean` and the unbiased `running_var` in evaluation.
 
-    One class for all four shapes. Equal to torch's `BatchNorm1d/2d/3d`, but for `momentum=None` and
-    `track_running_stats=False`, which it has not. The paper averages the evaluation statistics over many batches with
-    the weights frozen; this, like torch, is an exponential average along training.
+    One class for all four shapes. Equal to torch's `BatchNorm1d/2d/3d`, whose `momentum=None` is `"cumulative"` here,
+    but for `track_running_stats=False`, which it has not. The paper averages the evaluation statistics over many
+    batches with the weights frozen; this, like torch, averages along training.
+
+    Args:
+        momentum: weight of the newest batch in the running statistics, or "cumulative": all batches weigh the same.
+        affine: which of weight and bias are learned: both (True), none (False), the weight ("scale") or the bias
+            ("shift"); the other is left out.
 
     Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
 
@@ -42,23 +49,63 @@ class Batch(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: Momentum = 0.1, affine: Affine = True) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
-        self.register_parameter("weight", nn.Parameter(ones(channels)) if affine else None)
-        self.register_parameter("bias", nn.Parameter(zeros(channels)) if affine else None)
-        self.register_buffer("running_mean", zeros(channels))
-        self.register_buffer("running_var", ones(channels))
-        self.register_buffer("num_batches_tracked", tensor(0))
+        add_parameters(self, channels, affine)
+        add_averages(self, {"running_mean": zeros(channels), "running_var": ones(channels)})
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
+        mean, var, momentum = self._averaged()
+        y = F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
         if self.training:
             self.num_batches_tracked.add_(1)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
-        )
+        if mean is not self.running_mean:  # they now hold the batch's own
+            average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
+            average(self.running_var, var, self.momentum, self.num_batches_tracked)
+        return y
+
+    def _averaged(self) -> tuple[Tensor, Tensor, float]:
+        """What the kernel updates and by how much: copies, replaced whole, if its fixed momentum will not do."""
+        if not isinstance(self.momentum, str):
+            return self.running_mean, self.running_var, self.momentum
+        if not self.training:
+            return self.running_mean, self.running_var, 0.0
+        return self.running_mean.clone(), self.running_var.clone(), 1.0
 
     def extra_repr(self) -> str:
         """Its options."""
         return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+
+
+class Frozen(nn.Module):
+    """Frozen Batch Normalization: the evaluation of `Batch`, in training too.
+
+    y = weight (x - running_mean) / sqrt(running_var + eps) + bias: an affine map of each channel, whose running
+    statistics nothing updates. It starts from mean 0 and variance 1; `load_state_dict` takes a `Batch`'s state, which
+    is how it is meant: the last epochs of a training (Wu & Johnson 2021, arXiv:2105.07576), or fine-tuning with
+    batches too small for statistics. Unlike torchvision's `FrozenBatchNorm2d` it learns weight and bias.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, channels: int, *, eps: float = 1e-5, affine: bool = True) -> None:
+        super().__init__()
+        self.channels, self.eps, self.affine = channels, eps, affine
+        add_parameters(self, channels, affine)
+        add_averages(self, {"running_mean": zeros(channels), "running_var": ones(channels)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise by the running statistics."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        """Its options."""
+        return f"{self.channels}, eps={self.eps}, affine={self.affine}"

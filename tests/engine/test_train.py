@@ -29,7 +29,7 @@ def final(result: RunResult) -> float:
     return result.curve("loss")[1][-1]
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", [name for name, row in NORMS.items() if row.lanes])
 def test_lanes_equal_runs_one_at_a_time(tiny: Tiny, norm: str) -> None:
     three = runs(tiny, norm)
     together, alone = train(Job(tuple(three))), [train(Job((run,)))[0] for run in three]
@@ -44,6 +44,22 @@ def test_lanes_equal_runs_one_at_a_time(tiny: Tiny, norm: str) -> None:
 def test_the_same_job_gives_the_same_numbers_bit_for_bit(tiny: Tiny) -> None:
     job = Job(tuple(runs(tiny)))
     assert [r.records for r in train(job)] == [r.records for r in train(job)]
+
+
+def test_noise_follows_from_the_runs_seed_whatever_ran_before(tiny: Tiny) -> None:
+    first, second, _ = (Job((run,)) for run in runs(tiny, "noisy-batch"))
+    expected = train(first)[0].records
+    torch.rand(1)
+    assert train(second)[0].records != expected
+    assert train(first)[0].records == expected
+
+
+def test_noise_in_lanes_differs_from_lane_to_lane_and_again_follows_from_the_seed(tiny: Tiny) -> None:
+    one = runs(tiny, "noisy-batch")[0]
+    job = Job((one, one, one))
+    curves = [r.curve("loss") for r in train(job)]
+    assert curves[0] != curves[1]
+    assert curves == [r.curve("loss") for r in train(job)]
 
 
 def test_one_seed_means_one_start_and_one_order_in_every_variant(tiny: Tiny) -> None:
@@ -94,17 +110,21 @@ def test_a_job_whose_lanes_have_all_diverged_stops(tiny: Tiny) -> None:
     assert [r.info.status for r in train(Job(tuple(wild)))] == ["diverged"] * 3
 
 
+@pytest.mark.parametrize("norm", ["batch", "renorm", "noisy-batch"])
 @pytest.mark.parametrize("statistics", ["running", "precise", "batch"])
-def test_evaluation_leaves_no_trace_in_training(tiny: Tiny, statistics: str) -> None:
+def test_evaluation_leaves_no_trace_in_training(tiny: Tiny, statistics: str, norm: str) -> None:
     rare, often = (
         {"every": every, "split": "validation", "statistics": statistics, "precise_batches": 3} for every in (30, 3)
     )
-    (one, *_), (other, *_) = (train(Job(tuple(runs(tiny, evaluation=how)))) for how in (rare, often))
+    (one, *_), (other, *_) = (train(Job(tuple(runs(tiny, norm, evaluation=how)))) for how in (rare, often))
     assert final(one) == final(other)
 
 
-def test_precise_statistics_are_the_average_over_training_batches(tiny: Tiny) -> None:
-    run = runs(tiny, model={"name": "mlp", "hidden": [16]})[0]
+@pytest.mark.parametrize("momentum", [0.1, "cumulative"])
+def test_precise_statistics_are_the_average_over_training_batches(tiny: Tiny, momentum: float | str) -> None:
+    variant = {"batch": {"norm": {"name": "batch", "momentum": momentum}}}
+    study = tiny(variants=variant, reference="batch", model={"name": "mlp", "hidden": [16]})
+    run = runs_of(study, "cpu")[0]
     splits = DATASETS.load("mnist")(binarize=127, standardize=False, device="cpu")
     network, batches = Network([run], "cpu"), Batches(splits.train, 40, [0], ())
     how = Evaluation(split="validation", statistics="precise", precise_batches=4)

@@ -1,9 +1,21 @@
 """Rows of the norms that take their statistics over the batch, and of `none`."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from bncli.catalogue import Option
+from pydantic import BeforeValidator, Field
+
+from bncli.catalogue import Count, NonNegative, Option
 from bncli.norms.row import AFFINE, MOMENTUM, NormRow, eps
+
+
+def _momentum(given: Any) -> Any:
+    if given == "cumulative" or (isinstance(given, int | float) and not isinstance(given, bool) and 0 < given <= 1):
+        return given if isinstance(given, str) else float(given)
+    raise ValueError(f"must be a number > 0 and <= 1, or 'cumulative', got {given!r}")
+
+
+AtLeastOne = Annotated[float, Field(ge=1)]
+Steps = Annotated[int, Field(ge=0)]
 
 BATCH = {
     "none": NormRow(
@@ -12,12 +24,107 @@ BATCH = {
     ),
     "batch": NormRow(
         "bncli.norms.batch:Batch", "each channel to mean 0, variance 1 over the batch",
-        {"eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE},
+        {
+            "eps": eps(1e-5),
+            "momentum": Option(
+                Annotated[Any, BeforeValidator(_momentum)], 0.1,
+                "weight of the new value in the running statistics; cumulative: all batches weigh the same",
+            ),
+            "affine": Option(
+                Literal[True, False, "scale", "shift"], True, "learn a scale and a shift per channel, or one of them",
+            ),
+        },
         family="batch", citation="Ioffe & Szegedy 2015, arXiv:1502.03167",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
         over="examples and locations", evaluation="running mean and running unbiased variance",
         differs="The paper averages the evaluation statistics with the weights held; this, like torch, along training.",
         parameters="2*C", buffers="2*C", cost=1.5, absorbs_bias=True, batch_statistics=True,
+    ),
+    "batch-mean": NormRow(
+        "bncli.norms.partial:BatchMean", "each channel to mean 0 over the batch, its scale left as it is",
+        {"momentum": MOMENTUM, "affine": Option(bool, True, "learn a shift per channel")},
+        family="batch", citation="Salimans & Kingma 2016, arXiv:1602.07868, section 2.3",
+        formula="y = x - mean + bias", over="examples and locations", evaluation="running mean",
+        differs="The paper pairs it with weight normalization, which is apart here; torch has no such layer.",
+        parameters="C", buffers="C", cost=1.3, absorbs_bias=True, batch_statistics=True,
+    ),
+    "batch-var": NormRow(
+        "bncli.norms.partial:BatchVar", "each channel to variance 1 over the batch, its mean only scaled",
+        {"eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE},
+        family="batch", citation="after Daneshmand et al. 2020, arXiv:2003.01652",
+        formula="y = weight x / sqrt(var + eps) + bias, var biased and about the mean",
+        over="examples and locations", evaluation="running unbiased variance",
+        differs="torch has no such layer.",
+        parameters="2*C", buffers="C", cost=1.5, batch_statistics=True,
+    ),
+    "batch-l1": NormRow(
+        "bncli.norms.partial:BatchL1", "batch normalisation by the mean absolute deviation: no squares, no roots",
+        {"eps": eps(1e-5, "added to the scale"), "momentum": MOMENTUM, "affine": AFFINE},
+        family="batch", citation="Hoffer et al. 2018, arXiv:1803.01814",
+        formula="y = weight (x - mean) / (scale + eps) + bias, scale = sqrt(pi / 2) mean |x - mean|",
+        over="examples and locations", evaluation="running mean and running scale",
+        differs="The paper has no eps; torch has no such layer.",
+        parameters="2*C", buffers="2*C", cost=1.5, absorbs_bias=True, batch_statistics=True,
+    ),
+    "ghost": NormRow(
+        "bncli.norms.ghost:Ghost", "batch normalisation of small virtual batches within the batch",
+        {
+            "ghost_size": Option(Count, 32, "examples of a virtual batch; the last one may be smaller"),
+            "eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE,
+        },
+        family="batch", citation="Hoffer et al. 2017, arXiv:1705.08741",
+        formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
+        over="locations and examples of a virtual batch",
+        evaluation="running mean and running unbiased variance, within virtual batches",
+        differs="The paper moves the running statistics once for each virtual batch, this once a step, towards the "
+        "virtual batches' mean; torch has no such layer.",
+        parameters="2*C", buffers="2*C", cost=1.9, absorbs_bias=True, batch_statistics=True,
+    ),
+    "renorm": NormRow(
+        "bncli.norms.renorm:Renorm", "batch normalisation corrected towards the running statistics in training",
+        {
+            "rmax": Option(AtLeastOne, 3.0, "largest correction of the scale, either way, once it is reached"),
+            "dmax": Option(NonNegative, 5.0, "largest correction of the mean, in standard deviations"),
+            "plain_steps": Option(Steps, 5_000, "training steps without correction; then the bounds grow linearly"),
+            "rmax_steps": Option(Steps, 40_000, "training step at which rmax is reached, >= plain_steps"),
+            "dmax_steps": Option(Steps, 25_000, "training step at which dmax is reached, >= plain_steps"),
+            "eps": eps(1e-5),
+            "momentum": Option(MOMENTUM.type, 0.01, MOMENTUM.meaning),
+            "affine": AFFINE,
+        },
+        family="batch", citation="Ioffe 2017, arXiv:1702.03275",
+        formula="y = weight ((x - mean) / std r + d) + bias, std = sqrt(var + eps), r = clip(std / running std), "
+        "d = clip((mean - running mean) / running std), r and d constants to the gradient",
+        over="examples and locations, and training so far", evaluation="running mean and running biased std, eps in it",
+        differs="torch has no such layer; its BatchNorm averages the variance, and with momentum 0.1.",
+        parameters="2*C", buffers="2*C", cost=1.7, absorbs_bias=True, batch_statistics=True,
+    ),
+    "noisy-batch": NormRow(
+        "bncli.norms.noisy:NoisyBatch", "batch normalisation, then random shifts and scales: covariate shift put back",
+        {
+            "n_mu": Option(NonNegative, 0.5, "a channel's shift is drawn from +- this"),
+            "n_sigma": Option(AtLeastOne, 1.25, "a channel's scale is drawn from 1 to this"),
+            "r_mu": Option(NonNegative, 0.1, "a value's shift is drawn from its channel's +- this"),
+            "r_sigma": Option(NonNegative, 0.1, "standard deviation of a value's scale about its channel's"),
+            "draws": Option(Literal["channel", "layer"], "channel", "what has a shift and a scale of its own"),
+            "eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE,
+        },
+        family="batch", citation="Santurkar et al. 2018, arXiv:1805.11604",
+        formula="y = s batch(x) + m, m uniform about its channel's shift, s normal about its channel's scale",
+        over="examples and locations", evaluation="running mean and running unbiased variance, no noise",
+        differs="Whether the paper draws shift and scale for each channel or layer, and whether r_sigma is a standard "
+        "deviation or a variance, is read as said here.",
+        parameters="2*C", buffers="2*C", cost=1.9, absorbs_bias=True, batch_statistics=True,
+        lanes=False,  # it would run, but with other noise than alone: a run's numbers are to follow from its seed
+    ),
+    "frozen": NormRow(
+        "bncli.norms.batch:Frozen", "batch normalisation by running statistics that nothing updates",
+        {"eps": eps(1e-5), "affine": AFFINE},
+        family="batch", citation="Wu & Johnson 2021, arXiv:2105.07576",
+        formula="y = weight (x - running mean) / sqrt(running var + eps) + bias",
+        over="", evaluation="the same",
+        differs="torchvision's FrozenBatchNorm2d does not learn weight and bias. Untrained it has mean 0, variance 1.",
+        parameters="2*C", buffers="2*C", cost=1.5,
     ),
     "detached": NormRow(
         "bncli.norms.detached:Detached", "normalisation whose statistics the gradient does not see",
