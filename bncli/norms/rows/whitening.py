@@ -1,7 +1,11 @@
 """Rows of the norms that decorrelate channels as well as scale them."""
 
+from typing import Literal
+
 from bncli.catalogue import Count, Option
 from bncli.norms.row import AFFINE, MOMENTUM, NormRow, eps, group_size
+
+STEPS = Option(Count, 5, "Newton-Schulz iterations")
 
 WHITENING = {
     "zca": NormRow(
@@ -12,6 +16,26 @@ WHITENING = {
         over="examples and locations, the channels of a group together",
         evaluation="running mean, and the root of the running covariance",
         differs="Averages the covariance; the paper's code averages S^-1/2, which over-scales in evaluation.",
+        parameters="2*C", buffers="C + G*d*d", cost=3.5, absorbs_bias=True, batch_statistics=True, whitens=True,
+    ),
+    "pca": NormRow(
+        "bncli.norms.pca:PCA", "whitening along the principal axes, which swap from batch to batch: a negative control",
+        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16)},
+        family="whitening", citation="Huang et al. 2018, arXiv:1804.08450, section 3",
+        formula="y = weight L^-1/2 U^T (x - mean) + bias, S = cov + eps I = U L U^T, L descending",
+        over="examples and locations, the channels of a group together",
+        evaluation="running mean, and the axes of the running covariance",
+        differs="Fixes the axes' signs; where eigenvalues are equal the gradient is finite and arbitrary: none exists.",
+        parameters="2*C", buffers="C + G*d*d", cost=3.5, absorbs_bias=True, batch_statistics=True, whitens=True,
+    ),
+    "zca-cor": NormRow(
+        "bncli.norms.zca_cor:ZCACor", "whitening by the symmetric root of the correlation, after scaling",
+        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16)},
+        family="whitening", citation="Kessy, Lewin & Strimmer 2018, arXiv:1512.00809",
+        formula="y = weight P^-1/2 V^-1/2 (x - mean) + bias, S = cov + eps I = V^1/2 P V^1/2, V = diag S",
+        over="examples and locations, the channels of a group together",
+        evaluation="running mean, and the root of the running covariance",
+        differs="The paper whitens a data set, without eps; as a layer it takes the rest from `zca`.",
         parameters="2*C", buffers="C + G*d*d", cost=3.5, absorbs_bias=True, batch_statistics=True, whitens=True,
     ),
     "cholesky": NormRow(
@@ -27,14 +51,18 @@ WHITENING = {
     "iternorm": NormRow(
         "bncli.norms.whitening:IterNorm", "partial whitening by T Newton-Schulz steps",
         {
-            "T": Option(Count, 5, "Newton-Schulz iterations"),
+            "T": STEPS,
+            "form": Option(
+                Literal["coupled", "paper"], "coupled",
+                "the stable iteration, or the published recursion with the same iterates, for T <= 7",
+            ),
             "eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(64),
         },
         family="whitening", citation="Huang et al. 2019, arXiv:1904.03441",
         formula="y = weight W_T (x - mean) + bias, W_T after T Newton-Schulz steps from I towards S^-1/2",
         over="examples and locations, the channels of a group together",
         evaluation="running mean, and W_T of the running covariance",
-        differs="The coupled iteration, stable for any T; averages the covariance, the paper's code W_T.",
+        differs="By default the coupled iteration, stable for any T; averages the covariance, the paper's code W_T.",
         parameters="2*C", buffers="C + G*d*d", cost=5.0, absorbs_bias=True, batch_statistics=True, whitens=True,
     ),
 }  # fmt: skip
