@@ -60,9 +60,10 @@ class GroupWhitening(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Whiten each example."""
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(channels_checked(x, self.channels)).reshape(x.shape[0], self.groups, -1)
-            if values.shape[2] < 2:
-                raise ValueError(f"expected more than 1 value per group of an example, got {values.shape[2]}")
+            m = channels_checked(x, self.channels).shape[1:].numel() // self.groups
+            if m < 2:
+                raise ValueError(f"expected more than 1 value per group of an example, got {m}")
+            values = single_or_better(x).reshape(x.shape[0], self.groups, m)
             centred = values - values.mean(-1, keepdim=True)
             identity = torch.eye(self.groups, dtype=values.dtype, device=x.device).expand(len(values), -1, -1)
             W = root_by(self.by, self.T)(covariance(centred, identity, self.eps))
@@ -133,18 +134,19 @@ def by_example(x: Tensor, channels: int, d: int) -> Tensor:
     Raises:
         ValueError: for a single location.
     """
-    values = single_or_better(channels_checked(x, channels)).flatten(2) if x.ndim > 2 else x.unsqueeze(2)
-    if values.shape[2] == 1:
+    m = channels_checked(x, channels).shape[2:].numel()
+    if x.ndim < 3 or m < 2:
         raise ValueError(f"expected more than 1 location per channel, got input of shape {tuple(x.shape)}")
+    values = single_or_better(x).flatten(2)
     if channels % d:
         values = F.pad(values, (0, 0, 0, d - channels % d))
-    return values.reshape(-1, d, values.shape[2])
+    return values.reshape(x.shape[0] * -(-channels // d), d, m)
 
 
 def from_examples(values: Tensor, shape: torch.Size) -> Tensor:
     """(N G, d, m) back to (N, C, ...), the inverse of `by_example`."""
-    examples = values.view(shape[0], -1, values.shape[2])
-    return examples[:, : shape[1]].reshape(shape)
+    _, d, m = values.shape
+    return values.view(shape[0], -(-shape[1] // d) * d, m)[:, : shape[1]].reshape(shape)
 
 
 def identities(channels: int, group_size: int, *, filler: float) -> Tensor:

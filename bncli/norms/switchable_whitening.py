@@ -67,9 +67,9 @@ class SwitchableWhitening(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         with torch.autocast(x.device.type, enabled=False):
-            d = self.running_cov.shape[-1]
+            G, d, _ = self.running_cov.shape
             values = by_example(x, self.channels, d)  # (N G, d, m)
-            means, covs = self._components(values.view(x.shape[0], -1, d, values.shape[2]))
+            means, covs = self._components(values.view(x.shape[0], G, d, values.shape[2]))
             p = single_or_better(self.mean_weight).softmax(0)
             q = p if self.cov_weight is None else single_or_better(self.cov_weight).softmax(0)
             S = _mixed(covs, q).flatten(0, 1).to(values.dtype)

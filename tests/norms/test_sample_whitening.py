@@ -164,10 +164,16 @@ def test_a_single_value_per_group_is_refused():
         GroupWhitening(4)(torch.randn(9, 4))
 
 
-@pytest.mark.parametrize("shape", [(9, 4), (9, 4, 1, 1)])
+@pytest.mark.parametrize("shape", [(9, 4), (9, 4, 1, 1), (9, 4, 0, 3)])
 def test_a_single_location_is_refused(shape):
     with pytest.raises(ValueError, match="expected more than 1 location per channel, got input of shape"):
         InstanceWhitening(4)(torch.randn(shape))
+
+
+@each
+@every_way
+def test_no_examples_give_no_examples(norm, by):
+    assert norm(4, by=by)(torch.randn(0, 4, 3)).shape == (0, 4, 3)
 
 
 @each

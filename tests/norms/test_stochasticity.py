@@ -1,5 +1,7 @@
 """How much a norm's output hangs on the company in its batch, and what an average of whitening matrices is worth."""
 
+import functools
+
 import pytest
 import torch
 
@@ -38,13 +40,20 @@ def stochastic_disturbance(build, batch, *, among):
     return torch.stack(distances).mean().item()
 
 
+@functools.cache
+def disturbances(batch, *, among):
+    """Of each of NORMS, from the same random numbers."""
+    found = {}
+    for build in NORMS:
+        torch.manual_seed(0)
+        found[build] = stochastic_disturbance(build, batch, among=among)
+    return found
+
+
 @pytest.mark.parametrize("among", [True, False])
 @pytest.mark.parametrize("batch", [32, 256])
 def test_disturbance_grows_from_batch_over_iternorm_zca_and_cholesky_to_pca(batch, among):
-    found = []
-    for build in NORMS:
-        torch.manual_seed(0)
-        found.append(stochastic_disturbance(build, batch, among=among))
+    found = list(disturbances(batch, among=among).values())
     assert found == sorted(found)
 
 
@@ -52,17 +61,12 @@ def test_disturbance_grows_from_batch_over_iternorm_zca_and_cholesky_to_pca(batc
     ("batch", "expected"), [(32, [0.19, 0.22, 0.62, 0.81, 1.23]), (256, [0.066, 0.071, 0.135, 0.175, 0.564])]
 )
 def test_disturbance_has_the_known_size(batch, expected):
-    for build, value in zip(NORMS, expected, strict=True):
-        torch.manual_seed(0)
-        assert stochastic_disturbance(build, batch, among=False) == pytest.approx(value, rel=0.3)
+    found = list(disturbances(batch, among=False).values())
+    assert found == pytest.approx(expected, rel=0.3)
 
 
 def test_disturbance_by_swapping_axes_does_not_shrink_like_the_others():
-    small, large = ({} for _ in range(2))
-    for build in (ZCA, PCA):
-        for batch, found in ((32, small), (256, large)):
-            torch.manual_seed(0)
-            found[build] = stochastic_disturbance(build, batch, among=False)
+    small, large = disturbances(32, among=False), disturbances(256, among=False)
     assert large[ZCA] / small[ZCA] < 8**-0.5
     assert large[PCA] / small[PCA] > 8**-0.5
 

@@ -37,7 +37,7 @@ WHITENING = {
         over="examples and locations, the channels of a group together",
         evaluation="running mean, and the root of the running covariance",
         differs="The paper whitens a data set, without eps; as a layer it takes the rest from `zca`.",
-        parameters="2*C", buffers="C + G*d*d", cost=3.5, absorbs_bias=True, batch_statistics=True, whitens=True,
+        parameters="2*C", buffers="C + G*d*d", cost=3.7, absorbs_bias=True, batch_statistics=True, whitens=True,
     ),
     "cholesky": NormRow(
         "bncli.norms.whitening:Cholesky", "whitening by the inverse of the covariance's Cholesky factor",
@@ -76,7 +76,7 @@ WHITENING = {
         formula="y = weight W (x - mean) + bias, W the whitening of the covariance (plus eps I) of groups of channels",
         over="the channels of a group and the locations, each example by itself", evaluation="the same",
         differs="4 groups, the paper's networks have 64 and more; the published iterative form has no eps.",
-        parameters="2*C", cost=5.0,
+        parameters="2*C", cost=4.0,
     ),
     "instance-whitening": NormRow(
         "bncli.norms.sample_whitening:InstanceWhitening", "whitening over the locations of each example",
@@ -117,6 +117,6 @@ WHITENING = {
         over="examples and locations, the channels of a group together",
         evaluation="running mean, and W_T of the running covariance",
         differs="The paper whitens the patches a kernel sees, folded into its weights, and averages W_T.",
-        buffers="C + G*d*d", cost=5.0, absorbs_bias=True, batch_statistics=True, whitens=True,
+        buffers="C + G*d*d", cost=6.0, absorbs_bias=True, batch_statistics=True, whitens=True,
     ),
 }  # fmt: skip
