@@ -59,7 +59,7 @@ class LastRoot:
         return LastRoot, ()
 
 
-def add_state(norm: nn.Module, channels: int, affine: bool, group_size: int, *, filler: int) -> None:
+def add_state(norm: nn.Module, channels: int, affine: bool, group_size: int, *, filler: float) -> None:
     """Give a norm what `Whitening` lists beyond its options; eps is multiplied by `filler` for channels of zeros."""
     d = min(group_size, channels)
     real = torch.zeros(-(-channels // d) * d)

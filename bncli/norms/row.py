@@ -24,6 +24,7 @@ class NormRow(Row):
     absorbs_bias: bool = False  # it subtracts each channel's mean over examples, so a bias before it does nothing
     batch_statistics: bool = False  # training needs at least two values for each channel
     whitens: bool = False  # and more values than channels in a group, to have a full-rank covariance
+    needs_locations: bool = False  # takes statistics of one example's locations: (N, C) is refused
     lanes: bool = True  # runs under torch.func.vmap
 
 

@@ -1,0 +1,106 @@
+"""Whitening along the principal axes: the negative control among the norms that decorrelate."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from bncli.norms.groups import LastRoot, add_state, describe, whiten
+
+
+class PCA(nn.Module):
+    """Whitening by principal components (Huang et al. 2018, arXiv:1804.08450, section 3, which warns of it).
+
+    y = weight L^-1/2 U^T (x - mean) + bias with S = U L U^T: output i of a group is no longer channel i but the
+    component of the i-th largest variance, its sign such that the entry of U with the largest magnitude is positive.
+    Which axis is which, and how it points, changes from batch to batch ("stochastic axis swapping"), all the more the
+    closer the eigenvalues are: what follows must learn from axes that do not stay. All else as in `ZCA`.
+
+    Its gradient exists only where the eigenvalues of S are distinct; see `principal_axes`.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W). Cost: an eigendecomposition of each group.
+
+    Raises:
+        ValueError: in training, with a single value for each channel.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor
+    running_cov: Tensor
+    num_batches_tracked: Tensor
+    identity: Tensor
+
+    def __init__(
+        self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True, group_size: int = 16
+    ) -> None:
+        super().__init__()
+        self.channels, self.eps, self.momentum = channels, eps, momentum
+        self.affine, self.group_size = affine, group_size
+        self.evaluation = LastRoot()
+        add_state(self, channels, affine, group_size, filler=0.5)  # below eps, so that fillers come last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whiten, and in training update the running statistics in place."""
+        return whiten(self, x, principal_axes)
+
+    def extra_repr(self) -> str:
+        """Its options."""
+        return describe(self)
+
+
+def principal_axes(S: Tensor) -> Tensor:
+    """W = diag(l)^-1/2 U^T of symmetric positive definite S = U diag(l) U^T: (..., d, d) to the same.
+
+    Rows stand in the order of descending eigenvalues l; the largest entry of each in magnitude is positive.
+    Eigenvalues below the resolution of the largest are raised to it. A matrix with a non-finite entry gives nan and
+    leaves the others alone.
+
+    The gradient is exact where the eigenvalues are distinct. Eigenvectors of equal eigenvalues are not differentiable:
+    there the terms of 1 / (li - lj) are left out, which keeps the gradient finite and makes it arbitrary. It may be
+    differentiated again, under the same condition.
+    """
+    W: Tensor = _PrincipalAxes.apply(S)
+    return W
+
+
+class _PrincipalAxes(Function):
+    @staticmethod
+    def forward(S: Tensor) -> Tensor:
+        spoilt = (S * 0).sum((-2, -1), keepdim=True)  # nan for a matrix that eigh would stumble over
+        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+        values, U = torch.linalg.eigh(torch.where(spoilt == 0, S, eye))
+        floor = values[..., -1:] * torch.finfo(S.dtype).eps
+        rows = U.mT.flip(-2) * torch.maximum(values, floor).flip(-1).rsqrt().unsqueeze(-1)
+        largest = rows.gather(-1, rows.abs().argmax(-1, keepdim=True))
+        W: Tensor = rows * largest.sign() + spoilt
+        return W
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, gW: Tensor) -> Tensor:
+        """gS = U sym(N) U^T, with A = gW U and s = l^-1/2.
+
+        From dU = U (F o U^T dS U), F_ij = 1 / (lj - li): N_ji = s_i A_ij / (li - lj), and N_ii = -s_i^3 A_ii / 2.
+        U and s are read off W, of which s are the rows' lengths, so that the gradient can be differentiated again.
+        """
+        (W,) = ctx.saved_tensors
+        s = W.square().sum(-1, keepdim=True).sqrt()  # (..., d, 1)
+        V = W / s  # U^T
+        values = s**-2
+        A = gW @ V.mT
+        gaps = values - values.mT
+        resolved = gaps.abs() > values.amax(-2, keepdim=True) * (8 * torch.finfo(W.dtype).eps)
+        inverse = resolved / torch.where(resolved, gaps, 1.0)
+        turned = s * A * inverse
+        N = turned + turned.mT - torch.diag_embed((s.squeeze(-1) ** 3) * A.diagonal(dim1=-2, dim2=-1))
+        gS: Tensor = V.mT @ N @ V * 0.5
+        return gS
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], S: Tensor) -> tuple[Tensor, int]:
+        return _PrincipalAxes.apply(S.movedim(in_dims[0], 0)), 0

@@ -1,0 +1,180 @@
+"""Norms that whiten each example by itself: nothing to remember, and evaluation is training.
+
+Shapes: N examples, C channels, G groups, d channels in a group, m values of a channel or of a group in one example.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bncli.errors import ConfigError
+from bncli.norms.groups import Root, covariance, scaled, single_or_better
+from bncli.norms.layout import laid_out_like
+from bncli.norms.roots import inverse_root, newton_schulz
+
+By = Literal["iterative", "zca"]
+
+
+class GroupWhitening(nn.Module):
+    """Group Whitening (Huang et al. 2021, arXiv:2009.13333).
+
+    Each example's channels, in their order, are cut into `groups` of C / G; y = weight W (x - mean) + bias, where mean
+    and covariance are those of the G groups over the C / G channels and all locations of the one example, and W is the
+    G x G whitening of it: the groups are made uncorrelated, not the channels. Training and evaluation are the same.
+
+    `by="iterative"` is the paper's choice, `T` Newton-Schulz steps, partial as in `IterNorm`; "zca" is the exact root.
+    One group is layer normalisation. The paper has 64 groups for networks of 256 channels and more; the default here is
+    4, which divides most widths and leaves a narrow layer's covariance enough values: without locations its rank is at
+    most C / G - 1.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Raises:
+        ConfigError: if `groups` does not divide `channels`.
+        ValueError: for a single value in each group.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        groups: int = 4,
+        by: By = "iterative",
+        T: int = 5,
+        eps: float = 1e-5,
+        affine: bool = True,
+    ) -> None:
+        super().__init__()
+        if channels % groups:
+            raise ConfigError(f"norm 'group-whitening': groups={groups} does not divide {channels} channels")
+        self.channels, self.groups, self.by, self.T, self.eps, self.affine = channels, groups, by, T, eps, affine
+        add_affine(self, channels, affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whiten each example."""
+        with torch.autocast(x.device.type, enabled=False):
+            m = channels_checked(x, self.channels).shape[1:].numel() // self.groups
+            if m < 2:
+                raise ValueError(f"expected more than 1 value per group of an example, got {m}")
+            values = single_or_better(x).reshape(x.shape[0], self.groups, m)
+            centred = values - values.mean(-1, keepdim=True)
+            identity = torch.eye(self.groups, dtype=values.dtype, device=x.device).expand(len(values), -1, -1)
+            W = root_by(self.by, self.T)(covariance(centred, identity, self.eps))
+            y = scaled(torch.bmm(W, centred).view(x.shape), self.weight, self.bias)
+            return laid_out_like(y.to(x.dtype), x)
+
+    def extra_repr(self) -> str:
+        """Its options."""
+        return f"{self.channels}, groups={self.groups}, by={self.by}, T={self.T}, eps={self.eps}, affine={self.affine}"
+
+
+class InstanceWhitening(nn.Module):
+    """Instance Whitening (Li et al. 2017, arXiv:1705.08086; as a layer: Pan et al. 2019, arXiv:1904.09739).
+
+    y = weight W (x - mean) + bias, where mean and covariance of the channels of a group are taken over the locations of
+    one example, and W is `T` Newton-Schulz steps towards S^-1/2 (`by="iterative"`, partial as in `IterNorm`) or
+    S^-1/2 itself ("zca"). Training and evaluation are the same. With groups of one channel it is instance
+    normalisation. An example of m locations has a covariance of rank m - 1 at most: choose groups smaller than that.
+
+    Shapes: (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Raises:
+        ValueError: for a single location.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    identity: Tensor  # (G, d, d): what eps multiplies
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        by: By = "iterative",
+        T: int = 5,
+        eps: float = 1e-5,
+        affine: bool = True,
+        group_size: int = 16,
+    ) -> None:
+        super().__init__()
+        self.channels, self.by, self.T, self.eps = channels, by, T, eps
+        self.affine, self.group_size = affine, group_size
+        add_affine(self, channels, affine)
+        self.register_buffer("identity", identities(channels, group_size, filler=by == "zca"), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whiten each example."""
+        with torch.autocast(x.device.type, enabled=False):
+            values = by_example(x, self.channels, self.identity.shape[-1])
+            mean = values.mean(-1, keepdim=True)
+            centred = values - mean
+            identity = self.identity.repeat(x.shape[0], 1, 1)
+            W = root_by(self.by, self.T)(covariance(centred, identity, self.eps))
+            y = scaled(from_examples(torch.bmm(W, centred), x.shape), self.weight, self.bias)
+            return laid_out_like(y.to(x.dtype), x)
+
+    def extra_repr(self) -> str:
+        """Its options."""
+        return (
+            f"{self.channels}, by={self.by}, T={self.T}, eps={self.eps}, affine={self.affine}, "
+            f"group_size={self.group_size}"
+        )
+
+
+def by_example(x: Tensor, channels: int, d: int) -> Tensor:
+    """(N, C, ...) to (N G, d, m) over locations, zeros for channels that are wanting, in float32 or better.
+
+    Raises:
+        ValueError: for a single location.
+    """
+    m = channels_checked(x, channels).shape[2:].numel()
+    if x.ndim < 3 or m < 2:
+        raise ValueError(f"expected more than 1 location per channel, got input of shape {tuple(x.shape)}")
+    values = single_or_better(x).flatten(2)
+    if channels % d:
+        values = F.pad(values, (0, 0, 0, d - channels % d))
+    return values.reshape(x.shape[0] * -(-channels // d), d, m)
+
+
+def from_examples(values: Tensor, shape: torch.Size) -> Tensor:
+    """(N G, d, m) back to (N, C, ...), the inverse of `by_example`."""
+    _, d, m = values.shape
+    return values.view(shape[0], -(-shape[1] // d) * d, m)[:, : shape[1]].reshape(shape)
+
+
+def identities(channels: int, group_size: int, *, filler: float) -> Tensor:
+    """(G, d, d) diagonal: 1 for a channel, `filler` for what fills up the last group."""
+    d = min(group_size, channels)
+    diagonal = torch.full((-(-channels // d) * d,), float(filler))
+    diagonal[:channels] = 1
+    return diagonal.view(-1, d).diag_embed()
+
+
+def root_by(by: By, T: int) -> Root:
+    """The whitening of a covariance that `by` names."""
+    roots: dict[str, Callable[[Tensor], Tensor]] = {"iterative": partial(newton_schulz, T=T), "zca": inverse_root}
+    return roots[by]
+
+
+def channels_checked(x: Tensor, channels: int) -> Tensor:
+    """`x`, if it has as many channels as expected.
+
+    Raises:
+        ValueError: if not.
+    """
+    if x.shape[1] != channels:
+        raise ValueError(f"expected {channels} channels, got input of shape {tuple(x.shape)}")
+    return x
+
+
+def add_affine(norm: nn.Module, channels: int, affine: bool) -> None:
+    """Give a norm a weight of 1 and a bias of 0 for each channel, or None for both."""
+    norm.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
+    norm.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)

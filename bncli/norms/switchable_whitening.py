@@ -1,0 +1,133 @@
+"""Whitening by a learned mixture of a batch's statistics with those of each example."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bncli.norms.groups import add_state, bessel, covariance, grouped, ridged, scaled, single_or_better
+from bncli.norms.layout import laid_out_like
+from bncli.norms.roots import newton_schulz
+from bncli.norms.sample_whitening import by_example, from_examples
+
+Of = Literal["bw-iw", "bw-iw-ln", "bw-iw-bn-in-ln"]
+
+
+class SwitchableWhitening(nn.Module):
+    """Switchable Whitening (Pan et al. 2019, arXiv:1904.09739).
+
+    y = weight W_T (x - mean) + bias with mean = sum_k p_k mean_k, S = sum_k q_k S_k + eps I and W_T after `T` coupled
+    Newton-Schulz steps towards S^-1/2; p = softmax(mean_weight) and q = softmax(cov_weight) are learned (`tie`: q = p).
+    S and W_T are one example's own. The components k that `of` names:
+
+    - bw: mean and covariance over the examples and locations of the batch; in evaluation the running ones
+    - iw: over the locations of one example
+    - bn, in: the same means, of the same covariances only the diagonals
+    - ln: one mean and one unbiased variance for all channels and locations of an example
+
+    Differs from the published code in the running covariance, which is unbiased and starts at I and not at 0, and in
+    "bw-iw-bn-in-ln", where that gives bn and in the weights of bw and iw. Channels need not fill the last group.
+
+    Shapes: (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Raises:
+        ValueError: for a single location.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    mean_weight: Tensor
+    cov_weight: Tensor | None
+    running_mean: Tensor
+    running_cov: Tensor
+    num_batches_tracked: Tensor
+    identity: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        of: Of = "bw-iw",
+        tie: bool = False,
+        T: int = 5,
+        eps: float = 1e-5,
+        momentum: float = 0.01,
+        affine: bool = True,
+        group_size: int = 16,
+    ) -> None:
+        super().__init__()
+        self.of, self.tie, self.T = of, tie, T
+        self.channels, self.eps, self.momentum = channels, eps, momentum
+        self.affine, self.group_size = affine, group_size
+        components = of.count("-") + 1
+        self.mean_weight = nn.Parameter(torch.ones(components))
+        self.register_parameter("cov_weight", None if tie else nn.Parameter(torch.ones(components)))
+        add_state(self, channels, affine, group_size, filler=0)  # fillers must not count in the trace
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whiten, and in training update the running statistics in place."""
+        with torch.autocast(x.device.type, enabled=False):
+            G, d, _ = self.running_cov.shape
+            values = by_example(x, self.channels, d)  # (N G, d, m)
+            means, covs = self._components(values.view(x.shape[0], G, d, values.shape[2]))
+            p = single_or_better(self.mean_weight).softmax(0)
+            q = p if self.cov_weight is None else single_or_better(self.cov_weight).softmax(0)
+            S = _mixed(covs, q).flatten(0, 1).to(values.dtype)
+            centred = values - _mixed(means, p).flatten(0, 1).to(values.dtype)
+            y = from_examples(torch.bmm(newton_schulz(S, self.T), centred), x.shape)
+            return laid_out_like(scaled(y, self.weight, self.bias).to(x.dtype), x)
+
+    def _components(self, values: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Of (N, G, d, m): means (N, G, d, 1) and covariances with eps (N, G, d, d), in the order of `of`."""
+        mean_iw = values.mean(-1, keepdim=True)
+        iw = _within(values - mean_iw, self.identity, self.eps)
+        mean_bw, bw = self._of_batch(mean_iw, iw, values.shape[3])
+        means, covs = [mean_bw.expand_as(mean_iw), mean_iw], [bw.expand_as(iw), iw]
+        if "bn" in self.of:
+            means += means
+            covs += [torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1)) for cov in covs]
+        if "ln" in self.of:
+            mean_ln, ln = _of_layer(values.flatten(1, 2)[:, : self.channels], self.identity, self.eps)
+            means.append(mean_ln.expand_as(mean_iw))
+            covs.append(ln)
+        return means, covs
+
+    def _of_batch(self, mean_iw: Tensor, iw: Tensor, m: int) -> tuple[Tensor, Tensor]:
+        """Mean (G, d, 1) and covariance (G, d, d): that within the examples and that of their means together."""
+        if not self.training:
+            mean = grouped(self.running_mean.unsqueeze(0), self.channels, iw.shape[-1])
+            return mean, ridged(self.running_cov, self.identity, self.eps)
+        mean = mean_iw.mean(0)
+        between = (mean_iw - mean).squeeze(-1).movedim(0, -1)  # (G, d, N)
+        S = torch.baddbmm(iw.mean(0), between, between.mT, alpha=1 / len(iw))
+        self._track(mean.detach(), S.detach(), bessel(len(iw) * m))
+        return mean, S
+
+    def _track(self, mean: Tensor, S: Tensor, unbiased: float) -> None:
+        keep, new = 1 - self.momentum, self.momentum * unbiased
+        self.running_mean.mul_(keep).add_(mean.flatten()[: self.channels], alpha=self.momentum)
+        self.running_cov.mul_(keep).add_(S, alpha=new).sub_(self.identity, alpha=new * self.eps)
+        self.num_batches_tracked.add_(1)
+
+    def extra_repr(self) -> str:
+        """Its options."""
+        return (
+            f"{self.channels}, of={self.of}, tie={self.tie}, T={self.T}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, group_size={self.group_size}"
+        )
+
+
+def _within(centred: Tensor, identity: Tensor, eps: float) -> Tensor:
+    """Covariance over locations plus eps identity: (N, G, d, m), (G, d, d) to (N, G, d, d)."""
+    flat = covariance(centred.flatten(0, 1), identity.repeat(len(centred), 1, 1), eps)
+    return flat.view(*centred.shape[:2], *flat.shape[1:])
+
+
+def _of_layer(values: Tensor, identity: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean (N, 1, 1, 1) and (var + eps) identity (N, G, d, d) of all of an example (N, C, m)."""
+    var, mean = torch.var_mean(values, (1, 2), correction=1)
+    return mean[:, None, None, None], (var + eps)[:, None, None, None] * identity.to(values.dtype)
+
+
+def _mixed(components: list[Tensor], weights: Tensor) -> Tensor:
+    return torch.einsum("k,k...->...", weights, torch.stack([each.to(weights.dtype) for each in components]))
