@@ -3,6 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn, ones, tensor, zeros
 
+from bncli.kernels import Impl
+from bncli.kernels.batch_norm import batch_norm
+
 
 class NoNorm(nn.Module):
     """y = x. Takes `channels` like every norm, and has no parameters and no buffers."""
@@ -42,9 +45,11 @@ class Batch(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(
+        self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, impl: Impl = "auto"
+    ) -> None:
         super().__init__()
-        self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
+        self.channels, self.eps, self.momentum, self.affine, self.impl = channels, eps, momentum, affine, impl
         self.register_parameter("weight", nn.Parameter(ones(channels)) if affine else None)
         self.register_parameter("bias", nn.Parameter(zeros(channels)) if affine else None)
         self.register_buffer("running_mean", zeros(channels))
@@ -53,12 +58,13 @@ class Batch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
-        if self.training:
-            self.num_batches_tracked.add_(1)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        self.num_batches_tracked.add_(1)
+        return batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.momentum, self.eps, self.impl
         )
 
     def extra_repr(self) -> str:
         """Its options."""
-        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, impl={self.impl}"

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bncli.catalogue import Option
-from bncli.norms.row import AFFINE, MOMENTUM, NormRow, eps
+from bncli.norms.row import AFFINE, IMPL, MOMENTUM, NormRow, eps
 
 BATCH = {
     "none": NormRow(
@@ -12,7 +12,7 @@ BATCH = {
     ),
     "batch": NormRow(
         "bncli.norms.batch:Batch", "each channel to mean 0, variance 1 over the batch",
-        {"eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE},
+        {"eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE, "impl": IMPL},
         family="batch", citation="Ioffe & Szegedy 2015, arXiv:1502.03167",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
         over="examples and locations", evaluation="running mean and running unbiased variance",
