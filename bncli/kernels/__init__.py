@@ -1,8 +1,8 @@
 """Fast versions of what the norms say plainly; each stands beside its plain reference, with the same signature.
 
-`impl` chooses: "plain" the reference, "fast" the fast version, "auto" the fast one where it is as exact and was measured to be
-faster: a fixed rule of device, dtype, shape and layout in each file (`is_faster`), never a clock at run time. The
-measurements are those of `tests/performance/norm_kernels.py`.
+`impl` chooses: "plain" the reference, "fast" the fast version, "auto" the fast one where it is as exact and was
+measured to be faster: a fixed rule of device, dtype, shape and layout in each file (`is_faster`), never a clock at run
+time. The measurements are those of `tests/performance/norm_kernels.py`.
 """
 
 from typing import Literal

@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from bncli.kernels import Impl
 from bncli.norms.groups import LastRoot, add_state, describe, whiten
 from bncli.norms.roots import inverse_cholesky, inverse_root, newton_schulz
 
@@ -33,11 +34,18 @@ class ZCA(nn.Module):
     identity: Tensor
 
     def __init__(
-        self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True, group_size: int = 16
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-3,
+        momentum: float = 0.1,
+        affine: bool = True,
+        group_size: int = 16,
+        impl: Impl = "auto",
     ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size = affine, group_size
+        self.affine, self.group_size, self.impl = affine, group_size, impl
         self.evaluation = LastRoot()
         add_state(self, channels, affine, group_size, filler=1)
 
@@ -65,11 +73,18 @@ class Cholesky(nn.Module):
     identity: Tensor
 
     def __init__(
-        self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True, group_size: int = 16
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-3,
+        momentum: float = 0.1,
+        affine: bool = True,
+        group_size: int = 16,
+        impl: Impl = "auto",
     ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size = affine, group_size
+        self.affine, self.group_size, self.impl = affine, group_size, impl
         self.evaluation = LastRoot()
         add_state(self, channels, affine, group_size, filler=1)
 
@@ -107,17 +122,18 @@ class IterNorm(nn.Module):
         momentum: float = 0.1,
         affine: bool = True,
         group_size: int = 64,
+        impl: Impl = "auto",
     ) -> None:
         super().__init__()
         self.T = T
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size = affine, group_size
+        self.affine, self.group_size, self.impl = affine, group_size, impl
         self.evaluation = LastRoot()
         add_state(self, channels, affine, group_size, filler=0)  # fillers must not count in the trace
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, partial(newton_schulz, T=self.T))
+        return whiten(self, x, partial(newton_schulz, T=self.T, impl=self.impl))
 
     def extra_repr(self) -> str:
         """Its options."""
