@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn, ones, zeros
 
+from bncli.kernels import Impl
+from bncli.kernels.batch_norm import batch_norm
 from bncli.norms.channels import Affine, Momentum, add_averages, add_parameters, average
 
 
@@ -49,18 +51,27 @@ class Batch(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: Momentum = 0.1, affine: Affine = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-5,
+        momentum: Momentum = 0.1,
+        affine: Affine = True,
+        impl: Impl = "auto",
+    ) -> None:
         super().__init__()
-        self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
+        self.channels, self.eps, self.momentum, self.affine, self.impl = channels, eps, momentum, affine, impl
         add_parameters(self, channels, affine)
         add_averages(self, {"running_mean": zeros(channels), "running_var": ones(channels)})
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         mean, var, momentum = self._averaged()
-        y = F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.eps)
-        if self.training:
-            self.num_batches_tracked.add_(1)
+        y = batch_norm(x, mean, var, self.weight, self.bias, momentum, self.eps, self.impl)
+        self.num_batches_tracked.add_(1)
         if mean is not self.running_mean:  # they now hold the batch's own
             average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
             average(self.running_var, var, self.momentum, self.num_batches_tracked)
@@ -70,13 +81,11 @@ class Batch(nn.Module):
         """What the kernel updates and by how much: copies, replaced whole, if its fixed momentum will not do."""
         if not isinstance(self.momentum, str):
             return self.running_mean, self.running_var, self.momentum
-        if not self.training:
-            return self.running_mean, self.running_var, 0.0
         return self.running_mean.clone(), self.running_var.clone(), 1.0
 
     def extra_repr(self) -> str:
         """Its options."""
-        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, impl={self.impl}"
 
 
 class Frozen(nn.Module):

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from bncli.kernels import Impl
 from bncli.norms.groups import LastRoot, add_state, describe, whiten
 
 
@@ -43,11 +44,12 @@ class Deconv(nn.Module):
         momentum: float = 0.1,
         affine: bool = False,
         group_size: int = 64,
+        impl: Impl = "auto",
     ) -> None:
         super().__init__()
         self.T = T
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size = affine, group_size
+        self.affine, self.group_size, self.impl = affine, group_size, impl
         self.evaluation = LastRoot()
         add_state(self, channels, affine, group_size, filler=0)  # fillers must not count in the norm
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bncli.kernels import Impl, whitening
+
 Root = Callable[[Tensor], Tensor]
 
 
@@ -25,6 +27,7 @@ class Whitening(Protocol):
     momentum: float
     affine: bool
     group_size: int
+    impl: Impl
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor  # (C,)
@@ -75,6 +78,11 @@ def add_state(norm: nn.Module, channels: int, affine: bool, group_size: int, *, 
 def whiten(norm: Whitening, x: Tensor, root: Root) -> Tensor:
     """Whiten x (N, C, ...) by `root` of its covariance in training, of the running one in evaluation."""
     with torch.autocast(x.device.type, enabled=False):
+        if norm.training and _takes_planes(norm, x):
+            bessel(x.numel() // norm.channels)
+            y, mean, S = whitening.fast(x, norm.weight, norm.bias, norm.identity, norm.eps, root)
+            track(norm, mean.detach(), S.detach(), x.numel() // norm.channels)
+            return y.to(x.dtype)
         values = grouped(x, norm.channels, norm.running_cov.shape[-1])
         if norm.training:
             mean = values.mean(-1, keepdim=True)
@@ -89,6 +97,14 @@ def whiten(norm: Whitening, x: Tensor, root: Root) -> Tensor:
             )
         y = ungrouped(torch.bmm(W, centred), x.shape)
         return scaled(y, norm.weight, norm.bias).to(x.dtype)
+
+
+def _takes_planes(norm: Whitening, x: Tensor) -> bool:
+    """Whether the fast kernel is to whiten x; forced, it still leaves what it cannot do to the plain operations."""
+    d = norm.running_cov.shape[-1]
+    if norm.impl == "plain" or x.shape[1] != norm.channels:
+        return False
+    return whitening.is_faster(x, d) or (norm.impl == "fast" and whitening.is_possible(x, d))
 
 
 def grouped(x: Tensor, channels: int, d: int) -> Tensor:
@@ -153,5 +169,6 @@ def scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 def describe(norm: Whitening) -> str:
     """For `extra_repr`."""
     return (
-        f"{norm.channels}, eps={norm.eps}, momentum={norm.momentum}, affine={norm.affine}, group_size={norm.group_size}"
+        f"{norm.channels}, eps={norm.eps}, momentum={norm.momentum}, affine={norm.affine}, "
+        f"group_size={norm.group_size}, impl={norm.impl}"
     )

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from bncli.kernels import Impl
+from bncli.kernels import newton_schulz as kernel
+
 
 def inverse_root(S: Tensor) -> Tensor:
     """Symmetric W = U diag(l)^-1/2 U^T of S = U diag(l) U^T (ZCA).
@@ -28,17 +31,16 @@ def inverse_cholesky(S: Tensor) -> Tensor:
     return W
 
 
-def newton_schulz(S: Tensor, T: int) -> Tensor:
+def newton_schulz(S: Tensor, T: int, impl: Impl = "auto") -> Tensor:
     """W_T, `T` Newton-Schulz steps from I towards S^-1/2: short of it for the small eigenvalues.
 
     With n = tr S, Y_0 = S / n and Z_0 = I: H_k = (3 I - Z_k Y_k) / 2, Y_k+1 = Y_k H_k, Z_k+1 = H_k Z_k, and
     W_T = Z_T / sqrt(n). The same polynomial of S as the IterNorm paper's P_k+1 = (3 P_k - P_k^3 S/n) / 2, without the
     growth of rounding errors that this has beyond T = 7 or so (Higham, Functions of Matrices, section 6.3).
 
-    The gradient is that of the T steps, not of their limit; it keeps S and W and repeats the steps.
+    The gradient is that of the T steps, not of their limit. `impl` "plain" takes the steps as written, by autograd.
     """
-    W: Tensor = _NewtonSchulz.apply(S, T)
-    return W
+    return kernel.plain(S, T) if impl == "plain" else kernel.fast(S, T)
 
 
 class _InverseRoot(Function):
@@ -129,62 +131,6 @@ class _InverseCholesky(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], S: Tensor) -> tuple[Tensor, int]:
         return _InverseCholesky.apply(S.movedim(in_dims[0], 0)), 0
-
-
-class _NewtonSchulz(Function):
-    @staticmethod
-    def forward(S: Tensor, T: int) -> Tensor:
-        n = _trace(S)
-        Y = (S / n).reshape(-1, *S.shape[-2:])
-        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
-        Z = H = torch.sub(1.5 * eye, Y, alpha=0.5)
-        for _ in range(T - 1):
-            Y = torch.bmm(Y, H)
-            H = torch.baddbmm(eye, Z, Y, beta=1.5, alpha=-0.5)
-            Z = torch.bmm(H, Z)
-        return Z.view(S.shape) * n.rsqrt()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        S, ctx.T = inputs
-        ctx.save_for_backward(S, output)
-
-    @staticmethod
-    def backward(ctx: Any, gW: Tensor) -> tuple[Tensor, None]:
-        """The derivative of Z_T, a polynomial of symmetric S, is self-adjoint: its tangent at sym(gW) is the gradient.
-
-        With R = n^-3/2 dZ_T[sym(gW)] (n held fixed), gS = R - (<gW, W> / 2 + <R, S>) / n I.
-        """
-        S, W = ctx.saved_tensors
-        n = _trace(S)
-        flat = (-1, *S.shape[-2:])
-        R = _tangent((S / n).reshape(flat), (gW + gW.mT).reshape(flat), ctx.T).view(S.shape) * (0.5 * n**-1.5)
-        gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) / n
-        return R - gn * torch.eye(S.shape[-1], dtype=S.dtype, device=S.device), None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], S: Tensor, T: int) -> tuple[Tensor, int]:
-        return _NewtonSchulz.apply(S.movedim(in_dims[0], 0), T), 0
-
-
-def _tangent(Y: Tensor, dY: Tensor, T: int) -> Tensor:
-    """dZ_T for the tangent dY of Y_0: the product rule on each line of the iteration. Both (B, d, d)."""
-    eye = torch.eye(Y.shape[-1], dtype=Y.dtype, device=Y.device)
-    Z = H = torch.sub(1.5 * eye, Y, alpha=0.5)
-    dZ = dH = -0.5 * dY
-    for _ in range(T - 1):
-        dY = torch.baddbmm(torch.bmm(dY, H), Y, dH)
-        Y = torch.bmm(Y, H)
-        dH = torch.baddbmm(torch.bmm(dZ, Y), Z, dY, beta=-0.5, alpha=-0.5)
-        H = torch.baddbmm(eye, Z, Y, beta=1.5, alpha=-0.5)
-        dZ = torch.baddbmm(torch.bmm(dH, Z), H, dZ)
-        Z = torch.bmm(H, Z)
-    return dZ
-
-
-def _trace(S: Tensor) -> Tensor:
-    """(..., d, d) to (..., 1, 1)."""
-    return S.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
 
 
 def _spoilt(S: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What a row of the zoo says of a norm, and the options that many norms share."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bncli.catalogue import Count, Fraction, Option, Positive, Row
 
@@ -29,6 +30,7 @@ class NormRow(Row):
 
 
 MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics")
+IMPL = Option(Literal["plain", "fast", "auto"], "auto", "how it is computed; auto: the faster, of the same numbers")
 AFFINE = Option(bool, True, "learn a scale and a shift per channel")
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from bncli.errors import ConfigError
+from bncli.kernels import Impl
 from bncli.norms.groups import LastRoot, add_state, describe, whiten
 from bncli.norms.roots import inverse_cholesky, inverse_root, newton_schulz
 from bncli.norms.uncoupled import MAX_STEPS, uncoupled_newton_schulz
@@ -38,11 +39,18 @@ class ZCA(nn.Module):
     identity: Tensor
 
     def __init__(
-        self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True, group_size: int = 16
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-3,
+        momentum: float = 0.1,
+        affine: bool = True,
+        group_size: int = 16,
+        impl: Impl = "auto",
     ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size = affine, group_size
+        self.affine, self.group_size, self.impl = affine, group_size, impl
         self.evaluation = LastRoot()
         add_state(self, channels, affine, group_size, filler=1)
 
@@ -70,11 +78,18 @@ class Cholesky(nn.Module):
     identity: Tensor
 
     def __init__(
-        self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True, group_size: int = 16
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-3,
+        momentum: float = 0.1,
+        affine: bool = True,
+        group_size: int = 16,
+        impl: Impl = "auto",
     ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size = affine, group_size
+        self.affine, self.group_size, self.impl = affine, group_size, impl
         self.evaluation = LastRoot()
         add_state(self, channels, affine, group_size, filler=1)
 
@@ -118,6 +133,7 @@ class IterNorm(nn.Module):
         momentum: float = 0.1,
         affine: bool = True,
         group_size: int = 64,
+        impl: Impl = "auto",
     ) -> None:
         super().__init__()
         if form == "paper" and T > MAX_STEPS:
@@ -128,14 +144,14 @@ class IterNorm(nn.Module):
             )
         self.T, self.form = T, form
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size = affine, group_size
+        self.affine, self.group_size, self.impl = affine, group_size, impl
         self.evaluation = LastRoot()
         add_state(self, channels, affine, group_size, filler=0)  # fillers must not count in the trace
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        root = newton_schulz if self.form == "coupled" else uncoupled_newton_schulz
-        return whiten(self, x, partial(root, T=self.T))
+        coupled = partial(newton_schulz, T=self.T, impl=self.impl)
+        return whiten(self, x, coupled if self.form == "coupled" else partial(uncoupled_newton_schulz, T=self.T))
 
     def extra_repr(self) -> str:
         """Its options."""

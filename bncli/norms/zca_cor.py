@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from bncli.kernels import Impl
 from bncli.norms.groups import LastRoot, add_state, describe, whiten
 from bncli.norms.roots import inverse_root
 
@@ -29,11 +30,18 @@ class ZCACor(nn.Module):
     identity: Tensor
 
     def __init__(
-        self, channels: int, *, eps: float = 1e-3, momentum: float = 0.1, affine: bool = True, group_size: int = 16
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-3,
+        momentum: float = 0.1,
+        affine: bool = True,
+        group_size: int = 16,
+        impl: Impl = "auto",
     ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size = affine, group_size
+        self.affine, self.group_size, self.impl = affine, group_size, impl
         self.evaluation = LastRoot()
         add_state(self, channels, affine, group_size, filler=1)
 

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from bncli.catalogue import Count, NonNegative, Option
-from bncli.norms.row import AFFINE, MOMENTUM, NormRow, eps
+from bncli.catalogue import Count, Fraction, NonNegative, Option
+from bncli.norms.row import AFFINE, IMPL, MOMENTUM, NormRow, eps
 
 
 def _momentum(given: Any) -> Any:
@@ -27,12 +27,13 @@ BATCH = {
         {
             "eps": eps(1e-5),
             "momentum": Option(
-                Annotated[Any, BeforeValidator(_momentum)], 0.1,
+                Annotated[Fraction | Literal["cumulative"], BeforeValidator(_momentum)], 0.1,
                 "weight of the new value in the running statistics; cumulative: all batches weigh the same",
             ),
             "affine": Option(
                 Literal[True, False, "scale", "shift"], True, "learn a scale and a shift per channel, or one of them",
             ),
+            "impl": IMPL,
         },
         family="batch", citation="Ioffe & Szegedy 2015, arXiv:1502.03167",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bncli.catalogue import Count, Fraction, Option
-from bncli.norms.row import AFFINE, MOMENTUM, NormRow, eps, group_size
+from bncli.norms.row import AFFINE, IMPL, MOMENTUM, NormRow, eps, group_size
 
 STEPS = Option(Count, 5, "Newton-Schulz iterations")
 BY = Option(Literal["iterative", "zca"], "iterative", "T Newton-Schulz steps, or the symmetric root itself")
@@ -11,7 +11,7 @@ BY = Option(Literal["iterative", "zca"], "iterative", "T Newton-Schulz steps, or
 WHITENING = {
     "zca": NormRow(
         "bncli.norms.whitening:ZCA", "decorrelated batch normalisation: whitening by the symmetric root",
-        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16)},
+        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16), "impl": IMPL},
         family="whitening", citation="Huang et al. 2018, arXiv:1804.08450",
         formula="y = weight S^-1/2 (x - mean) + bias, S = cov + eps I",
         over="examples and locations, the channels of a group together",
@@ -21,7 +21,7 @@ WHITENING = {
     ),
     "pca": NormRow(
         "bncli.norms.pca:PCA", "whitening along the principal axes, which swap from batch to batch: a negative control",
-        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16)},
+        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16), "impl": IMPL},
         family="whitening", citation="Huang et al. 2018, arXiv:1804.08450, section 3",
         formula="y = weight L^-1/2 U^T (x - mean) + bias, S = cov + eps I = U L U^T, L descending",
         over="examples and locations, the channels of a group together",
@@ -31,7 +31,7 @@ WHITENING = {
     ),
     "zca-cor": NormRow(
         "bncli.norms.zca_cor:ZCACor", "whitening by the symmetric root of the correlation, after scaling",
-        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16)},
+        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16), "impl": IMPL},
         family="whitening", citation="Kessy, Lewin & Strimmer 2018, arXiv:1512.00809",
         formula="y = weight P^-1/2 V^-1/2 (x - mean) + bias, S = cov + eps I = V^1/2 P V^1/2, V = diag S",
         over="examples and locations, the channels of a group together",
@@ -41,7 +41,7 @@ WHITENING = {
     ),
     "cholesky": NormRow(
         "bncli.norms.whitening:Cholesky", "whitening by the inverse of the covariance's Cholesky factor",
-        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16)},
+        {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16), "impl": IMPL},
         family="whitening", citation="Siarohin et al. 2019, arXiv:1806.00420",
         formula="y = weight L^-1 (x - mean) + bias, S = cov + eps I = L L^T",
         over="examples and locations, the channels of a group together",
@@ -57,7 +57,7 @@ WHITENING = {
                 Literal["coupled", "paper"], "coupled",
                 "the stable iteration, or the published recursion with the same iterates, for T <= 7",
             ),
-            "eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(64),
+            "eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(64), "impl": IMPL,
         },
         family="whitening", citation="Huang et al. 2019, arXiv:1904.03441",
         formula="y = weight W_T (x - mean) + bias, W_T after T Newton-Schulz steps from I towards S^-1/2",
@@ -110,7 +110,7 @@ WHITENING = {
         "bncli.norms.deconvolution:Deconv", "network deconvolution over channels: partial whitening before a layer",
         {
             "T": STEPS, "eps": eps(1e-2), "momentum": MOMENTUM,
-            "affine": Option(bool, False, AFFINE.meaning), "group_size": group_size(64),
+            "affine": Option(bool, False, AFFINE.meaning), "group_size": group_size(64), "impl": IMPL,
         },
         family="whitening", citation="Ye et al. 2020, arXiv:1905.11926",
         formula="y = W_T (x - mean), W_T after T Newton-Schulz steps from I towards (cov + eps I)^-1/2",

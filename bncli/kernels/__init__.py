@@ -1,0 +1,25 @@
+"""Fast versions of what the norms say plainly; each stands beside its plain reference, with the same signature.
+
+`impl` chooses: "plain" the reference, "fast" the fast version, "auto" the fast one where it is as exact and was
+measured to be faster: a fixed rule of device, dtype, shape and layout in each file (`is_faster`), never a clock at run
+time. The measurements are those of `tests/performance/norm_kernels.py`.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Impl = Literal["plain", "fast", "auto"]
+
+
+def is_wrapped(x: Tensor) -> bool:
+    """Whether x belongs to a transform of torch.func (lanes), so that its values cannot be looked at."""
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return wrapped
+
+
+def is_ordinary(x: Tensor) -> bool:
+    """Whether x is a tensor of the processor outside of any compiler or forward-mode differentiation."""
+    dual = torch.autograd.forward_ad._current_level >= 0
+    return x.device.type == "cpu" and not dual and not torch.compiler.is_compiling()

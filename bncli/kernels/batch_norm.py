@@ -1,0 +1,172 @@
+"""Batch Normalization in training from moments of rows, where torch's own forward pass is far from the memory's speed.
+
+Shapes: N examples, C channels, L locations; a row is one channel of one example.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+from bncli.kernels import Impl, is_ordinary, is_wrapped
+
+# Below these the calls cost more than the reading (measured: 2^16 values break even, 2^17 win; rows of 16 lose).
+_LEAST_VALUES, _LEAST_LOCATIONS = 2**17, 32
+_BLOCK = 2**18  # values read twice while they are in the cache: 1 MiB
+# E[x^2] - mean^2 loses a factor of (1 + mean^2 / var) in precision; beyond this ratio the input is shifted first.
+_LARGEST_RATIO = 16.0
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+    impl: Impl = "auto",
+) -> Tensor:
+    """Normalise x (N, C, ...) by its own mean and biased variance, and update the running statistics in place."""
+    chosen = fast if impl == "fast" or (impl == "auto" and is_faster(x)) else plain
+    return chosen(x, running_mean, running_var, weight, bias, momentum, eps)
+
+
+def is_faster(x: Tensor) -> bool:
+    """Contiguous float32 with many locations, and lanes."""
+    return (is_wrapped(x) or _has_long_rows(x)) and is_ordinary(x)
+
+
+def plain(
+    x: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The reference: torch's own."""
+    return F.batch_norm(x, running_mean, running_var, weight, bias, True, momentum, eps)
+
+
+def fast(
+    x: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The same, by row moments where rows are long, and by plain operations within transforms of torch.func.
+
+    May be differentiated twice; outside of those transforms it has no forward-mode derivative.
+
+    Raises:
+        ValueError: for a single value per channel.
+    """
+    if x.shape[0] * math.prod(x.shape[2:]) == 1:
+        raise ValueError(f"expected more than 1 value per channel when training, got input of shape {tuple(x.shape)}")
+    if is_wrapped(x):
+        y, mean, var = _composed(x, weight, bias, eps)
+    else:
+        y, mean, var, _ = _BatchNorm.apply(x, weight, bias, eps)
+    with torch.no_grad():
+        running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
+        running_var.mul_(1 - momentum).add_(var, alpha=momentum)
+    return y
+
+
+class _BatchNorm(Function):
+    """x to y, and the mean, unbiased variance and 1 / sqrt(biased variance + eps) of each channel."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
+        if is_ordinary(x) and _has_long_rows(x):
+            return _by_moments(x, weight, bias, eps)
+        like = x if weight is None else weight
+        running = like.new_zeros(2, x.shape[1])  # with momentum 1 the batch's own
+        y, mean, invstd = torch.native_batch_norm(x, weight, bias, running[0], running[1], True, 1.0, eps)
+        return y, mean.clone(), running[1].clone(), invstd
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, weight, _, ctx.eps = inputs
+        _, mean, var, invstd = output
+        ctx.mark_non_differentiable(mean, var, invstd)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, weight, mean, invstd)
+
+    @staticmethod
+    def backward(ctx: Any, gy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        """Torch's own backward pass, which is fast and can be differentiated, mean and invstd as functions of x."""
+        if gy is None:
+            return None, None, None, None
+        x, weight, mean, invstd = ctx.saved_tensors
+        gx, gw, gb = torch.ops.aten.native_batch_norm_backward(
+            gy, x, weight, None, None, mean, invstd, True, ctx.eps, ctx.needs_input_grad[:3]
+        )
+        return gx, gw, gb, None
+
+
+def _composed(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """By operations that vmap batches without moving lanes, where its rules for torch's batch norm copy them thrice."""
+    axes = [0, *range(2, x.ndim)]
+    each = (-1, *[1] * (x.ndim - 2))
+    m = x.numel() // x.shape[1]
+    values = x if x.dtype == torch.float64 else x.float()
+    mean = values.mean(axes)
+    centred = values - mean.view(each)
+    var = centred.square().mean(axes)
+    scale = torch.rsqrt(var + eps)
+    if weight is None or bias is None:
+        y = centred * scale.view(each)
+    else:
+        y = torch.addcmul(bias.view(each), centred, (weight * scale).view(each))
+    return y.to(x.dtype), mean.detach(), var.detach() * (m / (m - 1))
+
+
+def _has_long_rows(x: Tensor) -> bool:
+    return (
+        x.ndim > 2
+        and x.dtype == torch.float32
+        and x.numel() >= _LEAST_VALUES
+        and x[0, 0].numel() >= _LEAST_LOCATIONS
+        and x.is_contiguous()
+    )
+
+
+def _by_moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
+    """Torch's evaluation pass with the batch's own moments."""
+    mean, var = _moments(x)
+    shift = torch.zeros_like(mean)
+    if bool(cancels(mean, var).any()):
+        shift = mean.to(x.dtype).double()
+        x = x - shift.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
+        mean, var = _moments(x)
+    y = F.batch_norm(x, mean.to(x.dtype), var.to(x.dtype), weight, bias, False, 0.0, eps)
+    m = x.numel() // x.shape[1]
+    found = (mean + shift, var * (m / (m - 1)), torch.rsqrt(var + eps))
+    return y, *(each.to(x.dtype) for each in found)
+
+
+def cancels(mean: Tensor, var: Tensor, largest: float = _LARGEST_RATIO) -> Tensor:
+    """Where var = E[x^2] - mean^2 is not to be trusted; False where mean is not finite, which no shift mends."""
+    return mean.isfinite() & ~(mean.square() <= largest * var)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel in double precision, from the means and norms of rows."""
+    rows = x.view(x.shape[0] * x.shape[1], -1)
+    means, norms = rows.new_empty(2, len(rows))
+    step = max(1, _BLOCK // rows.shape[1])
+    for block, mean_of, norm_of in zip(rows.split(step), means.split(step), norms.split(step), strict=True):
+        torch.mean(block, 1, out=mean_of)
+        torch.linalg.vector_norm(block, dim=1, out=norm_of)
+    mean = means.view(x.shape[:2]).mean(0, dtype=torch.float64)
+    square = norms.view(x.shape[:2]).double().square_().mean(0) / rows.shape[1]
+    return mean, (square - mean.square()).clamp_(min=0)

@@ -1,0 +1,130 @@
+"""Newton-Schulz steps towards an inverse square root, with a backward pass of as few products as the forward one.
+
+Both versions take symmetric positive definite S (..., d, d), d x d matrices independent of each other.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+def plain(S: Tensor, T: int) -> Tensor:
+    """The reference: W_T = Z_T / sqrt(n) of the coupled iteration, n = tr S, differentiated by autograd.
+
+    Y_0 = S / n, Z_0 = I: H_k = (3 I - Z_k Y_k) / 2, Y_k+1 = Y_k H_k, Z_k+1 = H_k Z_k.
+    """
+    n = trace(S)
+    Y = (S / n).reshape(-1, *S.shape[-2:])
+    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+    Z = H = 1.5 * eye - 0.5 * Y
+    for _ in range(T - 1):
+        Y = Y @ H
+        H = 1.5 * eye - 0.5 * Z @ Y
+        Z = H @ Z
+    return Z.view(S.shape) * n.rsqrt()
+
+
+def fast(S: Tensor, T: int) -> Tensor:
+    """The same numbers: as Y_k = Z_k^-1 (3 I - 2 H_k), the steps need H alone: H_k+1 = 3/2 I + H_k^2 (H_k - 3/2 I).
+
+    This is a polynomial of one matrix, whose derivative is 0 at its limit I, so rounding does not grow in it. The
+    gradient takes 6 products a step and no other pass. May be differentiated any number of times and batched by vmap.
+    """
+    W: Tensor = _NewtonSchulz.apply(S, T)[0]
+    return W
+
+
+class _NewtonSchulz(Function):
+    """S to W and its iterates, 3 T matrices of d x d: little beside the activations, dear to repeat."""
+
+    @staticmethod
+    def forward(S: Tensor, T: int) -> tuple[Tensor, Tensor]:
+        n = trace(S)
+        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) * 1.5
+        first = (S / n).reshape(-1, *S.shape[-2:]).mul_(-0.5)
+        kept = first.new_empty(3, T, *first.shape)  # B_k = H_k - 3/2 I, H_k, Z_k = H_k-1 ... H_0 (Z_0 unused: S has it)
+        Bs, Hs, Zs = kept
+        Bs[0] = first
+        Z = torch.add(first, eye, out=Hs[0])
+        for k in range(1, T):
+            torch.bmm(torch.bmm(Hs[k - 1], Hs[k - 1]), Bs[k - 1], out=Bs[k])
+            torch.add(Bs[k], eye, out=Hs[k])
+            Zs[k] = Z
+            Z = torch.bmm(Hs[k], Z)
+        Zs[0] = 0
+        return Z.view(S.shape) * n.rsqrt(), kept.movedim(2, 0).view(*S.shape[:-2], 3, T, *S.shape[-2:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor]) -> None:
+        S, ctx.T = inputs
+        W, kept = output
+        ctx.mark_non_differentiable(kept)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(S, W, kept)
+
+    @staticmethod
+    def backward(ctx: Any, gW: Tensor | None, *_: None) -> tuple[Tensor | None, None]:
+        """GS = R / n - (<gW, W> / 2 + <R, Y_0>) / n I for R the gradient of Y_0 = S / n (W = Z / sqrt n)."""
+        if gW is None:
+            return None, None
+        S, W, kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: the iterates then depend on S
+            return _tangent_gradient(S, W, gW, ctx.T), None
+        n = trace(S)
+        G = ((gW + gW.mT) * (0.5 * n.rsqrt())).reshape(-1, *S.shape[-2:])
+        R = _reverse(kept.reshape(-1, *kept.shape[-4:]), G, ctx.T).view(S.shape) / n
+        gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) / n
+        return R - gn * torch.eye(S.shape[-1], dtype=S.dtype, device=S.device), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], S: Tensor, T: int) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        return _NewtonSchulz.apply(S.movedim(in_dims[0], 0), T), (0, 0)
+
+
+def _reverse(kept: Tensor, G: Tensor, T: int) -> Tensor:
+    """The gradient of Y_0 from G, that of Z_T: (B, 3, T, d, d) and (B, d, d) to (B, d, d).
+
+    All sums are within products: at these sizes a pass over a matrix costs as much as a product.
+    """
+    gH: Tensor | None = None  # of H_k by way of H_k+1
+    for k in range(T - 1, 0, -1):
+        B, H, Z = kept[:, 0, k - 1], kept[:, 1, k - 1], kept[:, 2, k]
+        gH = torch.bmm(G, Z) if gH is None else torch.baddbmm(gH, G, Z)  # Z_k+1 = H_k Z_k
+        G = torch.bmm(kept[:, 1, k], G)
+        M = torch.bmm(gH, H)  # H_k = 3/2 I + H H B: g H B + H (g H + B g)
+        gH = torch.baddbmm(torch.bmm(M, B), H, torch.baddbmm(M, B, gH))
+    return (G if gH is None else G + gH) * -0.5
+
+
+def _tangent_gradient(S: Tensor, W: Tensor, gW: Tensor, T: int) -> Tensor:
+    """The gradient by operations that can be differentiated again.
+
+    The derivative of Z_T, a polynomial of symmetric S, is self-adjoint: its tangent at sym(gW) is the gradient.
+    """
+    n = trace(S)
+    flat = (-1, *S.shape[-2:])
+    R = _tangent((S / n).reshape(flat), (gW + gW.mT).reshape(flat), T).view(S.shape) * (0.5 * n**-1.5)
+    gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) / n
+    return R - gn * torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+
+
+def _tangent(Y: Tensor, dY: Tensor, T: int) -> Tensor:
+    """dZ_T for the tangent dY of Y_0: the product rule on each line of the coupled iteration. Both (B, d, d)."""
+    eye = torch.eye(Y.shape[-1], dtype=Y.dtype, device=Y.device)
+    Z = H = torch.sub(1.5 * eye, Y, alpha=0.5)
+    dZ = dH = -0.5 * dY
+    for _ in range(T - 1):
+        dY = torch.baddbmm(torch.bmm(dY, H), Y, dH)
+        Y = torch.bmm(Y, H)
+        dH = torch.baddbmm(torch.bmm(dZ, Y), Z, dY, beta=-0.5, alpha=-0.5)
+        H = torch.baddbmm(eye, Z, Y, beta=1.5, alpha=-0.5)
+        dZ = torch.baddbmm(torch.bmm(dH, Z), H, dZ)
+        Z = torch.bmm(H, Z)
+    return dZ
+
+
+def trace(S: Tensor) -> Tensor:
+    """(..., d, d) to (..., 1, 1)."""
+    return S.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]

@@ -1,0 +1,178 @@
+"""Every kernel against its plain reference, and what its fast way must not lose."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from bncli.kernels import batch_norm, newton_schulz, whitening
+from bncli.norms.roots import inverse_cholesky, inverse_root
+
+TOLERANCES = {
+    torch.float64: {"rtol": 1e-10, "atol": 1e-10},
+    torch.float32: {"rtol": 1e-4, "atol": 1e-4},
+}  # sums of thousands
+LONG = (8, 16, 32, 32)  # past the sizes from which "auto" takes the fast way
+ROOTS = {"zca": inverse_root, "cholesky": inverse_cholesky, "iternorm": partial(newton_schulz.fast, T=5)}
+
+every_dtype = pytest.mark.parametrize("dtype", TOLERANCES)
+every_root = pytest.mark.parametrize("root", ROOTS.values(), ids=ROOTS)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def assert_equal(found, expected, dtype):
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, **TOLERANCES[dtype])
+
+
+def batch(kernel, x, affine=True):
+    """Output, gradients and running statistics after one step."""
+    C = x.shape[1]
+    x = x.detach().requires_grad_()
+    pair = [torch.linspace(0.5, 2, C, dtype=x.dtype).requires_grad_() for _ in "wb"] if affine else [None, None]
+    running = [torch.full((C,), 0.5, dtype=x.dtype) for _ in "mv"]
+    y = kernel(x, *running, *pair, 0.1, 1e-5)
+    gradients = torch.autograd.grad((y * y.detach().sin()).sum(), [x, *filter(lambda p: p is not None, pair)])
+    return y, *gradients, *running
+
+
+def whiten(kernel, x, root, d=4, affine=True):
+    x = x.detach().requires_grad_()
+    C = x.shape[1]
+    pair = [torch.linspace(0.5, 2, C, dtype=x.dtype).requires_grad_() for _ in "wb"] if affine else [None, None]
+    identity = torch.eye(d, dtype=x.dtype).repeat(C // d, 1, 1)
+    y, mean, S = kernel(x, *pair, identity, 1e-3, root)
+    return y, *torch.autograd.grad((y * y.detach().sin()).sum(), [x, *filter(lambda p: p is not None, pair)]), mean, S
+
+
+@every_dtype
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [LONG, (4, 32, 2048), (2, 8, 8, 32, 32), (6, 5, 3, 2), (12, 6)], ids=len)
+def test_batch_norm_by_moments_equals_torch(shape, affine, dtype):
+    x = torch.randn(shape, dtype=dtype) * 3 + 1
+    assert_equal(batch(batch_norm.fast, x, affine), batch(batch_norm.plain, x, affine), dtype)
+
+
+def test_batch_norm_of_channels_last_equals_torch_and_stays_so():
+    x = torch.randn(LONG).contiguous(memory_format=torch.channels_last)
+    found = batch(batch_norm.fast, x)
+    assert found[0].is_contiguous(memory_format=torch.channels_last)
+    assert_equal(found, batch(batch_norm.plain, x), torch.float32)
+
+
+def test_batch_norm_of_half_precision_equals_torch():
+    x = torch.randn(LONG).bfloat16()
+    assert torch.equal(batch(batch_norm.fast, x, affine=False)[0], batch(batch_norm.plain, x, affine=False)[0])
+
+
+@pytest.mark.parametrize("mean", [1e2, 1e4, -1e4])
+def test_batch_norm_survives_a_mean_that_would_cancel(mean):
+    x = torch.randn(LONG) + mean
+    y, *_, var = batch(batch_norm.fast, x, affine=False)
+    true = x.double().var((0, 2, 3))
+    torch.testing.assert_close((var.double() - 0.45) / 0.1, true, rtol=1e-2, atol=0)
+    torch.testing.assert_close(y.var((0, 2, 3)), torch.ones(16), rtol=1e-3, atol=0)
+
+
+def test_batch_norm_of_constant_channels_is_the_bias():
+    x = torch.randn(LONG)
+    x[:, 2], x[:, 3] = 7.3, 0
+    y = batch(batch_norm.fast, x, affine=False)[0]
+    assert y[:, 2:4].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e12])
+def test_batch_norm_of_tiny_and_huge_values_equals_torch(scale):
+    x = torch.randn(LONG) * scale
+    found, expected = batch(batch_norm.fast, x, affine=False), batch(batch_norm.plain, x, affine=False)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_channel_that_is_not_finite_stays_alone(bad):
+    x = torch.randn(LONG) + 100
+    expected = batch(batch_norm.fast, x)[0]
+    x[3, 5, 1, 1] = bad
+    y = batch(batch_norm.fast, x)[0]
+    others = [c for c in range(16) if c != 5]
+    torch.testing.assert_close(y[:, others], expected[:, others])
+    assert not y[:, 5].isfinite().any()
+
+
+def test_batch_norm_can_be_differentiated_twice(monkeypatch):
+    monkeypatch.setattr(batch_norm, "_has_long_rows", lambda x: True)
+    x, w, b = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((3, 2, 2, 2), 2, 2))
+    call = lambda x, w, b: batch_norm.fast(x, torch.zeros(2), torch.ones(2), w, b, 0.1, 1e-5)  # noqa: E731
+    assert torch.autograd.gradcheck(call, (x, w, b))
+    assert torch.autograd.gradgradcheck(call, (x, w, b))
+
+
+def test_a_single_value_per_channel_is_refused():
+    with pytest.raises(ValueError, match="expected more than 1 value per channel when training, got input of shape"):
+        batch(batch_norm.fast, torch.randn(1, 3, 1))
+
+
+def test_auto_takes_the_fast_way_only_where_it_was_measured_to_win():
+    x = torch.randn(LONG)
+    assert batch_norm.is_faster(x)
+    slower = [x.double(), x.bfloat16(), x.to(memory_format=torch.channels_last), x[:1], x.flatten(0, 2), x.mT]
+    assert not any(batch_norm.is_faster(other) for other in slower)
+
+
+def test_auto_leaves_the_compiler_to_the_plain_way(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not batch_norm.is_faster(torch.randn(LONG))
+    assert not whitening.is_faster(torch.randn(LONG), 4)
+
+
+@every_dtype
+@every_root
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(8, 16, 14, 14), (5, 8, 6), (3, 8, 3, 2, 4)], ids=len)
+def test_whitening_of_planes_equals_the_plain_way(shape, affine, root, dtype):
+    x = torch.randn(shape, dtype=dtype)
+    x = x + 0.5 * x.roll(1, 1) + 0.5
+    found = whiten(whitening.fast, x, root, affine=affine)
+    assert_equal(found, whiten(whitening.plain, x, root, affine=affine), dtype)
+
+
+@every_root
+def test_whitening_survives_a_mean_that_would_cancel(root):
+    x = torch.randn(8, 8, 14, 14)
+    expected, y = whiten(whitening.fast, x, root), whiten(whitening.fast, x + 1e4, root)
+    torch.testing.assert_close(y[0], expected[0], rtol=0, atol=0.02)  # what rounding has left of x
+    torch.testing.assert_close(y[-1], expected[-1], rtol=0, atol=0.01)
+
+
+@every_root
+def test_a_group_that_is_not_finite_stays_alone(root):
+    x = torch.randn(8, 8, 14, 14)
+    expected = whiten(whitening.fast, x, root)
+    x[1, 1, 1, 1] = torch.nan
+    y = whiten(whitening.fast, x, root)
+    torch.testing.assert_close(y[0][:, 4:], expected[0][:, 4:])
+    torch.testing.assert_close(y[1][:, 4:], expected[1][:, 4:])
+    assert not y[0][:, :4].isfinite().all()
+
+
+@every_root
+def test_whitening_can_be_differentiated_twice(root):
+    x, w, b = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((3, 2, 5), 2, 2))
+    call = lambda x, w, b: whitening.fast(x, w, b, torch.eye(2, dtype=x.dtype)[None], 1e-3, root)[0]  # noqa: E731
+    assert torch.autograd.gradcheck(call, (x, w, b))
+    assert torch.autograd.gradgradcheck(call, (x, w, b))
+
+
+@every_dtype
+@pytest.mark.parametrize("T", [1, 2, 5, 9])
+def test_newton_schulz_by_one_matrix_equals_the_coupled_steps(T, dtype):
+    X = torch.randn(3, 6, 24, dtype=dtype)
+    S = (X @ X.mT / 24).requires_grad_()
+    g = torch.randn(3, 6, 6, dtype=dtype)
+    found, expected = newton_schulz.fast(S, T), newton_schulz.plain(S, T)
+    gradients = [torch.autograd.grad(W, S, g + g.mT)[0] for W in (found, expected)]
+    assert_equal((found, gradients[0]), (expected, (gradients[1] + gradients[1].mT) / 2), dtype)
