@@ -9,17 +9,29 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from bncli.norms import NORMS, norm
 
-SMALL = {"group_size": 4, "differentiate": True}  # of 6 channels, an uneven last group; a gradient that is the output's
+SMALL = {
+    "group_size": 4,
+    "groups": 2,
+    "differentiate": True,
+}  # of 6 channels, an uneven last group; a gradient that is the output's
 SHAPES = [(12, 6), (5, 6, 4), (4, 6, 3, 2), (3, 6, 2, 3, 2)]
+
+NEED_LOCATIONS = [name for name, row in NORMS.items() if row.needs_locations]
 
 every_norm = pytest.mark.parametrize("name", NORMS)
 lanes_norm = pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.lanes])
-averaging_norm = pytest.mark.parametrize("name", [name for name, row in NORMS.items() if "momentum" in row.options])
+AVERAGING = [name for name, row in NORMS.items() if "momentum" in row.options]
+averaging_norm = pytest.mark.parametrize("name", AVERAGING)
 
 
 def build(name, **options):
     small = {key: value for key, value in SMALL.items() if key in NORMS[name].options}
     return norm(name, 6, **small | options).double()
+
+
+def rows(name, examples=12):
+    """The plainest shape that a norm takes."""
+    return (examples, 6, 4) if name in NEED_LOCATIONS else (examples, 6)
 
 
 def data(*shape):
@@ -34,7 +46,7 @@ def trained(name):
     for parameter in module.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
     for _ in range(2):
-        module(data(12, 6))
+        module(data(*rows(name)))
     return module
 
 
@@ -46,14 +58,22 @@ def test_options_of_the_row_are_keywords_of_the_constructor_with_the_same_defaul
     assert {o.name: o.default for o in options} == {key: o.default for key, o in NORMS[name].options.items()}
 
 
-@every_norm
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shape", SHAPES, ids=len)
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(name, shape) for name in NORMS for shape in SHAPES if len(shape) > 2 or name not in NEED_LOCATIONS],
+)
 def test_output_has_the_shape_of_the_input(name, shape, training):
     assert build(name).train(training)(data(*shape)).shape == shape
 
 
-@every_norm
+@pytest.mark.parametrize("name", NEED_LOCATIONS)
+def test_a_single_location_is_refused_where_statistics_are_taken_over_locations(name):
+    with pytest.raises(ValueError, match="expected more than 1 location per channel"):
+        build(name)(data(12, 6))
+
+
+@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.over in ("", "examples and locations")])
 def test_locations_count_as_examples(name):
     x = data(4, 6, 3, 2)
     rows = x.movedim(1, -1).reshape(-1, 6)
@@ -65,13 +85,13 @@ def test_locations_count_as_examples(name):
 def test_evaluation_changes_no_buffer(name):
     module = trained(name).eval()
     before = copy.deepcopy(dict(module.named_buffers()))
-    module(data(12, 6))
+    module(data(*rows(name)))
     assert all(torch.equal(buffer, before[key]) for key, buffer in module.named_buffers())
 
 
 @averaging_norm
 def test_training_averages_running_statistics_exponentially(name):
-    x = data(12, 6)
+    x = data(*rows(name))
     module, newest = build(name, momentum=0.25), build(name, momentum=1.0)
     old = copy.deepcopy(dict(module.named_buffers()))
     module(x)
@@ -83,9 +103,9 @@ def test_training_averages_running_statistics_exponentially(name):
         torch.testing.assert_close(module.get_buffer(key), 0.75 * old[key] + 0.25 * new[key])
 
 
-@averaging_norm
+@pytest.mark.parametrize("name", [name for name in AVERAGING if hasattr(build(name), "running_mean")])
 def test_running_mean_with_momentum_one_is_that_of_the_batch(name):
-    x = data(12, 6)
+    x = data(*rows(name))
     module = build(name, momentum=1.0)
     module(x)
     torch.testing.assert_close(module.running_mean, x.mean(0))
@@ -95,7 +115,7 @@ def test_running_mean_with_momentum_one_is_that_of_the_batch(name):
 @pytest.mark.parametrize("training", [True, False])
 def test_lanes_equal_runs_one_at_a_time(name, training):
     modules = [trained(name).train(training) for _ in range(3)]
-    x, weights = torch.stack([data(12, 6) for _ in modules]), torch.randn(12, 6, dtype=torch.float64)
+    x, weights = torch.stack([data(*rows(name)) for _ in modules]), torch.randn(*rows(name), dtype=torch.float64)
     parameters, buffers = stack_module_state(copy.deepcopy(modules))
 
     def loss(parameters, x, buffers):
@@ -118,8 +138,8 @@ def test_lanes_equal_runs_one_at_a_time(name, training):
 @lanes_norm
 def test_lanes_can_be_differentiated_from_outside(name):
     modules = [trained(name) for _ in range(3)]
-    x = torch.stack([data(12, 6) for _ in modules]).requires_grad_()
-    weights = torch.randn(12, 6, dtype=torch.float64)
+    x = torch.stack([data(*rows(name)) for _ in modules]).requires_grad_()
+    weights = torch.randn(*rows(name), dtype=torch.float64)
     state = stack_module_state(copy.deepcopy(modules))
     y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, x)
     (y * weights).sum().backward()
@@ -133,7 +153,7 @@ def test_lanes_can_be_differentiated_from_outside(name):
 @pytest.mark.parametrize("training", [True, False])
 def test_a_lane_that_is_not_finite_leaves_the_others_alone(name, training):
     modules = [trained(name).train(training) for _ in range(3)]
-    x, weights = torch.stack([data(12, 6) for _ in modules]), torch.randn(12, 6, dtype=torch.float64)
+    x, weights = torch.stack([data(*rows(name)) for _ in modules]), torch.randn(*rows(name), dtype=torch.float64)
     found = []
     for entry in (0.0, torch.nan):
         x[1, 3, 2] = entry
@@ -150,23 +170,36 @@ def test_a_lane_that_is_not_finite_leaves_the_others_alone(name, training):
 @pytest.mark.parametrize("training", [True, False])
 def test_gradient_is_that_of_finite_differences(name, training):
     module = trained(name).train(training)
-    parameters = dict(module.named_parameters())
+    parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
 
-    def output(x, *values):
-        return functional_call(module, dict(zip(parameters, values, strict=True)), (x,))
+    def output(x, *values):  # from the same buffers each time
+        state = {**copy.deepcopy(buffers), **dict(zip(parameters, values, strict=True))}
+        return functional_call(module, state, (x,))
 
-    torch.autograd.gradcheck(output, (data(8, 6).requires_grad_(), *parameters.values()))
+    torch.autograd.gradcheck(output, (data(*rows(name, 8)).requires_grad_(), *parameters.values()))
 
 
-@every_norm
+@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if not row.ordered])
 def test_permuting_the_examples_permutes_the_output(name):
-    x, order = data(12, 6), torch.randperm(12)
+    x, order = data(*rows(name)), torch.randperm(12)
     torch.testing.assert_close(build(name)(x[order]), build(name)(x)[order])
+
+
+@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.evaluation == "the same"])
+def test_evaluation_said_to_be_the_same_is_so_to_the_last_bit(name):
+    module, x = trained(name), data(*rows(name))
+    assert torch.equal(module.train()(x), module.eval()(x))
+
+
+@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.evaluation == "the same"])
+def test_an_example_alone_is_normalised_as_in_a_batch(name):
+    module, x = trained(name), data(*rows(name))
+    torch.testing.assert_close(module(x[:1]), module(x)[:1])
 
 
 @every_norm
 def test_state_dict_carries_all_that_evaluation_needs(name):
-    module, other, x = trained(name).eval(), build(name).eval(), data(12, 6)
+    module, other, x = trained(name).eval(), build(name).eval(), data(*rows(name))
     other(x)
     other.load_state_dict(module.state_dict())
     assert torch.equal(other(x), module(x))
@@ -174,22 +207,22 @@ def test_state_dict_carries_all_that_evaluation_needs(name):
 
 @every_norm
 def test_training_a_copy_leaves_the_original_alone(name):
-    module, x = trained(name).eval(), data(12, 6)
+    module, x = trained(name).eval(), data(*rows(name))
     expected = module(x)
     twin = copy.deepcopy(module).train()
-    twin(data(12, 6))
+    twin(data(*rows(name)))
     assert torch.equal(module(x), expected)
 
 
 @every_norm
 def test_a_copy_evaluates_alike(name):
-    module, x = trained(name).eval(), data(12, 6)
+    module, x = trained(name).eval(), data(*rows(name))
     assert torch.equal(copy.deepcopy(module)(x), module(x))
 
 
 @every_norm
 def test_repr_names_the_options(name):
-    shown = repr(norm(name, 6))
-    assert shown.startswith(NORMS.load(name).__name__ + "(6")
+    shown = repr(norm(name, 64))
+    assert shown.startswith(NORMS.load(name).__name__ + "(64")
     for key, option in NORMS[name].options.items():
         assert f"{key}={option.default}" in shown
