@@ -11,7 +11,8 @@ class DyT(nn.Module):
     """Dynamic Tanh (Zhu et al. 2025, arXiv:2503.10622).
 
     y = weight tanh(alpha x) + bias with one learned alpha for all channels, starting at `alpha0`; the same in
-    evaluation. Takes no statistics, so it mixes neither examples nor channels nor locations.
+    evaluation. Takes no statistics, so it mixes neither examples nor channels nor locations. Of an infinite
+    value it leaves the sign: the output is finite, only nan stays nan.
 
     Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
     """
@@ -40,7 +41,7 @@ class Derf(nn.Module):
     """Dynamic erf (Chen et al. 2025, arXiv:2512.10938).
 
     y = weight erf(alpha x + shift) + bias with one learned alpha and one learned shift for all channels, starting at
-    `alpha0` and 0; the same in evaluation. Takes no statistics.
+    `alpha0` and 0; the same in evaluation. Takes no statistics; infinite values come out finite, as in `DyT`.
 
     Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
     """

@@ -13,7 +13,7 @@ ACTIVATION = {
         formula="y = max(weight x / sqrt(mean(x^2) + eps) + bias, tau)",
         over="locations of each channel of each example", evaluation="the same",
         differs="On a single location |learned_eps|, from 1e-4 on, is added to eps: the paper's rule for (N, C).",
-        parameters="3*C + 1", cost=1.5, activates=True,
+        parameters="3*C + 1", cost=1.9, activates=True,
     ),
     "evonorm-b0": NormRow(
         "bncli.norms.evonorm:EvoNormB0", "found by search: the larger of batch and instance deviation, no centring",
@@ -23,7 +23,7 @@ ACTIVATION = {
         over="locations of each example, and examples and locations",
         evaluation="running unbiased variance of the batch",
         differs="Published code often has eps 1e-3. On a single location the variance of the instance is 0.",
-        parameters="3*C", buffers="C", cost=1.8, batch_statistics=True, activates=True,
+        parameters="3*C", buffers="C", cost=2.1, batch_statistics=True, activates=True,
     ),
     "evonorm-s0": NormRow(
         "bncli.norms.evonorm:EvoNormS0", "found by search: a swish over the deviation of a group, no centring",
@@ -31,14 +31,14 @@ ACTIVATION = {
         family="activation", citation="Liu et al. 2020, arXiv:2004.02967",
         formula="y = weight x sigmoid(v x) / sqrt(var + eps) + bias, var biased",
         over="locations and the channels of a group, of each example", evaluation="the same",
-        parameters="3*C", cost=1.6, equal_groups=True, activates=True,
+        parameters="3*C", cost=2.2, equal_groups=True, activates=True,
     ),
     "dyt": NormRow(
         "bncli.norms.dynamic:DyT", "dynamic tanh: squashes each value, takes no statistics",
         {"alpha0": ALPHA0},
         family="activation", citation="Zhu et al. 2025, arXiv:2503.10622",
         formula="y = weight tanh(alpha x) + bias", over="", evaluation="the same",
-        parameters="2*C + 1", cost=1.2,
+        parameters="2*C + 1", cost=1.1,
     ),
     "derf": NormRow(
         "bncli.norms.dynamic:Derf", "dynamic erf: squashes each value, takes no statistics",

@@ -14,7 +14,7 @@ SAMPLE = {
         over="channels and locations of each example", evaluation="the same",
         differs="On maps this is torch's GroupNorm(1, C): torch's LayerNorm takes channels last and each location by"
         " itself, or learns a weight per channel and location.",
-        parameters="2*C", cost=1.4,
+        parameters="2*C", cost=1.2,
     ),
     "rms": NormRow(
         "bncli.norms.sample:RMS", "each example to root mean square 1 over all its channels",
@@ -34,7 +34,7 @@ SAMPLE = {
         over="locations of each channel of each example", evaluation="the same",
         differs="Refuses a single location in evaluation too; torch returns the bias there. torch learns no scale and"
         " shift by default.",
-        parameters="2*C", cost=1.4, absorbs_bias=True, needs_locations=True,
+        parameters="2*C", cost=1.3, absorbs_bias=True, needs_locations=True,
     ),
     "group": NormRow(
         "bncli.norms.sample:Group", "each example to mean 0, variance 1 over each group of channels",
@@ -43,7 +43,7 @@ SAMPLE = {
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
         over="locations and the channels of a group, of each example", evaluation="the same",
         differs="torch has no default for the number of groups.",
-        parameters="2*C", cost=1.4, equal_groups=True,
+        parameters="2*C", cost=1.3, equal_groups=True,
     ),
     "switchable": NormRow(
         "bncli.norms.switchable:Switchable", "a learned mixture of instance, layer and batch norm",
@@ -54,7 +54,7 @@ SAMPLE = {
         evaluation="running mean and variance in the batch's part",
         differs="Variances over locations are unbiased, as in the authors' code; the paper's are biased. On a single"
         " location the instance part is left out.",
-        parameters="2*C + 6", buffers="2*C", cost=2.2, batch_statistics=True,
+        parameters="2*C + 6", buffers="2*C", cost=2.1, batch_statistics=True,
     ),
     "online": NormRow(
         "bncli.norms.online:Online", "each example by the statistics of those before it, gradients likewise",
@@ -68,7 +68,8 @@ SAMPLE = {
         family="sample", citation="Chiley et al. 2019, arXiv:1905.05894",
         formula="y = weight bounded((x_t - mean_{t-1}) / sqrt(var_{t-1} + eps)) + bias",
         over="all examples before, exponentially weighted, and their locations", evaluation="running mean and variance",
-        differs="The paper's decays are one minus these momenta; its layer scaling is bound: layer.",
-        parameters="2*C", buffers="4*C", cost=4.0, ordered=True, lanes=False,
+        differs="The paper's decays are one minus these momenta; its layer scaling is bound: layer. Trains one lane at"
+        " a time: the backward pass moves states of its own, which vmap cannot.",
+        parameters="2*C", buffers="4*C", cost=8.0, ordered=True, lanes=False,
     ),
 }  # fmt: skip
