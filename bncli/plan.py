@@ -131,8 +131,13 @@ def widths_of(run: Run) -> list[int]:
 
 
 def warnings_of(study: Study) -> list[str]:
-    """Doubts about a study that stop nothing: batches too small for what a norm estimates from them."""
-    found = []
+    """Doubts about a study that stop nothing: a second activation, batches too small for what a norm estimates."""
+    found = [
+        f"{name}: norm {variant.norm.name!r} is an activation as well, and the network's"
+        f" {study.model.options['activation']} comes on top"
+        for name, variant in study.variants.items()
+        if NORMS[variant.norm.name].activates and study.model.options.get("activation", "identity") != "identity"
+    ]
     for _, at in study.settings():
         for name, variant in at.variants.items():
             batch, group = at.training_of(name).batch_size, variant.norm.options.get("group_size")

@@ -75,6 +75,32 @@ def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("norm", "why"),
+    [
+        ("instance", "norm 'instance' takes its statistics over locations, and this network's layers have none"),
+        (
+            "group",
+            "norm 'group': groups=32 does not divide 100 channels (their divisors: 1, 2, 4, 5, 10, 20, 25, 50, 100)",
+        ),
+        (
+            "{name: evonorm-s0, groups: 100}",
+            "norm 'evonorm-s0': groups=100 makes groups of 1 value, whose variance is 0; use fewer groups",
+        ),
+    ],
+)
+def test_a_norm_that_does_not_fit_the_network_is_said_before_training(tmp_path: Path, norm: str, why: str) -> None:
+    text = f"variants:\n  none: none\n  other: {{norm: {norm}}}\nreference: none\nseeds: 3\n"
+    assert mistakes(tmp_path, text) == [f"study.yaml:3: variants.other.norm: {why}"]
+
+
+def test_a_swept_width_that_the_groups_do_not_divide_is_said_before_training(tmp_path: Path) -> None:
+    text = "variants: {none: none, group: {norm: {name: group, groups: 4}}}\nreference: none\nseeds: 3\n"
+    assert mistakes(tmp_path, text + "sweep: {model.hidden: [[8, 8], [8, 6]]}\n") == [
+        "study.yaml:1: variants.group.norm: norm 'group': groups=4 does not divide 6 channels (their divisors: 1, 2, 3, 6)"
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ("", "study.yaml:1: is empty; see `bncli ls presets` for examples"),

@@ -63,6 +63,14 @@ def test_a_batch_below_the_whitened_group_is_a_warning(tiny: Tiny) -> None:
     ]
 
 
+def test_an_activation_on_top_of_a_norm_that_is_one_is_a_warning(tiny: Tiny) -> None:
+    variants = {"none": "none", "frn": "frn"}
+    assert warnings_of(tiny(variants=variants)) == [
+        "frn: norm 'frn' is an activation as well, and the network's sigmoid comes on top"
+    ]
+    assert not warnings_of(tiny(model={"name": "mlp", "activation": "identity"}, variants=variants))
+
+
 def test_a_study_is_described_in_one_line(tiny: Tiny) -> None:
     assert describe(tiny(), "cpu") == (
         "mnist · mlp 784-16-16-10 sigmoid · batch 40 · sgd lr 0.5 · 30 steps · 3 paired seeds · cpu"

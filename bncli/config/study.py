@@ -203,7 +203,7 @@ def check(study: Study) -> list[Problem]:
     try:
         for _, at in study.settings():
             for name in at.variants:
-                problems += _too_small(at, name)
+                problems += [*_too_small(at, name), *_misfits(at, name)]
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
@@ -227,6 +227,16 @@ def _too_small(study: Study, variant: str) -> Iterator[Problem]:
     examples = DATASETS[study.data.name].examples["train"]
     if training.batch_size > examples:
         yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
+
+
+def _misfits(study: Study, variant: str) -> Iterator[Problem]:
+    """A norm that cannot normalise this network's layers."""
+    norm, model, features = study.variants[variant].norm, MODELS[study.model.name], DATASETS[study.data.name].features
+    widths = model.widths(study.model.options, features, 0)
+    for channels in dict.fromkeys(widths[1:-1] or widths[:1]):
+        why = NORMS[norm.name].misfit(norm.options, channels, locations=model.locations)
+        if why:
+            yield Problem(("variants", variant, "norm"), f"norm {norm.name!r}{why}")
 
 
 def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class ModelRow(Row):
     widths: Callable[[Mapping[str, Any], int, int], list[int]] = lambda options, features, outputs: []
     """The width of every layer, from the input on: for the study's one-line description and the cost estimate."""
 
+    locations: bool = False  # its norms see (N, C, ...) and not (N, C)
+
 
 MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "mlp": ModelRow(

@@ -5,7 +5,8 @@ The contract that every row keeps:
 - `target(channels, **options)` is a module; every option of the row is a keyword of it with the same default.
 - `forward` takes (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W) and returns the same shape.
 - Running statistics are buffers named `running_*`, updated in place in training as
-  `(1 - momentum) * old + momentum * new`; a module that updates them has the attribute `momentum`.
+  `(1 - momentum) * old + momentum * new`; a module that updates them has the attribute `momentum`, unless it moves
+  them example by example.
 - It runs under `torch.func.vmap`: no `.item()`, no `if` on a tensor's value, no `lerp_`; or its row says `lanes=False`.
 """
 
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from bncli.catalogue import Catalogue
 from bncli.norms.row import NormRow
+from bncli.norms.rows.activation import ACTIVATION
 from bncli.norms.rows.batch import BATCH
+from bncli.norms.rows.sample import SAMPLE
 from bncli.norms.rows.whitening import WHITENING
 
 if TYPE_CHECKING:
     from torch import nn
 
-NORMS: Catalogue[NormRow] = Catalogue("norm", {**BATCH, **WHITENING})
+NORMS: Catalogue[NormRow] = Catalogue("norm", {**BATCH, **SAMPLE, **ACTIVATION, **WHITENING})
 
 
 def norm(name: str, channels: int, **options: Any) -> "nn.Module":

@@ -1,7 +1,8 @@
 """What a row of the zoo says of a norm, and the options that many norms share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bncli.catalogue import Count, Fraction, Option, Positive, Row
 
@@ -25,8 +26,30 @@ class NormRow(Row):
     absorbs_bias: bool = False  # it subtracts each channel's mean over examples, so a bias before it does nothing
     batch_statistics: bool = False  # training needs at least two values for each channel
     whitens: bool = False  # and more values than channels in a group, to have a full-rank covariance
-    needs_locations: bool = False  # takes statistics of one example's locations: (N, C) is refused
+    needs_locations: bool = False  # takes statistics over locations, of which (N, C) has none
+    equal_groups: bool = False  # its `groups` must divide the channels, and hold more than one value
+    ordered: bool = False  # the order of the examples matters
+    activates: bool = False  # is an activation as well; the network's own comes on top
     lanes: bool = True  # runs under torch.func.vmap
+
+    def misfit(self, options: Mapping[str, Any], channels: int, *, locations: bool) -> str:
+        """Why the norm cannot take so many channels, with or without locations, to follow its name; "" if it can."""
+        if self.needs_locations and not locations:
+            return " takes its statistics over locations, and this network's layers have none"
+        if not self.equal_groups:
+            return ""
+        if options["groups"] == channels and not locations:
+            return f": groups={channels} makes groups of 1 value, whose variance is 0; use fewer groups"
+        wrong = undivided(options["groups"], channels)
+        return f": {wrong}" if wrong else ""
+
+
+def undivided(groups: int, channels: int) -> str:
+    """Say that `groups` does not divide `channels`, and what does; "" if it does."""
+    if channels % groups == 0:
+        return ""
+    divisors = ", ".join(str(d) for d in range(1, channels + 1) if channels % d == 0)
+    return f"groups={groups} does not divide {channels} channels (their divisors: {divisors})"
 
 
 MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics")
@@ -42,3 +65,8 @@ def eps(default: float, meaning: str = "added to the variance (or to the covaria
 def group_size(default: int) -> Option:
     """How many channels a group has."""
     return Option(Count, default, "channels that are whitened together; the last group may be smaller")
+
+
+def groups(default: int) -> Option:
+    """How many groups there are."""
+    return Option(Count, default, "groups of channels, all of one size")

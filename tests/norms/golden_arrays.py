@@ -14,16 +14,17 @@ def golden(name):
         return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
-def assert_trains_like(module, arrays):
+def assert_trains_like(module, arrays, tolerance=1e-10):
     """Compare a training step's output and gradients; leaves `module` after that step."""
     module.double()
-    module.weight.data = arrays["param.weight"].flatten()
-    module.bias.data = arrays["param.bias"].flatten()
+    parameters = {key: module.get_parameter(key[6:]) for key in arrays if key.startswith("param.")}
+    for key, parameter in parameters.items():
+        parameter.data = arrays[key].reshape(parameter.shape)
     x = arrays["x1"].clone().requires_grad_()
     y = module(x)
     (y * arrays["gy1"]).sum().backward()
-    exact = {"rtol": 1e-10, "atol": 1e-10}
+    exact = {"rtol": tolerance, "atol": tolerance}
     torch.testing.assert_close(y, arrays["y1"], **exact)
     torch.testing.assert_close(x.grad, arrays["gx1"], **exact)
-    torch.testing.assert_close(module.weight.grad, arrays["gparam.weight"].flatten(), **exact)
-    torch.testing.assert_close(module.bias.grad, arrays["gparam.bias"].flatten(), **exact)
+    for key, parameter in parameters.items():
+        torch.testing.assert_close(parameter.grad, arrays[f"g{key}"].reshape(parameter.shape), **exact)

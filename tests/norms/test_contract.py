@@ -17,11 +17,10 @@ SMALL = {
 }
 SHAPES = [(12, 6), (5, 6, 4), (4, 6, 3, 2), (3, 6, 2, 3, 2)]
 
+NEED_LOCATIONS = [name for name, row in NORMS.items() if row.needs_locations]
+
 every_norm = pytest.mark.parametrize("name", NORMS)
 lanes_norm = pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.lanes])
-by_channel_norm = pytest.mark.parametrize(
-    "name", [name for name, row in NORMS.items() if not (row.needs_locations or "each example" in row.over)]
-)
 AVERAGING = [name for name, row in NORMS.items() if "momentum" in row.options]
 averaging_norm = pytest.mark.parametrize("name", AVERAGING)
 
@@ -39,7 +38,7 @@ def data(*shape):
 
 def example(name, examples=12):
     """Data of the fewest dimensions that the norm takes."""
-    return data(examples, 6, 5) if NORMS[name].needs_locations else data(examples, 6)
+    return data(examples, 6, 5) if name in NEED_LOCATIONS else data(examples, 6)
 
 
 def trained(name):
@@ -60,16 +59,22 @@ def test_options_of_the_row_are_keywords_of_the_constructor_with_the_same_defaul
     assert {o.name: o.default for o in options} == {key: o.default for key, o in NORMS[name].options.items()}
 
 
-@every_norm
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shape", SHAPES, ids=len)
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(name, shape) for name in NORMS for shape in SHAPES if len(shape) > 2 or name not in NEED_LOCATIONS],
+)
 def test_output_has_the_shape_of_the_input(name, shape, training):
-    if NORMS[name].needs_locations and len(shape) == 2:
-        pytest.skip("needs locations")
     assert build(name).train(training)(data(*shape)).shape == shape
 
 
-@by_channel_norm
+@pytest.mark.parametrize("name", NEED_LOCATIONS)
+def test_a_single_location_is_refused_where_statistics_are_taken_over_locations(name):
+    with pytest.raises(ValueError, match="expected more than 1 location per channel"):
+        build(name)(data(12, 6))
+
+
+@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.over in ("", "examples and locations")])
 def test_locations_count_as_examples(name):
     x = data(4, 6, 3, 2)
     rows = x.movedim(1, -1).reshape(-1, 6)
@@ -166,18 +171,31 @@ def test_a_lane_that_is_not_finite_leaves_the_others_alone(name, training):
 @pytest.mark.parametrize("training", [True, False])
 def test_gradient_is_that_of_finite_differences(name, training):
     module = trained(name).train(training)
-    parameters = dict(module.named_parameters())
+    parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
 
-    def output(x, *values):
-        return functional_call(module, dict(zip(parameters, values, strict=True)), (x,))
+    def output(x, *values):  # from the same buffers each time
+        state = {**copy.deepcopy(buffers), **dict(zip(parameters, values, strict=True))}
+        return functional_call(module, state, (x,))
 
     torch.autograd.gradcheck(output, (example(name, 8).requires_grad_(), *parameters.values()))
 
 
-@every_norm
+@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if not row.ordered])
 def test_permuting_the_examples_permutes_the_output(name):
     x, order = example(name), torch.randperm(12)
     torch.testing.assert_close(build(name)(x[order]), build(name)(x)[order])
+
+
+@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.evaluation == "the same"])
+def test_evaluation_said_to_be_the_same_is_so_to_the_last_bit(name):
+    module, x = trained(name), example(name)
+    assert torch.equal(module.train()(x), module.eval()(x))
+
+
+@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.evaluation == "the same"])
+def test_an_example_alone_is_normalised_as_in_a_batch(name):
+    module, x = trained(name), example(name)
+    torch.testing.assert_close(module(x[:1]), module(x)[:1])
 
 
 @every_norm
@@ -205,7 +223,7 @@ def test_a_copy_evaluates_alike(name):
 
 @every_norm
 def test_repr_names_the_options(name):
-    shown = repr(norm(name, 48))
-    assert shown.startswith(NORMS.load(name).__name__ + "(48")
+    shown = repr(norm(name, 64))
+    assert shown.startswith(NORMS.load(name).__name__ + "(64")
     for key, option in NORMS[name].options.items():
         assert f"{key}={option.default}" in shown

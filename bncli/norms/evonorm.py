@@ -1,0 +1,97 @@
+"""EvoNorms: layers found by search, normalisation and activation in one."""
+
+import torch
+from torch import Tensor, nn
+
+from bncli.norms.groups import bessel, scaled, single_or_better
+from bncli.norms.sample import add_affine, per_channel, refuse_lonely, refuse_uneven
+
+
+class EvoNormB0(nn.Module):
+    """EvoNorm-B0 (Liu et al. 2020, arXiv:2004.02967).
+
+    y = weight x / max(sqrt(var_batch + eps), v x + sqrt(var_instance + eps)) + bias, both variances biased: var_batch
+    of each channel over examples and locations, `running_var` (unbiased) in evaluation; var_instance of each channel of
+    each example over its locations, 0 where there is one. Nothing is subtracted. v is learned per channel, starts at 1,
+    and makes the layer its own activation. Published code often has eps 1e-3.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Raises:
+        ValueError: in training, with a single value for each channel.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.channels, self.eps, self.momentum = channels, eps, momentum
+        add_affine(self, channels, affine=True)
+        self.v = nn.Parameter(torch.ones(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale, and in training update the running variance in place."""
+        with torch.autocast(x.device.type, enabled=False):
+            values = single_or_better(x)
+            var = self._batch_var(values) if self.training else self.running_var.to(values.dtype)
+            locations = tuple(range(2, x.ndim))
+            instance = values.var(locations, correction=0, keepdim=True) if locations else torch.zeros_like(values)
+            by_example = torch.addcmul(torch.sqrt(instance + self.eps), per_channel(self.v, values), values)
+            y = values / torch.maximum(per_channel(torch.sqrt(var + self.eps), values), by_example)
+            return scaled(y, self.weight, self.bias).to(x.dtype)
+
+    def _batch_var(self, values: Tensor) -> Tensor:
+        unbiased = bessel(values.shape[0] * values.shape[2:].numel())
+        var = values.var((0, *range(2, values.ndim)), correction=0)
+        self.running_var.mul_(1 - self.momentum).add_(var.detach(), alpha=self.momentum * unbiased)
+        self.num_batches_tracked.add_(1)
+        return var
+
+    def extra_repr(self) -> str:
+        """Its options."""
+        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
+
+
+class EvoNormS0(nn.Module):
+    """EvoNorm-S0 (Liu et al. 2020, arXiv:2004.02967).
+
+    y = weight x sigmoid(v x) / sqrt(var + eps) + bias, the biased var of each example over the locations and the C / G
+    channels of a group; the same in evaluation. Nothing is subtracted. v is learned per channel, starts at 1, and makes
+    the layer its own activation.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Raises:
+        ConfigError: if `groups` does not divide `channels`.
+        ValueError: for a single value in each group.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, channels: int, *, groups: int = 32, eps: float = 1e-5) -> None:
+        super().__init__()
+        refuse_uneven("evonorm-s0", groups, channels)
+        self.channels, self.groups, self.eps = channels, groups, eps
+        add_affine(self, channels, affine=True)
+        self.v = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale and gate."""
+        refuse_lonely(x, self.groups)
+        with torch.autocast(x.device.type, enabled=False):
+            values = single_or_better(x)
+            var = values.unflatten(1, (self.groups, -1)).var(tuple(range(2, x.ndim + 1)), correction=0)  # (N, G)
+            scale = torch.rsqrt(var + self.eps).repeat_interleave(self.channels // self.groups, 1)
+            gate = torch.sigmoid(per_channel(self.v, values) * values)
+            y = values * gate * scale.view(*x.shape[:2], *[1] * (x.ndim - 2))
+            return scaled(y, self.weight, self.bias).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Its options."""
+        return f"{self.channels}, groups={self.groups}, eps={self.eps}"
