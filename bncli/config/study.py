@@ -190,7 +190,7 @@ class Study(_Frozen):
 
 
 def check(study: Study) -> list[Problem]:
-    """What pydantic cannot see: names that refer to each other, overrides, sweeps, batches too small."""
+    """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
     problems = [Problem((key,), message) for key, message in _references(study)]
     for key in study.sweep:
         for name, variant in study.variants.items():
@@ -203,7 +203,7 @@ def check(study: Study) -> list[Problem]:
     try:
         for _, at in study.settings():
             for name in at.variants:
-                problems += _too_small(at, name)
+                problems += [*_misfit(at, name), *_too_small(at, name)]
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
@@ -214,6 +214,16 @@ def _references(study: Study) -> Iterator[tuple[str, str]]:
         if name is not None and name not in study.variants:
             known = ", ".join(study.variants)
             yield key, f"no variant is called {name!r}{did_you_mean(name, study.variants)} (known: {known})"
+
+
+def _misfit(study: Study, variant: str) -> Iterator[Problem]:
+    norm, model = study.variants[variant].norm.name, study.model.name
+    place = ("variants", variant, "norm")
+    if NORMS[norm].needs_residual and not MODELS[model].residual:
+        fit = ", ".join(name for name, row in MODELS.items() if row.residual)
+        yield Problem(place, f"norm {norm!r} needs residual branches, and model {model!r} has none; use model {fit}")
+    if NORMS[norm].side == "weight" and not MODELS[model].layers:
+        yield Problem(place, f"norm {norm!r} acts on the weights of layers, and model {model!r} has none")
 
 
 def _too_small(study: Study, variant: str) -> Iterator[Problem]:

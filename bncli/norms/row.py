@@ -1,17 +1,22 @@
 """What a row of the zoo says of a norm, and the options that many norms share."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bncli.catalogue import Count, Fraction, Option, Positive, Row
+
+Side = Literal["activation", "weight", "network"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormRow(Row):
     """A norm's row: all that a study, a listing or a card must know of it without importing torch.
 
-    In `parameters` and `buffers`, C is the number of channels, d that of a group and G that of groups.
+    In `parameters` and `buffers`, C is the number of channels, d that of a group and G that of groups; they are added
+    to a layer, or to a residual branch of two layers where `side` is "network".
     """
 
+    side: Side = "activation"  # what the target takes: channels, the layer whose weights it normalises, a network
     family: str  # "none", "batch", "sample", "activation", "weight", "whitening"
     citation: str
     formula: str  # y as a function of x, in plain text
@@ -25,6 +30,11 @@ class NormRow(Row):
     batch_statistics: bool = False  # training needs at least two values for each channel
     whitens: bool = False  # and more values than channels in a group, to have a full-rank covariance
     lanes: bool = True  # runs under torch.func.vmap
+
+    @property
+    def needs_residual(self) -> bool:
+        """Whether it means anything only where the network has residual branches."""
+        return self.side == "network"
 
 
 MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics")

@@ -1,4 +1,4 @@
-"""What every row of the zoo keeps, whichever it is."""
+"""What every norm of activations keeps, whichever it is; those of weights are in test_weight_contract.py."""
 
 import copy
 import inspect
@@ -12,9 +12,13 @@ from bncli.norms import NORMS, norm
 SMALL = {"group_size": 4, "differentiate": True}  # of 6 channels, an uneven last group; a gradient that is the output's
 SHAPES = [(12, 6), (5, 6, 4), (4, 6, 3, 2), (3, 6, 2, 3, 2)]
 
-every_norm = pytest.mark.parametrize("name", NORMS)
-lanes_norm = pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.lanes])
-averaging_norm = pytest.mark.parametrize("name", [name for name, row in NORMS.items() if "momentum" in row.options])
+ACTIVATION = {name: row for name, row in NORMS.items() if row.side == "activation"}
+
+every_norm = pytest.mark.parametrize("name", ACTIVATION)
+lanes_norm = pytest.mark.parametrize("name", [name for name, row in ACTIVATION.items() if row.lanes])
+averaging_norm = pytest.mark.parametrize(
+    "name", [name for name, row in ACTIVATION.items() if "momentum" in row.options]
+)
 
 
 def build(name, **options):
