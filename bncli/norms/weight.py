@@ -154,8 +154,8 @@ def _length(v: Tensor) -> Tensor:
 
 def _moments(v: Tensor, correction: int) -> tuple[Tensor, Tensor]:
     """Variance (C, 1, ...) of each output's weights, and the weights less their mean."""
-    var, mean = torch.var_mean(v, _axes(v), correction=correction, keepdim=True)
-    return var, v - mean
+    centred = v - v.mean(_axes(v), keepdim=True)
+    return centred.square().sum(_axes(v), keepdim=True) / (v[0].numel() - correction), centred
 
 
 def _axes(v: Tensor) -> tuple[int, ...]:

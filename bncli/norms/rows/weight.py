@@ -11,7 +11,7 @@ WEIGHT = {
         side="weight", family="weight", citation="Salimans & Kingma 2016, arXiv:1602.07868",
         formula="y = w x + bias, w = g v / |v| for each output", over="", evaluation="the same",
         differs="Without the paper's data-dependent start: g starts at |v|, so that the layer does what it did.",
-        parameters="C", cost=1.2,
+        parameters="C", cost=2.1,
     ),
     "weight-std": NormRow(
         "bncli.norms.weight:weight_std", "each output's weights to mean 0, standard deviation 1",
@@ -26,7 +26,7 @@ WEIGHT = {
         formula="y = w x + bias, w = (v - mean) / (std + eps), std biased",
         over="the weights of an output", evaluation="the same",
         differs="Stands alone; the paper puts group or batch norm behind it. The authors' code takes the unbiased std.",
-        cost=1.2,
+        cost=2.3,
     ),
     "scaled-weight-std": NormRow(
         "bncli.norms.weight:scaled_weight_std", "standardised weights that keep the activations' variance",
@@ -43,7 +43,7 @@ WEIGHT = {
         over="the weights of an output", evaluation="the same",
         differs="gamma is in every layer's weights, also in the first, which no activation precedes;"
         " without the paper's scaled residual blocks and gradient clipping.",
-        parameters="C", cost=1.2,
+        parameters="C", cost=2.6,
     ),
     "fixup": NormRow(
         "bncli.norms.residual:fixup", "no norm: scaled and zeroed residual branches with scalar biases",
@@ -51,13 +51,13 @@ WEIGHT = {
         formula="y = x + multiplier branch(x); branch weights times L^(-1/(2m-2)), the last and the readout 0",
         over="", evaluation="the same",
         differs="The first layer keeps its bias per channel, and has no scalar one before it.",
-        parameters="5", cost=1.2,
+        parameters="5", cost=1.15,
     ),
     "skipinit": NormRow(
         "bncli.norms.residual:skipinit", "no norm: residual branches times a learned number that starts at 0",
         side="network", family="none", citation="De & Smith 2020, arXiv:2002.10444",
         formula="y = x + multiplier branch(x), multiplier 0 at the start", over="", evaluation="the same",
         differs="Biases stay where the layers have them.",
-        parameters="1", cost=1.1,
+        parameters="1", cost=1.05,
     ),
 }  # fmt: skip
