@@ -4,7 +4,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"norm": "bncli.norms", "NORMS": "bncli.norms"}
+_PUBLIC = {"norm": "bncli.norms", "normalise": "bncli.norms", "NORMS": "bncli.norms"}
 
 
 def __getattr__(name: str) -> Any:

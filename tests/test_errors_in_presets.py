@@ -32,7 +32,7 @@ def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object
         ("modle: mlp\n", "study.yaml:1: modle: no such key; did you mean 'model'?"),
         (
             "model: mpl\n",
-            "study.yaml:1: model: no model is called 'mpl'; did you mean 'mlp'? (known: mlp, shift)",
+            "study.yaml:1: model: no model is called 'mpl'; did you mean 'mlp'? (known: mlp, residual-mlp, shift)",
         ),
         (
             "model:\n  name: mlp\n  hiden: [3]\n",
@@ -60,6 +60,22 @@ def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, line: str) -> None:
     assert mistakes(tmp_path, text + GOOD) == [line]
+
+
+@pytest.mark.parametrize("norm", ["fixup", "skipinit"])
+def test_a_norm_for_residual_networks_is_refused_elsewhere(tmp_path: Path, norm: str) -> None:
+    text = f"variants:\n  none: none\n  other: {norm}\nreference: none\nseeds: 3\n"
+    message = f"norm '{norm}' needs residual branches, and model 'mlp' has none; use model residual-mlp"
+    assert mistakes(tmp_path, text) == [f"study.yaml:3: variants.other.norm: {message}"]
+    preset = tmp_path / "study.yaml"
+    preset.write_text(text + "model: residual-mlp\n")
+    assert read_study(preset).variants["other"].norm.name == norm
+
+
+def test_a_norm_of_weights_is_refused_where_no_layer_has_any(tmp_path: Path) -> None:
+    text = "data: offset\nmodel: shift\ntarget: {final_of: w}\nvariants: {w: weight}\nreference: w\nseeds: 3\n"
+    line = "study.yaml:4: variants.w.norm: norm 'weight' acts on the weights of layers, and model 'shift' has none"
+    assert mistakes(tmp_path, text) == [line]
 
 
 def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:

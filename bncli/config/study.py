@@ -190,7 +190,7 @@ class Study(_Frozen):
 
 
 def check(study: Study) -> list[Problem]:
-    """What pydantic cannot see: names that refer to each other, overrides, sweeps, batches too small."""
+    """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
     problems = [Problem((key,), message) for key, message in _references(study)]
     for key in study.sweep:
         for name, variant in study.variants.items():
@@ -203,7 +203,7 @@ def check(study: Study) -> list[Problem]:
     try:
         for _, at in study.settings():
             for name in at.variants:
-                problems += [*_too_small(at, name), *_misfits(at, name)]
+                problems += [*_misfits(at, name), *_too_small(at, name)]
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
@@ -214,6 +214,23 @@ def _references(study: Study) -> Iterator[tuple[str, str]]:
         if name is not None and name not in study.variants:
             known = ", ".join(study.variants)
             yield key, f"no variant is called {name!r}{did_you_mean(name, study.variants)} (known: {known})"
+
+
+def _misfits(study: Study, variant: str) -> Iterator[Problem]:
+    """A norm that means nothing on this network, or cannot normalise one of its layers."""
+    part, model = study.variants[variant].norm, MODELS[study.model.name]
+    norm, place = NORMS[part.name], ("variants", variant, "norm")
+    if norm.needs_residual and not model.residual:
+        fit = ", ".join(name for name, row in MODELS.items() if row.residual)
+        why = f"needs residual branches, and model {study.model.name!r} has none; use model {fit}"
+        yield Problem(place, f"norm {part.name!r} {why}")
+    if norm.side == "weight" and not model.layers:
+        why = f"acts on the weights of layers, and model {study.model.name!r} has none"
+        yield Problem(place, f"norm {part.name!r} {why}")
+    widths = model.widths(study.model.options, DATASETS[study.data.name].features, 0)
+    for channels in dict.fromkeys(widths[1:-1] or widths[:1]):
+        if wrong := norm.misfit(part.options, channels, locations=model.locations):
+            yield Problem(place, f"norm {part.name!r}{wrong}")
 
 
 def _too_small(study: Study, variant: str) -> Iterator[Problem]:
@@ -227,16 +244,6 @@ def _too_small(study: Study, variant: str) -> Iterator[Problem]:
     examples = DATASETS[study.data.name].examples["train"]
     if training.batch_size > examples:
         yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
-
-
-def _misfits(study: Study, variant: str) -> Iterator[Problem]:
-    """A norm that cannot normalise this network's layers."""
-    norm, model, features = study.variants[variant].norm, MODELS[study.model.name], DATASETS[study.data.name].features
-    widths = model.widths(study.model.options, features, 0)
-    for channels in dict.fromkeys(widths[1:-1] or widths[:1]):
-        why = NORMS[norm.name].misfit(norm.options, channels, locations=model.locations)
-        if why:
-            yield Problem(("variants", variant, "norm"), f"norm {norm.name!r}{why}")
 
 
 def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:

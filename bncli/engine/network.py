@@ -12,19 +12,23 @@ from torch.func import functional_call, stack_module_state
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.models.initialise import initialise
+from bncli.models.normalised import Normaliser
 from bncli.norms import NORMS
 from bncli.plan import Run
 
 
 def build(run: Run) -> nn.Module:
     """The network of one run, with its seed's weights; the same draws in every variant, where shapes match."""
-    data, norm = DATASETS[run.data.name], run.norm
-    factory = partial(NORMS.load(norm.name), **norm.options)
-    make = MODELS.load(run.model.name)
-    absorbs = NORMS[norm.name].absorbs_bias
-    model: nn.Module = make(data.features, data.classes or 1, factory, absorbs, **run.model.options)
+    data, row = DATASETS[run.data.name], NORMS[run.norm.name]
+    target = partial(NORMS.load(run.norm.name), **run.norm.options)
+    norm = Normaliser(
+        of_channels=target if row.side == "activation" else None,
+        of_layer=target if row.side == "weight" else None,
+        absorbs_bias=row.absorbs_bias,
+    )
+    model: nn.Module = MODELS.load(run.model.name)(data.features, data.classes or 1, norm, **run.model.options)
     initialise(model, model.init, run.seed)
-    return model
+    return target(model) if row.side == "network" else model
 
 
 class Network:

@@ -25,7 +25,7 @@ class Hyper:
 
     def like(self, value: Tensor, parameter: Tensor) -> Tensor:
         """`value` (lanes) with as many trailing axes as broadcasting against `parameter` needs."""
-        return value.view(*value.shape, *(1,) * (parameter.dim() - value.dim()))
+        return value.view((*value.shape, *(1,) * (parameter.dim() - value.dim())))
 
 
 @dataclass(frozen=True)

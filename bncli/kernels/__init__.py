@@ -15,8 +15,7 @@ Impl = Literal["plain", "fast", "auto"]
 
 def is_wrapped(x: Tensor) -> bool:
     """Whether x belongs to a transform of torch.func (lanes), so that its values cannot be looked at."""
-    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return wrapped
+    return not torch.compiler.is_compiling() and bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
 
 
 def is_ordinary(x: Tensor) -> bool:

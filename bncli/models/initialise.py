@@ -4,7 +4,8 @@ import hashlib
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -22,6 +23,8 @@ def seed_for(seed: int, purpose: str) -> int:
 def initialise(model: nn.Module, init: Any, seed: int) -> None:
     """Draw every linear or convolutional weight from (seed, the module's name); set their biases to 0.
 
+    A parametrized layer, whose weight is computed, is assigned the same draw: what it makes of it is its own affair.
+
     Args:
         model: drawn in place.
         init: "he" (normal, std sqrt(2 / fan in)), "glorot" (uniform), or {"normal": std}.
@@ -30,12 +33,19 @@ def initialise(model: nn.Module, init: Any, seed: int) -> None:
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             continue
-        draw = generator(seed, f"init/{name}")
-        if init == "he":
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=draw)
-        elif init == "glorot":
-            nn.init.xavier_uniform_(module.weight, generator=draw)
-        else:
-            nn.init.normal_(module.weight, std=init["normal"], generator=draw)
+        computed = is_parametrized(module, "weight")
+        weight = torch.empty_like(module.weight) if computed else module.weight
+        _draw(weight, init, generator(seed, f"init/{name}"))
+        if computed:
+            module.weight = weight
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _draw(weight: Tensor, init: Any, draw: torch.Generator) -> None:
+    if init == "he":
+        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=draw)
+    elif init == "glorot":
+        nn.init.xavier_uniform_(weight, generator=draw)
+    else:
+        nn.init.normal_(weight, std=init["normal"], generator=draw)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-NormFactory = Callable[[int], nn.Module]
+from bncli.models.normalised import Normaliser, normalised
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
@@ -25,21 +25,20 @@ class MLP(nn.Module):
     Args:
         features: numbers in one example.
         outputs: classes, or numbers predicted.
-        norm: builds the norm of a hidden layer from its width.
-        absorbs_bias: whether that norm cancels a bias before it.
+        norm: normalises each hidden layer.
     """
 
     def __init__(
-        self, features: int, outputs: int, norm: NormFactory, absorbs_bias: bool, *,
+        self, features: int, outputs: int, norm: Normaliser, *,
         hidden: Sequence[int], activation: str, init: Any, bias: str,
     ) -> None:  # fmt: skip
         super().__init__()
         self.init = init
-        keep_bias = bias == "always" or not absorbs_bias
+        keep_bias = bias == "always" or not norm.absorbs_bias
         layers, width = [], features
         for units in hidden:
             linear = nn.Linear(width, units, bias=keep_bias)
-            layers.append(nn.Sequential(linear, norm(units), ACTIVATIONS[activation]()))
+            layers.append(nn.Sequential(*normalised(norm, linear, units), ACTIVATIONS[activation]()))
             width = units
         self.hidden = nn.Sequential(*layers)
         self.readout = nn.Linear(width, outputs)

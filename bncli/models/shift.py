@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from bncli.models.mlp import NormFactory
+from bncli.models.normalised import Normaliser, activations_normalised
 
 
 class Shift(nn.Module):
@@ -11,10 +11,10 @@ class Shift(nn.Module):
 
     init = "glorot"  # there is no weight to draw
 
-    def __init__(self, features: int, outputs: int, norm: NormFactory, absorbs_bias: bool) -> None:
+    def __init__(self, features: int, outputs: int, norm: Normaliser) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(features))
-        self.norm = norm(features)
+        (self.norm,) = activations_normalised(norm, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, features) -> (N, features)."""

@@ -2,7 +2,12 @@
 
 The contract that every row keeps:
 
-- `target(channels, **options)` is a module; every option of the row is a keyword of it with the same default.
+- Every option of the row is a keyword of its target with the same default. What comes before, the row's `side` says:
+  `target(channels, **options)` is a module of activations; `target(layer, **options)` of side "weight" and
+  `target(model, **options)` of side "network" change in place what they are given, and return it.
+
+And of those that act on activations:
+
 - `forward` takes (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W) and returns the same shape.
 - Running statistics are buffers named `running_*`, updated in place in training as
   `(1 - momentum) * old + momentum * new`; a module that updates them has the attribute `momentum`, unless it moves
@@ -14,27 +19,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bncli.catalogue import Catalogue
+from bncli.errors import ConfigError
 from bncli.norms.row import NormRow
 from bncli.norms.rows.activation import ACTIVATION
 from bncli.norms.rows.batch import BATCH
 from bncli.norms.rows.sample import SAMPLE
+from bncli.norms.rows.weight import WEIGHT
 from bncli.norms.rows.whitening import WHITENING
 
 if TYPE_CHECKING:
     from torch import nn
 
-NORMS: Catalogue[NormRow] = Catalogue("norm", {**BATCH, **SAMPLE, **ACTIVATION, **WHITENING})
+ROWS = {**BATCH, **SAMPLE, **ACTIVATION, **WEIGHT, **WHITENING}
+NORMS: Catalogue[NormRow] = Catalogue("norm", ROWS)
 
 
 def norm(name: str, channels: int, **options: Any) -> "nn.Module":
     """Build the norm called `name` for `channels` channels.
 
     Raises:
-        ConfigError: for an unknown name or option, or a value out of range.
+        ConfigError: for an unknown name or option, a value out of range, or a norm that acts on no activations.
     """
     checked = NORMS.options(name, options)
+    if NORMS[name].side != "activation":
+        acts_on = {"weight": "a layer's weights", "network": "a residual network"}[NORMS[name].side]
+        given = {"weight": "layer", "network": "model"}[NORMS[name].side]
+        raise ConfigError(
+            f"norm {name!r} acts on {acts_on}, not on {channels} channels; use bncli.norms.normalise({given}, {name!r})"
+        )
     module: nn.Module = NORMS.load(name)(channels, **checked)
     return module
+
+
+def normalise(layer: "nn.Module", name: str, **options: Any) -> "nn.Module":
+    """The layer with the norm called `name`: `nn.Sequential(layer, norm)`, or the layer itself, changed in place.
+
+    Args:
+        layer: linear or a convolution; for "fixup" and "skipinit" a residual network (bncli/norms/residual.py).
+        name: of a norm.
+        options: of that norm.
+
+    Raises:
+        ConfigError: for an unknown name or option, a value out of range, or a layer that the norm cannot act on.
+    """
+    checked = NORMS.options(name, options)
+    if NORMS[name].side != "activation":
+        changed: nn.Module = NORMS.load(name)(layer, **checked)
+        return changed
+    channels = getattr(layer, "out_features", getattr(layer, "out_channels", None))
+    if not isinstance(channels, int):
+        raise ConfigError(f"norm {name!r}: expected a linear or convolution layer, got {type(layer).__name__}")
+    chained: nn.Module = import_module("torch.nn").Sequential(layer, NORMS.load(name)(channels, **checked))
+    return chained
 
 
 def __getattr__(attribute: str) -> Any:

@@ -6,14 +6,18 @@ from typing import Any, Literal
 
 from bncli.catalogue import Count, Fraction, Option, Positive, Row
 
+Side = Literal["activation", "weight", "network"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class NormRow(Row):
     """A norm's row: all that a study, a listing or a card must know of it without importing torch.
 
-    In `parameters` and `buffers`, C is the number of channels, d that of a group and G that of groups.
+    In `parameters` and `buffers`, C is the number of channels, d that of a group and G that of groups; they are added
+    to a layer, or to a residual branch of two layers where `side` is "network".
     """
 
+    side: Side = "activation"  # what the target takes: channels, the layer whose weights it normalises, a network
     family: str  # "none", "batch", "sample", "activation", "weight", "whitening"
     citation: str
     formula: str  # y as a function of x, in plain text
@@ -31,6 +35,11 @@ class NormRow(Row):
     ordered: bool = False  # the order of the examples matters
     activates: bool = False  # is an activation as well; the network's own comes on top
     lanes: bool = True  # runs under torch.func.vmap
+
+    @property
+    def needs_residual(self) -> bool:
+        """Whether it means anything only where the network has residual branches."""
+        return self.side == "network"
 
     def misfit(self, options: Mapping[str, Any], channels: int, *, locations: bool) -> str:
         """Why the norm cannot take so many channels, with or without locations, to follow its name; "" if it can."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bncli.engine import OPTIMIZERS
-from bncli.engine.optimizers import Hyper
+from bncli.engine.optimizers import SGD, Hyper
 
 THEIRS: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 LR, DECAY, MOMENTUM = [0.1, 0.01, 0.3], [0.0, 0.1, 0.01], [0.0, 0.9, 0.5]
@@ -48,3 +48,12 @@ def test_every_lane_equals_torchs_optimiser(
             expected.grad = grad.clone()
             optimizer.step()
         torch.testing.assert_close(found[lane], expected.detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("lanes", [(), (3,)], ids=["plain", "lanes"])
+def test_a_parameter_that_is_one_number_is_updated(lanes: tuple[int, ...]) -> None:
+    parameter, gradient = torch.ones(lanes), torch.full(lanes, 2.0)
+    rate, zero = torch.full(lanes, 0.25), torch.zeros(lanes)
+    hyper = Hyper(lr=rate, weight_decay=zero, momentum=zero, decays=False, options={"nesterov": False})
+    SGD.update([parameter], [gradient], SGD.init([parameter], hyper), hyper, 1)
+    assert torch.equal(parameter, torch.full(lanes, 0.5))

@@ -1,7 +1,7 @@
 """What the training loop promises: pairs, lanes, divergence, evaluation that leaves no trace."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,24 +21,62 @@ from bncli.records import RunResult
 Tiny = Callable[..., Study]
 
 
-def runs(tiny: Tiny, norm: str = "batch", **changes: Any) -> list[Run]:
-    return runs_of(tiny(variants={norm: norm}, reference=norm, **changes), "cpu")
+def runs(tiny: Tiny, norm: Any = "batch", **changes: Any) -> list[Run]:
+    return runs_of(tiny(variants={"it": {"norm": norm}}, reference="it", **changes), "cpu")
 
 
 def final(result: RunResult) -> float:
     return result.curve("loss")[1][-1]
 
 
-@pytest.mark.parametrize("norm", [name for name, row in NORMS.items() if row.lanes])
-def test_lanes_equal_runs_one_at_a_time(tiny: Tiny, norm: str) -> None:
-    three = runs(tiny, norm)
+RESIDUAL = {  # a rate at which networks without a norm stay alive
+    "model": {"name": "residual-mlp", "width": 16, "blocks": 2},
+    "training": {"steps": 30, "batch_size": 40, "lr": 0.05},
+}
+
+
+def runs_that_fit(tiny: Tiny, norm: str) -> list[Run]:
+    """Runs on the multilayer perceptron, or on a residual one where the norm means nothing without branches."""
+    part = {"name": norm, "groups": 4} if NORMS[norm].equal_groups else norm
+    few = {"training": {"steps": 10, "batch_size": 40, "lr": 0.5}}  # its axes swap: rounding grows a million-fold in 30
+    return runs(tiny, part, **(RESIDUAL if NORMS[norm].needs_residual else few if norm == "pca" else {}))
+
+
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    """Numbers so exact that 30 steps of training cannot blow rounding up to a difference that shows."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def assert_lanes_equal_plain(three: list[Run]) -> None:
     together, alone = train(Job(tuple(three))), [train(Job((run,)))[0] for run in three]
     for lane, plain in zip(together, alone, strict=True):
         assert lane.info.engine == "3 lanes (vmap)"
         assert plain.info.engine == "plain"
         for one, other in zip(lane.records, plain.records, strict=True):
             assert (one.quantity, one.step, one.layer) == (other.quantity, other.step, other.layer)
-            assert one.value == pytest.approx(other.value, rel=2e-3, abs=2e-3)
+            assert one.value == pytest.approx(other.value, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", [name for name, row in NORMS.items() if row.lanes and not row.needs_locations])
+@pytest.mark.usefixtures("double_precision")
+def test_lanes_equal_runs_one_at_a_time(tiny: Tiny, norm: str) -> None:
+    assert_lanes_equal_plain(runs_that_fit(tiny, norm))
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "weight"])
+@pytest.mark.usefixtures("double_precision")
+def test_lanes_of_residual_networks_equal_runs_one_at_a_time(tiny: Tiny, norm: str) -> None:
+    assert_lanes_equal_plain(runs(tiny, norm, **RESIDUAL))
+
+
+@pytest.mark.parametrize("norm", [name for name, row in NORMS.items() if row.side != "activation"])
+def test_norms_of_weights_and_networks_learn(tiny: Tiny, norm: str) -> None:
+    for result in train(Job(tuple(runs(tiny, norm, **RESIDUAL)))):
+        assert result.info.status == "done"
+        assert result.curve("loss")[1][-1] < result.curve("loss")[1][0]
 
 
 def test_the_same_job_gives_the_same_numbers_bit_for_bit(tiny: Tiny) -> None:
@@ -71,6 +109,21 @@ def test_one_seed_means_one_start_and_one_order_in_every_variant(tiny: Tiny) -> 
     first, again = (next(Batches(split, 20, [3], ()).next(1))[1] for _ in range(2))
     assert first.equal(again)
     assert not first.equal(next(Batches(split, 20, [4], ()).next(1))[1])
+
+
+@pytest.mark.parametrize(
+    ("norm", "model"),
+    [(norm, "mlp") for norm in ("batch", "weight", "weight-std")]
+    + [(norm, "residual-mlp") for norm in ("batch", "weight", "scaled-weight-std", "skipinit")],
+)
+def test_one_seed_draws_the_same_weights_under_every_kind_of_norm(tiny: Tiny, norm: str, model: str) -> None:
+    plain, normed = (build(runs(tiny, name, model=model)[0]) for name in ("none", norm))
+    found = dict(normed.named_parameters())
+    drawn = {name: weight for name, weight in plain.named_parameters() if name.endswith("weight")}
+    assert len(drawn) > 3
+    for name, weight in drawn.items():
+        computed = name.replace(".weight", ".parametrizations.weight.original")
+        assert torch.equal(next(found[n] for n in (name, f"{computed}1", computed) if n in found), weight)
 
 
 def test_lanes_with_one_seed_see_the_same_batches_and_others_do_not(tiny: Tiny) -> None:

@@ -1,4 +1,4 @@
-"""What every row of the zoo keeps, whichever it is."""
+"""What every norm of activations keeps, whichever it is; those of weights are in test_weight_contract.py."""
 
 import copy
 import inspect
@@ -17,11 +17,12 @@ SMALL = {
 }
 SHAPES = [(12, 6), (5, 6, 4), (4, 6, 3, 2), (3, 6, 2, 3, 2)]
 
-NEED_LOCATIONS = [name for name, row in NORMS.items() if row.needs_locations]
+ACTIVATION = {name: row for name, row in NORMS.items() if row.side == "activation"}
+NEED_LOCATIONS = [name for name, row in ACTIVATION.items() if row.needs_locations]
+AVERAGING = [name for name, row in ACTIVATION.items() if "momentum" in row.options]
 
-every_norm = pytest.mark.parametrize("name", NORMS)
-lanes_norm = pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.lanes])
-AVERAGING = [name for name, row in NORMS.items() if "momentum" in row.options]
+every_norm = pytest.mark.parametrize("name", ACTIVATION)
+lanes_norm = pytest.mark.parametrize("name", [name for name, row in ACTIVATION.items() if row.lanes])
 averaging_norm = pytest.mark.parametrize("name", AVERAGING)
 
 
@@ -62,7 +63,7 @@ def test_options_of_the_row_are_keywords_of_the_constructor_with_the_same_defaul
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [(name, shape) for name in NORMS for shape in SHAPES if len(shape) > 2 or name not in NEED_LOCATIONS],
+    [(name, shape) for name in ACTIVATION for shape in SHAPES if len(shape) > 2 or name not in NEED_LOCATIONS],
 )
 def test_output_has_the_shape_of_the_input(name, shape, training):
     assert build(name).train(training)(data(*shape)).shape == shape
@@ -74,7 +75,9 @@ def test_a_single_location_is_refused_where_statistics_are_taken_over_locations(
         build(name)(data(12, 6))
 
 
-@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.over in ("", "examples and locations")])
+@pytest.mark.parametrize(
+    "name", [name for name, row in ACTIVATION.items() if row.over in ("", "examples and locations")]
+)
 def test_locations_count_as_examples(name):
     x = data(4, 6, 3, 2)
     rows = x.movedim(1, -1).reshape(-1, 6)
@@ -180,19 +183,19 @@ def test_gradient_is_that_of_finite_differences(name, training):
     torch.autograd.gradcheck(output, (example(name, 8).requires_grad_(), *parameters.values()))
 
 
-@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if not row.ordered])
+@pytest.mark.parametrize("name", [name for name, row in ACTIVATION.items() if not row.ordered])
 def test_permuting_the_examples_permutes_the_output(name):
     x, order = example(name), torch.randperm(12)
     torch.testing.assert_close(build(name)(x[order]), build(name)(x)[order])
 
 
-@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.evaluation == "the same"])
+@pytest.mark.parametrize("name", [name for name, row in ACTIVATION.items() if row.evaluation == "the same"])
 def test_evaluation_said_to_be_the_same_is_so_to_the_last_bit(name):
     module, x = trained(name), example(name)
     assert torch.equal(module.train()(x), module.eval()(x))
 
 
-@pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.evaluation == "the same"])
+@pytest.mark.parametrize("name", [name for name, row in ACTIVATION.items() if row.evaluation == "the same"])
 def test_an_example_alone_is_normalised_as_in_a_batch(name):
     module, x = trained(name), example(name)
     torch.testing.assert_close(module(x[:1]), module(x)[:1])
