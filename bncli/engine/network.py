@@ -82,6 +82,11 @@ class Network:
             for module, old in zip(modules, kept, strict=True):
                 module.momentum = old
 
+    def pure(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """What `forward` computes, of given parameters and buffers; training changes those buffers in place."""
+        outputs: Tensor = (self._own if self.lanes else self._call)(parameters, buffers, x)
+        return outputs
+
     def _vmapped(self, x: Tensor, shared: bool) -> Tensor:
         program = self._common if shared else self._own
         outputs: Tensor = program(self.parameters, self.buffers, x)

@@ -1,8 +1,10 @@
 """Optimisers as (init, update) pairs whose learning rate, weight decay and momentum may differ by lane.
 
-Parameters are (*lanes, *shape) with lanes () or (S,); a hyperparameter is a tensor of shape lanes.
+Parameters are (*lanes, *shape) with lanes () or (S,); a hyperparameter is a tensor of shape lanes. Whatever changes
+from step to step is a tensor, changed in place, so that an update can be traced once and repeated.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,10 +32,10 @@ class Hyper:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`init(params, hyper)` gives the state; `update(params, grads, state, hyper, step)` changes both in place."""
+    """`init(params, hyper)` gives the state; `update(params, grads, state, hyper)` changes both in place."""
 
     init: Callable[[Params, Hyper], State]
-    update: Callable[[Params, Params, State, Hyper, int], None]
+    update: Callable[[Params, Params, State, Hyper], None]
 
 
 def _sgd_init(params: Params, hyper: Hyper) -> State:
@@ -41,7 +43,7 @@ def _sgd_init(params: Params, hyper: Hyper) -> State:
     return {"velocity": [torch.zeros_like(p) for p in params] if moving else []}
 
 
-def _sgd(params: Params, grads: Params, state: State, hyper: Hyper, step: int) -> None:
+def _sgd(params: Params, grads: Params, state: State, hyper: Hyper) -> None:
     """v <- momentum v + g; p <- p - lr v, or - lr (g + momentum v) with Nesterov. As torch.optim.SGD, dampening 0."""
     grads = _with_decay(params, grads, hyper)
     for i, (p, g) in enumerate(zip(params, grads, strict=True)):
@@ -60,30 +62,40 @@ def _with_decay(params: Params, grads: Params, hyper: Hyper) -> Params:
 
 
 def _adam_init(params: Params, hyper: Hyper) -> State:
-    return {moment: [torch.zeros_like(p) for p in params] for moment in ("first", "second")}
+    exact = torch.float32 if hyper.lr.device.type == "mps" else torch.float64
+    steps = torch.zeros((), dtype=exact, device=hyper.lr.device)
+    return {"steps": [steps], **{moment: [torch.zeros_like(p) for p in params] for moment in ("first", "second")}}
 
 
-def _adam(params: Params, grads: Params, state: State, hyper: Hyper, step: int) -> None:
+def _adam(params: Params, grads: Params, state: State, hyper: Hyper) -> None:
     """Kingma & Ba 2015, algorithm 1; bias-corrected as torch.optim.Adam does."""
     beta1, beta2, eps = (float(hyper.options[key]) for key in ("beta1", "beta2", "eps"))
-    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    (steps,) = state["steps"]
+    steps += 1
+    correction1, correction2 = (_correction(beta, steps) for beta in (beta1, beta2))
+    rate, root = hyper.lr / correction1.to(hyper.lr.dtype), correction2.sqrt().to(hyper.lr.dtype)
     for p, g, first, second in zip(params, grads, state["first"], state["second"], strict=True):
         first.mul_(beta1).add_(g, alpha=1 - beta1)
         second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        denominator = (second.sqrt() / correction2**0.5).add_(eps)
-        p.addcmul_(first / denominator, hyper.like(hyper.lr / correction1, p), value=-1)
+        denominator = (second.sqrt() / root).add_(eps)
+        p.addcmul_(first / denominator, hyper.like(rate, p), value=-1)
 
 
-def _adam_l2(params: Params, grads: Params, state: State, hyper: Hyper, step: int) -> None:
-    _adam(params, _with_decay(params, grads, hyper), state, hyper, step)
+def _correction(beta: float, steps: Tensor) -> Tensor:
+    """1 - beta^steps, without cancellation."""
+    return -torch.expm1(steps * (math.log(beta) if beta else -math.inf))
 
 
-def _adam_decoupled(params: Params, grads: Params, state: State, hyper: Hyper, step: int) -> None:
+def _adam_l2(params: Params, grads: Params, state: State, hyper: Hyper) -> None:
+    _adam(params, _with_decay(params, grads, hyper), state, hyper)
+
+
+def _adam_decoupled(params: Params, grads: Params, state: State, hyper: Hyper) -> None:
     """Loshchilov & Hutter 2019, algorithm 2, as torch.optim.AdamW: p <- p (1 - lr decay) first."""
     if hyper.decays:
         for p in params:
             p.mul_(hyper.like(1 - hyper.lr * hyper.weight_decay, p))
-    _adam(params, grads, state, hyper, step)
+    _adam(params, grads, state, hyper)
 
 
 SGD = Optimizer(_sgd_init, _sgd)

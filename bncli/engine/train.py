@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from bncli.engine.batches import Batches
 from bncli.engine.environment import environment
 from bncli.engine.evaluate import evaluate, losses_of
 from bncli.engine.network import Network
-from bncli.engine.optimizers import Hyper, Optimizer
+from bncli.engine.optimizers import Hyper, Optimizer, State
 from bncli.models.initialise import seed_for
 from bncli.plan import Job
 from bncli.records import Record, RunInfo, RunResult
@@ -37,8 +37,9 @@ def train(job: Job, report: Report = lambda step, level: None) -> list[RunResult
     network = Network(job.runs, first.device)
     batches = Batches(splits.train, recipe.batch_size, [run.seed for run in job.runs], network.lanes)
     optimizer: Optimizer = OPTIMIZERS.load(recipe.optimizer.name)
-    parameters, hyper = list(network.parameters.values()), _hyper(job, network.lanes, first.device)
-    state = optimizer.init(parameters, hyper)
+    hyper = _hyper(job, network.lanes, first.device)
+    state = optimizer.init(list(network.parameters.values()), hyper)
+    train_step = step_of(network, optimizer, row.loss)
     log = _Log(job, network, _LOSS_UNITS[row.loss])
     seconds = {"training": 0.0, "evaluation": 0.0}
 
@@ -57,16 +58,35 @@ def train(job: Job, report: Report = lambda step, level: None) -> list[RunResult
         losses = torch.empty(last - step, *network.lanes, device=first.device)
         for i, (x, y) in enumerate(batches.next(last - step)):
             step += 1
-            loss = losses_of(network.forward(x), y, row.loss)
-            grads = torch.autograd.grad(loss.sum(), parameters)
-            with torch.no_grad():
-                losses[i] = loss
-                optimizer.update(parameters, grads, state, hyper, step)
+            losses[i] = train_step(network.parameters, network.buffers, state, hyper, x, y)
         seconds["training"] += time.perf_counter() - start
         measure(step, losses)
         if log.all_diverged():
             break
     return log.results(step, seconds)
+
+
+Tensors = Mapping[str, Tensor]
+Step = Callable[[Tensors, Tensors, State, Hyper, Tensor, Tensor], Tensor]
+
+
+def step_of(network: Network, optimizer: Optimizer, loss: str) -> Step:
+    """One training step, as a function of tensors only.
+
+    `step(parameters, buffers, state, hyper, x, y)` takes a batch x (*lanes, N, features), y (*lanes, N, ...), changes
+    parameters, buffers and the optimiser's state in place, and returns the loss before the step, (*lanes,). No number
+    in it changes from step to step but in those tensors, so whoever traces it once has every step.
+    """
+
+    def step(parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor) -> Tensor:
+        changed = list(parameters.values())
+        losses = losses_of(network.pure(parameters, buffers, x), y, loss)
+        grads = torch.autograd.grad(losses.sum(), changed)
+        with torch.no_grad():
+            optimizer.update(changed, grads, state, hyper)
+        return losses.detach()
+
+    return step
 
 
 def _grid(steps: int, every: int) -> Iterator[int]:

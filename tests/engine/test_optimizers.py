@@ -17,8 +17,8 @@ def ours(name: str, start: torch.Tensor, grads: torch.Tensor, options: dict[str,
     parameter = start.clone()
     optimizer = OPTIMIZERS.load(name)
     state = optimizer.init([parameter], hyper)
-    for step, grad in enumerate(grads, 1):
-        optimizer.update([parameter], [grad.clone()], state, hyper, step)
+    for grad in grads:
+        optimizer.update([parameter], [grad.clone()], state, hyper)
     return parameter
 
 
@@ -55,5 +55,5 @@ def test_a_parameter_that_is_one_number_is_updated(lanes: tuple[int, ...]) -> No
     parameter, gradient = torch.ones(lanes), torch.full(lanes, 2.0)
     rate, zero = torch.full(lanes, 0.25), torch.zeros(lanes)
     hyper = Hyper(lr=rate, weight_decay=zero, momentum=zero, decays=False, options={"nesterov": False})
-    SGD.update([parameter], [gradient], SGD.init([parameter], hyper), hyper, 1)
+    SGD.update([parameter], [gradient], SGD.init([parameter], hyper), hyper)
     assert torch.equal(parameter, torch.full(lanes, 0.5))
