@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from bncli.config import Evaluation, Part, Study, Training
 from bncli.data import DATASETS
@@ -15,7 +15,12 @@ from bncli.norms import NORMS
 NUMERICS = 1  # raise it when the engine's numbers change: stored runs made before are then not used
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
+TRACED_STEPS = 300  # measured: tracing costs 0.1 to 1 s, and saves 0.2 to 1 ms a run and step
 MIN_LANES = 3  # below this the overhead of vmap eats what sharing the step saves (docs/measurements.md)
+
+
+# auto: lanes and tracing as the rules below say; untraced: without tracing; plain: one run at a time, untraced
+Engine = Literal["auto", "untraced", "plain"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Run:
     evaluation: Evaluation
     seed: int
     device: str  # "cpu", "cuda" or "mps"
+    engine: Engine = "auto"
 
     def spec(self) -> dict[str, Any]:
         """Everything that determines this run's numbers, as plain JSON values."""
@@ -47,6 +53,7 @@ class Run:
             "evaluation": self.evaluation.model_dump(mode="json"),
             "seed": self.seed,
             "device": self.device,
+            "engine": self.engine,
         }
 
     @property
@@ -67,11 +74,16 @@ class Job:
         """Whether the runs train as lanes of one vmap program; else the job has one run, trained plainly."""
         return len(self.runs) > 1
 
+    @property
+    def traced(self) -> bool:
+        """Whether the training step is traced into a flat list of operations: if it is repeated often enough."""
+        return self.runs[0].engine == "auto" and self.runs[0].training.steps >= TRACED_STEPS
 
-def runs_of(study: Study, device: str) -> list[Run]:
+
+def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
     """Every run of a study: settings x variants x seeds."""
     return [
-        Run(name, setting, at.data, at.model, variant.norm, at.training_of(name), at.evaluation, seed, device)
+        Run(name, setting, at.data, at.model, variant.norm, at.training_of(name), at.evaluation, seed, device, engine)
         for setting, at in study.settings()
         for name, variant in at.variants.items()
         for seed in at.seeds
@@ -94,7 +106,7 @@ def jobs_of(runs: Iterable[Run]) -> list[Job]:
 
 
 def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    if len(runs) < MIN_LANES or not NORMS[runs[0].norm.name].lanes:
+    if len(runs) < MIN_LANES or not NORMS[runs[0].norm.name].lanes or runs[0].engine == "plain":
         return [(run,) for run in runs]
     count = -(-len(runs) // MAX_LANES)
     size, more = divmod(len(runs), count)

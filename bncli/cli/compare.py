@@ -2,13 +2,25 @@
 
 from pathlib import Path
 
-from bncli.cli.options import DataDir, Device, DryRun, Jobs, Json, PresetArgument, Seeds, Sets, StoreFolder, Variants
+from bncli.cli.options import (
+    DataDir,
+    Device,
+    DryRun,
+    Engine,
+    Jobs,
+    Json,
+    PresetArgument,
+    Seeds,
+    Sets,
+    StoreFolder,
+    Variants,
+)
 
 
 def compare(
     preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
-    device: Device = "auto", jobs: Jobs = None, store: StoreFolder = Path(".bncli"), data_dir: DataDir = None,
-    json: Json = None, dry_run: DryRun = False,
+    device: Device = "auto", engine: Engine = "auto", jobs: Jobs = None, store: StoreFolder = Path(".bncli"),
+    data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     from bncli.presets import preset_path
@@ -18,7 +30,7 @@ def compare(
     from bncli.cli.progress import display
     from bncli.cli.session import exit_for_failures, open_session, show_plan, train_missing
 
-    session = open_session(path, variants, seeds, sets, device, jobs, store, data_dir)
+    session = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
     if dry_run:
         return show_plan(session)
     results = train_missing(session, display)

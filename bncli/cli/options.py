@@ -34,6 +34,9 @@ Sets = Annotated[
     typer.Option("--set", help="Change a key of the preset: key=value; key=v1,v2 sweeps.", metavar="KEY=VALUE"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Engine = Annotated[
+    str, typer.Option(help="auto, or plain: one run at a time and nothing traced, the reference.", metavar="auto|plain")
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.")]
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.")]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]

@@ -14,7 +14,7 @@ from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.engine.study import Finished, Progress, WorkerDied, run_jobs
 from bncli.errors import ConfigError
-from bncli.plan import Job, Run, jobs_of, runs_of, seconds_of
+from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
 from bncli.records import RunResult
 from bncli.store import Store
 
@@ -48,8 +48,8 @@ class Session:
 
 
 def open_session(
-    path: Path, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, jobs: int | None,
-    store: Path, data_dir: Path | None,
+    path: Path, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
+    jobs: int | None, store: Path, data_dir: Path | None,
 ) -> Session:  # fmt: skip
     """Read the preset at `path` with the command line's changes, and plan it.
 
@@ -63,9 +63,16 @@ def open_session(
     if data_dir is not None:
         os.environ["BNCLI_DATA"] = str(data_dir)  # workers inherit it
     where = resolve_device(device)
-    runs = runs_of(study, where)
+    runs = runs_of(study, where, _engine(engine))
     workers = jobs or device_count(where)
     return Session(path.stem, study, where, tuple(runs), tuple(jobs_of(runs)), Store(store), workers)
+
+
+def _engine(wanted: str) -> Engine:
+    if wanted not in ("auto", "plain"):
+        raise ConfigError(f"--engine: must be auto or plain, got {wanted!r}")
+    untraced = wanted == "auto" and os.environ.get("BNCLI_COMPILE") == "0"
+    return "untraced" if untraced else "auto" if wanted == "auto" else "plain"
 
 
 def show_plan(session: Session) -> None:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from bncli.cli.options import DataDir, Device, DryRun, Jobs, PresetArgument, Seeds, Sets, StoreFolder, Variants
+from bncli.cli.options import DataDir, Device, DryRun, Engine, Jobs, PresetArgument, Seeds, Sets, StoreFolder, Variants
 
 
 def train(
     preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
-    device: Device = "auto", jobs: Jobs = None, store: StoreFolder = Path(".bncli"), data_dir: DataDir = None,
-    dry_run: DryRun = False,
+    device: Device = "auto", engine: Engine = "auto", jobs: Jobs = None, store: StoreFolder = Path(".bncli"),
+    data_dir: DataDir = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
     from bncli.presets import preset_path
@@ -20,7 +20,7 @@ def train(
     from bncli.cli.session import exit_for_failures, open_session, show_plan, train_missing
     from bncli.report.runs import show_runs
 
-    session = open_session(path, variants, seeds, sets, device, jobs, store, data_dir)
+    session = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
     if dry_run:
         return show_plan(session)
     results = train_missing(session, display)

@@ -15,6 +15,7 @@ from bncli.engine.environment import environment
 from bncli.engine.evaluate import evaluate, losses_of
 from bncli.engine.network import Network
 from bncli.engine.optimizers import Hyper, Optimizer, State
+from bncli.engine.trace import engine_of
 from bncli.models.initialise import seed_for
 from bncli.plan import Job
 from bncli.records import Record, RunInfo, RunResult
@@ -39,9 +40,10 @@ def train(job: Job, report: Report = lambda step, level: None) -> list[RunResult
     optimizer: Optimizer = OPTIMIZERS.load(recipe.optimizer.name)
     hyper = _hyper(job, network.lanes, first.device)
     state = optimizer.init(list(network.parameters.values()), hyper)
-    train_step = step_of(network, optimizer, row.loss)
-    log = _Log(job, network, _LOSS_UNITS[row.loss])
-    seconds = {"training": 0.0, "evaluation": 0.0}
+    start = time.perf_counter()
+    train_step, engine = engine_of(job, step_of(network, optimizer, row.loss), network, state, hyper, splits.train)
+    log = _Log(job, network, _LOSS_UNITS[row.loss], engine)
+    seconds = {"training": 0.0, "evaluation": 0.0, "compilation": time.perf_counter() - start}
 
     def measure(step: int, train_losses: Tensor | None) -> None:
         start = time.perf_counter()
@@ -58,7 +60,7 @@ def train(job: Job, report: Report = lambda step, level: None) -> list[RunResult
         losses = torch.empty(last - step, *network.lanes, device=first.device)
         for i, (x, y) in enumerate(batches.next(last - step)):
             step += 1
-            losses[i] = train_step(network.parameters, network.buffers, state, hyper, x, y)
+            losses[i] = train_step(x, y)
         seconds["training"] += time.perf_counter() - start
         measure(step, losses)
         if log.all_diverged():
@@ -113,8 +115,8 @@ def _hyper(job: Job, lanes: tuple[int, ...], device: str) -> Hyper:
 class _Log:
     """Records of every lane, and the step at which it diverged."""
 
-    def __init__(self, job: Job, network: Network, loss_unit: str) -> None:
-        self._job, self._network = job, network
+    def __init__(self, job: Job, network: Network, loss_unit: str, engine: str) -> None:
+        self._job, self._network, self._engine = job, network, engine
         self._units = {"accuracy": "fraction", "loss": loss_unit}
         self._records: list[list[Record]] = [[] for _ in job.runs]
         self._diverged: list[tuple[int, str] | None] = [None for _ in job.runs]
@@ -155,14 +157,13 @@ class _Log:
     def results(self, step: int, seconds: dict[str, float]) -> list[RunResult]:
         """How every run ended; a lane's seconds are its equal share of the job's."""
         count = len(self._job.runs)
-        engine = f"{count} lanes (vmap)" if self._job.lanes else "plain"
         share = {kind: total / count for kind, total in seconds.items()}
         where = environment(self._job.runs[0].device)
         found = []
         for run, records, gone in zip(self._job.runs, self._records, self._diverged, strict=True):
             info = RunInfo(
                 id=run.id, status="diverged" if gone else "done", step=gone[0] if gone else step,
-                reason=gone[1] if gone else "", engine=engine, parameters=self._network.size,
+                reason=gone[1] if gone else "", engine=self._engine, parameters=self._network.size,
                 seconds=share, environment=where,
             )  # fmt: skip
             found.append(RunResult(run.spec(), info, tuple(records)))

@@ -1,0 +1,136 @@
+"""A traced step does what the step does, at every step."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bncli.config import Study
+from bncli.engine.linear import linear
+from bncli.engine.trace import trace
+from bncli.engine.train import train
+from bncli.norms import NORMS
+from bncli.plan import TRACED_STEPS, Job, Run, runs_of
+
+Tiny = Callable[..., Study]
+
+
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def trace_short_runs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bncli.plan.TRACED_STEPS", 1)
+
+
+def runs(tiny: Tiny, norm: str, engine: Any, **changes: Any) -> tuple[Run, ...]:
+    row = NORMS[norm]
+    if row.needs_residual:
+        changes = {"model": {"name": "residual-mlp", "width": 16, "blocks": 2}, **changes}
+    part = {"name": norm, "groups": 4} if row.equal_groups else norm
+    few = {"steps": 10, "batch_size": 40, "lr": 0.1}
+    study = tiny(variants={"it": {"norm": part}}, reference="it", **{"training": few, **changes})
+    return tuple(runs_of(study, "cpu", engine))
+
+
+def assert_same(one: Any, other: Any) -> None:
+    for a, b in zip(one, other, strict=True):
+        for x, y in zip(a.records, b.records, strict=True):
+            assert x.value == pytest.approx(y.value, rel=1e-8, abs=1e-8)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("norm", [name for name, row in NORMS.items() if not row.needs_locations])
+def test_a_traced_run_equals_a_plain_one(tiny: Tiny, norm: str) -> None:
+    (found, *_), (expected, *_) = (runs(tiny, norm, engine) for engine in ("auto", "plain"))
+    traced = train(Job((found,)))
+    assert traced[0].info.engine == "plain, traced"
+    assert_same(traced, train(Job((expected,))))
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("norm", [name for name, row in NORMS.items() if row.lanes and not row.needs_locations])
+def test_traced_lanes_equal_lanes(tiny: Tiny, norm: str) -> None:
+    traced = train(Job(runs(tiny, norm, "auto")))
+    assert traced[0].info.engine == "3 lanes (vmap), traced"
+    assert_same(traced, train(Job(runs(tiny, norm, "untraced"))))
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", {"name": "sgd", "momentum": 0.9, "nesterov": True}])
+def test_optimisers_that_change_from_step_to_step_are_traced_right(tiny: Tiny, optimizer: Any) -> None:
+    recipe = {"steps": 20, "batch_size": 40, "lr": 0.01, "weight_decay": 0.01, "optimizer": optimizer}
+    one, other = (train(Job(runs(tiny, "batch", engine, training=recipe))) for engine in ("auto", "untraced"))
+    assert_same(one, other)
+
+
+def test_a_step_that_cannot_be_traced_is_taken_as_it_is_and_the_record_says_why(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looks_at_values(self: Any, x: Tensor) -> Tensor:
+        return x if bool(x.detach().sum() > 0) else x + 0
+
+    monkeypatch.setattr("bncli.norms.batch.NoNorm.forward", looks_at_values)
+    (result,) = train(Job(runs(tiny, "none", "auto")[:1]))
+    assert result.info.status == "done"
+    assert result.info.engine.startswith("plain, not traced: ")
+
+
+def test_tracing_changes_nothing_it_is_shown() -> None:
+    weights, counter = torch.ones(3), torch.zeros(1)
+
+    def step(weights: Tensor, counter: Tensor) -> Tensor:
+        counter.add_(1)
+        weights.mul_(2 + torch.rand(3))
+        return weights.sum()
+
+    before = torch.get_rng_state()
+    operations = trace(step, [weights, counter])
+    assert weights.equal(torch.ones(3))
+    assert counter.item() == 0
+    assert torch.get_rng_state().equal(before)
+    total = operations(weights, counter)
+    assert counter.item() == 1
+    assert total == weights.sum()
+
+
+def test_constants_that_are_changed_are_made_anew_at_every_step() -> None:
+    def step(x: Tensor) -> Tensor:
+        total = torch.zeros(2)
+        total[0] += x.sum()
+        return total
+
+    operations = trace(step, [torch.ones(3)])
+    assert operations(torch.ones(3)).tolist() == [3.0, 0.0]
+    assert operations(torch.ones(3)).tolist() == [3.0, 0.0]
+
+
+def test_only_runs_long_enough_to_repay_it_are_traced(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bncli.plan.TRACED_STEPS", TRACED_STEPS)
+    (run, *_) = runs(tiny, "none", "auto")
+    long = replace(run, training=run.training.model_copy(update={"steps": TRACED_STEPS}))
+    assert [Job((r,)).traced for r in (run, long, replace(long, engine="plain"))] == [False, True, False]
+
+
+@pytest.mark.parametrize("lanes", [(), (2,)])
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_linear_layer_and_its_gradients_are_right(lanes: tuple[int, ...], biased: bool) -> None:
+    x, weight, bias = (
+        torch.randn(*lanes, *shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 3), (4, 3), (4,))
+    )
+    inputs = (x, weight, bias) if biased else (x, weight)
+    assert torch.autograd.gradcheck(linear, inputs)
+    assert torch.autograd.gradgradcheck(linear, inputs)
+    if not lanes:
+        torch.testing.assert_close(linear(*inputs), torch.nn.functional.linear(*inputs))
+    else:
+        torch.testing.assert_close(linear(*inputs), torch.vmap(linear)(*inputs))
+        shared = torch.vmap(linear, in_dims=(None, 0, *(0,) * biased))(x[0], *inputs[1:])
+        torch.testing.assert_close(shared, linear(x[:1].expand(2, -1, -1), *inputs[1:]))
