@@ -15,6 +15,7 @@ from bncli.norms import NORMS
 NUMERICS = 1  # raise it when the engine's numbers change: stored runs made before are then not used
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
+CHECKPOINT_SECONDS = 120  # what a killed worker may lose, roughly
 MIN_LANES = 3  # below this the overhead of vmap eats what sharing the step saves (docs/measurements.md)
 
 
@@ -61,6 +62,11 @@ class Job:
     """Runs that one worker trains together: as lanes of one program, or one run alone."""
 
     runs: tuple[Run, ...]
+
+    @property
+    def id(self) -> str:
+        """A hash of the runs' ids, in their order."""
+        return hashlib.sha256(" ".join(run.id for run in self.runs).encode()).hexdigest()[:20]
 
     @property
     def lanes(self) -> bool:
@@ -122,6 +128,12 @@ def seconds_of(job: Job) -> float:
     evaluations = training.steps // run.evaluation.every + 2
     evaluating = 2 * weights * data.examples[run.evaluation.split] * evaluations / SPEED
     return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
+
+
+def checkpoint_steps(job: Job) -> int:
+    """Steps between checkpoints: about as many as take CHECKPOINT_SECONDS, by the plan alone."""
+    steps = job.runs[0].training.steps
+    return max(1, round(steps * CHECKPOINT_SECONDS / seconds_of(job)))
 
 
 def widths_of(run: Run) -> list[int]:
