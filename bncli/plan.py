@@ -171,11 +171,12 @@ def describe(study: Study, device: str) -> str:
     activation = study.model.options.get("activation", "")
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
     lr = swept.get("training.lr", f"{training.lr:g}")
+    schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
     parts = [
         study.data.name,
         f"{study.model.name} {shape} {activation}".strip(),
         f"batch {swept.get('training.batch_size', training.batch_size)}",
-        f"{training.optimizer.name} lr {lr}",
+        f"{training.optimizer.name} lr {lr}{schedule}",
         f"{training.steps:,} steps",
         f"{len(study.seeds)} paired seeds" if len(study.seeds) > 1 else "1 seed",
         device,

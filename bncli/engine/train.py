@@ -1,6 +1,6 @@
 """The training loop: one job in, its records out, read from top to bottom."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bncli.config import Training
 from bncli.data import DATASETS
 from bncli.data.splits import Splits
 from bncli.engine import OPTIMIZERS
@@ -18,7 +19,8 @@ from bncli.engine.evaluate import evaluate, losses_of
 from bncli.engine.log import Log
 from bncli.engine.network import Network
 from bncli.engine.noise import noise, put_noise
-from bncli.engine.optimizers import Hyper, Optimizer, State
+from bncli.engine.optimizers import Hyper, Optimizer, State, clipped
+from bncli.engine.schedules import factor_of
 from bncli.models.initialise import seed_for
 from bncli.plan import Job, checkpoint_steps
 from bncli.records import RunResult
@@ -88,10 +90,11 @@ class _Loop:
         self.network = Network(job.runs, first.device)
         seeds = [run.seed for run in job.runs]
         self.batches = Batches(self.splits.train, first.training.batch_size, seeds, self.network.lanes)
-        self.hyper = _hyper(job, self.network.lanes, first.device)
+        self.hyper = _hyper(job, self.network)
+        self.lr, self.factor = self.hyper.lr.clone(), factor_of(first.training)
         optimizer: Optimizer = OPTIMIZERS.load(first.training.optimizer.name)
         self.state = optimizer.init(list(self.network.parameters.values()), self.hyper)
-        self.train_step = step_of(self.network, optimizer, self.loss)
+        self.train_step = step_of(self.network, optimizer, self.loss, first.training)
         self.log = Log(job, self.network, self.loss)
         self.losses = torch.empty(0, *self.network.lanes, device=first.device)  # since the last evaluation
         self.checkpoints = Checkpoints(checkpoints, job.id)
@@ -101,6 +104,7 @@ class _Loop:
         losses = torch.empty(stop - self.step, *self.network.lanes, device=self.device)
         with self.clock.of("training"):
             for i, (x, y) in enumerate(self.clock.each("data", self.batches.next(stop - self.step))):
+                torch.mul(self.lr, self.factor(self.step + i), out=self.hyper.lr)
                 losses[i] = self.train_step(self.network.parameters, self.network.buffers, self.state, self.hyper, x, y)
             if self.device == "cuda":
                 torch.cuda.synchronize()
@@ -162,8 +166,8 @@ Tensors = Mapping[str, Tensor]
 Step = Callable[[Tensors, Tensors, State, Hyper, Tensor, Tensor], Tensor]
 
 
-def step_of(network: Network, optimizer: Optimizer, loss: str) -> Step:
-    """One training step, as a function of tensors only.
+def step_of(network: Network, optimizer: Optimizer, loss: str, recipe: Training) -> Step:
+    """One training step of a recipe, as a function of tensors only.
 
     `step(parameters, buffers, state, hyper, x, y)` takes a batch x (*lanes, N, features), y (*lanes, N, ...), changes
     parameters, buffers and the optimiser's state in place, and returns the loss before the step, (*lanes,). No number
@@ -172,25 +176,33 @@ def step_of(network: Network, optimizer: Optimizer, loss: str) -> Step:
 
     def step(parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor) -> Tensor:
         changed = list(parameters.values())
-        losses = losses_of(network.pure(parameters, buffers, x), y, loss)
-        grads = torch.autograd.grad(losses.sum(), changed)
+        if recipe.precision == "mixed":
+            with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+                outputs = network.pure(parameters, buffers, x).float()
+        else:
+            outputs = network.pure(parameters, buffers, x)
+        losses = losses_of(outputs, y, loss, recipe.label_smoothing)
+        grads: Sequence[Tensor] = torch.autograd.grad(losses.sum(), changed)
         with torch.no_grad():
+            if recipe.clip is not None:
+                grads = clipped(grads, recipe.clip, len(network.lanes))
             optimizer.update(changed, grads, state, hyper)
         return losses.detach()
 
     return step
 
 
-def _hyper(job: Job, lanes: tuple[int, ...], device: str) -> Hyper:
+def _hyper(job: Job, network: Network) -> Hyper:
     recipes = [run.training for run in job.runs]
+    decays = any(r.weight_decay for r in recipes)
 
     def of(values: list[float]) -> Tensor:
-        return torch.tensor(values, device=device).view(lanes)
+        return torch.tensor(values, device=job.runs[0].device).view(network.lanes)
 
     return Hyper(
         lr=of([r.lr for r in recipes]),
         weight_decay=of([r.weight_decay for r in recipes]),
         momentum=of([r.optimizer.options.get("momentum", 0.0) for r in recipes]),
-        decays=any(r.weight_decay for r in recipes),
+        decays=[decays and (recipes[0].decay == "all" or name in network.weights) for name in network.parameters],
         options=recipes[0].optimizer.options,
     )
