@@ -16,6 +16,7 @@ NUMERICS = 1  # raise it when the engine's numbers change: stored runs made befo
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
 TRACED_STEPS = 300  # measured: tracing costs 0.1 to 1 s, and saves 0.2 to 1 ms a run and step
+CHECKPOINT_SECONDS = 120  # what a killed worker may lose, roughly
 MIN_LANES = 3  # below this the overhead of vmap eats what sharing the step saves (docs/measurements.md)
 
 
@@ -68,6 +69,11 @@ class Job:
     """Runs that one worker trains together: as lanes of one program, or one run alone."""
 
     runs: tuple[Run, ...]
+
+    @property
+    def id(self) -> str:
+        """A hash of the runs' ids, in their order."""
+        return hashlib.sha256(" ".join(run.id for run in self.runs).encode()).hexdigest()[:20]
 
     @property
     def lanes(self) -> bool:
@@ -136,6 +142,12 @@ def seconds_of(job: Job) -> float:
     return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
 
 
+def checkpoint_steps(job: Job) -> int:
+    """Steps between checkpoints: about as many as take CHECKPOINT_SECONDS, by the plan alone."""
+    steps = job.runs[0].training.steps
+    return max(1, round(steps * CHECKPOINT_SECONDS / seconds_of(job)))
+
+
 def widths_of(run: Run) -> list[int]:
     """The widths of the run's network, from input to output."""
     data = DATASETS[run.data.name]
@@ -171,11 +183,12 @@ def describe(study: Study, device: str) -> str:
     activation = study.model.options.get("activation", "")
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
     lr = swept.get("training.lr", f"{training.lr:g}")
+    schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
     parts = [
         study.data.name,
         f"{study.model.name} {shape} {activation}".strip(),
         f"batch {swept.get('training.batch_size', training.batch_size)}",
-        f"{training.optimizer.name} lr {lr}",
+        f"{training.optimizer.name} lr {lr}{schedule}",
         f"{training.steps:,} steps",
         f"{len(study.seeds)} paired seeds" if len(study.seeds) > 1 else "1 seed",
         device,

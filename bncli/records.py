@@ -32,7 +32,10 @@ class RunInfo:
     reason: str = ""  # why it failed or diverged, in words
     engine: str = ""  # the path that trained it: "5 lanes (vmap)" or "plain"
     parameters: int = 0  # trainable numbers in the network
-    seconds: Mapping[str, float] = field(default_factory=dict)  # this run's share of: training, evaluation
+    # this run's share of: training, evaluation, data (reading, drawing, gathering), checkpointing, compilation
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    samples_per_second: float = 0.0  # training examples through its job, all lanes together, data counted in
+    peak_memory: int = 0  # bytes: of its worker process, or of the GPU; 0 is unknown
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -23,12 +23,21 @@ class Store:
     """Finished runs under `folder`/runs/ID: `record.json`, and the measured curves in `curves.npz`.
 
     A run is written to a temporary folder, synced and renamed, so it is there whole or not at all. Any number of
-    processes may write; folders of several machines merge by copying.
+    processes may write; folders of several machines merge by copying. Beside them, checkpoints/JOB/ holds the state of
+    a job while it trains.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._runs = folder / "runs"
+
+    def checkpoints(self, job_id: str) -> Path:
+        """Where a job keeps its checkpoints; made by the first."""
+        return self.folder / "checkpoints" / job_id
+
+    def drop_checkpoints(self, job_id: str) -> None:
+        """Forget a job's checkpoints: its results are stored."""
+        shutil.rmtree(self.checkpoints(job_id), ignore_errors=True)
 
     def prepare(self) -> None:
         """Make sure that results can be written, before anything is trained for them.

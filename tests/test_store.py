@@ -50,6 +50,15 @@ def test_nothing_is_left_beside_the_runs(store: Store) -> None:
     assert [path.name for path in (store.folder / "runs").iterdir()] == ["abc"]
 
 
+def test_checkpoints_lie_beside_the_runs_and_go_with_their_job(store: Store) -> None:
+    for job in ("a", "b"):
+        store.checkpoints(job).mkdir(parents=True)
+        (store.checkpoints(job) / "1.pt").write_text("")
+    store.drop_checkpoints("a")
+    store.drop_checkpoints("never made")
+    assert [path.name for path in (store.folder / "checkpoints").iterdir()] == ["b"]
+
+
 def test_folders_merge_by_copying(store: Store, tmp_path: Path) -> None:
     other = Store(tmp_path / "other")
     other.prepare()

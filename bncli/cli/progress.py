@@ -1,12 +1,18 @@
 """How training looks while it runs: bars on a terminal, one plain line a finished run elsewhere."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from bncli.engine.study import Finished, Progress
 from bncli.plan import Job
+from bncli.report.runs import sparkline
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def display(jobs: Sequence[Job]) -> "Bars | Lines":
@@ -53,10 +59,20 @@ class Lines:
             print(f"{head}{at}{why}{level}{took}", file=sys.stderr, flush=True)
 
 
+def _live(event: Progress, curve: Sequence[float]) -> str:
+    """What a running job's line says: the accuracy's curve so far, then the newest numbers."""
+    parts = [sparkline(curve, min(curve), max(curve)), _level(event.level)]
+    if event.loss is not None and event.loss != event.level:
+        parts.append(f"loss {event.loss:.3g}")
+    if event.lr is not None:
+        parts.append(f"lr {event.lr:.3g}")
+    return "  ".join(parts)
+
+
 class Bars:
     """A bar for the whole study and one for each running job, on a terminal."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], console: "Console | None" = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
@@ -64,10 +80,11 @@ class Bars:
         self._jobs = jobs
         level = TextColumn("{task.fields[level]}")
         columns = TextColumn("{task.description}"), BarColumn(None), level, TimeRemainingColumn()
-        self._bars = RichProgress(*columns, console=Console(stderr=True), transient=True)
+        self._bars = RichProgress(*columns, console=console or Console(stderr=True), transient=True)
         self._work = [_steps(job) * len(job.runs) for job in jobs]
         self._all = self._bars.add_task(f"{sum(len(j.runs) for j in jobs)} runs", total=sum(self._work), level="")
         self._tasks: dict[int, TaskID] = {}
+        self._curves: dict[int, list[float]] = {}
         self._at = [0] * len(jobs)
 
     def __enter__(self) -> "Bars":
@@ -83,7 +100,11 @@ class Bars:
         if event.job not in self._tasks:
             name = f"{job.runs[0].variant} x{len(job.runs)}"
             self._tasks[event.job] = self._bars.add_task(name, total=_steps(job), level="")
-        self._bars.update(self._tasks[event.job], completed=event.step, level=_level(event.level))
+        curve = self._curves.setdefault(event.job, [])
+        if math.isfinite(event.level):
+            curve.append(event.level)
+        live = _live(event, curve or [0.0])
+        self._bars.update(self._tasks[event.job], completed=event.step, level=live)
         self._move(event.job, event.step * len(job.runs))
 
     def finished(self, event: Finished) -> None:

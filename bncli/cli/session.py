@@ -37,6 +37,10 @@ class Session:
         """Jobs of which the store lacks a run; such a job is trained whole, so that its lanes keep their company."""
         return [job for job in self.jobs if any(run.id not in self.store for run in job.runs)]
 
+    def checkpoints(self, job: Job) -> Path:
+        """Where a job keeps its state while it trains."""
+        return self.store.checkpoints(job.id)
+
     def arms(self, results: Mapping[str, RunResult]) -> list[tuple[str, Mapping[str, Any], dict[int, RunResult]]]:
         """(variant, setting, results by seed) for every arm, in the order of the plan."""
         arms: dict[tuple[str, str], tuple[str, Mapping[str, Any], dict[int, RunResult]]] = {}
@@ -97,14 +101,16 @@ def train_missing(session: Session, show: Any) -> dict[str, RunResult]:
     """
     from bncli.engine.executors.local import local, stop
 
-    missing, failed = session.missing(), dict[str, RunResult]()
+    missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
     if missing:
         session.store.prepare()
         open_pool = partial(local, min(session.workers, len(missing)), session.device)
         try:
             with show(missing) as display:
-                for event in run_jobs(missing, open_pool, session.workers):
-                    failed |= _take(event, session, missing, display)
+                for event in run_jobs(
+                    missing, open_pool, session.workers, lambda job: session.store.checkpoints(job.id)
+                ):
+                    failed |= _take(event, session, missing, display, said)
         except KeyboardInterrupt:
             print("interrupted; finished runs are stored, the same command continues", file=sys.stderr)
             raise typer.Exit(130) from None
@@ -113,8 +119,13 @@ def train_missing(session: Session, show: Any) -> dict[str, RunResult]:
     return {run.id: session.store.read(run.id) for run in session.runs if run.id not in failed} | failed
 
 
-def _take(event: object, session: Session, missing: Sequence[Job], display: Any) -> dict[str, RunResult]:
+def _take(
+    event: object, session: Session, missing: Sequence[Job], display: Any, said: set[str]
+) -> dict[str, RunResult]:
     if isinstance(event, Progress):
+        for note in [note for note in event.notes if note not in said]:
+            print(note, file=sys.stderr)
+            said.add(note)
         display.progress(event)
     elif isinstance(event, WorkerDied):
         names = ", ".join(missing[job].runs[0].variant for job in event.jobs) or "none"
@@ -123,6 +134,8 @@ def _take(event: object, session: Session, missing: Sequence[Job], display: Any)
         for result in event.results:
             if result.info.status != "failed":
                 session.store.write(result)
+        if all(result.info.id in session.store for result in event.results):
+            session.store.drop_checkpoints(missing[event.job].id)
         display.finished(event)
         return {r.info.id: r for r in event.results if r.info.status == "failed" and r.info.id not in session.store}
     return {}

@@ -17,7 +17,7 @@ from pydantic import (
 
 from bncli.catalogue import Catalogue, Count, Fraction, NonNegative, Positive
 from bncli.data import DATASETS
-from bncli.engine import OPTIMIZERS
+from bncli.engine import OPTIMIZERS, SCHEDULES
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean, problems_of
 from bncli.models import MODELS
 from bncli.norms import NORMS
@@ -58,6 +58,7 @@ def _part_of(catalogue: Catalogue[Any], default: str | None = None) -> BeforeVal
 NormPart = Annotated[Part, _part_of(NORMS)]
 ModelPart = Annotated[Part, _part_of(MODELS, "mlp")]
 DataPart = Annotated[Part, _part_of(DATASETS, "mnist")]
+SchedulePart = Annotated[Part, _part_of(SCHEDULES, "constant")]
 OptimizerPart = Annotated[Part, _part_of(OPTIMIZERS, "sgd")]
 
 
@@ -68,7 +69,12 @@ class Training(_Frozen):
     batch_size: Count = 60  # examples
     optimizer: OptimizerPart = Part(name="sgd", options=OPTIMIZERS.options("sgd", {}))
     lr: Positive = 0.1  # learning rate
-    weight_decay: NonNegative = 0.0  # L2 for sgd and adam, decoupled for adamw; on every parameter
+    schedule: SchedulePart = Part(name="constant", options=SCHEDULES.options("constant", {}))  # what multiplies it
+    weight_decay: NonNegative = 0.0  # L2 for sgd and adam, decoupled for adamw
+    decay: Literal["all", "weights"] = "all"  # what decays: every parameter, or weights of layers: no bias, no norm
+    clip: Positive | None = None  # largest L2 norm of a run's whole gradient
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the target's probability, spread over all classes
+    precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 forward and backward in training
 
 
 class Evaluation(_Frozen):
@@ -203,7 +209,7 @@ def check(study: Study) -> list[Problem]:
     try:
         for _, at in study.settings():
             for name in at.variants:
-                problems += [*_misfits(at, name), *_too_small(at, name)]
+                problems += [*_misfits(at, name), *_too_small(at, name), *_recipe(at, name)]
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
@@ -244,6 +250,17 @@ def _too_small(study: Study, variant: str) -> Iterator[Problem]:
     examples = DATASETS[study.data.name].examples["train"]
     if training.batch_size > examples:
         yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
+
+
+def _recipe(study: Study, variant: str) -> Iterator[Problem]:
+    """A recipe whose parts contradict each other or the data."""
+    training, data = study.training_of(variant), DATASETS[study.data.name]
+    warmup = training.schedule.options["warmup"]
+    if warmup >= training.steps:
+        message = f"warmup must be below the {training.steps} steps of training, got {warmup}"
+        yield Problem(("training", "schedule"), message)
+    if training.label_smoothing and not data.classes:
+        yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
 
 
 def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:

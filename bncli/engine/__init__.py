@@ -1,10 +1,10 @@
-"""Runs in, records out: the training engine. This file lists its optimisers and imports no torch."""
+"""Runs in, records out: the training engine. This file lists its optimisers and schedules and imports no torch."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from bncli.catalogue import Catalogue, Option, Positive, Row
+from bncli.catalogue import Catalogue, Count, Fraction, Option, Positive, Row
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
@@ -24,4 +24,27 @@ OPTIMIZERS: Catalogue[Row] = Catalogue("optimizer", {
     ),
     "adam": Row("bncli.engine.optimizers:ADAM", "Adam; weight decay is added to the gradient", _ADAM),
     "adamw": Row("bncli.engine.optimizers:ADAMW", "Adam with decoupled weight decay", _ADAM),
+})  # fmt: skip
+
+_WARMUP = {"warmup": Option(Annotated[int, Field(ge=0)], 0, "steps of even rise before it begins")}
+_EVERY = {
+    "every": Option(Count, 10_000, "steps until the rate is `factor` times what it was"),
+    "factor": Option(Fraction, 0.1, "what the rate is multiplied by in that time"),
+}
+
+SCHEDULES: Catalogue[Row] = Catalogue("schedule", {
+    "constant": Row("bncli.engine.schedules:constant", "the learning rate as it is", _WARMUP),
+    "step": Row("bncli.engine.schedules:steps", "falls by a factor at once, every so many steps", _EVERY | _WARMUP),
+    "exponential": Row(
+        "bncli.engine.schedules:exponential", "falls by a factor in so many steps, a little each step",
+        {
+            **_EVERY,
+            "faster": Option(Positive, 1.0, "how many times faster; 6 in section 4.2.1 of Ioffe & Szegedy 2015"),
+            **_WARMUP,
+        },
+    ),
+    "cosine": Row(
+        "bncli.engine.schedules:cosine", "half a cosine down to a final fraction at the last step",
+        {"final": Option(Annotated[float, Field(ge=0, le=1)], 0.0, "fraction of the rate at the end"), **_WARMUP},
+    ),
 })  # fmt: skip

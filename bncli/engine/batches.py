@@ -18,25 +18,50 @@ class Batches:
 
     def __init__(self, split: Split, size: int, seeds: Sequence[int], lanes: tuple[int, ...]) -> None:
         self.split, self.size, self._lanes = split, size, lanes
-        self._orders = {seed: _order(len(split), size, generator(seed, "batches")) for seed in seeds}
+        self._orders = {seed: _Order(len(split), size, generator(seed, "batches")) for seed in seeds}
         self._seeds = seeds
 
     def next(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The next `steps` batches as (inputs (*lanes, N, features), targets (*lanes, N, ...))."""
-        drawn = {seed: torch.stack([next(order) for _ in range(steps)]) for seed, order in self._orders.items()}
+        drawn = {seed: torch.stack([order.next() for _ in range(steps)]) for seed, order in self._orders.items()}
         index = torch.stack([drawn[seed] for seed in self._seeds], 1).view(steps, *self._lanes, self.size)
         for one in index.to(self.split.targets.device):
             yield self.split.inputs(one), self.split.targets[one]
 
+    def state(self) -> list[tuple[int, Tensor, int]]:
+        """Where every seed's order stands: (seed, its generator before the epoch, batches taken of the epoch)."""
+        return [(seed, order.start, order.taken) for seed, order in self._orders.items()]
+
+    def restore(self, state: Sequence[tuple[int, Tensor, int]]) -> None:
+        """Go on where `state` said; this redraws one epoch."""
+        for seed, start, taken in state:
+            self._orders[seed].restore(start, taken)
+
     def fixed(self, count: int) -> Iterator[Tensor]:
         """`count` batches (N, features) that every lane and every call shares."""
-        order = _order(len(self.split), self.size, generator(0, "precise"))
+        order = _Order(len(self.split), self.size, generator(0, "precise"))
         for _ in range(count):
-            yield self.split.inputs(next(order).to(self.split.targets.device))
+            yield self.split.inputs(order.next().to(self.split.targets.device))
 
 
-def _order(examples: int, size: int, draw: torch.Generator) -> Iterator[Tensor]:
-    while True:
-        epoch = torch.randperm(examples, generator=draw)
-        for first in range(0, examples - size + 1, size):
-            yield epoch[first : first + size]
+class _Order:
+    """One generator's epochs, batch by batch."""
+
+    def __init__(self, examples: int, size: int, draw: torch.Generator) -> None:
+        self._examples, self._size, self._draw = examples, size, draw
+        self._epoch: Tensor | None = None  # drawn when its first batch is
+        self.start, self.taken = draw.get_state(), 0
+
+    def next(self) -> Tensor:
+        if self._epoch is None:
+            self._epoch = torch.randperm(self._examples, generator=self._draw)
+        first = self.taken * self._size
+        batch = self._epoch[first : first + self._size]
+        self.taken += 1
+        if self.taken == self._examples // self._size:
+            self.restore(self._draw.get_state(), 0)
+        return batch
+
+    def restore(self, start: Tensor, taken: int) -> None:
+        self._draw.set_state(start)
+        self._epoch, self.start, self.taken = None, start, taken

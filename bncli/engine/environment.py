@@ -2,10 +2,16 @@
 
 import os
 import platform
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 from bncli import __version__
 from bncli.errors import ConfigError
@@ -52,6 +58,18 @@ def environment(device: str) -> dict[str, Any]:
         "device": device,
         "threads": torch.get_num_threads(),
     }
+
+
+def peak_memory(device: str) -> int:
+    """Bytes that this process has held at most: on the GPU, or else in memory; 0 where nothing counts them."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _processor() -> str:

@@ -16,13 +16,14 @@ from bncli.engine.network import Network
 CHUNK = 2_000  # examples a forward pass: large enough for full speed, small enough for the cache
 
 
-def losses_of(outputs: Tensor, targets: Tensor, loss: str) -> Tensor:
+def losses_of(outputs: Tensor, targets: Tensor, loss: str, smoothing: float = 0.0) -> Tensor:
     """Mean loss of each lane: cross-entropy in nats for classes, mean squared error for numbers.
 
     Args:
         outputs: (*lanes, N, K).
         targets: (*lanes, N) classes, or (*lanes, N, K) numbers; without lanes if all lanes share them.
         loss: "cross_entropy" or "squared_error".
+        smoothing: of a class's probability, how much is spread evenly over all classes.
 
     Returns:
         (*lanes,)
@@ -31,7 +32,8 @@ def losses_of(outputs: Tensor, targets: Tensor, loss: str) -> Tensor:
         return (outputs - targets).square().mean((-1, -2))
     log_p = F.log_softmax(outputs, -1)
     targets = targets.expand(outputs.shape[:-1]).unsqueeze(-1)
-    return -log_p.gather(-1, targets).squeeze(-1).mean(-1)
+    losses = -log_p.gather(-1, targets).squeeze(-1).mean(-1)
+    return (1 - smoothing) * losses - smoothing * log_p.mean((-1, -2)) if smoothing else losses
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
+from torch.nn.utils.parametrize import is_parametrized
 
 from bncli.data import DATASETS
 from bncli.models import MODELS
@@ -38,6 +39,7 @@ class Network:
         models = [build(run).to(device) for run in runs]
         self._model = models[0]
         self.names = [name for name, _ in self._model.named_parameters()]
+        self.weights = _weights(self._model)  # names of those parameters that are weights of layers
         self.size = sum(p.numel() for p in self._model.parameters())  # trainable numbers of one run
         self._forward: Callable[[Tensor, bool], Tensor]
         if len(runs) == 1:
@@ -100,6 +102,19 @@ class Network:
 def _lanes(call: Callable[..., Tensor], inputs: int | None) -> Callable[..., Tensor]:
     """`call` over lanes of parameters and buffers; a norm that draws noise draws other noise in each lane."""
     return torch.vmap(call, in_dims=(0, 0, inputs), randomness="different")
+
+
+def _weights(model: nn.Module) -> set[str]:
+    """Names of the weights of linear and convolutional layers; of a parametrized one, what its direction comes from."""
+    found = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            inner: dict[str, Tensor] = {"weight": module.weight}
+            if is_parametrized(module, "weight"):
+                parts: Any = module.parametrizations
+                inner = {f"parametrizations.weight.{n}": p for n, p in parts.weight.named_parameters(recurse=False)}
+            found.add(f"{name}.{max(inner, key=lambda n: inner[n].numel())}".removeprefix("."))
+    return found
 
 
 def _state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -22,7 +22,7 @@ class Hyper:
     lr: Tensor
     weight_decay: Tensor
     momentum: Tensor
-    decays: bool  # whether any lane's weight decay is above 0
+    decays: Sequence[bool]  # of each parameter, whether weight decay acts on it in any lane
     options: Mapping[str, float | bool]  # the optimiser's other options
 
     def like(self, value: Tensor, parameter: Tensor) -> Tensor:
@@ -56,9 +56,10 @@ def _sgd(params: Params, grads: Params, state: State, hyper: Hyper) -> None:
 
 
 def _with_decay(params: Params, grads: Params, hyper: Hyper) -> Params:
-    if not hyper.decays:
-        return grads
-    return [g.addcmul(p, hyper.like(hyper.weight_decay, p)) for p, g in zip(params, grads, strict=True)]
+    return [
+        g.addcmul(p, hyper.like(hyper.weight_decay, p)) if decays else g
+        for p, g, decays in zip(params, grads, hyper.decays, strict=True)
+    ]
 
 
 def _adam_init(params: Params, hyper: Hyper) -> State:
@@ -92,10 +93,17 @@ def _adam_l2(params: Params, grads: Params, state: State, hyper: Hyper) -> None:
 
 def _adam_decoupled(params: Params, grads: Params, state: State, hyper: Hyper) -> None:
     """Loshchilov & Hutter 2019, algorithm 2, as torch.optim.AdamW: p <- p (1 - lr decay) first."""
-    if hyper.decays:
-        for p in params:
+    for p, decays in zip(params, hyper.decays, strict=True):
+        if decays:
             p.mul_(hyper.like(1 - hyper.lr * hyper.weight_decay, p))
     _adam(params, grads, state, hyper)
+
+
+def clipped(grads: Params, limit: float, lanes: int) -> Params:
+    """Gradients scaled so that their common L2 norm is at most `limit` in each of the lanes (so many leading axes)."""
+    squares = [g.square().flatten(lanes).sum(-1) if g.dim() > lanes else g.square() for g in grads]
+    scale = (limit / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1)  # 1e-6: as torch's clip_grad_norm_
+    return [g * scale.view((*scale.shape, *(1,) * (g.dim() - lanes))) for g in grads]
 
 
 SGD = Optimizer(_sgd_init, _sgd)

@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from bncli.errors import BncliError
@@ -19,11 +19,14 @@ ATTEMPTS = 2  # a job whose worker died is tried once more
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: steps taken by each of its runs, and their mean accuracy (or loss)."""
+    """How far a job is: steps taken by each of its runs, and their means."""
 
     job: int
     step: int
-    level: float
+    level: float  # accuracy, or loss where there are no classes
+    loss: float | None = None
+    lr: float | None = None
+    notes: Sequence[str] = ()  # what the user should know, one line each
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,13 @@ class WorkerDied:
 Event = Progress | Finished | WorkerDied
 
 
-def run_jobs(jobs: Sequence[Job], open_executor: Callable[[], Executor], slots: int) -> Iterator[Event]:
+def run_jobs(
+    jobs: Sequence[Job], open_executor: Callable[[], Executor], slots: int,
+    checkpoints: Callable[[Job], Path | None] = lambda job: None,
+) -> Iterator[Event]:  # fmt: skip
     """Run every job and yield what happens, in the order in which it happens.
+
+    `checkpoints` says in which folder a job keeps its state while it trains; one that was killed goes on from there.
 
     About twice `slots` jobs are in flight. A worker that is killed breaks a standard pool with everything in it: the
     loop then opens a new one, repeats the jobs that were running one by one, so that only the one that kills its
@@ -55,7 +63,7 @@ def run_jobs(jobs: Sequence[Job], open_executor: Callable[[], Executor], slots: 
         BncliError: what a job raised because of a mistake of the user's, such as wrong data.
     """
     with tempfile.TemporaryDirectory(prefix="bncli-") as folder:
-        crew = _Crew(jobs, open_executor, slots, _Heartbeats(Path(folder)))
+        crew = _Crew(jobs, open_executor, slots, _Heartbeats(Path(folder)), checkpoints)
         try:
             while crew.busy():
                 crew.submit()
@@ -68,8 +76,10 @@ class _Crew:
     """The jobs that wait, run, or are tried again alone because a worker died while they ran."""
 
     def __init__(
-        self, jobs: Sequence[Job], open_executor: Callable[[], Executor], slots: int, beats: "_Heartbeats"
-    ) -> None:
+        self, jobs: Sequence[Job], open_executor: Callable[[], Executor], slots: int, beats: "_Heartbeats",
+        checkpoints: Callable[[Job], Path | None],
+    ) -> None:  # fmt: skip
+        self.checkpoints = checkpoints
         self.jobs, self.slots, self.beats, self.open_executor = jobs, slots, beats, open_executor
         self.waiting, self.suspects = deque(range(len(jobs))), deque[int]()
         self.running: dict[Future[list[RunResult]], int] = {}
@@ -83,8 +93,9 @@ class _Crew:
         queue, room = (self.suspects, 1) if self.suspects else (self.waiting, 2 * self.slots)
         while queue and len(self.running) < room:
             job = queue[0]
+            place = self.checkpoints(self.jobs[job])
             try:
-                future = self.executor.submit(work, self.jobs[job], self.beats.path(job))
+                future = self.executor.submit(work, self.jobs[job], self.beats.path(job), place)
             except BrokenExecutor:
                 self.broken = True
                 return
@@ -119,17 +130,17 @@ class _Crew:
                 self.suspects.append(job)
 
 
-def work(job: Job, heartbeat: Path) -> list[RunResult]:
+def work(job: Job, heartbeat: Path, checkpoints: Path | None = None) -> list[RunResult]:
     """What a worker does: train one job, leaving a sign of life after each evaluation."""
-    from bncli.engine.train import train
+    from bncli.engine.train import Sign, train
 
-    def report(step: int, level: float) -> None:
+    def report(sign: Sign) -> None:
         beat = heartbeat.with_suffix(".new")
-        beat.write_text(json.dumps([step, level]))
+        beat.write_text(json.dumps(astuple(sign)))
         beat.replace(heartbeat)
 
     heartbeat.touch()
-    return train(job, report)
+    return train(job, report, checkpoints)
 
 
 class _Heartbeats:

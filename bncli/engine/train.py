@@ -1,29 +1,49 @@
 """The training loop: one job in, its records out, read from top to bottom."""
 
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bncli.config import Training
 from bncli.data import DATASETS
 from bncli.data.splits import Splits
 from bncli.engine import OPTIMIZERS
 from bncli.engine.batches import Batches
-from bncli.engine.environment import environment
+from bncli.engine.checkpoints import Checkpoints
+from bncli.engine.clock import Clock
 from bncli.engine.evaluate import evaluate, losses_of
+from bncli.engine.log import Log
 from bncli.engine.network import Network
-from bncli.engine.optimizers import Hyper, Optimizer, State
+from bncli.engine.noise import noise, put_noise
+from bncli.engine.optimizers import Hyper, Optimizer, State, clipped
+from bncli.engine.schedules import factor_of
 from bncli.engine.trace import engine_of
 from bncli.models.initialise import seed_for
-from bncli.plan import Job
-from bncli.records import Record, RunInfo, RunResult
-
-Report = Callable[[int, float], None]  # called after each evaluation with the step and the mean accuracy (or loss)
+from bncli.plan import Job, checkpoint_steps
+from bncli.records import RunResult
 
 
-def train(job: Job, report: Report = lambda step, level: None) -> list[RunResult]:
+@dataclass(frozen=True)
+class Sign:
+    """A job's sign of life after an evaluation."""
+
+    step: int
+    level: float  # mean accuracy, or loss where there are no classes
+    loss: float  # mean evaluation loss
+    lr: float  # the mean learning rate of the step
+    notes: tuple[str, ...]  # what the user should know, one line each
+
+
+Report = Callable[[Sign], None]
+
+
+def train(
+    job: Job, report: Report = lambda sign: None, checkpoints: Path | None = None, save_every: int = 0
+) -> list[RunResult]:
     """Train the runs of one job and return what each left behind, in the job's order.
 
     The runs are lanes of one vmapped program, or a single plain one. A lane whose training or evaluation loss stops
@@ -31,49 +51,126 @@ def train(job: Job, report: Report = lambda step, level: None) -> list[RunResult
 
     Norms that draw noise draw it from torch's global generators, which are seeded here by the first run's seed: the
     same job draws the same noise, whatever ran before it in this process.
+
+    With a folder for checkpoints the whole state is saved there after every `save_every` steps (0: as many as take
+    some minutes), and a job that finds a checkpoint of itself goes on from it, to the same numbers.
     """
-    first = job.runs[0]
-    recipe, how, row = first.training, first.evaluation, DATASETS[first.data.name]
-    splits: Splits = DATASETS.load(first.data.name)(**first.data.options, device=first.device)
-    network = Network(job.runs, first.device)
-    batches = Batches(splits.train, recipe.batch_size, [run.seed for run in job.runs], network.lanes)
-    optimizer: Optimizer = OPTIMIZERS.load(recipe.optimizer.name)
-    hyper = _hyper(job, network.lanes, first.device)
-    state = optimizer.init(list(network.parameters.values()), hyper)
-    start = time.perf_counter()
-    train_step, engine = engine_of(job, step_of(network, optimizer, row.loss), network, state, hyper, splits.train)
-    log = _Log(job, network, _LOSS_UNITS[row.loss], engine)
-    seconds = {"training": 0.0, "evaluation": 0.0, "compilation": time.perf_counter() - start}
+    loop = _Loop(job, checkpoints)
+    recipe, every = job.runs[0].training, job.runs[0].evaluation.every
+    if not loop.resume():
+        torch.manual_seed(seed_for(job.runs[0].seed, "noise"))
+        report(loop.measure())
+    saves = save_every or checkpoint_steps(job)
+    for stop in _stops(loop.step, recipe.steps, every, saves):
+        loop.advance(stop)
+        if stop % every == 0 or stop == recipe.steps:
+            report(loop.measure())
+            if loop.log.all_diverged():
+                break
+        if stop % saves == 0 and stop < recipe.steps:
+            loop.save()
+    return loop.log.results(loop.step, loop.clock.seconds)
 
-    def measure(step: int, train_losses: Tensor | None) -> None:
-        start = time.perf_counter()
-        found = evaluate(network, getattr(splits, how.split), how, row.loss, batches)
-        log.add(step, found, train_losses)
-        seconds["evaluation"] += time.perf_counter() - start
-        report(step, log.level())
 
-    torch.manual_seed(seed_for(first.seed, "noise"))
-    measure(0, None)
-    step = 0
-    for last in _grid(recipe.steps, how.every):
-        start = time.perf_counter()
-        losses = torch.empty(last - step, *network.lanes, device=first.device)
-        for i, (x, y) in enumerate(batches.next(last - step)):
-            step += 1
-            losses[i] = train_step(x, y)
-        seconds["training"] += time.perf_counter() - start
-        measure(step, losses)
-        if log.all_diverged():
-            break
-    return log.results(step, seconds)
+def _stops(step: int, steps: int, every: int, saves: int) -> Iterator[int]:
+    """The steps after which something is to be done: an evaluation, a checkpoint, the end."""
+    while step < steps:
+        step = min(steps, step - step % every + every, step - step % saves + saves)
+        yield step
+
+
+class _Loop:
+    """A job's training at one step, and all that its further course depends on."""
+
+    def __init__(self, job: Job, checkpoints: Path | None) -> None:
+        first = job.runs[0]
+        self.how, self.device, self.loss = first.evaluation, first.device, DATASETS[first.data.name].loss
+        self.clock, self.step = Clock(), 0
+        with self.clock.of("data"):
+            self.splits: Splits = DATASETS.load(first.data.name)(**first.data.options, device=first.device)
+        self.network = Network(job.runs, first.device)
+        seeds = [run.seed for run in job.runs]
+        self.batches = Batches(self.splits.train, first.training.batch_size, seeds, self.network.lanes)
+        self.hyper = _hyper(job, self.network)
+        self.lr, self.factor = self.hyper.lr.clone(), factor_of(first.training)
+        optimizer: Optimizer = OPTIMIZERS.load(first.training.optimizer.name)
+        self.state = optimizer.init(list(self.network.parameters.values()), self.hyper)
+        step = step_of(self.network, optimizer, self.loss, first.training)
+        with self.clock.of("compilation"):
+            self.train_step, engine = engine_of(job, step, self.network, self.state, self.hyper, self.splits.train)
+        self.log = Log(job, self.network, self.loss, engine)
+        self.losses = torch.empty(0, *self.network.lanes, device=first.device)  # since the last evaluation
+        self.checkpoints = Checkpoints(checkpoints, job.id)
+
+    def advance(self, stop: int) -> None:
+        """Train up to and with step `stop`."""
+        losses = torch.empty(stop - self.step, *self.network.lanes, device=self.device)
+        with self.clock.of("training"):
+            for i, (x, y) in enumerate(self.clock.each("data", self.batches.next(stop - self.step))):
+                torch.mul(self.lr, self.factor(self.step + i), out=self.hyper.lr)
+                losses[i] = self.train_step(x, y)
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+        self.losses, self.step = torch.cat([self.losses, losses]), stop
+
+    def measure(self) -> Sign:
+        """Evaluate, and take down what was found."""
+        with self.clock.of("evaluation"):
+            split = getattr(self.splits, self.how.split)
+            found = evaluate(self.network, split, self.how, self.loss, self.batches)
+            self.log.add(self.step, found, self.losses if self.step else None)
+        self.losses = self.losses[:0]
+        notes = tuple(self.checkpoints.notes)
+        return Sign(self.step, self.log.level(), self.log.loss(), self.hyper.lr.mean().item(), notes)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        with self.clock.of("checkpointing"):
+            self.checkpoints.save(self.step, {**self._tensors(), **self._plain()})
+
+    def resume(self) -> bool:
+        """Go on from the newest checkpoint, if there is one."""
+        with self.clock.of("checkpointing"):
+            found = self.checkpoints.newest()
+            if found is None:
+                return False
+            for name, tensors in self._tensors().items():
+                _copy(found[name], tensors)
+            self.losses = found["losses"].to(self.device)
+        self.step = found["step"]
+        self.batches.restore(found["batches"])
+        self.log.restore(found["log"])
+        for kind, seconds in found["seconds"].items():
+            self.clock.seconds[kind] += seconds
+        put_noise(self.device, found["noise"])
+        return True
+
+    def _tensors(self) -> dict[str, Any]:
+        return {"parameters": self.network.parameters, "buffers": self.network.buffers, "optimizer": self.state}
+
+    def _plain(self) -> dict[str, Any]:
+        return {
+            "step": self.step, "losses": self.losses, "batches": self.batches.state(), "log": self.log.state(),
+            "noise": noise(self.device), "seconds": self.clock.seconds,
+        }  # fmt: skip
+
+
+@torch.no_grad()
+def _copy(source: Any, target: Any) -> None:
+    """Copy a tree of tensors into another of the same form."""
+    if isinstance(target, Tensor):
+        target.copy_(source)
+        return
+    for key in target if isinstance(target, Mapping) else range(len(target)):
+        _copy(source[key], target[key])
 
 
 Tensors = Mapping[str, Tensor]
 Step = Callable[[Tensors, Tensors, State, Hyper, Tensor, Tensor], Tensor]
 
 
-def step_of(network: Network, optimizer: Optimizer, loss: str) -> Step:
-    """One training step, as a function of tensors only.
+def step_of(network: Network, optimizer: Optimizer, loss: str, recipe: Training) -> Step:
+    """One training step of a recipe, as a function of tensors only.
 
     `step(parameters, buffers, state, hyper, x, y)` takes a batch x (*lanes, N, features), y (*lanes, N, ...), changes
     parameters, buffers and the optimiser's state in place, and returns the loss before the step, (*lanes,). No number
@@ -82,102 +179,33 @@ def step_of(network: Network, optimizer: Optimizer, loss: str) -> Step:
 
     def step(parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor) -> Tensor:
         changed = list(parameters.values())
-        losses = losses_of(network.pure(parameters, buffers, x), y, loss)
-        grads = torch.autograd.grad(losses.sum(), changed)
+        if recipe.precision == "mixed":
+            with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+                outputs = network.pure(parameters, buffers, x).float()
+        else:
+            outputs = network.pure(parameters, buffers, x)
+        losses = losses_of(outputs, y, loss, recipe.label_smoothing)
+        grads: Sequence[Tensor] = torch.autograd.grad(losses.sum(), changed)
         with torch.no_grad():
+            if recipe.clip is not None:
+                grads = clipped(grads, recipe.clip, len(network.lanes))
             optimizer.update(changed, grads, state, hyper)
         return losses.detach()
 
     return step
 
 
-def _grid(steps: int, every: int) -> Iterator[int]:
-    """The steps after which the network is evaluated: every so many, and after the last."""
-    yield from range(every, steps, every)
-    yield steps
-
-
-def _hyper(job: Job, lanes: tuple[int, ...], device: str) -> Hyper:
+def _hyper(job: Job, network: Network) -> Hyper:
     recipes = [run.training for run in job.runs]
+    decays = any(r.weight_decay for r in recipes)
 
     def of(values: list[float]) -> Tensor:
-        return torch.tensor(values, device=device).view(lanes)
+        return torch.tensor(values, device=job.runs[0].device).view(network.lanes)
 
     return Hyper(
         lr=of([r.lr for r in recipes]),
         weight_decay=of([r.weight_decay for r in recipes]),
         momentum=of([r.optimizer.options.get("momentum", 0.0) for r in recipes]),
-        decays=any(r.weight_decay for r in recipes),
+        decays=[decays and (recipes[0].decay == "all" or name in network.weights) for name in network.parameters],
         options=recipes[0].optimizer.options,
     )
-
-
-class _Log:
-    """Records of every lane, and the step at which it diverged."""
-
-    def __init__(self, job: Job, network: Network, loss_unit: str, engine: str) -> None:
-        self._job, self._network, self._engine = job, network, engine
-        self._units = {"accuracy": "fraction", "loss": loss_unit}
-        self._records: list[list[Record]] = [[] for _ in job.runs]
-        self._diverged: list[tuple[int, str] | None] = [None for _ in job.runs]
-        self._levels: list[float] = []
-
-    def add(self, step: int, found: dict[str, Tensor], train_losses: Tensor | None) -> None:
-        """Take one evaluation: `found` by quantity, each (*lanes,); `train_losses` (steps since, *lanes)."""
-        with torch.no_grad():
-            columns = {quantity: values.reshape(-1).tolist() for quantity, values in found.items()}
-            norms = {name: self._norms(p) for name, p in self._network.parameters.items()}
-            trained = None if train_losses is None else train_losses.view(len(train_losses), -1).double().cpu()
-        for lane, records in enumerate(self._records):
-            if self._diverged[lane]:
-                continue
-            self._diverged[lane] = _divergence(step, lane, columns["loss"][lane], trained)
-            if self._diverged[lane]:
-                continue
-            if trained is not None:
-                records.append(Record("train_loss", step, trained[:, lane].mean().item(), self._units["loss"]))
-            records += [Record(quantity, step, v[lane], self._units[quantity]) for quantity, v in columns.items()]
-            records += [Record("parameter_norm", step, v[lane], "L2", name) for name, v in norms.items()]
-        self._levels = columns.get("accuracy", columns["loss"])
-
-    def _norms(self, parameter: Tensor) -> list[float]:
-        flat = parameter.reshape(*self._network.lanes, -1) if self._network.lanes else parameter.reshape(1, -1)
-        norms: list[float] = flat.norm(dim=-1).tolist()
-        return norms
-
-    def level(self) -> float:
-        """Mean accuracy (or loss) of the lanes that live."""
-        living = [v for v, gone in zip(self._levels, self._diverged, strict=True) if not gone]
-        return sum(living) / len(living) if living else math.nan
-
-    def all_diverged(self) -> bool:
-        """Whether no lane is worth training on."""
-        return all(self._diverged)
-
-    def results(self, step: int, seconds: dict[str, float]) -> list[RunResult]:
-        """How every run ended; a lane's seconds are its equal share of the job's."""
-        count = len(self._job.runs)
-        share = {kind: total / count for kind, total in seconds.items()}
-        where = environment(self._job.runs[0].device)
-        found = []
-        for run, records, gone in zip(self._job.runs, self._records, self._diverged, strict=True):
-            info = RunInfo(
-                id=run.id, status="diverged" if gone else "done", step=gone[0] if gone else step,
-                reason=gone[1] if gone else "", engine=self._engine, parameters=self._network.size,
-                seconds=share, environment=where,
-            )  # fmt: skip
-            found.append(RunResult(run.spec(), info, tuple(records)))
-        return found
-
-
-_LOSS_UNITS = {"cross_entropy": "nats", "squared_error": "squared error"}
-
-
-def _divergence(step: int, lane: int, loss: float, trained: Tensor | None) -> tuple[int, str] | None:
-    if trained is not None:
-        bad = (~trained[:, lane].isfinite()).nonzero()
-        if len(bad):
-            return step - len(trained) + int(bad[0]) + 1, "the training loss is not finite"
-    if not math.isfinite(loss):
-        return step, "the evaluation loss is not finite"
-    return None

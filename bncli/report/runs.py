@@ -29,6 +29,21 @@ def show_runs(rows: Sequence[Row], console: Console) -> None:
         say(console, wrapped(note, console.width, "  "), "yellow")
 
 
+def show_accounting(results: Sequence[RunResult], console: Console) -> None:
+    """Print in one sentence where the runs' seconds went, how fast they trained, and what memory they took."""
+    kinds = dict.fromkeys(kind for result in results for kind in result.info.seconds)
+    total = {kind: sum(result.info.seconds.get(kind, 0.0) for result in results) for kind in kinds}
+    parts = [f"{kind} {seconds:.1f} s" for kind, seconds in total.items() if seconds >= 0.05]
+    rates = [r.info.samples_per_second for r in results if r.info.samples_per_second]
+    if rates:
+        low, high = f"{min(rates):,.0f}", f"{max(rates):,.0f}"
+        parts.append(f"{low if low == high else f'{low} to {high}'} training examples a second and worker")
+    if peak := max((r.info.peak_memory for r in results), default=0):
+        parts.append(f"a worker held at most {peak / 1e6:,.0f} MB")
+    if parts:
+        say(console, wrapped("; ".join(parts), console.width, "  "))
+
+
 def sparkline(values: Sequence[float], low: float, high: float) -> str:
     """At most 16 block characters, evenly chosen from `values`; the height of each lies between `low` and `high`."""
     count = min(len(values), _CURVE_WIDTH)

@@ -13,7 +13,7 @@ LR, DECAY, MOMENTUM = [0.1, 0.01, 0.3], [0.0, 0.1, 0.01], [0.0, 0.9, 0.5]
 
 
 def ours(name: str, start: torch.Tensor, grads: torch.Tensor, options: dict[str, Any], decay: list[float]) -> Any:
-    hyper = Hyper(*(torch.tensor(v, dtype=torch.float64) for v in (LR, decay, MOMENTUM)), any(decay), options)  # type: ignore[arg-type]
+    hyper = Hyper(*(torch.tensor(v, dtype=torch.float64) for v in (LR, decay, MOMENTUM)), [any(decay)], options)  # type: ignore[arg-type]
     parameter = start.clone()
     optimizer = OPTIMIZERS.load(name)
     state = optimizer.init([parameter], hyper)
@@ -54,6 +54,6 @@ def test_every_lane_equals_torchs_optimiser(
 def test_a_parameter_that_is_one_number_is_updated(lanes: tuple[int, ...]) -> None:
     parameter, gradient = torch.ones(lanes), torch.full(lanes, 2.0)
     rate, zero = torch.full(lanes, 0.25), torch.zeros(lanes)
-    hyper = Hyper(lr=rate, weight_decay=zero, momentum=zero, decays=False, options={"nesterov": False})
+    hyper = Hyper(lr=rate, weight_decay=zero, momentum=zero, decays=[False], options={"nesterov": False})
     SGD.update([parameter], [gradient], SGD.init([parameter], hyper), hyper)
     assert torch.equal(parameter, torch.full(lanes, 0.5))

@@ -1,5 +1,6 @@
 """The study loop: whatever happens to workers, every job ends and nothing else is lost."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -31,7 +32,7 @@ class Scripted(Executor):
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         if self.broken:
             raise BrokenProcessPool
-        job, heartbeat = args
+        job, heartbeat, _ = args
         future: Future[Any] = Future()
         if self.begins:
             heartbeat.write_text("[1, 0.5]")
@@ -113,6 +114,8 @@ def test_a_users_mistake_ends_the_study(jobs: list[Job]) -> None:
 
 def test_work_leaves_a_sign_of_life(jobs: list[Job], tmp_path: Path) -> None:
     results = work(jobs[-1], tmp_path / "0.json")
-    step, level = (tmp_path / "0.json").read_text().strip("[]").split(",")
-    assert int(step) == 30
-    assert float(level) == pytest.approx(sum(r.curve("accuracy")[1][-1] for r in results) / 3)
+    step, level, loss, lr, notes = json.loads((tmp_path / "0.json").read_text())
+    assert step == 30
+    assert level == pytest.approx(sum(r.curve("accuracy")[1][-1] for r in results) / 3)
+    assert loss == pytest.approx(sum(r.curve("loss")[1][-1] for r in results) / 3)
+    assert (lr, notes) == (0.5, [])

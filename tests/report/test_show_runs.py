@@ -3,7 +3,7 @@
 import pytest
 
 from bncli.records import Record, RunInfo, RunResult
-from bncli.report.runs import show_runs, sparkline
+from bncli.report.runs import show_accounting, show_runs, sparkline
 from report.made_findings import console, printed
 
 
@@ -27,6 +27,24 @@ def lines_at(width, rows=ROWS):
     into = console(width)
     show_runs(rows, into)
     return printed(into)
+
+
+def test_where_the_seconds_went_is_one_sentence():
+    info = RunInfo(
+        "id", "done", 9, seconds={"training": 1.5, "evaluation": 0.25, "compilation": 0.0},
+        samples_per_second=51234.4, peak_memory=400_000_000,
+    )  # fmt: skip
+    into = console(200)
+    show_accounting([RunResult({}, info), RunResult({}, RunInfo("old", "done", 9, seconds={"training": 0.5}))], into)
+    assert printed(into) == [
+        "training 2.0 s; evaluation 0.2 s; 51,234 training examples a second and worker; a worker held at most 400 MB"
+    ]
+
+
+def test_nothing_is_said_of_runs_that_know_nothing():
+    into = console(200)
+    show_accounting([], into)
+    assert printed(into) == []
 
 
 def test_each_run_has_a_line():

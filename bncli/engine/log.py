@@ -1,0 +1,106 @@
+"""What a job has measured so far: the records of every lane, and the step at which it diverged."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bncli.engine.environment import environment, peak_memory
+from bncli.engine.network import Network
+from bncli.plan import Job
+from bncli.records import Record, RunInfo, RunResult
+
+_LOSS_UNITS = {"cross_entropy": "nats", "squared_error": "squared error"}
+
+
+class Log:
+    """Records of every lane, and the step at which it diverged."""
+
+    def __init__(self, job: Job, network: Network, loss: str, engine: str) -> None:
+        self._job, self._network, self._engine = job, network, engine
+        self._units = {"accuracy": "fraction", "loss": _LOSS_UNITS[loss]}
+        self._records: list[list[Record]] = [[] for _ in job.runs]
+        self._diverged: list[tuple[int, str] | None] = [None for _ in job.runs]
+        self._levels: list[float] = []
+        self._losses: list[float] = []
+
+    def add(self, step: int, found: dict[str, Tensor], train_losses: Tensor | None) -> None:
+        """Take one evaluation: `found` by quantity, each (*lanes,); `train_losses` (steps since, *lanes)."""
+        with torch.no_grad():
+            columns = {quantity: values.reshape(-1).tolist() for quantity, values in found.items()}
+            norms = {name: self._norms(p) for name, p in self._network.parameters.items()}
+            trained = None if train_losses is None else train_losses.view(len(train_losses), -1).double().cpu()
+        for lane, records in enumerate(self._records):
+            if self._diverged[lane]:
+                continue
+            self._diverged[lane] = _divergence(step, lane, columns["loss"][lane], trained)
+            if self._diverged[lane]:
+                continue
+            if trained is not None:
+                records.append(Record("train_loss", step, trained[:, lane].mean().item(), self._units["loss"]))
+            records += [Record(quantity, step, v[lane], self._units[quantity]) for quantity, v in columns.items()]
+            records += [Record("parameter_norm", step, v[lane], "L2", name) for name, v in norms.items()]
+        self._levels, self._losses = columns.get("accuracy", columns["loss"]), columns["loss"]
+
+    def _norms(self, parameter: Tensor) -> list[float]:
+        flat = parameter.reshape(*self._network.lanes, -1) if self._network.lanes else parameter.reshape(1, -1)
+        norms: list[float] = flat.norm(dim=-1).tolist()
+        return norms
+
+    def level(self) -> float:
+        """Mean accuracy (or loss) of the lanes that live."""
+        return self._living(self._levels)
+
+    def _living(self, values: Sequence[float]) -> float:
+        living = [v for v, gone in zip(values, self._diverged, strict=True) if not gone]
+        return sum(living) / len(living) if living else math.nan
+
+    def all_diverged(self) -> bool:
+        """Whether no lane is worth training on."""
+        return all(self._diverged)
+
+    def loss(self) -> float:
+        """Mean evaluation loss of the lanes that live."""
+        return self._living(self._losses)
+
+    def state(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "records": [[astuple(record) for record in records] for records in self._records],
+            "diverged": self._diverged, "levels": self._levels, "losses": self._losses,
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._records = [[Record(*record) for record in records] for records in state["records"]]
+        self._diverged, self._levels, self._losses = state["diverged"], state["levels"], state["losses"]
+
+    def results(self, step: int, seconds: Mapping[str, float]) -> list[RunResult]:
+        """How every run ended; a lane's seconds are its equal share of the job's."""
+        count, batch = len(self._job.runs), self._job.runs[0].training.batch_size
+        spent = seconds["training"] + seconds["data"]
+        share = {kind: total / count for kind, total in seconds.items()}
+        where, memory = environment(self._job.runs[0].device), peak_memory(self._job.runs[0].device)
+        found = []
+        for run, records, gone in zip(self._job.runs, self._records, self._diverged, strict=True):
+            info = RunInfo(
+                id=run.id, status="diverged" if gone else "done", step=gone[0] if gone else step,
+                reason=gone[1] if gone else "", engine=self._engine, parameters=self._network.size,
+                seconds=share, samples_per_second=count * batch * step / spent if spent else 0.0,
+                peak_memory=memory, environment=where,
+            )  # fmt: skip
+            found.append(RunResult(run.spec(), info, tuple(records)))
+        return found
+
+
+def _divergence(step: int, lane: int, loss: float, trained: Tensor | None) -> tuple[int, str] | None:
+    if trained is not None:
+        bad = (~trained[:, lane].isfinite()).nonzero()
+        if len(bad):
+            return step - len(trained) + int(bad[0]) + 1, "the training loss is not finite"
+    if not math.isfinite(loss):
+        return step, "the evaluation loss is not finite"
+    return None

@@ -1,0 +1,18 @@
+"""torch's global generators, from which norms draw noise: kept, saved and put back."""
+
+import torch
+from torch import Tensor
+
+
+def noise(device: str) -> list[Tensor]:
+    """The states of the global generators that training on `device` draws from."""
+    more = {"cuda": torch.cuda.get_rng_state, "mps": torch.mps.get_rng_state}
+    return [torch.get_rng_state(), *(more[device]() for _ in range(device in more))]
+
+
+def put_noise(device: str, states: list[Tensor]) -> None:
+    """Put them back as `noise` gave them."""
+    more = {"cuda": torch.cuda.set_rng_state, "mps": torch.mps.set_rng_state}
+    torch.set_rng_state(states[0])
+    if device in more:
+        more[device](states[1])

@@ -1,0 +1,203 @@
+"""A job that was killed goes on from its last checkpoint, to the same numbers bit for bit."""
+
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bncli.config import Study
+from bncli.engine.batches import Batches
+from bncli.engine.checkpoints import Checkpoints
+from bncli.engine.train import Sign, train
+from bncli.plan import CHECKPOINT_SECONDS, Job, checkpoint_steps, runs_of, seconds_of
+
+Tiny = Callable[..., Study]
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing in the engine catches it."""
+
+
+def job_of(tiny: Tiny, norm: str = "batch", lanes: int = 3, **training: Any) -> Job:
+    recipe = {"steps": 30, "batch_size": 40, "lr": 0.1, **training}
+    study = tiny(variants={"it": norm}, reference="it", training=recipe, seeds=3)
+    return Job(tuple(runs_of(study, "cpu")[:lanes]))
+
+
+def train_until(job: Job, last: int, folder: Path, every: int) -> None:
+    def report(sign: Sign) -> None:
+        if sign.step == last:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(job, report, folder, every)
+
+
+def resumed(job: Job, folder: Path, every: int) -> tuple[list[Any], list[Sign]]:
+    signs: list[Sign] = []
+    return [r.records for r in train(job, signs.append, folder, every)], signs
+
+
+MOMENTUM = {"name": "sgd", "momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("norm", "lanes", "optimizer"),
+    [("batch", 3, MOMENTUM), ("batch", 1, "adam"), ("zca", 3, "adam"), ("zca", 1, MOMENTUM),
+     ("noisy-batch", 1, "sgd"), ("noisy-batch", 3, "adamw"), ("renorm", 3, "sgd"), ("weight", 1, "adam")],
+)  # fmt: skip
+def test_a_killed_job_goes_on_to_the_same_numbers_bit_for_bit(
+    tiny: Tiny, tmp_path: Path, norm: str, lanes: int, optimizer: Any
+) -> None:
+    job = job_of(tiny, norm, lanes, optimizer=optimizer)
+    expected = [r.records for r in train(job)]
+    train_until(job, 20, tmp_path, every=7)  # killed at 20 with checkpoints of 7 and 14: between two evaluations
+    torch.manual_seed(123)
+    found, signs = resumed(job, tmp_path, every=7)
+    assert found == expected
+    assert [sign.step for sign in signs] == [20, 30]
+
+
+def test_checkpoints_change_no_number(tiny: Tiny, tmp_path: Path) -> None:
+    job = job_of(tiny)
+    assert [r.records for r in train(job, checkpoints=tmp_path, save_every=4)] == [r.records for r in train(job)]
+
+
+def test_a_lane_that_has_diverged_stays_diverged(tiny: Tiny, tmp_path: Path) -> None:
+    model = {"name": "mlp", "hidden": [16, 16], "activation": "relu"}
+    study = tiny(variants={"none": "none"}, model=model, sweep={"training.lr": [0.1, 1e12]}, seeds=1)
+    job = Job(tuple(runs_of(study, "cpu")))
+    expected = train(job)
+    train_until(job, 20, tmp_path, every=15)
+    found = train(job, lambda sign: None, tmp_path, 15)
+    assert [r.records for r in found] == [r.records for r in expected]
+    assert [(r.info.status, r.info.step) for r in found] == [(r.info.status, r.info.step) for r in expected]
+    assert found[1].info.status == "diverged"
+
+
+def test_two_checkpoints_are_kept_and_load_without_running_code(tiny: Tiny, tmp_path: Path) -> None:
+    train(job_of(tiny), checkpoints=tmp_path, save_every=5)
+    files = sorted(tmp_path.iterdir())
+    assert [int(file.name.split("-")[0]) for file in files] == [20, 25]
+    state = torch.load(files[-1], weights_only=True)
+    assert state["step"] == 25
+    assert state["parameters"]["readout.weight"].shape == (3, 10, 16)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "foreign"])
+def test_a_damaged_checkpoint_is_passed_over_with_one_note(tiny: Tiny, tmp_path: Path, damage: str) -> None:
+    job = job_of(tiny)
+    expected = [r.records for r in train(job)]
+    train_until(job, 20, tmp_path, every=7)
+    newest = max(tmp_path.iterdir())
+    content = newest.read_bytes()
+    half = len(content) // 2
+    newest.write_bytes({
+        "cut": content[:half], "empty": b"", "foreign": b"not a checkpoint",
+        "flipped": content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :],
+    }[damage])  # fmt: skip
+    found, signs = resumed(job, tmp_path, every=7)
+    assert found == expected
+    assert [sign.step for sign in signs] == [10, 20, 30]
+    assert signs[-1].notes == (
+        f"{newest}: checkpoint not used (its content is damaged); training continues from the one before it",
+    )
+
+
+def test_with_no_intact_checkpoint_training_starts_again(tiny: Tiny, tmp_path: Path) -> None:
+    job = job_of(tiny)
+    train_until(job, 20, tmp_path, every=7)
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"")
+    found, signs = resumed(job, tmp_path, every=7)
+    assert found == [r.records for r in train(job)]
+    assert signs[0].step == 0
+    assert len(signs[0].notes) == 2
+
+
+@pytest.mark.parametrize("key", ["job", "bncli", "torch"])
+def test_a_checkpoint_of_another_job_or_version_is_not_used(tmp_path: Path, key: str) -> None:
+    other = Checkpoints(tmp_path, "this")
+    other._origin[key] = "another"
+    other.save(5, {"step": 5})
+    mine = Checkpoints(tmp_path, "this")
+    assert mine.newest() is None
+    assert len(mine.notes) == 1
+
+
+def test_a_place_that_cannot_be_written_is_noted_and_training_goes_on(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    signs: list[Sign] = []
+    results = train(job_of(tiny), signs.append, tmp_path / "file" / "job", 10)
+    assert [r.info.status for r in results] == ["done"] * 3
+    assert "cannot write a checkpoint (Not a directory); training goes on without it" in signs[-1].notes[0]
+
+
+def test_seconds_before_the_kill_are_counted(tiny: Tiny, tmp_path: Path) -> None:
+    job = job_of(tiny)
+    train_until(job, 20, tmp_path, every=14)
+    (path,) = tmp_path.iterdir()
+    before = torch.load(path, weights_only=True)["seconds"]["training"]
+    results = train(job, lambda sign: None, tmp_path, 14)
+    assert sum(r.info.seconds["training"] for r in results) > before > 0
+
+
+def test_an_order_of_batches_goes_on_where_it_was_whatever_the_place_in_the_epoch(tiny: Tiny) -> None:
+    from bncli.data import DATASETS
+
+    split = DATASETS.load("offset")(seed=0, device="cpu").train
+    for taken in (1, 2, 3, 4, 7):  # an epoch is 3 batches
+        whole, again = (Batches(split, 300, [0, 1], (2,)) for _ in range(2))
+        list(whole.next(taken))
+        again.restore(whole.state())
+        for (x, _), (other, _) in zip(whole.next(5), again.next(5), strict=True):
+            assert x.equal(other)
+
+
+def test_the_interval_follows_from_the_plan_and_short_jobs_write_none(tiny: Tiny) -> None:
+    short, long = job_of(tiny), job_of(tiny, steps=10_000_000)
+    assert checkpoint_steps(short) > 30
+    assert checkpoint_steps(long) / 10_000_000 == pytest.approx(CHECKPOINT_SECONDS / seconds_of(long), rel=1e-3)
+
+
+WORKER = """
+import pickle, sys
+from pathlib import Path
+import torch
+from bncli.engine.train import train
+torch.set_num_threads(1)
+job, place = pickle.loads(Path(sys.argv[1]).read_bytes())
+def report(sign):
+    with Path(sys.argv[2]).open("a") as log: log.write(f"{sign.step}\\n")
+results = train(job, report, place, 20)
+Path(sys.argv[3]).write_bytes(pickle.dumps([r.records for r in results]))
+"""
+
+
+def test_a_process_killed_in_earnest_goes_on_from_its_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
+    job = job_of(tiny, "batch", 3, steps=400, optimizer=MOMENTUM)
+    folder, log, out = tmp_path / "job", tmp_path / "log", tmp_path / "out"
+    (tmp_path / "job.pkl").write_bytes(pickle.dumps((job, folder)))
+    command = [sys.executable, "-c", WORKER, str(tmp_path / "job.pkl"), str(log), str(out)]
+    first = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not (log.exists() and len(log.read_text().split()) > 8) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    reached = int(log.read_text().split()[-1])
+    assert 70 < reached < 400
+    log.unlink()
+    subprocess.run(command, check=True)
+    steps = [int(line) for line in log.read_text().split()]
+    assert 0 < steps[0] <= reached + 30  # nothing before the last checkpoint was trained again
+    assert steps[0] > reached - 40
+    assert steps[-1] == 400
+    assert pickle.loads(out.read_bytes()) == [r.records for r in train(job)]
