@@ -5,7 +5,16 @@ from torch import Tensor, nn, ones, zeros
 
 from bncli.kernels import Impl
 from bncli.kernels.batch_norm import batch_norm
-from bncli.norms.channels import Affine, Momentum, add_averages, add_parameters, average
+from bncli.norms.channels import (
+    Affine,
+    Momentum,
+    add_averages,
+    add_parameters,
+    average,
+    channels_checked,
+    values_per_channel,
+)
+from bncli.norms.groups import bessel
 
 
 class NoNorm(nn.Module):
@@ -67,8 +76,10 @@ class Batch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
+        m = values_per_channel(x, self.channels)
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        bessel(m)  # refuses a single value
         mean, var, momentum = self._averaged()
         y = batch_norm(x, mean, var, self.weight, self.bias, momentum, self.eps, self.impl)
         self.num_batches_tracked.add_(1)
@@ -113,6 +124,7 @@ class Frozen(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise by the running statistics."""
+        channels_checked(x, self.channels)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:

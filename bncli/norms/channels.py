@@ -41,9 +41,18 @@ def values_per_channel(x: Tensor, channels: int) -> int:
     Raises:
         ValueError: for another number of channels.
     """
+    return channels_checked(x, channels).shape[0] * x.shape[2:].numel()
+
+
+def channels_checked(x: Tensor, channels: int) -> Tensor:
+    """`x`, if it is (N, C, ...) with as many channels as expected.
+
+    Raises:
+        ValueError: if not.
+    """
     if x.ndim < 2 or x.shape[1] != channels:
         raise ValueError(f"expected {channels} channels, got input of shape {tuple(x.shape)}")
-    return x.shape[0] * x.shape[2:].numel()
+    return x
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

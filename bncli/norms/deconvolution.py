@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bncli.kernels import Impl
+from bncli.kernels.newton_schulz import trace
 from bncli.norms.groups import LastRoot, add_state, describe, whiten
 
 
@@ -67,7 +68,8 @@ def frobenius_newton_schulz(S: Tensor, T: int) -> Tensor:
 
     (..., d, d) to the same. Differentiated step by step, so that it keeps 3 T matrices for the gradient.
     """
-    n = S.square().sum((-2, -1), keepdim=True).sqrt()
+    size = trace(S)  # taken out, so that no square overflows
+    n = size * (S / size).square().sum((-2, -1), keepdim=True).sqrt()
     eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
     Y, Z = S / n, eye.expand_as(S)
     for step in range(T):

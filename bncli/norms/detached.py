@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bncli.norms.channels import values_per_channel
 from bncli.norms.groups import bessel, grouped, ridged, ungrouped
 from bncli.norms.roots import inverse_root
 
@@ -51,6 +52,9 @@ class Detached(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
+        m = values_per_channel(x, self.channels)
+        if self.training:
+            bessel(m)  # refuses a single value
         with torch.autocast(x.device.type, enabled=False):
             values = grouped(x, self.channels, self.channels).squeeze(0)  # (C, m)
             mean, spread = self._statistics(values) if self.training else (self.running_mean, self.running_spread)

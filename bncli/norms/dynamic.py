@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from bncli.norms.channels import channels_checked
 from bncli.norms.groups import scaled, single_or_better
 from bncli.norms.sample import add_affine
 
@@ -29,7 +30,7 @@ class DyT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Squash each value."""
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(x)
+            values = single_or_better(channels_checked(x, self.channels))
             return scaled(torch.tanh(self.alpha * values), self.weight, self.bias).to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -59,7 +60,7 @@ class Derf(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Squash each value."""
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(x)
+            values = single_or_better(channels_checked(x, self.channels))
             return scaled(torch.erf(self.alpha * values + self.shift), self.weight, self.bias).to(x.dtype)
 
     def extra_repr(self) -> str:

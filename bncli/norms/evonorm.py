@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from bncli.norms.channels import channels_checked, values_per_channel
 from bncli.norms.groups import bessel, scaled, single_or_better
 from bncli.norms.sample import add_affine, per_channel, refuse_lonely, refuse_uneven
 
@@ -36,17 +37,18 @@ class EvoNormB0(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale, and in training update the running variance in place."""
+        m = values_per_channel(x, self.channels)
         with torch.autocast(x.device.type, enabled=False):
             values = single_or_better(x)
-            var = self._batch_var(values) if self.training else self.running_var.to(values.dtype)
+            var = self._batch_var(values, bessel(m)) if self.training else self.running_var.to(values.dtype)
             locations = tuple(range(2, x.ndim))
-            instance = values.var(locations, correction=0, keepdim=True) if locations else torch.zeros_like(values)
+            varied = locations and m > 0
+            instance = values.var(locations, correction=0, keepdim=True) if varied else torch.zeros_like(values)
             by_example = torch.addcmul(torch.sqrt(instance + self.eps), per_channel(self.v, values), values)
             y = values / torch.maximum(per_channel(torch.sqrt(var + self.eps), values), by_example)
             return scaled(y, self.weight, self.bias).to(x.dtype)
 
-    def _batch_var(self, values: Tensor) -> Tensor:
-        unbiased = bessel(values.shape[0] * values.shape[2:].numel())
+    def _batch_var(self, values: Tensor, unbiased: float) -> Tensor:
         var = values.var((0, *range(2, values.ndim)), correction=0)
         self.running_var.mul_(1 - self.momentum).add_(var.detach(), alpha=self.momentum * unbiased)
         self.num_batches_tracked.add_(1)
@@ -83,7 +85,9 @@ class EvoNormS0(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale and gate."""
-        refuse_lonely(x, self.groups)
+        refuse_lonely(channels_checked(x, self.channels), self.groups)
+        if len(x) == 0:  # of which torch's variance warns
+            return x
         with torch.autocast(x.device.type, enabled=False):
             values = single_or_better(x)
             var = values.unflatten(1, (self.groups, -1)).var(tuple(range(2, x.ndim + 1)), correction=0)  # (N, G)

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncli.kernels import Impl, whitening
+from bncli.norms.channels import channels_checked, values_per_channel
+from bncli.norms.layout import laid_out_like
 
 Root = Callable[[Tensor], Tensor]
 
@@ -77,18 +79,20 @@ def add_state(norm: nn.Module, channels: int, affine: bool, group_size: int, *, 
 
 def whiten(norm: Whitening, x: Tensor, root: Root) -> Tensor:
     """Whiten x (N, C, ...) by `root` of its covariance in training, of the running one in evaluation."""
+    m = values_per_channel(x, norm.channels)
+    if norm.training:
+        bessel(m)  # refuses a single value
     with torch.autocast(x.device.type, enabled=False):
         if norm.training and _takes_planes(norm, x):
-            bessel(x.numel() // norm.channels)
             y, mean, S = whitening.fast(x, norm.weight, norm.bias, norm.identity, norm.eps, root)
-            track(norm, mean.detach(), S.detach(), x.numel() // norm.channels)
+            track(norm, mean.detach(), S.detach(), m)
             return y.to(x.dtype)
         values = grouped(x, norm.channels, norm.running_cov.shape[-1])
         if norm.training:
             mean = values.mean(-1, keepdim=True)
             centred = values - mean
             S = covariance(centred, norm.identity, norm.eps)
-            track(norm, mean.detach(), S.detach(), values.shape[-1])
+            track(norm, mean.detach(), S.detach(), m)
             W = root(S)
         else:
             centred = values - grouped(norm.running_mean.unsqueeze(0), norm.channels, values.shape[1])
@@ -96,25 +100,23 @@ def whiten(norm: Whitening, x: Tensor, root: Root) -> Tensor:
                 values.dtype
             )
         y = ungrouped(torch.bmm(W, centred), x.shape)
-        return scaled(y, norm.weight, norm.bias).to(x.dtype)
+        return laid_out_like(scaled(y, norm.weight, norm.bias).to(x.dtype), x)
 
 
 def _takes_planes(norm: Whitening, x: Tensor) -> bool:
     """Whether the fast kernel is to whiten x; forced, it still leaves what it cannot do to the plain operations."""
     d = norm.running_cov.shape[-1]
-    if norm.impl == "plain" or x.shape[1] != norm.channels:
+    if norm.impl == "plain":
         return False
     return whitening.is_faster(x, d) or (norm.impl == "fast" and whitening.is_possible(x, d))
 
 
 def grouped(x: Tensor, channels: int, d: int) -> Tensor:
     """(N, C, ...) to (G, d, m), zeros for channels that are wanting, in float32 or better."""
-    if x.shape[1] != channels:
-        raise ValueError(f"expected {channels} channels, got input of shape {tuple(x.shape)}")
-    rows = single_or_better(x.transpose(0, 1).flatten(1))  # (C, m)
+    rows = single_or_better(channels_checked(x, channels).transpose(0, 1).flatten(1))  # (C, m)
     if channels % d:
         rows = F.pad(rows, (0, 0, 0, d - channels % d))
-    return rows.view(-1, d, rows.shape[1])
+    return rows.view(len(rows) // d, d, rows.shape[1])
 
 
 def ungrouped(values: Tensor, shape: torch.Size) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from bncli.norms.channels import values_per_channel
 from bncli.norms.groups import scaled, single_or_better
 from bncli.norms.sample import add_affine
 
@@ -36,6 +37,9 @@ class Online(nn.Module):
     and run over the batch in log2 N steps. No second derivative, but with `differentiate`.
 
     Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Raises:
+        ValueError: in training, without examples or without locations.
     """
 
     weight: Tensor | None
@@ -68,6 +72,10 @@ class Online(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise; in training move the running statistics, and in the backward pass the control's, in place."""
+        if values_per_channel(x, self.channels) < 1 and self.training:
+            raise ValueError(
+                f"expected at least 1 value per channel when training, got input of shape {tuple(x.shape)}"
+            )
         with torch.autocast(x.device.type, enabled=False):
             values = single_or_better(x)
             values = values.flatten(2) if x.ndim > 2 else values.unsqueeze(2)  # (N, C, L)

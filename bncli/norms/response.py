@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from bncli.norms.channels import channels_checked
 from bncli.norms.groups import scaled, single_or_better
 from bncli.norms.sample import add_affine, per_channel
 
@@ -33,7 +34,7 @@ class FRN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale each channel of each example, then cut off at tau."""
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(x)
+            values = single_or_better(channels_checked(x, self.channels))
             squares = values.square()
             if x.shape[2:].numel() == 1:
                 squares = squares + single_or_better(self.learned_eps).abs()

@@ -26,7 +26,10 @@ def inverse_root(S: Tensor) -> Tensor:
 
 
 def inverse_cholesky(S: Tensor) -> Tensor:
-    """Lower triangular W = L^-1 of S = L L^T; nan where S is not positive definite."""
+    """Lower triangular W = L^-1 of S = L L^T; nan where S is not positive definite.
+
+    Where only rounding makes it so, the factor is that of S with its diagonal raised by its own resolution.
+    """
     W: Tensor = _InverseCholesky.apply(S)
     return W
 
@@ -110,7 +113,7 @@ class _Sylvester(Function):
 class _InverseCholesky(Function):
     @staticmethod
     def forward(S: Tensor) -> Tensor:
-        L, failed = torch.linalg.cholesky_ex(S)
+        L, failed = _factor(S)
         eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
         W: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
         W = W.masked_fill_((failed != 0)[..., None, None], torch.nan)
@@ -131,6 +134,18 @@ class _InverseCholesky(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], S: Tensor) -> tuple[Tensor, int]:
         return _InverseCholesky.apply(S.movedim(in_dims[0], 0)), 0
+
+
+def _factor(S: Tensor) -> tuple[Tensor, Tensor]:
+    """L of S = L L^T, if need be at a second attempt with a diagonal raised by its resolution, and where both failed.
+
+    Raised each entry by its own: what succeeds then does not depend on the channels' scales (Higham, Accuracy and
+    Stability, section 10.1).
+    """
+    L, failed = torch.linalg.cholesky_ex(S)
+    resolution = 2 * S.shape[-1] * torch.finfo(S.dtype).eps
+    raised, still = torch.linalg.cholesky_ex(S + S.diagonal(dim1=-2, dim2=-1).mul(resolution).diag_embed())
+    return torch.where((failed == 0)[..., None, None], L, raised), failed.minimum(still)
 
 
 def _spoilt(S: Tensor) -> Tensor:

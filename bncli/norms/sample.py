@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncli.errors import ConfigError
+from bncli.norms.channels import channels_checked
 from bncli.norms.groups import scaled, single_or_better
 from bncli.norms.row import undivided
 
@@ -35,7 +36,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each example."""
-        return standardised(x, 1, self.weight, self.bias, self.eps)
+        return standardised(channels_checked(x, self.channels), 1, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         """Its options."""
@@ -60,7 +61,7 @@ class RMS(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale each example."""
         with torch.autocast(x.device.type, enabled=False):
-            y = F.rms_norm(single_or_better(x), x.shape[1:], eps=self.eps)
+            y = F.rms_norm(single_or_better(channels_checked(x, self.channels)), x.shape[1:], eps=self.eps)
             return (y if self.weight is None else y * per_channel(self.weight, y)).to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -89,7 +90,7 @@ class Instance(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of each example."""
-        return standardised(x, self.channels, self.weight, self.bias, self.eps)
+        return standardised(channels_checked(x, self.channels), self.channels, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         """Its options."""
@@ -118,7 +119,7 @@ class Group(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each group of each example."""
-        return standardised(x, self.groups, self.weight, self.bias, self.eps)
+        return standardised(channels_checked(x, self.channels), self.groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         """Its options."""

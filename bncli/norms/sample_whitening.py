@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncli.errors import ConfigError
+from bncli.norms.channels import channels_checked
 from bncli.norms.groups import Root, covariance, scaled, single_or_better
 from bncli.norms.layout import laid_out_like
 from bncli.norms.roots import inverse_root, newton_schulz
@@ -161,17 +162,6 @@ def root_by(by: By, T: int) -> Root:
     """The whitening of a covariance that `by` names."""
     roots: dict[str, Callable[[Tensor], Tensor]] = {"iterative": partial(newton_schulz, T=T), "zca": inverse_root}
     return roots[by]
-
-
-def channels_checked(x: Tensor, channels: int) -> Tensor:
-    """`x`, if it has as many channels as expected.
-
-    Raises:
-        ValueError: if not.
-    """
-    if x.shape[1] != channels:
-        raise ValueError(f"expected {channels} channels, got input of shape {tuple(x.shape)}")
-    return x
 
 
 def add_affine(norm: nn.Module, channels: int, affine: bool) -> None:

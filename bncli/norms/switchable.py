@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bncli.norms.channels import values_per_channel
 from bncli.norms.groups import bessel, scaled, single_or_better
 from bncli.norms.sample import add_affine
 
@@ -45,6 +46,11 @@ class Switchable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
+        m = values_per_channel(x, self.channels)
+        if self.training:
+            bessel(m)  # refuses a single value
+        elif m == 0:  # of which torch's variance warns
+            return x
         with torch.autocast(x.device.type, enabled=False):
             values = single_or_better(x).flatten(2) if x.ndim > 2 else single_or_better(x).unsqueeze(2)  # (N, C, L)
             parts = _of_examples(values)
@@ -89,7 +95,6 @@ def _of_examples(values: Tensor) -> list[_Moments]:
 
 
 def _batch_moments(values: Tensor, instance: _Moments) -> _Moments:
-    bessel(values.shape[0] * values.shape[2])  # refuses a single value
     return _along(values, 0) if values.shape[2] == 1 else _pooled(instance, 0)
 
 

@@ -97,10 +97,11 @@ class SwitchableWhitening(nn.Module):
         if not self.training:
             mean = grouped(self.running_mean.unsqueeze(0), self.channels, iw.shape[-1])
             return mean, ridged(self.running_cov, self.identity, self.eps)
+        unbiased = bessel(len(iw) * m)
         mean = mean_iw.mean(0)
         between = (mean_iw - mean).squeeze(-1).movedim(0, -1)  # (G, d, N)
         S = torch.baddbmm(iw.mean(0), between, between.mT, alpha=1 / len(iw))
-        self._track(mean.detach(), S.detach(), bessel(len(iw) * m))
+        self._track(mean.detach(), S.detach(), unbiased)
         return mean, S
 
     def _track(self, mean: Tensor, S: Tensor, unbiased: float) -> None:

@@ -163,6 +163,16 @@ def test_a_job_whose_lanes_have_all_diverged_stops(tiny: Tiny) -> None:
     assert [r.info.status for r in train(Job(tuple(wild)))] == ["diverged"] * 3
 
 
+@pytest.mark.parametrize("norm", ["zca", "cholesky", "iternorm", "pca"])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_inputs_of_a_whitening_that_stop_being_finite_end_as_divergence(tiny: Tiny, norm: str, lanes: int) -> None:
+    model = {"name": "mlp", "hidden": [16, 16], "activation": "relu"}
+    wild = runs(tiny, norm, model=model, training={"steps": 100, "batch_size": 40, "lr": 1e38})
+    for result in train(Job(tuple(wild[:lanes]))):
+        assert result.info.status == "diverged"
+        assert result.info.step < 100
+
+
 @pytest.mark.parametrize("norm", ["batch", "renorm", "noisy-batch"])
 @pytest.mark.parametrize("statistics", ["running", "precise", "batch"])
 def test_evaluation_leaves_no_trace_in_training(tiny: Tiny, statistics: str, norm: str) -> None:

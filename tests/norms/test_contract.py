@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from bncli.norms import NORMS, norm
@@ -181,6 +182,66 @@ def test_gradient_is_that_of_finite_differences(name, training):
         return functional_call(module, state, (x,))
 
     torch.autograd.gradcheck(output, (example(name, 8).requires_grad_(), *parameters.values()))
+
+
+SCALED = [  # of the others, some take no statistics, and some leave a part of x unscaled on purpose
+    name
+    for name, row in ACTIVATION.items()
+    if "eps" in row.options and name not in ("frozen", "online", "evonorm-b0", "evonorm-s0")
+]
+
+
+@pytest.mark.parametrize("name", SCALED)
+@pytest.mark.parametrize("scale", [1e-2, 3.0, 1e3])
+def test_scaling_the_input_changes_nothing_but_for_eps(name, scale):
+    x = data(12, 6, 5)
+    torch.testing.assert_close(build(name, eps=1e-20)(scale * x), build(name, eps=1e-20)(x))
+
+
+DEGENERATE = {
+    "two equal channels": lambda x: x[:, [0, 0, 2, 3, 4, 5]],
+    "a constant channel": lambda x: torch.cat([0 * x[:, :1] + 2, x[:, 1:]], 1),
+    "a batch of two": lambda x: x[:2],
+}
+NO_GRADIENT = {
+    ("batch-l1", "a constant channel"): "the absolute value has a kink at 0",
+    ("pca", "two equal channels"): "the sign of an axis jumps where two of its entries are the largest",
+}
+
+
+def output_of(name):
+    """A norm's output as a function of x and its parameters, from the same buffers each time; and the parameters."""
+    module = trained(name)
+    parameters, buffers = dict(module.named_parameters()), copy.deepcopy(dict(module.named_buffers()))
+
+    def output(x, *values):
+        state = {**copy.deepcopy(buffers), **dict(zip(parameters, values, strict=True))}
+        return functional_call(module, state, (x,))
+
+    return output, parameters.values()
+
+
+@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
+@pytest.mark.parametrize(
+    ("name", "degenerate"), [(name, how) for name in ACTIVATION for how in DEGENERATE if (name, how) not in NO_GRADIENT]
+)
+def test_gradients_of_a_degenerate_batch_are_those_of_finite_differences(name, degenerate, check):
+    x = DEGENERATE[degenerate](example(name, 6)).requires_grad_()
+    output, parameters = output_of(name)
+    check(output, (x, *parameters), fast_mode=True)
+
+
+@every_norm
+def test_second_gradient_is_that_of_finite_differences(name):
+    output, parameters = output_of(name)
+    gradgradcheck(output, (example(name, 6).requires_grad_(), *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize(("name", "degenerate"), NO_GRADIENT)
+def test_where_no_gradient_exists_it_is_finite(name, degenerate):
+    x = DEGENERATE[degenerate](example(name)).requires_grad_()
+    build(name)(x).square().sum().backward()
+    assert x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", [name for name, row in ACTIVATION.items() if not row.ordered])

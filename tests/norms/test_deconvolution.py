@@ -17,6 +17,11 @@ def covariances(*leading, d=4, m=20, eps=1e-2):
     return x @ x.mT / m + eps * torch.eye(d, dtype=torch.float64)
 
 
+def test_the_norm_of_a_huge_matrix_does_not_overflow():
+    S = covariances().float()
+    torch.testing.assert_close(frobenius_newton_schulz(S * 1e30, 5) * 1e15, frobenius_newton_schulz(S, 5))
+
+
 def test_root_equals_the_golden_one_of_an_uncentred_covariance():
     """The array's source leaves the mean in the covariance: so here, with our root and its gradient."""
     expected = golden("netdeconv_channel_block8")

@@ -129,6 +129,16 @@ def test_a_bad_matrix_leaves_the_gradients_of_the_others_alone(root):
     assert not gradients[1][1].isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e15])
+def test_cholesky_of_what_rounding_made_indefinite_is_finite(scale):
+    x = scale * torch.logspace(-2, 2, 16).view(16, 1) * torch.randn(30, 16, 2)
+    S = (x @ x.mT).requires_grad_()  # of rank 2
+    W = inverse_cholesky(S)
+    W.square().sum().sqrt().backward()
+    assert W.isfinite().all()
+    assert S.grad.isfinite().all()
+
+
 def test_cholesky_of_an_indefinite_matrix_is_nan():
     S = covariances(2)
     S[1] = -S[1]
