@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 Impl = Literal["plain", "fast", "auto"]
 
@@ -16,6 +17,11 @@ Impl = Literal["plain", "fast", "auto"]
 def is_wrapped(x: Tensor) -> bool:
     """Whether x belongs to a transform of torch.func (lanes), so that its values cannot be looked at."""
     return not torch.compiler.is_compiling() and bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+
+
+def may_look(x: Tensor) -> bool:
+    """Whether a branch may depend on x's values: not where it would be burnt into a trace, or breaks a transform."""
+    return not torch.compiler.is_compiling() and not is_wrapped(x) and get_proxy_mode() is None
 
 
 def is_ordinary(x: Tensor) -> bool:
