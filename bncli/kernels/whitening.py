@@ -115,23 +115,22 @@ class _Rows(Function):
         root: Root,
         closed: ClosedForm,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        C, (G, d) = x.shape[1], identity.shape[:2]
+        G, d = identity.shape[:2]
         rows = _rows(x)
         mean = rows.mean(0)
         centred = _grouped(rows - mean, G, d)
         S = torch.baddbmm(identity, centred.mT, centred, beta=eps, alpha=1 / len(rows))
         W, *kept = closed.of(S)
         A = W.detach() if weight is None else W.detach() * _filled(weight, G, d).view(G, d, 1)
-        flat = x.new_empty(len(rows), G * d)
-        torch.bmm(centred, A.mT, out=_grouped(flat, G, d))
-        y = flat if G * d == C else flat[:, :C]
-        if bias is not None:
-            y = torch.add(y, bias, out=y if G * d == C else None)
+        if bias is None:
+            y = torch.bmm(centred, A.mT)
+        else:
+            y = torch.baddbmm(_filled(bias, G, d).view(G, 1, d), centred, A.mT)
         ctx.save_for_backward(x, weight, bias, identity, centred, A)
         ctx.eps, ctx.plain_root, ctx.closed, ctx.kept = eps, root, closed, (W, *kept)
         ctx.mark_non_differentiable(mean, S)
         ctx.set_materialize_grads(False)
-        return _like(y, x), mean, S
+        return _ungrouped(y, x), mean, S
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *_: None) -> Gradients:
@@ -141,16 +140,13 @@ class _Rows(Function):
         if torch.is_grad_enabled():
             return _again(ctx, gy)
         x, weight, bias, identity, centred, A = ctx.saved_tensors
-        C, (G, d) = x.shape[1], identity.shape[:2]
+        G, d = identity.shape[:2]
         g = _rows(gy)
         g_bias = g.sum(0)
         gz = _grouped(torch.sub(g, g_bias, alpha=1 / len(g)), G, d)
         gS, g_weight = _of_root(ctx, torch.bmm(gz.mT, centred), weight)
-        flat = x.new_empty(len(g), G * d)
-        gx = _grouped(flat, G, d)
-        torch.bmm(gz, A, out=gx)
-        gx.baddbmm_(centred, gS, alpha=2 / len(g))
-        return _like(flat[:, :C], x), g_weight, None if bias is None else g_bias, None, None, None, None
+        gx = torch.bmm(gz, A).baddbmm_(centred, gS, alpha=2 / len(g))
+        return _ungrouped(gx, x), g_weight, None if bias is None else g_bias, None, None, None, None
 
 
 class _Planes(Function):
@@ -234,17 +230,18 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else x.movedim(1, -1).reshape(-1, x.shape[1])
 
 
-def _like(rows: Tensor, x: Tensor) -> Tensor:
-    """Rows (m, C) in the shape of x, and in its layout."""
+def _grouped(rows: Tensor, G: int, d: int) -> Tensor:
+    """(m, C) to (G, m, d), a view if G d = C, else filled up with zeros."""
+    return _filled(rows, G, d).view(-1, G, d).transpose(0, 1)
+
+
+def _ungrouped(values: Tensor, x: Tensor) -> Tensor:
+    """(G, m, d) in the shape and the layout of x (N, C, ...): the inverse of `_rows` and `_grouped`."""
+    rows = values.transpose(0, 1).reshape(values.shape[1], -1)[:, : x.shape[1]]
     if x.ndim == 2:
         return rows
     y = rows.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
     return y.contiguous() if x.is_contiguous() else y
-
-
-def _grouped(rows: Tensor, G: int, d: int) -> Tensor:
-    """(m, C) to (G, m, d), a view if G d = C, else filled up with zeros."""
-    return _filled(rows, G, d).view(-1, G, d).transpose(0, 1)
 
 
 def _filled(tensor: Tensor, G: int, d: int) -> Tensor:
