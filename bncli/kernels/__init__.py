@@ -1,14 +1,16 @@
-"""Fast versions of what the norms say plainly; each stands beside its plain reference, with the same signature.
+"""Fast versions of what the norms say plainly; each stands beside its plain reference, with the same arguments.
 
-`impl` chooses: "plain" the reference, "fast" the fast version, "auto" the fast one where it is as exact and was
-measured to be faster: a fixed rule of device, dtype, shape and layout in each file (`is_faster`), never a clock at run
-time. The measurements are those of `tests/performance/norm_kernels.py`.
+`impl` chooses: "plain" the reference; "fast" the fast version wherever it is possible, and the reference elsewhere
+(in half precision, under a compiler or, for whitening, in lanes); "auto" the fast version where it is also known to be
+faster: a fixed rule of device, dtype, shape and layout in each file, never a clock at run time. What is known of speed
+is what `tests/performance/norm_kernels.py` prints (docs/measurements.md).
 """
 
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 Impl = Literal["plain", "fast", "auto"]
 
@@ -16,6 +18,11 @@ Impl = Literal["plain", "fast", "auto"]
 def is_wrapped(x: Tensor) -> bool:
     """Whether x belongs to a transform of torch.func (lanes), so that its values cannot be looked at."""
     return not torch.compiler.is_compiling() and bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+
+
+def may_look(x: Tensor) -> bool:
+    """Whether a branch may depend on x's values: not where it would be burnt into a trace, or breaks a transform."""
+    return not torch.compiler.is_compiling() and not is_wrapped(x) and get_proxy_mode() is None
 
 
 def is_ordinary(x: Tensor) -> bool:

@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import Impl, is_ordinary, is_wrapped
+from bncli.kernels import Impl, is_ordinary, is_wrapped, may_look
 
-# Below these the calls cost more than the reading (measured: 2^16 values break even, 2^17 win; rows of 16 lose).
+# Below these the calls cost more than the reading than they save.
 _LEAST_VALUES, _LEAST_LOCATIONS = 2**17, 32
-_BLOCK = 2**18  # values read twice while they are in the cache: 1 MiB
 # E[x^2] - mean^2 loses a factor of (1 + mean^2 / var) in precision; beyond this ratio the input is shifted first.
 _LARGEST_RATIO = 16.0
 
@@ -37,7 +36,9 @@ def batch_norm(
 
 def is_faster(x: Tensor) -> bool:
     """Contiguous float32 with many locations, and lanes."""
-    return (is_wrapped(x) or _has_long_rows(x)) and is_ordinary(x)
+    if is_wrapped(x):
+        return is_ordinary(x)
+    return x.ndim > 2 and _has_long_rows(x) and is_ordinary(x) and may_look(x)
 
 
 def plain(
@@ -85,21 +86,19 @@ class _BatchNorm(Function):
     """x to y, and the mean, unbiased variance and 1 / sqrt(biased variance + eps) of each channel."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
-        if is_ordinary(x) and _has_long_rows(x):
-            return _by_moments(x, weight, bias, eps)
-        like = x if weight is None else weight
-        running = like.new_zeros(2, x.shape[1])  # with momentum 1 the batch's own
-        y, mean, invstd = torch.native_batch_norm(x, weight, bias, running[0], running[1], True, 1.0, eps)
-        return y, mean.clone(), running[1].clone(), invstd
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, weight, _, ctx.eps = inputs
-        _, mean, var, invstd = output
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
+        if is_ordinary(x) and may_look(x) and _has_long_rows(x):
+            y, mean, var, invstd = _by_moments(x, weight, bias, eps)
+        else:
+            like = x if weight is None else weight
+            running = like.new_zeros(2, x.shape[1])  # with momentum 1 the batch's own
+            y, mean, invstd = torch.native_batch_norm(x, weight, bias, running[0], running[1], True, 1.0, eps)
+            mean, var = mean.clone(), running[1].clone()
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, var, invstd)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight, mean, invstd)
+        return y, mean, var, invstd
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -143,30 +142,27 @@ def _has_long_rows(x: Tensor) -> bool:
 def _by_moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
     """Torch's evaluation pass with the batch's own moments."""
     mean, var = _moments(x)
-    shift = torch.zeros_like(mean)
+    shift = None
     if bool(cancels(mean, var).any()):
-        shift = mean.to(x.dtype).double()
-        x = x - shift.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
+        shift = mean.to(x.dtype)
+        x = x - shift.view(-1, *[1] * (x.ndim - 2))
         mean, var = _moments(x)
-    y = F.batch_norm(x, mean.to(x.dtype), var.to(x.dtype), weight, bias, False, 0.0, eps)
+    invstd = torch.rsqrt(var + eps).to(x.dtype)
+    mean, var = mean.to(x.dtype), var.to(x.dtype)
+    y = F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
     m = x.numel() // x.shape[1]
-    found = (mean + shift, var * (m / (m - 1)), torch.rsqrt(var + eps))
-    return y, *(each.to(x.dtype) for each in found)
+    return y, mean if shift is None else mean + shift, var * (m / (m - 1)), invstd
 
 
 def cancels(mean: Tensor, var: Tensor, largest: float = _LARGEST_RATIO) -> Tensor:
-    """Where var = E[x^2] - mean^2 is not to be trusted; False where mean is not finite, which no shift mends."""
-    return mean.isfinite() & ~(mean.square() <= largest * var)
+    """Where var = E[x^2] - mean^2 is not to be trusted; False where either is nan, which no shift mends."""
+    return mean.square() > var * largest
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel in double precision, from the means and norms of rows."""
     rows = x.view(x.shape[0] * x.shape[1], -1)
-    means, norms = rows.new_empty(2, len(rows))
-    step = max(1, _BLOCK // rows.shape[1])
-    for block, mean_of, norm_of in zip(rows.split(step), means.split(step), norms.split(step), strict=True):
-        torch.mean(block, 1, out=mean_of)
-        torch.linalg.vector_norm(block, dim=1, out=norm_of)
+    means, norms = rows.mean(1), torch.linalg.vector_norm(rows, dim=1)
     mean = means.view(x.shape[:2]).mean(0, dtype=torch.float64)
     square = norms.view(x.shape[:2]).double().square_().mean(0) / rows.shape[1]
     return mean, (square - mean.square()).clamp_(min=0)

@@ -36,25 +36,40 @@ def fast(S: Tensor, T: int) -> Tensor:
     return W
 
 
+def forward(S: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """W and the iterates (..., 3, T, d, d) that `gradient` takes, outside of autograd."""
+    n = trace(S)
+    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) * 1.5
+    first = (S / n).reshape(-1, *S.shape[-2:]).mul_(-0.5)
+    kept = first.new_empty(3, T, *first.shape)  # B_k = H_k - 3/2 I, H_k, Z_k = H_k-1 ... H_0 (Z_0 unused: S has it)
+    Bs, Hs, Zs = kept
+    Bs[0] = first
+    Z = torch.add(first, eye, out=Hs[0])
+    for k in range(1, T):
+        torch.bmm(torch.bmm(Hs[k - 1], Hs[k - 1]), Bs[k - 1], out=Bs[k])
+        torch.add(Bs[k], eye, out=Hs[k])
+        Zs[k] = Z
+        Z = torch.bmm(Hs[k], Z)
+    Zs[0] = 0
+    return Z.view(S.shape) * n.rsqrt(), kept.movedim(2, 0).view(*S.shape[:-2], 3, T, *S.shape[-2:])
+
+
+def gradient(gW: Tensor, S: Tensor, W: Tensor, kept: Tensor) -> Tensor:
+    """GS = R / n - (<gW, W> / 2 + <R, Y_0>) / n I for R the gradient of Y_0 = S / n (W = Z / sqrt n)."""
+    n = trace(S)
+    G = ((gW + gW.mT) * (0.5 * n.rsqrt())).reshape(-1, *S.shape[-2:])
+    R = _reverse(kept.reshape(-1, *kept.shape[-4:]), G, kept.shape[-3]).view(S.shape) / n
+    gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) / n
+    gS: Tensor = R - gn * torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+    return gS
+
+
 class _NewtonSchulz(Function):
     """S to W and its iterates, 3 T matrices of d x d: little beside the activations, dear to repeat."""
 
     @staticmethod
     def forward(S: Tensor, T: int) -> tuple[Tensor, Tensor]:
-        n = trace(S)
-        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) * 1.5
-        first = (S / n).reshape(-1, *S.shape[-2:]).mul_(-0.5)
-        kept = first.new_empty(3, T, *first.shape)  # B_k = H_k - 3/2 I, H_k, Z_k = H_k-1 ... H_0 (Z_0 unused: S has it)
-        Bs, Hs, Zs = kept
-        Bs[0] = first
-        Z = torch.add(first, eye, out=Hs[0])
-        for k in range(1, T):
-            torch.bmm(torch.bmm(Hs[k - 1], Hs[k - 1]), Bs[k - 1], out=Bs[k])
-            torch.add(Bs[k], eye, out=Hs[k])
-            Zs[k] = Z
-            Z = torch.bmm(Hs[k], Z)
-        Zs[0] = 0
-        return Z.view(S.shape) * n.rsqrt(), kept.movedim(2, 0).view(*S.shape[:-2], 3, T, *S.shape[-2:])
+        return forward(S, T)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor]) -> None:
@@ -66,17 +81,12 @@ class _NewtonSchulz(Function):
 
     @staticmethod
     def backward(ctx: Any, gW: Tensor | None, *_: None) -> tuple[Tensor | None, None]:
-        """GS = R / n - (<gW, W> / 2 + <R, Y_0>) / n I for R the gradient of Y_0 = S / n (W = Z / sqrt n)."""
         if gW is None:
             return None, None
         S, W, kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again: the iterates then depend on S
             return _tangent_gradient(S, W, gW, ctx.T), None
-        n = trace(S)
-        G = ((gW + gW.mT) * (0.5 * n.rsqrt())).reshape(-1, *S.shape[-2:])
-        R = _reverse(kept.reshape(-1, *kept.shape[-4:]), G, ctx.T).view(S.shape) / n
-        gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) / n
-        return R - gn * torch.eye(S.shape[-1], dtype=S.dtype, device=S.device), None
+        return gradient(gW, S, W, kept), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int, None], S: Tensor, T: int) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:

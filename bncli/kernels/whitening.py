@@ -1,42 +1,37 @@
-"""Whitening in training from planes as they lie: no centred and no transposed copy of the input.
+"""Whitening in training as one function with a closed gradient: of planes as they lie, or of rows of channels.
 
-Shapes: N examples, C channels, G groups, d channels in a group, L locations, m = N L; a plane is (d, L).
+Shapes: N examples, C channels, G groups, d channels in a group, L locations, m = N L; a plane is (d, L), a row (C,).
+Planes take no centred and no transposed copy; rows, (m, C), are how (N, C) and channels_last lie in memory.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import is_ordinary, is_wrapped
+from bncli.kernels import is_ordinary, is_wrapped, may_look
 from bncli.kernels.batch_norm import cancels
 
 Root = Callable[[Tensor], Tensor]
 
-# Planes shorter than this make products too thin to pay (measured: 49 locations win with groups of 16 and 64).
-_LEAST_VALUES, _LEAST_LOCATIONS = 2**16, 32
+_LEAST_LOCATIONS = 32  # planes shorter than this make products too thin: they are taken as rows
 # Stricter than for variances: small eigenvalues see what is lost in the largest.
 _LARGEST_RATIO = 4.0
 
 
-def is_faster(x: Tensor, d: int) -> bool:
-    """Many values and locations, of what `fast` can do."""
-    return is_possible(x, d) and x.numel() >= _LEAST_VALUES and x[0, 0].numel() >= _LEAST_LOCATIONS
+class ClosedForm(NamedTuple):
+    """A root with its gradient, both outside of autograd."""
+
+    of: Callable[[Tensor], tuple[Tensor, ...]]  # S to W and what else the gradient needs, each (G, d, d)
+    gradient: Callable[..., Tensor]  # of W, then all that `of` gave, to that of S, symmetric
 
 
-def is_possible(x: Tensor, d: int) -> bool:
-    """Contiguous float32 or float64 with locations, in groups that fill their channels, outside of transforms."""
-    return (
-        is_ordinary(x)
-        and not is_wrapped(x)
-        and x.ndim > 2
-        and x.dtype in (torch.float32, torch.float64)
-        and x.shape[1] % d == 0
-        and x.numel() > 0
-        and x.is_contiguous()
-    )
+def is_possible(x: Tensor) -> bool:
+    """Float32 or float64 of a processor, outside of transforms and compilers."""
+    return is_ordinary(x) and not is_wrapped(x) and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
 
 
 def plain(
@@ -44,80 +39,212 @@ def plain(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The reference: y = weight W (x - mean) + bias, mean (C,) and S = cov + eps I (G, d, d), by plain operations."""
     G, d = identity.shape[:2]
-    values = x.transpose(0, 1).reshape(G, d, -1)
+    C = x.shape[1]
+    values = F.pad(x.transpose(0, 1).reshape(C, -1), (0, 0, 0, G * d - C)).view(G, d, -1)
     mean = values.mean(-1, keepdim=True)
     centred = values - mean
     S = centred @ centred.mT / values.shape[-1] + eps * identity.to(x.dtype)
-    whitened = (root(S) @ centred).view(x.shape[1], x.shape[0], *x.shape[2:]).transpose(0, 1)
+    whitened = (root(S) @ centred).flatten(0, 1)[:C].view(C, x.shape[0], *x.shape[2:]).transpose(0, 1)
     each = (-1, *[1] * (x.ndim - 2))
     y = whitened if weight is None or bias is None else whitened * weight.view(each) + bias.view(each)
-    return y, mean.flatten(), S
+    return y, mean.flatten()[:C], S
 
 
 def fast(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, identity: Tensor, eps: float, root: Root
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    identity: Tensor,
+    eps: float,
+    root: Root,
+    closed: ClosedForm | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, as y = A x + (bias - A mean) with A = weight W, in five products of planes with the gradient.
+    """The same, with mean and S as constants: y = A (x - mean) + bias, A = weight W, and five products of values.
 
-    The covariance is E[x x^T] - mean mean^T; where this would cancel, the input is shifted first. May be
-    differentiated any number of times; has no forward-mode derivative and looks at values, so not under vmap.
+    `closed` is the root's closed form, which saves autograd's pass through it. May be differentiated any number of
+    times (the gradient's graph is that of `plain`); has no forward-mode derivative and no rule for vmap.
     """
     G, d = identity.shape[:2]
-    planes = x.view(x.shape[0], G, d, -1)
-    mean, cov = _Covariance.apply(planes)
-    shift = None
-    if bool(cancels(mean, cov.diagonal(dim1=-2, dim2=-1), _LARGEST_RATIO).any()):
-        shift = mean.detach()
-        planes = planes - shift.unsqueeze(-1)
-        mean, cov = _Covariance.apply(planes)
-    S = cov + eps * identity.to(x.dtype)
-    A = root(S)
-    if weight is not None:
-        A = A * weight.view(G, d, 1).to(x.dtype)
-    offset = -(A @ mean.unsqueeze(-1))
-    if bias is not None:
-        offset = offset + bias.view(G, d, 1).to(x.dtype)
-    y = _Affine.apply(planes, A, offset).view(x.shape)
-    return y, (mean if shift is None else mean + shift).flatten(), S
+    pair = [None if each is None else each.to(x.dtype) for each in (weight, bias)]
+    of_planes = x.ndim > 2 and x.shape[1] == G * d and x.is_contiguous() and x[0, 0].numel() >= _LEAST_LOCATIONS
+    kernel = _Planes if of_planes else _Rows
+    y, mean, S = kernel.apply(x, *pair, identity.to(x.dtype), eps, root, closed or _by_autograd(root))
+    return y, mean, S
 
 
-class _Covariance(Function):
-    """Planes (N, G, d, L) to the mean (G, d) and the biased covariance (G, d, d) of each group."""
+def _by_autograd(root: Root) -> ClosedForm:
+    """The closed form of a root that has none."""
 
-    @staticmethod
-    def forward(ctx: Any, planes: Tensor) -> tuple[Tensor, Tensor]:
-        N, G, d, L = planes.shape
-        mean = planes.view(N * G * d, L).mean(1).view(N, G, d).mean(0)
-        flat = planes.view(N * G, d, L)
-        squares = torch.bmm(flat, flat.mT).view(N, G, d, d).sum(0)
-        cov = torch.baddbmm(squares, mean.unsqueeze(-1), mean.unsqueeze(-2), beta=1 / (N * L), alpha=-1)
-        ctx.save_for_backward(planes, mean)
-        return mean, cov
+    def of(S: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            S = S.detach().requires_grad_()
+            return root(S), S
 
-    @staticmethod
-    def backward(ctx: Any, g_mean: Tensor, g_cov: Tensor) -> Tensor:
-        """K (x - mean) + g_mean / m with K = (g_cov + g_cov^T) / m."""
-        planes, mean = ctx.saved_tensors
-        m = planes.shape[0] * planes.shape[-1]
-        K = (g_cov + g_cov.mT) / m
-        constant = g_mean.unsqueeze(-1) / m - K @ mean.unsqueeze(-1)
-        return torch.matmul(K, planes).add_(constant)
+    def gradient(gW: Tensor, W: Tensor, S: Tensor) -> Tensor:
+        (gS,) = torch.autograd.grad(W, S, gW, retain_graph=True)
+        return (gS + gS.mT) / 2
+
+    return ClosedForm(of, gradient)
 
 
-class _Affine(Function):
-    """Y = A planes + offset for planes (N, G, d, L), A (G, d, d) and offset (G, d, 1)."""
+Gradients = tuple[Tensor | None, ...]
+
+
+def _again(ctx: Any, gy: Tensor) -> Gradients:
+    """The gradients of `plain`, with their graph, for a backward pass that is to be differentiated again."""
+    x, weight, bias, identity = ctx.saved_tensors[:4]
+    with torch.enable_grad():
+        y = plain(x, weight, bias, identity, ctx.eps, ctx.plain_root)[0]
+    wanted = [each for each in (x, weight, bias) if each is not None and each.requires_grad]
+    found = iter(torch.autograd.grad(y, wanted, gy, create_graph=True))
+    gradients = [next(found) if each is not None and each.requires_grad else None for each in (x, weight, bias)]
+    return *gradients, None, None, None, None
+
+
+class _Rows(Function):
+    """Over x (N, C, ...) as rows (m, C), centred by a copy."""
 
     @staticmethod
-    def forward(ctx: Any, planes: Tensor, A: Tensor, offset: Tensor) -> Tensor:
-        ctx.save_for_backward(planes, A)
-        y: Tensor = torch.matmul(A, planes).add_(offset)
-        return y
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        identity: Tensor,
+        eps: float,
+        root: Root,
+        closed: ClosedForm,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        G, d = identity.shape[:2]
+        rows = _rows(x)
+        mean = rows.mean(0)
+        centred = _grouped(rows - mean, G, d)
+        S = torch.baddbmm(identity, centred.mT, centred, beta=eps, alpha=1 / len(rows))
+        W, *kept = closed.of(S)
+        A = W.detach() if weight is None else W.detach() * _filled(weight, G, d).view(G, d, 1)
+        if bias is None:
+            y = torch.bmm(centred, A.mT)
+        else:
+            y = torch.baddbmm(_filled(bias, G, d).view(G, 1, d), centred, A.mT)
+        ctx.save_for_backward(x, weight, bias, identity, centred, A)
+        ctx.eps, ctx.plain_root, ctx.closed, ctx.kept = eps, root, closed, (W, *kept)
+        ctx.mark_non_differentiable(mean, S)
+        ctx.set_materialize_grads(False)
+        return _ungrouped(y, x), mean, S
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        planes, A = ctx.saved_tensors
-        N, G, d, L = planes.shape
-        g = g.contiguous()
-        g_planes = torch.matmul(A.mT, g) if ctx.needs_input_grad[0] else None
-        g_A = torch.bmm(g.view(N * G, d, L), planes.reshape(N * G, d, L).mT).view(N, G, d, d).sum(0)
-        return g_planes, g_A, g.view(N * G * d, L).sum(1).view(N, G, d, 1).sum(0)
+    def backward(ctx: Any, gy: Tensor | None, *_: None) -> Gradients:
+        """Of x: gz A + 2 gS (x - mean) / m, gz the centred gradient of y."""
+        if gy is None:
+            return (None,) * 7
+        if torch.is_grad_enabled():
+            return _again(ctx, gy)
+        x, weight, bias, identity, centred, A = ctx.saved_tensors
+        G, d = identity.shape[:2]
+        g = _rows(gy)
+        g_bias = g.sum(0)
+        gz = _grouped(torch.sub(g, g_bias, alpha=1 / len(g)), G, d)
+        gS, g_weight = _of_root(ctx, torch.bmm(gz.mT, centred), weight)
+        gx = torch.bmm(gz, A).baddbmm_(centred, gS, alpha=2 / len(g))
+        return _ungrouped(gx, x), g_weight, None if bias is None else g_bias, None, None, None, None
+
+
+class _Planes(Function):
+    """Over contiguous x (N, C, ...) as planes (N G, d, L), shifted by a copy only where the covariance would cancel."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        identity: Tensor,
+        eps: float,
+        root: Root,
+        closed: ClosedForm,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        N, (G, d) = len(x), identity.shape[:2]
+        planes = x.view(N * G, d, -1)
+        mean, cov = _moments(planes, G)
+        shift = None
+        if not may_look(x) or bool(cancels(mean, cov.diagonal(dim1=-2, dim2=-1), _LARGEST_RATIO).any()):
+            shift = mean
+            planes = (planes.view(N, G, d, -1) - shift.unsqueeze(-1)).view(planes.shape)
+            mean, cov = _moments(planes, G)
+        S = torch.add(cov, identity, alpha=eps)
+        W, *kept = closed.of(S)
+        A = W.detach() if weight is None else W.detach() * weight.view(G, d, 1)
+        offset = torch.bmm(A, mean.unsqueeze(-1)).neg_()
+        if bias is not None:
+            offset += bias.view(G, d, 1)
+        y = torch.bmm(A.repeat(N, 1, 1), planes)
+        y.view(N, G, d, -1).add_(offset)
+        ctx.save_for_backward(x, weight, bias, identity, planes, A, mean)
+        ctx.eps, ctx.plain_root, ctx.closed, ctx.kept = eps, root, closed, (W, *kept)
+        mean_of_x = (mean if shift is None else mean + shift).flatten()
+        ctx.mark_non_differentiable(mean_of_x, S)
+        ctx.set_materialize_grads(False)
+        return y.view(x.shape), mean_of_x, S
+
+    @staticmethod
+    def backward(ctx: Any, gy: Tensor | None, *_: None) -> Gradients:
+        """Of x: A^T g + K x + constant, K = 2 gS / m, the constant such that the mean over m is 0."""
+        if gy is None:
+            return (None,) * 7
+        if torch.is_grad_enabled():
+            return _again(ctx, gy)
+        x, weight, bias, identity, planes, A, mean = ctx.saved_tensors
+        N, (G, d), L = len(x), identity.shape[:2], planes.shape[-1]
+        g = gy.reshape(planes.shape)
+        sums = g.view(-1, L).sum(1).view(N, G, d, 1).sum(0)
+        gA = torch.bmm(g, planes.mT).view(N, G, d, d).sum(0).baddbmm_(sums, mean.unsqueeze(-2), alpha=-1)
+        gS, g_weight = _of_root(ctx, gA, weight)
+        K = gS * (2 / (N * L))
+        constant = torch.baddbmm(torch.bmm(K, mean.unsqueeze(-1)), A.mT, sums, beta=-1, alpha=-1 / (N * L))
+        gx = torch.bmm(A.mT.repeat(N, 1, 1), g).baddbmm_(K.repeat(N, 1, 1), planes)
+        gx.view(N, G, d, L).add_(constant)
+        return gx.view(x.shape), g_weight, None if bias is None else sums.flatten(), None, None, None, None
+
+
+def _of_root(ctx: Any, gA: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The gradients of S and of weight (C,) from that of A = weight W."""
+    W: Tensor = ctx.kept[0]
+    if weight is None:
+        return ctx.closed.gradient(gA, *ctx.kept), None
+    G, d = gA.shape[:2]
+    g_weight = (gA * W.detach()).sum(-1).flatten()[: len(weight)]
+    return ctx.closed.gradient(gA * _filled(weight, G, d).view(G, d, 1), *ctx.kept), g_weight
+
+
+def _moments(planes: Tensor, G: int) -> tuple[Tensor, Tensor]:
+    """Planes (N G, d, L) to the mean (G, d) and the biased covariance (G, d, d) of each group."""
+    count, d, L = planes.shape
+    mean = planes.view(-1, L).mean(1).view(-1, G, d).mean(0)
+    squares = torch.bmm(planes, planes.mT).view(-1, G, d, d).sum(0)
+    column = mean.unsqueeze(-1)
+    return mean, torch.baddbmm(squares, column, column.mT, beta=G / (count * L), alpha=-1)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N, C, ...) to (m, C)."""
+    return x if x.ndim == 2 else x.movedim(1, -1).reshape(-1, x.shape[1])
+
+
+def _grouped(rows: Tensor, G: int, d: int) -> Tensor:
+    """(m, C) to (G, m, d), a view if G d = C, else filled up with zeros."""
+    return _filled(rows, G, d).view(-1, G, d).transpose(0, 1)
+
+
+def _ungrouped(values: Tensor, x: Tensor) -> Tensor:
+    """(G, m, d) in the shape and the layout of x (N, C, ...): the inverse of `_rows` and `_grouped`."""
+    rows = values.transpose(0, 1).reshape(values.shape[1], -1)[:, : x.shape[1]]
+    if x.ndim == 2:
+        return rows
+    y = rows.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
+    return y.contiguous() if x.is_contiguous() else y
+
+
+def _filled(tensor: Tensor, G: int, d: int) -> Tensor:
+    """(..., C) to (..., G d)."""
+    missing = G * d - tensor.shape[-1]
+    return F.pad(tensor, (0, missing)) if missing else tensor

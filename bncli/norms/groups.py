@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncli.kernels import Impl, whitening
+from bncli.kernels.whitening import ClosedForm
 from bncli.norms.channels import channels_checked, values_per_channel
 from bncli.norms.layout import laid_out_like
 
@@ -77,16 +78,18 @@ def add_state(norm: nn.Module, channels: int, affine: bool, group_size: int, *, 
     norm.register_buffer("identity", real.clamp(min=filler).view(-1, d).diag_embed(), persistent=False)
 
 
-def whiten(norm: Whitening, x: Tensor, root: Root) -> Tensor:
+def whiten(norm: Whitening, x: Tensor, root: Root, closed: ClosedForm | None = None) -> Tensor:
     """Whiten x (N, C, ...) by `root` of its covariance in training, of the running one in evaluation."""
     m = values_per_channel(x, norm.channels)
     if norm.training:
         bessel(m)  # refuses a single value
     with torch.autocast(x.device.type, enabled=False):
-        if norm.training and _takes_planes(norm, x):
-            y, mean, S = whitening.fast(x, norm.weight, norm.bias, norm.identity, norm.eps, root)
-            track(norm, mean.detach(), S.detach(), m)
-            return y.to(x.dtype)
+        if norm.training and norm.impl != "plain":
+            values = single_or_better(x)
+            if whitening.is_possible(values):
+                y, mean, S = whitening.fast(values, norm.weight, norm.bias, norm.identity, norm.eps, root, closed)
+                track(norm, mean, S, m)
+                return y.to(x.dtype)
         values = grouped(x, norm.channels, norm.running_cov.shape[-1])
         if norm.training:
             mean = values.mean(-1, keepdim=True)
@@ -101,14 +104,6 @@ def whiten(norm: Whitening, x: Tensor, root: Root) -> Tensor:
             )
         y = ungrouped(torch.bmm(W, centred), x.shape)
         return laid_out_like(scaled(y, norm.weight, norm.bias).to(x.dtype), x)
-
-
-def _takes_planes(norm: Whitening, x: Tensor) -> bool:
-    """Whether the fast kernel is to whiten x; forced, it still leaves what it cannot do to the plain operations."""
-    d = norm.running_cov.shape[-1]
-    if norm.impl == "plain":
-        return False
-    return whitening.is_faster(x, d) or (norm.impl == "fast" and whitening.is_possible(x, d))
 
 
 def grouped(x: Tensor, channels: int, d: int) -> Tensor:

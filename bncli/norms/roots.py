@@ -14,6 +14,7 @@ from torch.autograd import Function
 
 from bncli.kernels import Impl
 from bncli.kernels import newton_schulz as kernel
+from bncli.kernels.whitening import ClosedForm
 
 
 def inverse_root(S: Tensor) -> Tensor:
@@ -51,11 +52,7 @@ class _InverseRoot(Function):
 
     @staticmethod
     def forward(S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        spoilt = _spoilt(S)
-        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
-        values, U = torch.linalg.eigh(torch.where(spoilt == 0, S, eye))
-        s = torch.maximum(values, values[..., -1:] * torch.finfo(S.dtype).eps).rsqrt_()
-        return (U * s.unsqueeze(-2)) @ U.mT + spoilt, U, s
+        return _root_and_basis(S)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -89,9 +86,7 @@ class _Sylvester(Function):
 
     @staticmethod
     def forward(W: Tensor, B: Tensor, U: Tensor, s: Tensor) -> Tensor:
-        rotated = (U.mT @ B @ U) / (s.unsqueeze(-1) + s.unsqueeze(-2))
-        X: Tensor = U @ rotated @ U.mT
-        return X
+        return _sylvester(B, U, s)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -113,11 +108,7 @@ class _Sylvester(Function):
 class _InverseCholesky(Function):
     @staticmethod
     def forward(S: Tensor) -> Tensor:
-        L, failed = _factor(S)
-        eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
-        W: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
-        W = W.masked_fill_((failed != 0)[..., None, None], torch.nan)
-        return W + _spoilt(S)
+        return _triangular_root(S)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -125,11 +116,7 @@ class _InverseCholesky(Function):
 
     @staticmethod
     def backward(ctx: Any, gW: Tensor) -> Tensor:
-        """gS = -W^T (M + M^T - diag M) W / 2 for M the lower triangle of gW W^T; it needs W alone."""
-        (W,) = ctx.saved_tensors
-        M = gW @ W.mT
-        gS: Tensor = W.mT @ (M.tril() + M.tril(-1).mT) @ W * -0.5
-        return gS
+        return _triangular_gradient(gW, *ctx.saved_tensors)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], S: Tensor) -> tuple[Tensor, int]:
@@ -146,6 +133,58 @@ def _factor(S: Tensor) -> tuple[Tensor, Tensor]:
     resolution = 2 * S.shape[-1] * torch.finfo(S.dtype).eps
     raised, still = torch.linalg.cholesky_ex(S + S.diagonal(dim1=-2, dim2=-1).mul(resolution).diag_embed())
     return torch.where((failed == 0)[..., None, None], L, raised), failed.minimum(still)
+
+
+def _root_and_basis(S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """W = U diag(s) U^T with U and s = l^-1/2."""
+    spoilt = _spoilt(S)
+    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+    values, U = torch.linalg.eigh(torch.where(spoilt == 0, S, eye))
+    s = torch.maximum(values, values[..., -1:] * torch.finfo(S.dtype).eps).rsqrt_()
+    return (U * s.unsqueeze(-2)) @ U.mT + spoilt, U, s
+
+
+def _symmetric_gradient(gW: Tensor, W: Tensor, U: Tensor, s: Tensor) -> Tensor:
+    """gS, as `_InverseRoot.backward` derives it, in the basis of U alone."""
+    t = s.unsqueeze(-2)
+    inner = U.mT @ (gW + gW.mT) @ U * ((t * t.mT).square() / (t + t.mT) * -0.5)
+    gS: Tensor = U @ inner @ U.mT
+    return gS
+
+
+def _sylvester(B: Tensor, U: Tensor, s: Tensor) -> Tensor:
+    rotated = (U.mT @ B @ U) / (s.unsqueeze(-1) + s.unsqueeze(-2))
+    X: Tensor = U @ rotated @ U.mT
+    return X
+
+
+def _triangular_root(S: Tensor) -> Tensor:
+    L, failed = _factor(S)
+    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+    W: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
+    W = W.masked_fill_((failed != 0)[..., None, None], torch.nan)
+    return W + _spoilt(S)
+
+
+def _triangular_gradient(gW: Tensor, W: Tensor) -> Tensor:
+    """gS = -W^T (M + M^T - diag M) W / 2 for M the lower triangle of gW W^T; it needs W alone."""
+    M = gW @ W.mT
+    gS: Tensor = W.mT @ (M.tril() + M.tril(-1).mT) @ W * -0.5
+    return gS
+
+
+INVERSE_ROOT = ClosedForm(_root_and_basis, _symmetric_gradient)
+INVERSE_CHOLESKY = ClosedForm(lambda S: (_triangular_root(S),), _triangular_gradient)
+
+
+def newton_schulz_form(T: int) -> ClosedForm:
+    """`newton_schulz` with its gradient."""
+
+    def of(S: Tensor) -> tuple[Tensor, ...]:
+        W, kept = kernel.forward(S, T)
+        return W, S, kept
+
+    return ClosedForm(of, lambda gW, W, S, kept: kernel.gradient(gW, S, W, kept))
 
 
 def _spoilt(S: Tensor) -> Tensor:

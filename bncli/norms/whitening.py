@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from bncli.errors import ConfigError
 from bncli.kernels import Impl
 from bncli.norms.groups import LastRoot, add_state, describe, whiten
-from bncli.norms.roots import inverse_cholesky, inverse_root, newton_schulz
+from bncli.norms.roots import (
+    INVERSE_CHOLESKY,
+    INVERSE_ROOT,
+    inverse_cholesky,
+    inverse_root,
+    newton_schulz,
+    newton_schulz_form,
+)
 from bncli.norms.uncoupled import MAX_STEPS, uncoupled_newton_schulz
 
 Form = Literal["coupled", "paper"]
@@ -56,7 +63,7 @@ class ZCA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, inverse_root)
+        return whiten(self, x, inverse_root, INVERSE_ROOT)
 
     def extra_repr(self) -> str:
         """Its options."""
@@ -95,7 +102,7 @@ class Cholesky(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, inverse_cholesky)
+        return whiten(self, x, inverse_cholesky, INVERSE_CHOLESKY)
 
     def extra_repr(self) -> str:
         """Its options."""
@@ -151,7 +158,9 @@ class IterNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         coupled = partial(newton_schulz, T=self.T, impl=self.impl)
-        return whiten(self, x, coupled if self.form == "coupled" else partial(uncoupled_newton_schulz, T=self.T))
+        if self.form == "coupled":
+            return whiten(self, x, coupled, newton_schulz_form(self.T))
+        return whiten(self, x, partial(uncoupled_newton_schulz, T=self.T))
 
     def extra_repr(self) -> str:
         """Its options."""

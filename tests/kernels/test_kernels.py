@@ -4,8 +4,10 @@ from functools import partial
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from bncli.kernels import batch_norm, newton_schulz, whitening
+from bncli.norms import norm
 from bncli.norms.roots import inverse_cholesky, inverse_root
 
 TOLERANCES = {
@@ -126,14 +128,46 @@ def test_auto_takes_the_fast_way_only_where_it_was_measured_to_win():
 def test_auto_leaves_the_compiler_to_the_plain_way(monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert not batch_norm.is_faster(torch.randn(LONG))
-    assert not whitening.is_faster(torch.randn(LONG), 4)
+    assert not whitening.is_possible(torch.randn(LONG))
+
+
+@pytest.mark.parametrize("kernel", [batch_norm.fast, *ROOTS], ids=["batch", *ROOTS])
+@pytest.mark.parametrize("shape", [LONG, (128, 16)], ids=len)
+def test_a_trace_holds_no_branch_on_values(kernel, shape):
+    def outputs(x):
+        if isinstance(kernel, str):
+            found = whiten(whitening.fast, x, ROOTS[kernel], affine=False)
+        else:
+            found = batch(kernel, x, affine=False)
+        return tuple(each.detach() for each in found)
+
+    x = torch.randn(shape)
+    traced = make_fx(outputs)(x)
+    other = torch.randn(shape) + 100  # of whose mean the example knew nothing
+    assert_equal(traced(other), outputs(other), torch.float32)
+
+
+@pytest.mark.parametrize("name", ["zca", "cholesky", "iternorm", "pca"])
+@pytest.mark.parametrize("channels", [8, 6])
+@pytest.mark.parametrize("affine", [True, False])
+def test_whitening_of_rows_equals_the_plain_way(name, channels, affine):
+    x = torch.randn(32, channels, 3, 2, dtype=torch.float64).to(memory_format=torch.channels_last)
+    for values in (x, x.contiguous(), x[:, :, 0, 0]):
+        found = []
+        for impl in ("plain", "auto"):
+            layer = norm(name, channels, group_size=4, affine=affine, impl=impl).double()
+            values = values.detach().requires_grad_()
+            y = layer(values)
+            gradients = torch.autograd.grad((y * y.detach().sin()).sum(), [values, *layer.parameters()])
+            found.append((y, *gradients, layer.running_mean, layer.running_cov))
+        assert_equal(*found, torch.float64)
 
 
 @every_dtype
 @every_root
 @pytest.mark.parametrize("affine", [True, False])
-@pytest.mark.parametrize("shape", [(8, 16, 14, 14), (5, 8, 6), (3, 8, 3, 2, 4)], ids=len)
-def test_whitening_of_planes_equals_the_plain_way(shape, affine, root, dtype):
+@pytest.mark.parametrize("shape", [(12, 8), (8, 16, 14, 14), (5, 8, 6), (3, 8, 3, 2, 4)], ids=len)
+def test_whitening_in_one_function_equals_the_plain_way(shape, affine, root, dtype):
     x = torch.randn(shape, dtype=dtype)
     x = x + 0.5 * x.roll(1, 1) + 0.5
     found = whiten(whitening.fast, x, root, affine=affine)
