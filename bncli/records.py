@@ -32,7 +32,8 @@ class RunInfo:
     reason: str = ""  # why it failed or diverged, in words
     engine: str = ""  # the path that trained it: "5 lanes (vmap)" or "plain"
     parameters: int = 0  # trainable numbers in the network
-    # this run's share of: training, evaluation, data (reading, drawing, gathering), checkpointing, compilation
+    # this run's share of: start (reading the data set, building the network), training, evaluation, data (drawing and
+    # gathering batches), checkpointing, compilation
     seconds: Mapping[str, float] = field(default_factory=dict)
     samples_per_second: float = 0.0  # training examples through its job, all lanes together, data counted in
     peak_memory: int = 0  # bytes: of its worker process, or of the GPU; 0 is unknown

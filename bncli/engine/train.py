@@ -86,9 +86,9 @@ class _Loop:
         first = job.runs[0]
         self.how, self.device, self.loss = first.evaluation, first.device, DATASETS[first.data.name].loss
         self.clock, self.step = Clock(), 0
-        with self.clock.of("data"):
+        with self.clock.of("start"):
             self.splits: Splits = DATASETS.load(first.data.name)(**first.data.options, device=first.device)
-        self.network = Network(job.runs, first.device)
+            self.network = Network(job.runs, first.device)
         seeds = [run.seed for run in job.runs]
         self.batches = Batches(self.splits.train, first.training.batch_size, seeds, self.network.lanes)
         self.hyper = _hyper(job, self.network)
