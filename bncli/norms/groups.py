@@ -89,7 +89,7 @@ def whiten(norm: Whitening, x: Tensor, root: Root, closed: ClosedForm | None = N
             if whitening.is_possible(values):
                 y, mean, S = whitening.fast(values, norm.weight, norm.bias, norm.identity, norm.eps, root, closed)
                 track(norm, mean, S, m)
-                return y.to(x.dtype)
+                return laid_out_like(y.to(x.dtype), x)
         values = grouped(x, norm.channels, norm.running_cov.shape[-1])
         if norm.training:
             mean = values.mean(-1, keepdim=True)
