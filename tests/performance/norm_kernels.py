@@ -3,7 +3,8 @@
 One thread, float32, the whole norm in training, all rivals of a case interleaved in one run, each allocating what it
 gives. A figure is the median, with quartiles, of ratios of processor times (which leave out the time that others held the
 processor) taken one after the other, their order alternating, so that what slows the machine slows both. Compositions:
-torch's own batch norm; autograd through eigh, cholesky, Newton-Schulz as published.
+torch's own batch norm; autograd through eigh, cholesky, Newton-Schulz as published. The figures of docs/measurements.md
+are of an allocator that keeps what is freed; the environment that makes it do so is given there.
 
 The floor of IterNorm is the time of the matrix products that its algorithm cannot do without, on tensors as they lie:
 covariance, its gradient, applying the root and the two gradients of that (five of planes), 3 (T - 1) products of the
