@@ -18,6 +18,7 @@ from bncli.kernels.batch_norm import cancels
 Root = Callable[[Tensor], Tensor]
 
 _LEAST_LOCATIONS = 32  # planes shorter than this make products too thin: they are taken as rows
+_BLOCK = 2**17  # values of each operand and of the sum, which is read again while it is in the cache: 0.5 MiB
 # Stricter than for variances: small eigenvalues see what is lost in the largest.
 _LARGEST_RATIO = 4.0
 
@@ -177,8 +178,7 @@ class _Planes(Function):
         offset = torch.bmm(A, mean.unsqueeze(-1)).neg_()
         if bias is not None:
             offset += bias.view(G, d, 1)
-        y = torch.bmm(A.repeat(N, 1, 1), planes)
-        y.view(N, G, d, -1).add_(offset)
+        y = _affine(offset, (A, planes))
         ctx.save_for_backward(x, weight, bias, identity, planes, A, mean)
         ctx.eps, ctx.plain_root, ctx.closed, ctx.kept = eps, root, closed, (W, *kept)
         mean_of_x = (mean if shift is None else mean + shift).flatten()
@@ -201,8 +201,7 @@ class _Planes(Function):
         gS, g_weight = _of_root(ctx, gA, weight)
         K = gS * (2 / (N * L))
         constant = torch.baddbmm(torch.bmm(K, mean.unsqueeze(-1)), A.mT, sums, beta=-1, alpha=-1 / (N * L))
-        gx = torch.bmm(A.mT.repeat(N, 1, 1), g).baddbmm_(K.repeat(N, 1, 1), planes)
-        gx.view(N, G, d, L).add_(constant)
+        gx = _affine(constant, (A.mT, g), (K, planes))
         return gx.view(x.shape), g_weight, None if bias is None else sums.flatten(), None, None, None, None
 
 
@@ -214,6 +213,21 @@ def _of_root(ctx: Any, gA: Tensor, weight: Tensor | None) -> tuple[Tensor, Tenso
     G, d = gA.shape[:2]
     g_weight = (gA * W.detach()).sum(-1).flatten()[: len(weight)]
     return ctx.closed.gradient(gA * _filled(weight, G, d).view(G, d, 1), *ctx.kept), g_weight
+
+
+def _affine(constant: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
+    """The sum of M planes + constant (G, d, 1) for M (G, d, d) and planes (N G, d, L), by blocks of examples."""
+    G, d = constant.shape[:2]
+    (_, first), *_ = terms
+    step = G * min(len(first) // G, max(1, _BLOCK // (G * first[0].numel())))
+    matrices = [M.repeat(step // G, 1, 1) for M, _ in terms]
+    y = torch.empty_like(first, memory_format=torch.contiguous_format)
+    for part, *parts in zip(y.split(step), *(planes.split(step) for _, planes in terms), strict=True):
+        torch.bmm(matrices[0][: len(part)], parts[0], out=part)
+        for M, planes in zip(matrices[1:], parts[1:], strict=True):
+            part.baddbmm_(M[: len(part)], planes)
+        part.view(-1, G, d, part.shape[-1]).add_(constant)
+    return y
 
 
 def _moments(planes: Tensor, G: int) -> tuple[Tensor, Tensor]:
