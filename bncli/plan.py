@@ -112,7 +112,10 @@ def jobs_of(runs: Iterable[Run]) -> list[Job]:
 
 
 def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    if len(runs) < MIN_LANES or not NORMS[runs[0].norm.name].lanes or runs[0].engine == "plain":
+    """Runs of one shape, in jobs. On a CPU, lanes of convolutions take 1.5 to 2.3 times as long as one by one."""
+    slow = MODELS[runs[0].model.name].locations and runs[0].device == "cpu"
+    alone = slow or runs[0].engine == "plain" or not NORMS[runs[0].norm.name].lanes
+    if len(runs) < MIN_LANES or alone:
         return [(run,) for run in runs]
     count = -(-len(runs) // MAX_LANES)
     size, more = divmod(len(runs), count)
@@ -133,10 +136,10 @@ def _shape(run: Run) -> str:
 def seconds_of(job: Job) -> float:
     """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic."""
     run = job.runs[0]
-    widths = widths_of(run)
-    weights = sum(a * b for a, b in pairwise(widths))
     data, training = DATASETS[run.data.name], run.training
-    step = (2e-4 * (len(widths) - 1) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
+    layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
+    weights = sum(layer.multiply_adds for layer in layers)
+    step = (2e-4 * len(layers) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
     evaluations = training.steps // run.evaluation.every + 2
     evaluating = 2 * weights * data.examples[run.evaluation.split] * evaluations / SPEED
     return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
@@ -146,12 +149,6 @@ def checkpoint_steps(job: Job) -> int:
     """Steps between checkpoints: about as many as take CHECKPOINT_SECONDS, by the plan alone."""
     steps = job.runs[0].training.steps
     return max(1, round(steps * CHECKPOINT_SECONDS / seconds_of(job)))
-
-
-def widths_of(run: Run) -> list[int]:
-    """The widths of the run's network, from input to output."""
-    data = DATASETS[run.data.name]
-    return MODELS[run.model.name].widths(run.model.options, data.features, data.classes or 1)
 
 
 def warnings_of(study: Study) -> list[str]:
@@ -167,11 +164,15 @@ def warnings_of(study: Study) -> list[str]:
             batch, group = at.training_of(name).batch_size, variant.norm.options.get("group_size")
             if not (NORMS[variant.norm.name].whitens and group):
                 continue
-            group = min(group, max(MODELS[at.model.name].widths(at.model.options, 0, 0)[1:-1], default=group))
-            if batch < 2 * group:
+            data = DATASETS[at.data.name]
+            layers = MODELS[at.model.name].normalised(at.model.options, data.shape, data.outputs)
+            group = min(group, max((layer.channels for layer in layers), default=group))
+            values = batch * min((layer.locations for layer in layers), default=1)
+            if values < 2 * group:
+                needed = -(-2 * group * batch // values)
                 found.append(
                     f"{name}: whitens groups of {group} channels from batches of {batch}; the covariance is "
-                    f"{'rank-deficient' if batch <= group else 'noisy'} below {2 * group} examples"
+                    f"{'rank-deficient' if values <= group else 'noisy'} below {needed} examples"
                 )
     return list(dict.fromkeys(found))
 
@@ -179,7 +180,8 @@ def warnings_of(study: Study) -> list[str]:
 def describe(study: Study, device: str) -> str:
     """One line: data, network, recipe, seeds, device."""
     run, training = runs_of(study, device)[0], study.training
-    shape = "-".join(str(width) for width in widths_of(run))
+    data, model = DATASETS[study.data.name], MODELS[study.model.name]
+    shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
     activation = study.model.options.get("activation", "")
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
     lr = swept.get("training.lr", f"{training.lr:g}")

@@ -32,7 +32,7 @@ def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object
         ("modle: mlp\n", "study.yaml:1: modle: no such key; did you mean 'model'?"),
         (
             "model: mpl\n",
-            "study.yaml:1: model: no model is called 'mpl'; did you mean 'mlp'? (known: mlp, residual-mlp, shift)",
+            "study.yaml:1: model: no model is called 'mpl'; did you mean 'mlp'? (known: convnet, deep-linear, deep-mlp, inception-bn, mlp, residual-mlp, resnet, shift)",
         ),
         (
             "model:\n  name: mlp\n  hiden: [3]\n",
@@ -65,7 +65,7 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, line: s
 @pytest.mark.parametrize("norm", ["fixup", "skipinit"])
 def test_a_norm_for_residual_networks_is_refused_elsewhere(tmp_path: Path, norm: str) -> None:
     text = f"variants:\n  none: none\n  other: {norm}\nreference: none\nseeds: 3\n"
-    message = f"norm '{norm}' needs residual branches, and model 'mlp' has none; use model residual-mlp"
+    message = f"norm '{norm}' needs residual branches, and model 'mlp' has none; use model residual-mlp or resnet"
     assert mistakes(tmp_path, text) == [f"study.yaml:3: variants.other.norm: {message}"]
     preset = tmp_path / "study.yaml"
     preset.write_text(text + "model: residual-mlp\n")
@@ -107,6 +107,40 @@ def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
 def test_a_norm_that_does_not_fit_the_network_is_said_before_training(tmp_path: Path, norm: str, why: str) -> None:
     text = f"variants:\n  none: none\n  other: {{norm: {norm}}}\nreference: none\nseeds: 3\n"
     assert mistakes(tmp_path, text) == [f"study.yaml:3: variants.other.norm: {why}"]
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "why"),
+    [
+        ("offset", "resnet", "'resnet' needs images, and an example here is a list of numbers"),
+        (
+            "mnist",
+            "{name: convnet, channels: [4, 4, 4, 4, 4]}",
+            "'convnet' halves 28x28 pixels 5 times, and nothing is left; give fewer channels",
+        ),
+        (
+            "mnist",
+            "{name: resnet, channels: [8, 4, 8]}",
+            "'resnet' cannot pad channels [8, 4, 8] on its shortcuts, where they get fewer; use shortcut: projection",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_said_before_training(
+    tmp_path: Path, data: str, model: str, why: str
+) -> None:
+    text = f"data: {data}\nmodel: {model}\nvariants: {{none: none}}\nreference: none\nseeds: 3\n"
+    assert mistakes(tmp_path, text) == [f"study.yaml:2: model: model {why}"]
+
+
+def test_a_depth_that_is_not_6n_plus_2_is_a_mistake(tmp_path: Path) -> None:
+    text = "model:\n  name: resnet\n  depth: 18\nvariants: {none: none}\nreference: none\nseeds: 3\n"
+    assert mistakes(tmp_path, text) == ["study.yaml:3: model.depth: must be 6n + 2 (8, 14, 20, ...), got 18"]
+
+
+def test_a_norm_over_locations_fits_a_network_that_has_some(tmp_path: Path) -> None:
+    preset = tmp_path / "study.yaml"
+    preset.write_text("model: convnet\nvariants: {none: none, instance: instance}\nreference: none\nseeds: 3\n")
+    assert set(read_study(preset).variants) == {"none", "instance"}
 
 
 def test_a_swept_width_that_the_groups_do_not_divide_is_said_before_training(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from bncli.config import Study
 from bncli.plan import MAX_LANES, describe, jobs_of, runs_of, seconds_of, warnings_of
 
@@ -75,3 +77,22 @@ def test_a_study_is_described_in_one_line(tiny: Tiny) -> None:
     assert describe(tiny(), "cpu") == (
         "mnist · mlp 784-16-16-10 sigmoid · batch 40 · sgd lr 0.5 · 30 steps · 3 paired seeds · cpu"
     )
+
+
+def test_images_train_one_by_one_on_a_cpu_and_as_lanes_elsewhere(tiny: Tiny) -> None:
+    study = tiny(model="convnet", variants={"none": "none"})
+    assert [job.lanes for job in jobs_of(runs_of(study, "cpu"))] == [False] * 3
+    assert [job.lanes for job in jobs_of(runs_of(study, "cuda"))] == [True]
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ("convnet", "convnet 1x28x28-16-32-64-10 relu"),
+        ("resnet", "resnet depth 20 1x28x28-16-32-64-10 relu"),
+        ("inception-bn", "inception-bn 1x28x28-3a3b3c4a/8-10 relu"),
+        ("deep-mlp", "deep-mlp 784-8x100-10 sigmoid"),
+    ],
+)
+def test_every_kind_of_network_is_described_in_a_few_signs(tiny: Tiny, model: str, text: str) -> None:
+    assert f" · {text} · " in describe(tiny(model=model), "cpu")

@@ -227,15 +227,19 @@ def _misfits(study: Study, variant: str) -> Iterator[Problem]:
     part, model = study.variants[variant].norm, MODELS[study.model.name]
     norm, place = NORMS[part.name], ("variants", variant, "norm")
     if norm.needs_residual and not model.residual:
-        fit = ", ".join(name for name, row in MODELS.items() if row.residual)
+        fit = " or ".join(name for name, row in MODELS.items() if row.residual)
         why = f"needs residual branches, and model {study.model.name!r} has none; use model {fit}"
         yield Problem(place, f"norm {part.name!r} {why}")
     if norm.side == "weight" and not model.layers:
         why = f"acts on the weights of layers, and model {study.model.name!r} has none"
         yield Problem(place, f"norm {part.name!r} {why}")
-    widths = model.widths(study.model.options, DATASETS[study.data.name].features, 0)
-    for channels in dict.fromkeys(widths[1:-1] or widths[:1]):
-        if wrong := norm.misfit(part.options, channels, locations=model.locations):
+    data = DATASETS[study.data.name]
+    if wrong := model.misfit(study.model.options, data.shape):
+        yield Problem(("model",), f"model {study.model.name!r} {wrong}")
+        return
+    layers = model.normalised(study.model.options, data.shape, data.outputs)
+    for channels, locations in dict.fromkeys((layer.channels, layer.locations > 1) for layer in layers):
+        if wrong := norm.misfit(part.options, channels, locations=locations):
             yield Problem(place, f"norm {part.name!r}{wrong}")
 
 

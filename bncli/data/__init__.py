@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,9 +17,20 @@ class DataRow(Row):
     """A data set's row."""
 
     examples: Mapping[str, int] = field(default_factory=dict)  # train, validation, test
-    features: int = 0  # numbers in one example
-    classes: int = 0  # 0: the target is a number
+    shape: tuple[int, ...] = ()  # of one example: (numbers,), or (channels, height, width)
+    classes: int = 0  # 0: the target is numbers
+    targets: int = 1  # how many numbers
     loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
+
+    @property
+    def features(self) -> int:
+        """Numbers in one example."""
+        return prod(self.shape)
+
+    @property
+    def outputs(self) -> int:
+        """What a network predicts for one example: a number for each class, or the target's numbers."""
+        return self.classes or self.targets
 
 
 DATASETS: Catalogue[DataRow] = Catalogue("data set", {
@@ -28,11 +40,16 @@ DATASETS: Catalogue[DataRow] = Catalogue("data set", {
             "binarize": Option(Threshold | None, None, "1 where a pixel of 0..255 is above this, else 0"),
             "standardize": Option(bool, False, "to mean 0 and variance 1 over the pixels of the training images"),
         },
-        examples={"train": 55_000, "validation": 5_000, "test": 10_000}, features=784, classes=10,
+        examples={"train": 55_000, "validation": 5_000, "test": 10_000}, shape=(1, 28, 28), classes=10,
     ),
     "offset": DataRow(
         "bncli.data.offset:load", "standard normal numbers, every target 1: the toy of Ioffe & Szegedy, section 2",
         {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws the numbers; every run sees the same")},
-        examples={"train": 1000, "validation": 1000, "test": 1000}, features=1, classes=0, loss="squared_error",
+        examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(1,), loss="squared_error",
+    ),
+    "linear-map": DataRow(
+        "bncli.data.linear_map:load", "10 standard normal numbers x, target A x, A Gaussian: Santurkar et al. 2018",
+        {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws A and the numbers; every run sees the same")},
+        examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(10,), targets=10, loss="squared_error",
     ),
 })  # fmt: skip

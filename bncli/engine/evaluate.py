@@ -14,6 +14,7 @@ from bncli.engine.batches import Batches
 from bncli.engine.network import Network
 
 CHUNK = 2_000  # examples a forward pass: large enough for full speed, small enough for the cache
+CHUNK_OF_IMAGES = 200  # the same where convolutions keep channels x pixels of each
 
 
 def losses_of(outputs: Tensor, targets: Tensor, loss: str, smoothing: float = 0.0) -> Tensor:
@@ -48,10 +49,15 @@ def evaluate(network: Network, split: Split, how: Evaluation, loss: str, batches
         if how.statistics == "precise":
             _settle(network, batches, how.precise_batches)
         network.train(how.statistics == "batch")
-        size = batches.size if how.statistics == "batch" else CHUNK
+        size = batches.size if how.statistics == "batch" else _chunk(network)
         found = _sums(network, split, max(1, len(split) // size), loss)
     network.train(True)
     return found
+
+
+def _chunk(network: Network) -> int:
+    kernels = any(p.ndim > 2 + len(network.lanes) for p in network.parameters.values())
+    return CHUNK_OF_IMAGES if kernels else CHUNK
 
 
 @contextmanager

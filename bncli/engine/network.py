@@ -27,7 +27,8 @@ def build(run: Run) -> nn.Module:
         of_layer=target if row.side == "weight" else None,
         absorbs_bias=row.absorbs_bias,
     )
-    model: nn.Module = MODELS.load(run.model.name)(data.features, data.classes or 1, norm, **run.model.options)
+    inputs = data.shape if MODELS[run.model.name].locations else data.features
+    model: nn.Module = MODELS.load(run.model.name)(inputs, data.outputs, norm, **run.model.options)
     initialise(model, model.init, run.seed)
     return target(model) if row.side == "network" else model
 

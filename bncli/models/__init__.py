@@ -1,12 +1,15 @@
 """Networks that take a norm factory: what there is, and what a study must know of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from bncli.catalogue import Catalogue, Count, Option, Row
+from bncli.models import sizes
+from bncli.models.sizes import Layer, Options, Shape
 
 
 def _initialisation(given: Any) -> Any:
@@ -19,22 +22,87 @@ def _initialisation(given: Any) -> Any:
     raise ValueError(f"must be 'he', 'glorot' or {{normal: STANDARD_DEVIATION}}, got {given!r}")
 
 
+def _depth(given: int) -> int:
+    if given % 6 != 2:
+        raise ValueError(f"must be 6n + 2 (8, 14, 20, ...), got {given}")
+    return given
+
+
 _ACTIVATION = Literal["sigmoid", "tanh", "relu", "gelu", "identity"]
 _INIT = Annotated[Any, BeforeValidator(_initialisation)]
 _INIT_MEANING = "weights: he (normal), glorot (uniform) or {normal: standard deviation}; biases start at 0"
-_BIAS = Option(Literal["auto", "always"], "auto", "auto leaves a bias out where the norm after it would cancel it")
+_CHANNELS = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+_THREE = Annotated[tuple[Count, Count, Count], Field(strict=False)]
+
+
+def _common(activation: str, init: str) -> dict[str, Option]:
+    """What every network with activations takes."""
+    return {
+        "activation": Option(_ACTIVATION, activation, "of every hidden layer"),
+        "init": Option(_INIT, init, _INIT_MEANING),
+        "bias": Option(
+            Literal["auto", "always"], "auto", "auto leaves a bias out where the norm after it would cancel it"
+        ),
+    }
+
+
+_PLACEMENT = {"placement": Option(Literal["pre", "post"], "pre", "the norm before or after the activation")}
+
+
+def _no_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
+    return []
+
+
+def _widths(options: Options, shape: Shape, layers: list[Layer]) -> str:
+    return "-".join(str(width) for width in (prod(shape), *(layer.channels for layer in layers)))
+
+
+def _repeated(options: Options, shape: Shape, layers: list[Layer]) -> str:
+    return f"{prod(shape)}-{options['depth']}x{options['width']}-{layers[-1].channels}"
+
+
+def _stages(options: Options, shape: Shape, layers: list[Layer]) -> str:
+    return "-".join(str(width) for width in (_image(shape), *options["channels"], layers[-1].channels))
+
+
+def _image(shape: Shape) -> str:
+    return "x".join(str(length) for length in shape)
+
+
+def _images_only(options: Options, shape: Shape) -> str:
+    return "" if len(shape) == 3 else "needs images, and an example here is a list of numbers"
+
+
+def _pooled(options: Options, shape: Shape) -> str:
+    stages = len(options["channels"])
+    if len(shape) == 3 and min(shape[1:]) >> stages == 0:
+        return f"halves {_image(shape[1:])} pixels {stages} times, and nothing is left; give fewer channels"
+    return _images_only(options, shape)
+
+
+def _padded(options: Options, shape: Shape) -> str:
+    channels = list(options["channels"])
+    if options["shortcut"] == "pad" and channels != sorted(channels):
+        return f"cannot pad channels {channels} on its shortcuts, where they get fewer; use shortcut: projection"
+    return _images_only(options, shape)
 
 
 @dataclass(frozen=True)
 class ModelRow(Row):
     """A model's row."""
 
-    widths: Callable[[Mapping[str, Any], int, int], list[int]] = lambda options, features, outputs: []
-    """The width of every layer, from the input on: for the study's one-line description and the cost estimate."""
+    sizes: Callable[[Options, Shape, int], list[Layer]] = _no_layers
+    """Every layer, from options, an example's shape and the number of outputs."""
 
-    locations: bool = False  # its norms see (N, C, ...) and not (N, C)
+    text: Callable[[Options, Shape, list[Layer]], str] = _widths  # the study's one-line description of the layers
+    misfit: Callable[[Options, Shape], str] = lambda options, shape: ""  # why it cannot take such examples
+    locations: bool = False  # it takes (channels, height, width), and its norms see (N, C, ...) and not (N, C)
     layers: bool = True  # it has layers with weights before its norms
     residual: bool = False  # it has residual branches
+
+    def normalised(self, options: Options, shape: Shape, outputs: int) -> list[Layer]:
+        """The layers that a norm of activations follows."""
+        return [layer for layer in self.sizes(options, shape, outputs) if layer.normalised]
 
 
 MODELS: Catalogue[ModelRow] = Catalogue("model", {
@@ -42,29 +110,74 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         "bncli.models.mlp:MLP", "fully connected: linear, norm, activation for each hidden layer, then linear",
         {
             "hidden": Option(Annotated[tuple[Count, ...], Field(strict=False)], (100, 100, 100), "units per layer"),
-            "activation": Option(_ACTIVATION, "sigmoid", "after each norm"),
-            "init": Option(_INIT, "glorot", _INIT_MEANING),
-            "bias": _BIAS,
+            **_common("sigmoid", "glorot"), **_PLACEMENT,
         },
-        widths=lambda options, features, outputs: [features, *options["hidden"], outputs],
+        sizes=sizes.mlp,
+    ),
+    "deep-mlp": ModelRow(
+        "bncli.models.mlp:deep_mlp", "the same with all hidden layers alike, so that depth is one number",
+        {
+            "depth": Option(Count, 8, "hidden layers"),
+            "width": Option(Count, 100, "units per layer"),
+            **_common("sigmoid", "glorot"), **_PLACEMENT,
+        },
+        sizes=sizes.deep_mlp, text=_repeated,
     ),
     "residual-mlp": ModelRow(
         "bncli.models.residual_mlp:ResidualMLP", "linear layers with shortcuts around (norm, activation, linear) twice",
         {
             "width": Option(Count, 100, "units per layer"),
             "blocks": Option(Count, 4, "residual blocks of two linear layers"),
-            "activation": Option(_ACTIVATION, "relu", "after each norm"),
-            "init": Option(_INIT, "he", _INIT_MEANING),
-            "bias": _BIAS,
+            **_common("relu", "he"),
         },
-        widths=lambda options, features, outputs: [
-            features, *[options["width"]] * (2 * options["blocks"] + 1), outputs,
-        ],
-        residual=True,
+        sizes=sizes.residual_mlp, residual=True,
+    ),
+    "convnet": ModelRow(
+        "bncli.models.convnet:ConvNet", "3x3 convolutions and max pooling in stages, then linear: a small VGG",
+        {
+            "channels": Option(_CHANNELS, (16, 32, 64), "of each stage's convolutions; 2x2 max pooling ends a stage"),
+            "convolutions": Option(Count, 1, "in each stage"),
+            "head": Option(
+                Literal["average", "flatten"], "average", "what is read out: each channel's mean, or every number"
+            ),
+            **_common("relu", "he"), **_PLACEMENT,
+        },
+        sizes=sizes.convnet, text=_stages, misfit=_pooled, locations=True,
+    ),
+    "resnet": ModelRow(
+        "bncli.models.resnet:ResNet", "residual network for small images, of depth 6n + 2: He et al. 2016",
+        {
+            "depth": Option(Annotated[int, Field(ge=8), AfterValidator(_depth)], 20, "layers: 6n + 2"),
+            "channels": Option(_THREE, (16, 32, 64), "of the three stages"),
+            "shortcut": Option(
+                Literal["pad", "projection"], "pad",
+                "where size and channels change: zeros for new channels (option A), or a 1x1 convolution and norm (B)",
+            ),
+            **_common("relu", "he"), **_PLACEMENT,
+        },
+        sizes=sizes.resnet, misfit=_padded, locations=True, residual=True,
+        text=lambda options, shape, layers: f"depth {options['depth']} {_stages(options, shape, layers)}",
+    ),
+    "inception-bn": ModelRow(
+        "bncli.models.inception:InceptionBN", "modules 3a, 3b, 3c, 4a of Ioffe & Szegedy 2015's Inception, narrowed",
+        {
+            "divisor": Option(Literal[1, 2, 4, 8, 16, 32], 8, "how many times fewer channels than in the paper"),
+            **_common("relu", "he"), **_PLACEMENT,
+        },
+        sizes=sizes.inception, misfit=_images_only, locations=True,
+        text=lambda options, shape, layers: f"{_image(shape)}-3a3b3c4a/{options['divisor']}-{layers[-1].channels}",
+    ),
+    "deep-linear": ModelRow(
+        "bncli.models.deep_linear:DeepLinear", "matrices alone, a norm behind each: Santurkar et al. 2018",
+        {
+            "depth": Option(Count, 25, "matrices"),
+            "width": Option(Count, 10, "numbers between them"),
+            "init": Option(_INIT, "glorot", _INIT_MEANING),
+        },
+        sizes=sizes.deep_linear, text=_repeated,
     ),
     "shift": ModelRow(
         "bncli.models.shift:Shift", "one layer that adds a learned bias, then a norm: Ioffe & Szegedy 2015, section 2",
-        widths=lambda options, features, outputs: [features, features],
-        layers=False,
+        sizes=sizes.shift, layers=False,
     ),
 })  # fmt: skip

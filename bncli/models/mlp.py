@@ -1,23 +1,16 @@
-"""The fully connected network of Ioffe & Szegedy 2015, section 4.1, with any norm before its activations."""
+"""The fully connected network of Ioffe & Szegedy 2015, section 4.1, with any norm before or after its activations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from bncli.models.normalised import Normaliser, normalised
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "identity": nn.Identity,
-}
+from bncli.models.normalised import Normaliser
+from bncli.models.unit import Unit
 
 
 class MLP(nn.Module):
-    """Hidden layers y = g(norm(W u + b)), then a linear readout.
+    """Hidden layers y = g(norm(W u + b)), or norm(g(W u + b)) with `placement="post"`; then a linear readout.
 
     With `bias="auto"` the bias is left out where the norm subtracts each channel's mean over the batch: it would be
     cancelled there (section 3.2), and only be counted and decayed in vain.
@@ -30,15 +23,14 @@ class MLP(nn.Module):
 
     def __init__(
         self, features: int, outputs: int, norm: Normaliser, *,
-        hidden: Sequence[int], activation: str, init: Any, bias: str,
+        hidden: Sequence[int], activation: str, init: Any, bias: str, placement: str = "pre",
     ) -> None:  # fmt: skip
         super().__init__()
         self.init = init
-        keep_bias = bias == "always" or not norm.absorbs_bias
+        unit = Unit(norm, activation, placement, bias)
         layers, width = [], features
         for units in hidden:
-            linear = nn.Linear(width, units, bias=keep_bias)
-            layers.append(nn.Sequential(*normalised(norm, linear, units), ACTIVATIONS[activation]()))
+            layers.append(unit.linear(width, units))
             width = units
         self.hidden = nn.Sequential(*layers)
         self.readout = nn.Linear(width, outputs)
@@ -47,3 +39,12 @@ class MLP(nn.Module):
         """(N, features) -> (N, outputs)."""
         logits: Tensor = self.readout(self.hidden(x))
         return logits
+
+
+def deep_mlp(
+    features: int, outputs: int, norm: Normaliser, *,
+    depth: int, width: int, activation: str, init: Any, bias: str, placement: str,
+) -> MLP:  # fmt: skip
+    """`MLP` with `depth` hidden layers of `width` units: depth as one number, to be swept."""
+    hidden = [width] * depth
+    return MLP(features, outputs, norm, hidden=hidden, activation=activation, init=init, bias=bias, placement=placement)

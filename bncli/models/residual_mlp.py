@@ -1,12 +1,11 @@
 """A fully connected residual network: the smallest that shows what a norm, Fixup or SkipInit does for depth."""
 
-from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
 
-from bncli.models.mlp import ACTIVATIONS
 from bncli.models.normalised import Normaliser, activations_normalised, normalised, weights_normalised
+from bncli.models.unit import ACTIVATIONS, named
 
 
 class ResidualMLP(nn.Module):
@@ -31,7 +30,7 @@ class ResidualMLP(nn.Module):
         keep_bias = bias == "always" or not norm.absorbs_bias
         self.first = weights_normalised(norm, nn.Linear(features, width, bias=keep_bias))
         self.branches = nn.ModuleList(_branch(width, norm, activation, keep_bias) for _ in range(blocks))
-        self.head = _named(norm=activations_normalised(norm, width), activation=(ACTIVATIONS[activation](),))
+        self.head = named(norm=activations_normalised(norm, width), activation=(ACTIVATIONS[activation](),))
         self.readout = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +44,7 @@ class ResidualMLP(nn.Module):
 
 def _branch(width: int, norm: Normaliser, activation: str, keep_bias: bool) -> nn.Sequential:
     inner, *norm2 = normalised(norm, nn.Linear(width, width, bias=keep_bias), width)
-    return _named(
+    return named(
         norm1=activations_normalised(norm, width),
         activation1=(ACTIVATIONS[activation](),),
         linear1=(inner,),
@@ -53,8 +52,3 @@ def _branch(width: int, norm: Normaliser, activation: str, keep_bias: bool) -> n
         activation2=(ACTIVATIONS[activation](),),
         linear2=(weights_normalised(norm, nn.Linear(width, width, bias=keep_bias)),),
     )
-
-
-def _named(**modules: tuple[nn.Module, ...]) -> nn.Sequential:
-    """A chain whose parts keep their names where another is missing: draws go by name."""
-    return nn.Sequential(OrderedDict((name, found[0]) for name, found in modules.items() if found))

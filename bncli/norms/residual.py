@@ -2,7 +2,7 @@
 
 Each takes a whole network, drawn by He's rule, and changes it in place. The network names its parts: `branches`, a
 list of `nn.Sequential`, each added to its shortcut; `head`, an `nn.Sequential` between the last sum and the readout;
-and `readout`, the last layer.
+`readout`, the last layer; and `joints`, if it has some: a list of `nn.Sequential` before each block, shortcut included.
 """
 
 from typing import Any
@@ -62,8 +62,8 @@ def fixup(model: nn.Module) -> nn.Module:
 
     With L branches of m layers: a branch's last layer and the readout start at 0, and its other layers' weights
     are multiplied by L^(-1 / (2m - 2)); each branch ends in a learned multiplier that starts at 1; a learned scalar
-    bias that starts at 0 stands before each layer and activation of the branches and the head and before the
-    readout, instead of the branches' biases per channel.
+    bias that starts at 0 stands before each layer and activation of the branches, the joints and the head and
+    before the readout, instead of the branches' biases per channel.
 
     Raises:
         ConfigError: for a network without residual branches.
@@ -78,8 +78,9 @@ def fixup(model: nn.Module) -> nn.Module:
             layer.register_parameter("bias", None)
         _put_biases(branch, last.weight)
         branch.add_module("multiplier", Multiplier(1.0).to(last.weight))
-    head, readout = _head(model)
-    _put_biases(head, readout.weight)
+    head, readout, joints = _head(model)
+    for chain in (*joints, head):
+        _put_biases(chain, readout.weight)
     head.add_module("last_bias", ScalarBias().to(readout.weight))
     for parameter in readout.parameters():
         nn.init.zeros_(parameter)
@@ -99,8 +100,8 @@ def _branches(name: str, model: Any) -> list[nn.Sequential]:
     return list(model.branches)
 
 
-def _head(model: Any) -> tuple[nn.Sequential, nn.Linear]:
-    return model.head, model.readout
+def _head(model: Any) -> tuple[nn.Sequential, nn.Linear, list[nn.Sequential]]:
+    return model.head, model.readout, list(model.joints) if hasattr(model, "joints") else []
 
 
 def _layers(branch: nn.Sequential) -> list[Any]:

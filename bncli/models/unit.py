@@ -1,0 +1,57 @@
+"""A layer with its norm and its activation, in either order: what networks are made of."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from bncli.models.normalised import Normaliser, activations_normalised, weights_normalised
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "identity": nn.Identity,
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a network's layers are followed: by which norm and activation, and which of the two comes first."""
+
+    norm: Normaliser
+    activation: str
+    placement: str = "pre"  # the norm before the activation ("pre"), or after it ("post")
+    bias: str = "auto"  # or "always"
+
+    @property
+    def keeps_bias(self) -> bool:
+        """Whether layers have a bias: with "auto" not where the norm right behind would cancel it."""
+        return self.bias == "always" or self.placement == "post" or not self.norm.absorbs_bias
+
+    def linear(self, features: int, channels: int) -> nn.Sequential:
+        """A fully connected layer, norm, activation; the layer is module 0."""
+        layer = weights_normalised(self.norm, nn.Linear(features, channels, bias=self.keeps_bias))
+        return nn.Sequential(layer, *self.after(channels))
+
+    def conv(self, inputs: int, channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+        """A convolution that keeps the size, or divides it by the stride; norm, activation. It is module 0."""
+        layer = convolution(self.norm, inputs, channels, kernel, stride, bias=self.keeps_bias)
+        return nn.Sequential(layer, *self.after(channels))
+
+    def after(self, channels: int) -> tuple[nn.Module, ...]:
+        """Norm and activation, in their order."""
+        norm, activation = activations_normalised(self.norm, channels), (ACTIVATIONS[self.activation](),)
+        return (*norm, *activation) if self.placement == "pre" else (*activation, *norm)
+
+
+def convolution(norm: Normaliser, inputs: int, channels: int, kernel: int, stride: int, *, bias: bool) -> nn.Module:
+    """A convolution with odd kernel, padded by zeros; its weights normalised if that is what the norm does."""
+    return weights_normalised(norm, nn.Conv2d(inputs, channels, kernel, stride, kernel // 2, bias=bias))
+
+
+def named(**modules: tuple[nn.Module, ...]) -> nn.Sequential:
+    """A chain whose parts keep their names where another is missing: draws go by name."""
+    return nn.Sequential(OrderedDict((name, found[0]) for name, found in modules.items() if found))
