@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,24 +67,18 @@ def loop(data: TensorDataset, model: nn.Module, batch: int, steps: int, by_index
     return steps / (time.perf_counter() - start)
 
 
-def people(data: TensorDataset, steps: int, by_index: bool) -> float:
+def people(data: TensorDataset, make: Callable[[bool], nn.Module], batch: int, steps: int, by_index: bool) -> float:
     """Run-steps a second over both arms: as many of one as of the other."""
-    return 2 / sum(1 / loop(data, normed, steps, by_index) for normed in (False, True))
+    return 2 / sum(1 / loop(data, make(normed), batch, steps, by_index) for normed in (False, True))
 
 
-def bncli(steps: int, seeds: int, rates: str) -> tuple[float, float]:
+def bncli(preset: str, steps: int, seeds: int, rates: str = "0.1") -> tuple[float, float]:
     """Run-steps a second of the whole command, and the most memory its own process had, in MB."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "bncli", "compare", "figure1", "--set", f"training.steps={steps}", "--seeds"]
-        command += [
-            str(seeds),
-            "--set",
-            f"evaluation.every={steps}",
-            "--set",
-            f"training.lr={rates}",
-            "--store",
-            folder,
-        ]
+        command = [sys.executable, "-m", "bncli", "compare", preset, "--variants", "none,batch", "--seeds", str(seeds)]
+        for key, value in {"training.steps": steps, "evaluation.every": steps, "training.lr": rates}.items():
+            command += ["--set", f"{key}={value}"]
+        command += ["--store", folder]
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         peak = 0.0
