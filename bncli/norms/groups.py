@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bncli.kernels import Impl, whitening
@@ -109,8 +108,8 @@ def whiten(norm: Whitening, x: Tensor, root: Root, closed: ClosedForm | None = N
 def grouped(x: Tensor, channels: int, d: int) -> Tensor:
     """(N, C, ...) to (G, d, m), zeros for channels that are wanting, in float32 or better."""
     rows = single_or_better(channels_checked(x, channels).transpose(0, 1).flatten(1))  # (C, m)
-    if channels % d:
-        rows = F.pad(rows, (0, 0, 0, d - channels % d))
+    if channels % d:  # not by F.pad, which in torch 2.6 refuses m = 0
+        rows = torch.cat([rows, rows.new_zeros(d - channels % d, rows.shape[1])])
     return rows.view(len(rows) // d, d, rows.shape[1])
 
 

@@ -180,7 +180,7 @@ INVERSE_CHOLESKY = ClosedForm(lambda S: (_triangular_root(S),), _triangular_grad
 def newton_schulz_form(T: int) -> ClosedForm:
     """`newton_schulz` with its gradient."""
 
-    def of(S: Tensor) -> tuple[Tensor, ...]:
+    def of(S: Tensor) -> "tuple[Tensor, ...]":  # in quotes for the compiler of torch 2.6
         W, kept = kernel.forward(S, T)
         return W, S, kept
 

@@ -10,7 +10,7 @@ from bncli.config.study import study_of
 from bncli.engine.train import train
 from bncli.plan import Job, runs_of
 
-STEPS = 200
+STEPS = 400  # enough to be traced
 
 
 def cost(norm: str, lanes: int) -> float:
