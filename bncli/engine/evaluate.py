@@ -1,7 +1,5 @@
 """Evaluates every lane on a split, with running, precise or the batch's own statistics."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -12,6 +10,7 @@ from bncli.config import Evaluation
 from bncli.data.splits import Split
 from bncli.engine.batches import Batches
 from bncli.engine.network import Network
+from bncli.engine.noise import noise_kept
 
 CHUNK = 2_000  # examples a forward pass: large enough for full speed, small enough for the cache
 CHUNK_OF_IMAGES = 200  # the same where convolutions keep channels x pixels of each
@@ -45,7 +44,7 @@ def evaluate(network: Network, split: Split, how: Evaluation, loss: str, batches
     statistics of `how.precise_batches` training batches with the weights held. `batch` normalises batches of about
     the training batch's size by their own statistics. Buffers and generators are left as they were.
     """
-    with network.buffers_kept(), _generators_kept(split.targets.device):
+    with network.buffers_kept(), noise_kept(split.targets.device.type):
         if how.statistics == "precise":
             _settle(network, batches, how.precise_batches)
         network.train(how.statistics == "batch")
@@ -58,16 +57,6 @@ def evaluate(network: Network, split: Split, how: Evaluation, loss: str, batches
 def _chunk(network: Network) -> int:
     kernels = any(p.ndim > 2 + len(network.lanes) for p in network.parameters.values())
     return CHUNK_OF_IMAGES if kernels else CHUNK
-
-
-@contextmanager
-def _generators_kept(device: torch.device) -> Iterator[None]:
-    """Put torch's global generators back as they were, so that noise in an evaluation shifts none in training."""
-    mps = torch.mps.get_rng_state() if device.type == "mps" else None  # which fork_rng does not know
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-    if mps is not None:
-        torch.mps.set_rng_state(mps)
 
 
 def _sums(network: Network, split: Split, parts: int, loss: str) -> dict[str, Tensor]:

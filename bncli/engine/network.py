@@ -39,13 +39,12 @@ class Network:
     def __init__(self, runs: Sequence[Run], device: str) -> None:
         models = [build(run).to(device) for run in runs]
         self._model = models[0]
-        self.names = [name for name, _ in self._model.named_parameters()]
         self.weights = _weights(self._model)  # names of those parameters that are weights of layers
         self.size = sum(p.numel() for p in self._model.parameters())  # trainable numbers of one run
         self._forward: Callable[[Tensor, bool], Tensor]
         if len(runs) == 1:
             self.lanes: tuple[int, ...] = ()
-            self.parameters, self.buffers = _state(self._model)
+            self.parameters, self.buffers = dict(self._model.named_parameters()), dict(self._model.named_buffers())
             self._forward = lambda x, shared: self._model(x)
         else:
             self.lanes = (len(runs),)
@@ -116,7 +115,3 @@ def _weights(model: nn.Module) -> set[str]:
                 inner = {f"parametrizations.weight.{n}": p for n, p in parts.weight.named_parameters(recurse=False)}
             found.add(f"{name}.{max(inner, key=lambda n: inner[n].numel())}".removeprefix("."))
     return found
-
-
-def _state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    return dict(model.named_parameters()), dict(model.named_buffers())

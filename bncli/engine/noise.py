@@ -1,7 +1,20 @@
 """torch's global generators, from which norms draw noise: kept, saved and put back."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
+
+
+@contextmanager
+def noise_kept(device: str) -> Iterator[None]:
+    """Put the generators back as they were, so that what is drawn meanwhile shifts nothing in training."""
+    states = noise(device)
+    try:
+        yield
+    finally:
+        put_noise(device, states)
 
 
 def noise(device: str) -> list[Tensor]:

@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from bncli.data.splits import Split
 from bncli.engine.linear import ProductsInOrder
 from bncli.engine.network import Network
+from bncli.engine.noise import noise_kept
 from bncli.engine.optimizers import Hyper, State
 from bncli.plan import Job
 
@@ -79,12 +80,10 @@ def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., 
         Exception: whatever the step raises because it cannot be traced.
     """
     kept = [tensor.detach().clone() for tensor in tensors]
-    random = torch.get_rng_state()
     try:
-        with ProductsInOrder():
+        with noise_kept(tensors[0].device.type), ProductsInOrder():
             graph = make_fx(step)(*tensors)
     finally:
-        torch.set_rng_state(random)
         with torch.no_grad():
             for tensor, old in zip(tensors, kept, strict=True):
                 tensor.copy_(old)
