@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "data": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},
     "plan": {"config", "errors", *CATALOGUES},
-    "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "models", "data", "shift"},
+    "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "kernels", "models", "data", "shift"},
     "bench": {"records", "errors", "catalogue", "norms", "kernels"},
     "store": {"records", "errors"},
     "analysis": {"records", "findings", "notation", "errors"},

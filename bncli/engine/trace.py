@@ -6,25 +6,23 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
+from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from bncli.data.splits import Split
-from bncli.engine.linear import ProductsInOrder
+from bncli.engine.graph import simplify
 from bncli.engine.network import Network
 from bncli.engine.noise import noise_kept
 from bncli.engine.optimizers import Hyper, State
+from bncli.kernels.linear import ProductsInOrder
 from bncli.plan import Job
 
 Tensors = Mapping[str, Tensor]
 
 aten = torch.ops.aten
-ALIASES = {aten.detach.default, aten.alias.default}
-VIEWS = ALIASES | {
-    aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.permute.default, aten.transpose.int,
-    aten.t.default, aten.unsqueeze.default, aten.squeeze.dim, aten.slice.Tensor, aten.select.int,
-}  # fmt: skip
-CONSTANTS = {aten.ones.default, aten.zeros.default, aten.full.default, aten.eye.default, aten.arange.default}
+# torch's own kernels for these take 100 ns a row of ten classes; in parts it is a quarter
+IN_PARTS: Any = get_decompositions([aten._log_softmax, aten._log_softmax_backward_data])
 
 
 def engine_of(
@@ -82,63 +80,10 @@ def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., 
     kept = [tensor.detach().clone() for tensor in tensors]
     try:
         with noise_kept(tensors[0].device.type), ProductsInOrder():
-            graph = make_fx(step)(*tensors)
+            graph = make_fx(step, decomposition_table=IN_PARTS)(*tensors)
     finally:
         with torch.no_grad():
             for tensor, old in zip(tensors, kept, strict=True):
                 tensor.copy_(old)
-    _drop_needless_views(graph.graph)
-    _drop_unused(graph.graph)
-    _compute_constants_once(graph)
-    graph.recompile()
+    simplify(graph)
     return graph
-
-
-def _drop_needless_views(graph: fx.Graph) -> None:
-    """A view of a view that lies as an earlier one did is that one; half of what vmap does is such."""
-    for node in list(graph.nodes):
-        if node.target in VIEWS:
-            same, source = None, node
-            while source.target in VIEWS:
-                source = source.args[0]
-                if source.target in ALIASES or _lies_as(source, node):
-                    same = source if _lies_as(source, node) else same
-            if same is not None:
-                node.replace_all_uses_with(same)
-                graph.erase_node(node)
-
-
-def _lies_as(one: fx.Node, other: fx.Node) -> bool:
-    a, b = one.meta["val"], other.meta["val"]
-    return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
-
-
-def _drop_unused(graph: fx.Graph) -> None:
-    """Drop what nobody reads and what changes nothing in place."""
-    for node in reversed(list(graph.nodes)):
-        if node.op == "call_function" and not node.users and not _changes(node.target):
-            graph.erase_node(node)
-
-
-def _changes(target: Any) -> bool:
-    """Whether an operation writes to its arguments, or moves a random generator."""
-    if not isinstance(target, torch._ops.OpOverload):
-        return False
-    drawn = torch.Tag.nondeterministic_seeded in target.tags
-    return drawn or any(a.alias_info is not None and a.alias_info.is_write for a in target._schema.arguments)
-
-
-def _compute_constants_once(graph: fx.GraphModule) -> None:
-    """Tensors of fixed numbers that nobody changes are made now, not at every step."""
-    for i, node in enumerate(list(graph.graph.nodes)):
-        if node.target in CONSTANTS and not node.all_input_nodes and not _is_changed(node):
-            graph.register_buffer(f"constant_{i}", node.target(*node.args, **node.kwargs))
-            with graph.graph.inserting_before(node):
-                made = graph.graph.get_attr(f"constant_{i}")
-            made.meta = node.meta
-            node.replace_all_uses_with(made)
-            graph.graph.erase_node(node)
-
-
-def _is_changed(node: fx.Node) -> bool:
-    return any(_changes(user.target) or (user.target in VIEWS and _is_changed(user)) for user in node.users)

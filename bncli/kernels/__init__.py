@@ -6,6 +6,7 @@ faster: a fixed rule of device, dtype, shape and layout in each file, never a cl
 is what `tests/performance/norm_kernels.py` prints (docs/measurements.md).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -29,3 +30,16 @@ def is_ordinary(x: Tensor) -> bool:
     """Whether x is a tensor of the processor outside of any compiler or forward-mode differentiation."""
     dual = torch.autograd.forward_ad._current_level >= 0
     return x.device.type == "cpu" and not dual and not torch.compiler.is_compiling()
+
+
+def is_traced() -> bool:
+    """Whether operations are being written down (make_fx), so that only the operations count, not how they came."""
+    return get_proxy_mode() is not None
+
+
+def lanes_first(tensors: Sequence[Tensor | None], at: Sequence[int | None], lanes: int) -> list[Tensor | None]:
+    """Arguments of a function under vmap, with the axis of lanes in front in all of them."""
+    return [
+        t if t is None else t.expand(lanes, *t.shape) if axis is None else t.movedim(axis, 0)
+        for t, axis in zip(tensors, at, strict=True)
+    ]

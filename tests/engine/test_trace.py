@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from bncli.config import Study
-from bncli.engine.linear import linear
 from bncli.engine.trace import trace
 from bncli.engine.train import train
+from bncli.kernels.linear import linear
 from bncli.norms import NORMS
 from bncli.plan import TRACED_STEPS, Job, Run, runs_of
 
