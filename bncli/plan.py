@@ -15,7 +15,7 @@ from bncli.norms import NORMS
 NUMERICS = 2  # raise it when the engine's numbers change: stored runs made before are then not used
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
-TRACED_STEPS = 300  # measured: tracing costs 0.1 to 1 s, and saves 0.2 to 1 ms a run and step
+TRACED_STEPS = 50  # measured: tracing costs 0.02 to 0.5 s, and saves 0.2 to 1 ms a run and step
 CHECKPOINT_SECONDS = 120  # what a killed worker may lose, roughly
 MIN_LANES = 3  # below this the overhead of vmap eats what sharing the step saves (docs/measurements.md)
 

@@ -75,6 +75,7 @@ class Training(_Frozen):
     clip: Positive | None = None  # largest L2 norm of a run's whole gradient
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the target's probability, spread over all classes
     precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 forward and backward in training
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"  # of images, in runs trained one by one
 
 
 class Evaluation(_Frozen):

@@ -23,6 +23,8 @@ def simplify(graph: fx.GraphModule) -> None:
     _fuse_updates(graph.graph)
     _drop_unused(graph.graph)
     _compute_constants_once(graph)
+    for node in graph.graph.nodes:
+        node.meta.clear()
     graph.recompile()
 
 

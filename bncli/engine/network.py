@@ -44,6 +44,8 @@ class Network:
         self._forward: Callable[[Tensor, bool], Tensor]
         if len(runs) == 1:
             self.lanes: tuple[int, ...] = ()
+            if runs[0].training.memory_format == "channels_last":
+                self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.parameters, self.buffers = dict(self._model.named_parameters()), dict(self._model.named_buffers())
             self._forward = lambda x, shared: self._model(x)
         else:

@@ -7,22 +7,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._decomp import get_decompositions
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from bncli.data.splits import Split
 from bncli.engine.graph import simplify
 from bncli.engine.network import Network
 from bncli.engine.noise import noise_kept
 from bncli.engine.optimizers import Hyper, State
+from bncli.engine.recorder import Parts, record
 from bncli.kernels.linear import ProductsInOrder
 from bncli.plan import Job
 
 Tensors = Mapping[str, Tensor]
 
 aten = torch.ops.aten
-# torch's own kernels for these take 100 ns a row of ten classes; in parts it is a quarter
-IN_PARTS: Any = get_decompositions([aten._log_softmax, aten._log_softmax_backward_data])
+
+
+def _log_softmax(x: Tensor, axis: int, half_to_float: bool) -> Tensor:
+    centred = x - x.amax(axis, keepdim=True)
+    return centred - centred.exp().sum(axis, keepdim=True).log()
+
+
+def _log_softmax_gradient(g: Tensor, log_p: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+    return g - log_p.exp() * g.sum(axis, keepdim=True)
+
+
+# torch's own kernels for these take 160 ns a row of ten classes on one core; in parts it is a third (docs/log.md)
+IN_PARTS: Parts = {aten._log_softmax.default: _log_softmax, aten._log_softmax_backward_data.default: _log_softmax_gradient}
 
 
 def engine_of(
@@ -78,9 +88,10 @@ def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., 
         Exception: whatever the step raises because it cannot be traced.
     """
     kept = [tensor.detach().clone() for tensor in tensors]
+    torch.vmap(torch.neg)(torch.zeros(1))  # torch 2.6 loads its compiler at the first vmap: not while it is recorded
     try:
         with noise_kept(tensors[0].device.type), ProductsInOrder():
-            graph = make_fx(step, decomposition_table=IN_PARTS)(*tensors)
+            graph = record(step, tensors, IN_PARTS)
     finally:
         with torch.no_grad():
             for tensor, old in zip(tensors, kept, strict=True):

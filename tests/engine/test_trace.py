@@ -1,5 +1,7 @@
 """A traced step does what the step does, at every step."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -110,6 +112,66 @@ def test_constants_that_are_changed_are_made_anew_at_every_step() -> None:
     operations = trace(step, [torch.ones(3)])
     assert operations(torch.ones(3)).tolist() == [3.0, 0.0]
     assert operations(torch.ones(3)).tolist() == [3.0, 0.0]
+
+
+def test_an_update_by_a_product_is_fused_with_it_and_gives_the_same() -> None:
+    def step(weight: Tensor, lr: Tensor, g: Tensor, x: Tensor) -> Tensor:
+        return weight.addcmul_(g.mT @ x, lr.view(2, 1, 1), value=-1)
+
+    weight, lr, g, x = torch.randn(2, 4, 3), torch.rand(2), torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    operations = trace(step, [weight, lr, g, x])
+    names = [str(node.target) for node in operations.graph.nodes if node.op == "call_function"]
+    assert "aten.baddbmm_.default" in names
+    assert not {"aten.bmm.default", "aten.addcmul_.default"} & set(names)
+    expected = step(weight.clone(), lr, g, x)
+    torch.testing.assert_close(operations(weight, lr, g, x), expected)
+
+
+def test_an_update_is_not_fused_with_a_product_of_what_changes_before_it() -> None:
+    def step(weight: Tensor, lr: Tensor, g: Tensor, x: Tensor) -> Tensor:
+        gradient = g.mT @ x
+        x.mul_(2)
+        return weight.addcmul_(gradient, lr.view(2, 1, 1), value=-1)
+
+    weight, lr, g, x = torch.randn(2, 4, 3), torch.rand(2), torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    operations = trace(step, [weight, lr, g, x])
+    expected = step(weight.clone(), lr, g, x.clone())
+    assert operations(weight, lr, g, x).equal(expected)
+
+
+def test_a_tensor_from_elsewhere_is_read_anew_at_every_call() -> None:
+    outside = torch.ones(3)
+    operations = trace(lambda x: x + outside, [torch.zeros(3)])
+    outside.mul_(2)
+    assert operations(torch.zeros(3)).tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "looking", [lambda x: x if x.sum() > 0 else -x, lambda x: x[x > 0].sum(), lambda x: x * x.max().item()]
+)
+def test_what_depends_on_values_cannot_be_traced(looking: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(RuntimeError, match="depends on a tensor's values"):
+        trace(looking, [torch.ones(3)])
+
+
+def test_log_softmax_in_parts_is_as_exact_as_torchs_own() -> None:
+    def step(x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        loss = torch.nn.functional.log_softmax(x, -1)
+        (gradient,) = torch.autograd.grad(loss[:, 0].sum(), x)
+        return torch.stack([loss.detach(), gradient])
+
+    x = torch.tensor([[0.0, 1.0, -2.0], [1e4, 1e4 - 20, 0.0], [-1e4, 30.0, 29.0]])
+    torch.testing.assert_close(trace(step, [x])(x), step(x), rtol=1e-6, atol=1e-8)
+
+
+def test_tracing_does_not_load_torchs_compiler() -> None:
+    program = (
+        "import sys, torch; from bncli.engine.trace import trace;"
+        "trace(lambda x: torch.vmap(torch.nn.functional.log_softmax)(x), [torch.ones(2, 3)]);"
+        "assert torch.__version__ < '2.7' or not {'sympy', 'torch._inductor', 'torch._dynamo'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
 
 
 def test_only_runs_long_enough_to_repay_it_are_traced(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
