@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bncli.data.splits import Split
+from bncli.engine.captured import captured
 from bncli.engine.graph import simplify
 from bncli.engine.network import Network
 from bncli.engine.noise import noise_kept
@@ -32,7 +33,10 @@ def _log_softmax_gradient(g: Tensor, log_p: Tensor, axis: int, dtype: torch.dtyp
 
 
 # torch's own kernels for these take 160 ns a row of ten classes on one core; in parts it is a third (docs/log.md)
-IN_PARTS: Parts = {aten._log_softmax.default: _log_softmax, aten._log_softmax_backward_data.default: _log_softmax_gradient}
+IN_PARTS: Parts = {
+    aten._log_softmax.default: _log_softmax,
+    aten._log_softmax_backward_data.default: _log_softmax_gradient,
+}
 
 
 def engine_of(
@@ -44,16 +48,32 @@ def engine_of(
         first = torch.zeros(*network.lanes, job.runs[0].training.batch_size, dtype=torch.long, device=hyper.lr.device)
         x, y = split.inputs(first), split.targets[first]
         try:
-            return traced(step, network.parameters, network.buffers, state, hyper, x, y), f"{path}, traced"
+            operations, fixed = traced(step, network.parameters, network.buffers, state, hyper, x, y)
+            path = f"{path}, traced"
         except Exception as error:  # whatever a norm does that cannot be traced; the record says so
-            path = f"{path}, not traced: {type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            path = f"{path}, not traced: {_in_words(error)}"
+        else:
+            if hyper.lr.device.type == "cuda":
+                try:
+                    with noise_kept("cuda"):
+                        return captured(operations, fixed, x, y), f"{path}, in a CUDA graph"
+                except Exception as error:
+                    path = f"{path}, not in a CUDA graph: {_in_words(error)}"
+            return lambda x, y: operations(*fixed, x, y), path
     return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
 
 
 def traced(
     step: Callable[..., Tensor], parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
+) -> tuple[Callable[..., Tensor], list[Tensor]]:
     """A training step (`bncli.engine.train.step_of`) on just these tensors, traced for batches like (x, y).
+
+    Returns:
+        The operations, and those of their arguments that stay the same tensors: `operations(*fixed, x, y)`.
 
     Raises:
         Exception: as `trace`.
@@ -73,8 +93,7 @@ def traced(
         )
 
     fixed = [tensor for part in kept for tensor in part]
-    operations = trace(flat, [*fixed, x, y])
-    return lambda x, y: operations(*fixed, x, y)
+    return trace(flat, [*fixed, x, y]), fixed
 
 
 def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., Any]:

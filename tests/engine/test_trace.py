@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bncli.config import Study
+from bncli.engine.captured import captured
 from bncli.engine.trace import trace
 from bncli.engine.train import train
 from bncli.kernels.linear import linear
@@ -196,3 +199,36 @@ def test_the_linear_layer_and_its_gradients_are_right(lanes: tuple[int, ...], bi
         torch.testing.assert_close(linear(*inputs), torch.vmap(linear)(*inputs))
         shared = torch.vmap(linear, in_dims=(None, 0, *(0,) * biased))(x[0], *inputs[1:])
         torch.testing.assert_close(shared, linear(x[:1].expand(2, -1, -1), *inputs[1:]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("norm", ["none", "batch", "iternorm", "noisy"])
+def test_a_step_in_a_cuda_graph_equals_the_step(tiny: Tiny, norm: str) -> None:
+    one, other = (
+        train(Job(tuple(replace(run, device="cuda") for run in runs(tiny, norm, engine))))
+        for engine in ("auto", "untraced")
+    )
+    assert one[0].info.engine == "3 lanes (vmap), traced, in a CUDA graph"
+    for a, b in zip(one, other, strict=True):
+        assert a.curve("loss")[1] == pytest.approx(b.curve("loss")[1], rel=1e-3)
+
+
+def test_a_capture_leaves_its_tensors_and_then_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for CUDA's graphs, which replays by calling again: the order of things, not the device."""
+    calls: list[Callable[[], Any]] = []
+    monkeypatch.setattr("torch.cuda.Stream", lambda: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr("torch.cuda.current_stream", lambda: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr("torch.cuda.stream", nullcontext)
+    monkeypatch.setattr("torch.cuda.CUDAGraph", lambda: SimpleNamespace(replay=lambda: calls[-1]()))
+    monkeypatch.setattr("torch.cuda.graph", nullcontext)
+    weights, losses = torch.ones(2), torch.zeros(2)
+
+    def operations(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        calls.append(lambda: (weights.add_(x), losses.copy_(weights * y)))
+        calls[-1]()
+        return losses
+
+    step = captured(operations, [weights], torch.ones(2), torch.ones(2))
+    assert weights.tolist() == [1, 1]
+    assert step(torch.tensor([1.0, 2.0]), torch.tensor([10.0, 10.0])).tolist() == [20, 30]
+    assert step(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])).tolist() == [3, 5]
