@@ -11,6 +11,7 @@ from bncli.engine import OPTIMIZERS, SCHEDULES
 from bncli.errors import ConfigError
 from bncli.models import MODELS
 from bncli.norms import NORMS
+from bncli.shift import METRICS
 
 
 class Frozen(BaseModel):
@@ -79,8 +80,22 @@ class Evaluation(Frozen):
     precise_batches: Count = 100  # training batches behind `precise`
 
 
-Tier = Literal["light", "standard", "full"]
 Place = Literal["layer", "norm", "activation"]
+
+
+TIERS = ("light", "standard", "full")  # each holds what stands before it
+
+
+def _metrics(given: object) -> object:
+    """A tier is all of its metrics; names are checked."""
+    if isinstance(given, str) and given in TIERS:
+        known = TIERS[: TIERS.index(given) + 1]
+        return tuple(name for name, row in METRICS.items() if row.tier in known)
+    if isinstance(given, str) or not isinstance(given, list | tuple):
+        raise ConfigError(f"must be one of {', '.join(TIERS)} or a list of metrics, got {given!r}")
+    for name in given:
+        METRICS[str(name)]
+    return given
 
 
 class Probes(Frozen):
@@ -89,8 +104,8 @@ class Probes(Frozen):
     Probes change no number of training. Written `light` or `{metrics: light, ...}`.
     """
 
-    metrics: Tier | Annotated[tuple[str, ...], Field(strict=False)] = ()  # a tier, or names of metrics
-    every: Count = 500  # steps between probes, the first before training: a drift is over so many steps
+    metrics: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_metrics)] = ()  # a tier, or names
+    every: Count = 500  # steps between probes: a drift is over so many; `mode: train` has one before training too
     # layer: what a layer gives; norm: what reaches the activation, normalised or not; activation: what it gives
     sites: Annotated[tuple[Place, ...], Field(min_length=1, strict=False)] = ("norm",)
     layers: Annotated[tuple[str, ...], Field(strict=False)] = ()  # patterns of layers' names; all where there are none
