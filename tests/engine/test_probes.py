@@ -171,7 +171,7 @@ def test_single_units_are_recorded_on_request(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [{"name": "convnet", "channels": [4, 6]}, {"name": "resnet", "depth": 8, "channels": [2, 2, 2]}, "inception-bn"],
+    [{"name": "convnet", "channels": [4, 6]}, {"name": "resnet", "depth": 8, "channels": [2, 2, 2]}],
 )
 def test_convolutions_are_probed_with_locations_as_examples(tiny: Tiny, model: Any) -> None:
     recipe = {"steps": 2, "batch_size": 20, "lr": 0.1}
