@@ -33,7 +33,7 @@ HEAVY = {
     "torch": {"norms", "kernels", "models", "data", "shift", "engine", "bench"},
     "triton": {"kernels"},
     "scipy": {"analysis"},
-    "numpy": {"store", "analysis", "data"},
+    "numpy": {"store", "analysis", "data", "shift"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
     "matplotlib": {"report"},
