@@ -63,6 +63,8 @@ def gradients(loss: Loss, parameters: Parameters, names: Sequence[str]) -> tuple
     held = {name: value.detach() for name, value in parameters.items() if name not in leaves}
     with torch.enable_grad():
         losses = loss({**held, **leaves})
+        if not losses.requires_grad:
+            return losses, {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
         found = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
     return losses.detach(), dict(zip(names, found, strict=True))
 
