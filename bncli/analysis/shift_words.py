@@ -21,7 +21,8 @@ def sentences(comparisons: Sequence[ShiftComparison], definitions: Sequence[Defi
         if all(c.pairs == 1 for c in compared):
             found.append("no claim is made: one seed says nothing about the spread between seeds")
             continue
-        found += [_sentence(c, known[c.metric]) for c in compared]
+        found += [_sentence(c, known[c.metric]) for c in compared if c.estimate is not None]
+        found += _not_compared([c for c in compared if c.estimate is None], known)
         found += _agreement([c for c in compared if known[c.metric].kind in SHIFTS], known)
     return tuple(dict.fromkeys(found))
 
@@ -39,8 +40,7 @@ def _at(setting: Mapping[str, object]) -> str:
 def _sentence(c: ShiftComparison, definition: Definition) -> str:
     what, who = definition.label, f"with {c.variant}{_at(c.setting)}"
     noise = "; both are within sampling noise" if c.within_noise else ""
-    if c.side == "not comparable" or c.estimate is None:
-        return f"{what} {who} and with {c.reference} cannot be compared: {c.reason}"
+    assert c.estimate is not None
     if definition.scale == "difference":
         return _difference(c, what, who) + noise
     ratio = written_interval(c.estimate, c.low, c.high, ratio=True)
@@ -52,6 +52,17 @@ def _sentence(c: ShiftComparison, definition: Definition) -> str:
         return f"{what} is not smaller {who} but {ratio} larger{noise}"
     inverse = written_interval(1 / c.estimate, 1 / (c.high or 1), 1 / (c.low or 1), ratio=True)
     return f"{what} is {inverse} smaller {who}{noise}"
+
+
+def _not_compared(lacking: Sequence[ShiftComparison], known: Mapping[str, Definition]) -> list[str]:
+    """One sentence for all that cannot be compared for one reason."""
+    by_reason: dict[str, list[str]] = {}
+    for c in lacking:
+        by_reason.setdefault(c.reason, []).append(known[c.metric].label)
+    return [
+        f"{', '.join(labels)} cannot be compared between {lacking[0].variant} and {lacking[0].reference}: {reason}"
+        for reason, labels in by_reason.items()
+    ]
 
 
 def _difference(c: ShiftComparison, what: str, who: str) -> str:
