@@ -113,7 +113,7 @@ class Probes(Frozen):
     examples: Count = 500  # in the probe set, the same at every probe
     # running statistics, or batch statistics of the probe set cut into training batches
     mode: Literal["evaluation", "train"] = "evaluation"
-    null_draws: Count = 1  # draws behind the null band: what a metric says of two samples of one distribution
+    null_draws: Count = 1  # pairs of samples drawn for a null band, at every fourth probe
     units: Annotated[int, Field(ge=0)] = 0  # single channels of each site whose percentiles are kept
     # steps along the negative gradient at which the loss is looked at, in learning rates
     step_sizes: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)] = (0.5, 1.0, 2.0, 4.0)

@@ -18,7 +18,7 @@ from bncli.engine.noise import noise_kept
 from bncli.engine.optimizers import Hyper, State
 from bncli.models.initialise import generator
 
-ROWS = 4_000  # values of a channel that a metric is given at most: of an image, locations are examples too
+ROWS = 4_000  # values of a channel that a metric is given, at most, where locations are examples too
 CHUNK = 500  # examples a forward pass
 
 Step = Callable[..., Tensor]
@@ -51,16 +51,12 @@ class Subject:
     ) -> Samples:
         """Outputs of the modules `sites` (site -> module) on x (N, features): each (*lanes, N, C), rows chosen once.
 
-        In training mode x passes in whole batches of `batch` examples; what is left over is dropped. With `kept` only
-        the first so many examples of each batch are.
+        x passes in batches of `batch` examples; with `kept` only the first so many of each are.
         """
-        lanes = len(self.network.lanes)
-        chunks = list(x.split(batch))
-        if training and len(chunks) > 1 and len(chunks[-1]) < batch:
-            chunks.pop()
+        lanes, capture = len(self.network.lanes), partial(outputs_of, names=set(sites.values()))
         self.network.train(training)
         try:
-            parts = [self.network.watch(chunk, partial(outputs_of, names=set(sites.values()))) for chunk in chunks]
+            parts = [self.network.watch(chunk, capture) for chunk in x.split(batch)]
         finally:
             self.network.train(True)
         first = (slice(None),) * lanes + (slice(kept),)
@@ -115,21 +111,30 @@ def copied(tree: Any) -> Any:
     return [copied(value) for value in tree]
 
 
-def halves(samples: Samples, lanes: int, draws: int, seed: int) -> Iterator[tuple[Samples, Samples]]:
-    """Each sample's rows dealt to two samples at random, `draws` times."""
+def resampled(samples: Samples, examples: int, lanes: int, draws: int, seed: int) -> Iterator[tuple[Samples, Samples]]:
+    """Two samples of as many examples as there are, drawn with replacement (why: bncli/shift/null.py).
+
+    All sites and lanes draw the same examples, each with all of its locations.
+    """
     draw = generator(seed, "null band")
     for _ in range(draws):
-        pairs = {}
-        for site, x in samples.items():
-            order = torch.randperm(x.shape[lanes], generator=draw).to(x.device)
-            half = len(order) // 2
-            pairs[site] = [x.index_select(lanes, part) for part in (order[:half], order[half : 2 * half])]
-        yield {site: pair[0] for site, pair in pairs.items()}, {site: pair[1] for site, pair in pairs.items()}
+        first, second = torch.randint(examples, (2, examples), generator=draw)
+        yield _drawn(samples, first, lanes), _drawn(samples, second, lanes)
+
+
+def _drawn(samples: Samples, index: Tensor, lanes: int) -> Samples:
+    found = {}
+    for site, x in samples.items():
+        blocks = x.unflatten(lanes, (len(index), -1))
+        found[site] = blocks.index_select(lanes, index.to(x.device)).flatten(lanes, lanes + 1)
+    return found
 
 
 def _rows(x: Tensor, lanes: int) -> Tensor:
-    """(*lanes, N, C, *locations) -> (*lanes, M, C): locations are examples; of too many, some are kept."""
-    rows = x.movedim(lanes + 1, -1).flatten(lanes, -2) if x.ndim > lanes + 2 else x
-    stride = -(-rows.shape[lanes] // ROWS)
-    stride += stride > 1 and stride % 2 == 0  # odd: not always the same column of an image of even width
-    return rows[(slice(None),) * lanes + (slice(None, None, stride),)] if stride > 1 else rows
+    """(*lanes, N, C, *locations) -> (*lanes, N P, C): P locations of each example, evenly spaced, are rows too."""
+    if x.ndim == lanes + 2:
+        return x
+    places, kept = x.flatten(lanes + 2), max(1, ROWS // x.shape[lanes])
+    if kept < places.shape[-1]:
+        places = places[..., torch.linspace(0, places.shape[-1] - 1, kept).round().long()]
+    return places.transpose(-1, -2).flatten(lanes, lanes + 1)

@@ -12,7 +12,7 @@ from bncli.data import DATASETS
 from bncli.data.splits import Splits
 from bncli.engine.batches import Batches
 from bncli.engine.layers import Layer
-from bncli.engine.moment import Samples, Step, Subject
+from bncli.engine.moment import CHUNK, Samples, Step, Subject
 from bncli.engine.network import Network
 from bncli.engine.optimizers import Hyper, State
 from bncli.engine.readings import Moment, Reading, read
@@ -22,6 +22,7 @@ from bncli.records import Record
 from bncli.shift import METRICS
 from bncli.shift.percentiles import SHARES, percentiles
 
+NULL_EVERY = 4  # probes to one that has a null band: it is averaged over time, and costs as much as a drift
 BAND = tuple(f"percentile_{100 * share:.0f}" for share in SHARES)
 
 
@@ -61,10 +62,13 @@ class Prober:
 
     def look(self, step: int, lr: Tensor) -> list[list[Record]]:
         """Probe after `step` steps, and return what was found by lane; `lr` (*lanes,) is that of the next step."""
-        subject, training = self._subject, self._how.mode == "train"
-        batch = {"batch": subject.batches.size} if training else {}
-        now = subject.samples(subject.sites(self._how.sites), subject.probe_set(), training=training, **batch)
-        moment = Moment(subject, step, lr, self._before, now)
+        subject, x = self._subject, self._subject.probe_set()
+        training, batch = self._how.mode == "train", subject.batches.size
+        examples = len(x) - len(x) % batch if training and len(x) > batch else len(x)
+        sites = subject.sites(self._how.sites)
+        now = subject.samples(sites, x[:examples], training=training, batch=batch if training else CHUNK)
+        null = (step // self._how.every) % NULL_EVERY == 1
+        moment = Moment(subject, step, lr, self._before, now, examples, null)
         found: list[list[Record]] = [[] for _ in range(self._lanes)]
         for quantity, layer, unit, values in [*_bands(moment), *_summaries(read(self._names, moment))]:
             for lane, value in zip(found, values.reshape(-1).tolist(), strict=True):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bncli.engine.layers import Layer
-from bncli.engine.moment import Samples, Subject, halves
+from bncli.engine.moment import Samples, Subject, resampled
 from bncli.shift import METRICS
 from bncli.shift.gradients import gradient_shift
 from bncli.shift.landscape import walk
@@ -35,6 +35,8 @@ class Moment:
     lr: Tensor  # (*lanes,), of the next training step
     before: Samples
     now: Samples
+    examples: int  # behind `now`
+    null: bool  # whether the null band is asked for
 
 
 def read(names: Sequence[str], moment: Moment) -> Iterator[Reading]:
@@ -49,13 +51,15 @@ Metrics = Mapping[str, Callable[..., Tensor]]
 
 
 def _pairs(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
-    """Drift since the probe before, and what two halves of this probe's sample say of each other."""
+    """Drift since the probe before; and what it is of two samples of this very checkpoint."""
     for site, now in moment.now.items():
         for name, metric in metrics.items():
             if site in moment.before:
                 yield Reading(name, site, metric(moment.before[site], now))
+    if not moment.null:
+        return
     lanes, how = len(moment.subject.network.lanes), moment.subject.how
-    for first, second in halves(moment.now, lanes, how.null_draws, moment.step):
+    for first, second in resampled(moment.now, moment.examples, lanes, how.null_draws, moment.step):
         for site in moment.now:
             for name, metric in metrics.items():
                 yield Reading(name, site, metric(first[site], second[site]), null=True)
