@@ -61,6 +61,17 @@ def written_comparison(comparison: Comparison, measure: Measure, *, sentence: bo
     return f"{least if comparison.high is None else most} {write(ends[0])}{suffix}{unit}"
 
 
+def written_interval(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:
+    """A ratio, `6.1x [5.2, 7.3]`, or a signed difference, `-0.03 [-0.05, -0.01]`; without ends the estimate alone."""
+    ends = [end for end in (low, high) if end is not None]
+    if ratio:
+        places = _decimals(ends, 1.0, 1 if min([estimate, *ends]) > 2 else 2)
+        interval = f" [{', '.join(_ratio(end, places) for end in ends)}]" if ends else ""
+        return f"{_ratio(estimate, places)}x{interval}"
+    interval = f" [{', '.join(_fixed(end, None, '+') for end in ends)}]" if ends else ""
+    return f"{_fixed(estimate, None, '+')}{interval}"
+
+
 def written_setting(setting: Mapping[str, Any]) -> str:
     """Swept values in a sentence: `lr 0.5, batch_size 60`."""
     return ", ".join(f"{key.rsplit('.', 1)[-1]} {written_option(value)}" for key, value in setting.items())

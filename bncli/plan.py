@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from bncli.config import Evaluation, Part, Study, Training
+from bncli.config import Evaluation, Part, Probes, Study, Training
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
@@ -41,9 +41,14 @@ class Run:
     seed: int
     device: str  # "cpu", "cuda" or "mps"
     engine: Engine = "auto"
+    probes: Probes = field(default_factory=Probes)
 
     def spec(self) -> dict[str, Any]:
-        """Everything that determines this run's numbers, as plain JSON values."""
+        """Everything that determines this run's numbers, as plain JSON values.
+
+        Probes are part of it where there are any: they change no other number, but add numbers of their own, so a run
+        that was stored without them lacks what a study with them asks for.
+        """
         return {
             "numerics": NUMERICS,
             "data": self.data.flat(),
@@ -55,6 +60,7 @@ class Run:
             "seed": self.seed,
             "device": self.device,
             "engine": self.engine,
+            **({"probes": self.probes.model_dump(mode="json")} if self.probes.metrics else {}),
         }
 
     @property
@@ -89,7 +95,19 @@ class Job:
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
     """Every run of a study: settings x variants x seeds."""
     return [
-        Run(name, setting, at.data, at.model, variant.norm, at.training_of(name), at.evaluation, seed, device, engine)
+        Run(
+            name,
+            setting,
+            at.data,
+            at.model,
+            variant.norm,
+            at.training_of(name),
+            at.evaluation,
+            seed,
+            device,
+            engine,
+            at.probes,
+        )
         for setting, at in study.settings()
         for name, variant in at.variants.items()
         for seed in at.seeds

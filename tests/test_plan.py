@@ -96,3 +96,17 @@ def test_images_train_one_by_one_on_a_cpu_and_as_lanes_elsewhere(tiny: Tiny) -> 
 )
 def test_every_kind_of_network_is_described_in_a_few_signs(tiny: Tiny, model: str, text: str) -> None:
     assert f" · {text} · " in describe(tiny(model=model), "cpu")
+
+
+def test_a_study_without_probes_has_the_ids_it_always_had(tiny: Tiny) -> None:
+    runs = runs_of(tiny(), "cpu")
+    assert all("probes" not in run.spec() for run in runs)
+    unused = runs_of(tiny(probes={"every": 7, "examples": 20}), "cpu")  # nothing is asked for
+    assert [run.id for run in unused] == [run.id for run in runs]
+
+
+def test_probes_are_part_of_the_id(tiny: Tiny) -> None:
+    plain, light, finer = (
+        runs_of(tiny(probes=probes), "cpu")[0].id for probes in ({}, "light", {"metrics": "light", "every": 7})
+    )
+    assert len({plain, light, finer}) == 3

@@ -8,6 +8,7 @@ import typer
 from bncli import __version__
 from bncli.cli.compare import compare
 from bncli.cli.ls import ls
+from bncli.cli.shift_report import shift_report
 from bncli.cli.train import train
 from bncli.cli.validate import validate
 from bncli.errors import BncliError
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 2 your mistake, 5 some runs failed, 130 interrupted (run again to continue).",
 )
-for command in (compare, train, ls, validate):
+for command in (compare, train, shift_report, ls, validate):
     app.command()(command)
 
 

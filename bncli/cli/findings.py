@@ -18,7 +18,7 @@ from bncli.report.document import document, dumps
 def findings_of(session: Session, results: Mapping[str, RunResult]) -> Findings:
     """Analyse every run that the plan asked for and that did not fail."""
     good = {key: result for key, result in results.items() if result.info.status != "failed"}
-    study, environments = session.study, _environments(good)
+    study, environments = session.study, environments_of(good)
     ask = Ask(
         name=session.name,
         question=study.question,
@@ -29,7 +29,7 @@ def findings_of(session: Session, results: Mapping[str, RunResult]) -> Findings:
         target_final_of=study.target.final_of,
         margins=study.margins.model_dump(),
         split=study.evaluation.split,
-        warnings=(*warnings_of(study), *_mixed(environments)),
+        warnings=(*warnings_of(study), *mixed(environments)),
         environment=environments[0] if environments else {},
     )
     return analyse([ArmRuns(*arm) for arm in session.arms(good)], ask)
@@ -42,7 +42,16 @@ def write_json(place: str, session: Session, findings: Findings, results: Mappin
         BncliError: if the file cannot be written.
     """
     study = session.study.model_dump(mode="json")
-    text = dumps(document(findings, study, [_run(run, results.get(run.id)) for run in session.runs]))
+    runs = [run_document(run, results.get(run.id)) for run in session.runs]
+    write_text(place, dumps(document(findings, study, runs)))
+
+
+def write_text(place: str, text: str) -> None:
+    """Write a document to a file, or to stdout for `-`.
+
+    Raises:
+        BncliError: if the file cannot be written.
+    """
     if place == "-":
         sys.stdout.write(text + "\n")
         return
@@ -52,7 +61,8 @@ def write_json(place: str, session: Session, findings: Findings, results: Mappin
         raise BncliError(f"--json {place}: cannot write ({error.strerror}); the runs themselves are stored") from None
 
 
-def _run(run: Any, result: RunResult | None) -> dict[str, Any]:
+def run_document(run: Any, result: RunResult | None) -> dict[str, Any]:
+    """One run with its labels, how it ended, and its curves."""
     head = {"variant": run.variant, "setting": dict(run.setting), "seed": run.seed, "id": run.id}
     if result is None:
         return {**head, "info": None, "reason": "not trained", "curves": []}
@@ -65,11 +75,13 @@ def _run(run: Any, result: RunResult | None) -> dict[str, Any]:
     return {**head, "spec": result.spec, "info": asdict(result.info), "curves": list(curves.values())}
 
 
-def _environments(results: Mapping[str, RunResult]) -> list[Mapping[str, Any]]:
+def environments_of(results: Mapping[str, RunResult]) -> list[Mapping[str, Any]]:
+    """The machines that the results were made on, each once."""
     return list({repr(r.info.environment): r.info.environment for r in results.values()}.values())
 
 
-def _mixed(environments: list[Mapping[str, Any]]) -> list[str]:
+def mixed(environments: list[Mapping[str, Any]]) -> list[str]:
+    """A warning where there are several."""
     if len(environments) < 2:
         return []
     keys = {key for e in environments for key in e if e[key] != environments[0].get(key)}

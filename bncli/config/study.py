@@ -1,121 +1,34 @@
-"""A study's configuration: every key with its default, its range and its unit."""
+"""A study's configuration: the question, the arms, the budget, and whether its parts fit each other."""
 
 from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from bncli.catalogue import Catalogue, Count, Fraction, NonNegative, Positive
+from bncli.config.parts import (
+    DataPart,
+    Evaluation,
+    Frozen,
+    Margins,
+    ModelPart,
+    NormPart,
+    Part,
+    Probes,
+    Target,
+    Training,
+)
 from bncli.data import DATASETS
-from bncli.engine import OPTIMIZERS, SCHEDULES
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean, problems_of
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Part(_Frozen):
-    """A name with options, written `name` or `{name: ..., option: ...}`; every option is filled in."""
-
-    name: str
-    options: dict[str, Any]
-
-    @model_serializer
-    def flat(self) -> dict[str, Any]:
-        """As it is written in YAML."""
-        return {"name": self.name, **self.options}
-
-
-def _part_of(catalogue: Catalogue[Any], default: str | None = None) -> BeforeValidator:
-    def parse(given: object) -> object:
-        if isinstance(given, Part):
-            return given
-        if isinstance(given, str):
-            given = {"name": given}
-        if isinstance(given, Mapping) and default:
-            given = {"name": default, **given}
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            raise ConfigError(f"must be a {catalogue.kind}'s name or {{name: ..., option: ...}}, got {given!r}")
-        options = {key: value for key, value in given.items() if key != "name"}
-        return Part(name=given["name"], options=catalogue.options(given["name"], options))
-
-    return BeforeValidator(parse)
-
-
-NormPart = Annotated[Part, _part_of(NORMS)]
-ModelPart = Annotated[Part, _part_of(MODELS, "mlp")]
-DataPart = Annotated[Part, _part_of(DATASETS, "mnist")]
-SchedulePart = Annotated[Part, _part_of(SCHEDULES, "constant")]
-OptimizerPart = Annotated[Part, _part_of(OPTIMIZERS, "sgd")]
-
-
-class Training(_Frozen):
-    """The recipe that every variant trains by."""
-
-    steps: Count = 2000  # optimiser steps
-    batch_size: Count = 60  # examples
-    optimizer: OptimizerPart = Part(name="sgd", options=OPTIMIZERS.options("sgd", {}))
-    lr: Positive = 0.1  # learning rate
-    schedule: SchedulePart = Part(name="constant", options=SCHEDULES.options("constant", {}))  # what multiplies it
-    weight_decay: NonNegative = 0.0  # L2 for sgd and adam, decoupled for adamw
-    decay: Literal["all", "weights"] = "all"  # what decays: every parameter, or weights of layers: no bias, no norm
-    clip: Positive | None = None  # largest L2 norm of a run's whole gradient
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the target's probability, spread over all classes
-    precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 forward and backward in training
-    memory_format: Literal["channels_last", "contiguous"] = "channels_last"  # of images, in runs trained one by one
-
-
-class Evaluation(_Frozen):
-    """When, on what and with which statistics the network is evaluated."""
-
-    every: Count = 100  # steps between evaluations; also before the first step and after the last
-    split: Literal["validation", "test"] = "test"
-    # running averages | population statistics over `precise_batches` training batches | the evaluated batch's own
-    statistics: Literal["running", "precise", "batch"] = "running"
-    precise_batches: Count = 100  # training batches behind `precise`
-
-
-class Target(_Frozen):
-    """The level whose first crossing is timed: a fixed accuracy, or the median final accuracy of one variant."""
-
-    accuracy: Fraction | None = None  # of the evaluation split
-    final_of: str | None = None  # a variant
-
-    @model_validator(mode="after")
-    def one_of_the_two(self) -> "Target":
-        """Exactly one of the two says what the level is."""
-        if (self.accuracy is None) == (self.final_of is None):
-            raise ValueError("give either {accuracy: 0.95} or {final_of: VARIANT}")
-        return self
-
-
-class Margins(_Frozen):
-    """Differences too small to matter: an interval within them says `equivalent`."""
-
-    ratio: Positive = 0.05  # ratios between 1/1.05 and 1.05
-    accuracy: Positive = 0.002  # 0.2 points
-    loss: Positive = 0.01  # nats
-    bias_growth: Positive = 0.01  # L2 norm a step
-
-
-class Variant(_Frozen):
+class Variant(Frozen):
     """One arm: a norm, and what it needs changed in the training recipe; written `batch` or `{norm: batch, ...}`."""
 
     norm: NormPart
-    training: dict[str, Any] = {}  # overrides of Training
+    training: dict[str, Any] = Field(default_factory=dict)  # overrides of Training
 
     @model_validator(mode="before")
     @classmethod
@@ -142,7 +55,7 @@ def _seeds(given: object) -> object:
     raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
 
 
-class Study(_Frozen):
+class Study(Frozen):
     """What a preset says: one question, the arms that answer it, and the budget."""
 
     question: str = "how do these normalisers compare?"
@@ -150,6 +63,7 @@ class Study(_Frozen):
     model: ModelPart = Part(name="mlp", options=MODELS.options("mlp", {}))
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    probes: Probes = Probes()
     target: Target = Target(accuracy=0.95)
     margins: Margins = Margins()
     variants: dict[str, Variant] = Field(min_length=1)
@@ -157,7 +71,8 @@ class Study(_Frozen):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
     ]
-    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = {}  # dotted key -> its values
+    # dotted key -> its values
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(default_factory=dict)
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
         "steps_to_target",
         "final_accuracy",
@@ -290,7 +205,8 @@ def _at(changed: Mapping[str, Any], setting: Mapping[str, Any]) -> Study:
 def keys_at(path: Path) -> list[str]:
     """The keys known at a path, then those of the study: where a misplaced key may belong."""
     models: dict[Any, type[BaseModel]] = {
-        "training": Training, "evaluation": Evaluation, "target": Target, "margins": Margins, "variants": Variant,
+        "training": Training, "evaluation": Evaluation, "probes": Probes, "target": Target, "margins": Margins,
+        "variants": Variant,
     }  # fmt: skip
     here = models.get(path[-1] if path and path[-1] == "training" else (path or ("",))[0], Study)
     return [*here.model_fields, *Study.model_fields]

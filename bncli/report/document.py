@@ -7,9 +7,10 @@ from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any
 
-from bncli.findings import Arm, Findings
+from bncli.findings import Arm, Findings, ShiftFindings
 
 SCHEMA = "bncli/findings/1"
+SHIFT_SCHEMA = "bncli/shift/1"
 
 
 def document(findings: Findings, study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -39,6 +40,15 @@ def document(findings: Findings, study: Mapping[str, Any], runs: Sequence[Mappin
         "warnings": findings.warnings,
         "environment": findings.environment,
     }
+    plain: dict[str, Any] = _plain(whole)
+    return plain
+
+
+def shift_document(
+    findings: ShiftFindings, study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The same of a study with probes: every number that a sentence of it says, and the curves behind them."""
+    whole = {"schema": SHIFT_SCHEMA, **asdict(findings), "study": study, "runs": runs}
     plain: dict[str, Any] = _plain(whole)
     return plain
 
