@@ -7,6 +7,7 @@ from bncli.notation import written_interval, written_setting
 
 SHIFTS = ("pair", "gradient")  # kinds of metrics that define a shift; the others say what is or comes with it
 CLAIM_PAIRS = 10
+OPPOSITES: set[Side] = {"less", "more"}
 
 
 def sentences(comparisons: Sequence[ShiftComparison], definitions: Sequence[Definition]) -> tuple[str, ...]:
@@ -21,10 +22,20 @@ def sentences(comparisons: Sequence[ShiftComparison], definitions: Sequence[Defi
         if all(c.pairs == 1 for c in compared):
             found.append("no claim is made: one seed says nothing about the spread between seeds")
             continue
-        found += [_sentence(c, known[c.metric]) for c in compared if c.estimate is not None]
+        for c in [c for c in compared if c.estimate is not None]:
+            opposed = [o.layer.partition("/")[0] for o in comparisons if _same(o, c) and {o.side, c.side} == OPPOSITES]
+            found.append(
+                _sentence(c, known[c.metric]) + (f"; the other way at {', '.join(opposed)}" if opposed else "")
+            )
         found += _not_compared([c for c in compared if c.estimate is None], known)
         found += _agreement([c for c in compared if known[c.metric].kind in SHIFTS], known)
     return tuple(dict.fromkeys(found))
+
+
+def _but(c: ShiftComparison, comparisons: Sequence[ShiftComparison]) -> str:
+    """Single layers that say the opposite of all together."""
+    opposed = [o.layer.partition("/")[0] for o in comparisons if _same(o, c) and {o.side, c.side} == OPPOSITES]
+    return f"; the other way at {', '.join(opposed)}" if opposed else ""
 
 
 def _same(c: ShiftComparison, other: ShiftComparison) -> bool:
