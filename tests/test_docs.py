@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ def test_generated_pages_are_what_the_catalogues_say() -> None:
 def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = (ROOT / "docs" / "shift.md").read_text().split("```python\n")[1:]
     assert len(blocks) == 1
-    warnings.filterwarnings("ignore", "Lazy modules are a new feature", UserWarning)
     exec(blocks[0].partition("```")[0], {})
     sites = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert sites == ["1 before-norm", "1 after-norm", "2 after-activation"]
