@@ -109,4 +109,6 @@ def _fixed(number: float, decimals: int | None, sign: str = "") -> str:
 def _ratio(ratio: float, decimals: int) -> str:
     if ratio < 0.1:
         return f"{ratio:.2g}"
+    if ratio >= 1e5:
+        return f"{ratio:.1e}"
     return f"{ratio:,.{decimals if ratio < 10 else 1 if ratio < 100 else 0}f}"
