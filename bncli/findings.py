@@ -1,7 +1,7 @@
 """What the analysis says, as plain data: renderers read this and decide nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive", "not comparable"]
@@ -15,7 +15,7 @@ class Measure:
 
     name: str  # "steps_to_target"
     label: str  # "steps to 95 %"
-    unit: str  # "steps", "fraction", "nats", "squared error", "norm per step"
+    unit: str  # "steps", "seconds", "examples", "fraction", "share", "nats", "squared error", "decades", "rate", ...
     direction: Direction
     scale: Scale
 
@@ -45,6 +45,18 @@ class Summary:
     centre: float | None  # median where some run has no value, else mean; None with a reason
     spread: float | None  # standard deviation over seeds; None with a reason
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """How the runs of one arm got to the target, in steps; those that did not are never left out."""
+
+    runs: int
+    reached: int
+    budget: float
+    median: float | None  # Kaplan-Meier; None: fewer than half got there
+    restricted_mean: float  # mean of the steps, each counted up to the budget
+    running_time: float | None  # all steps spent over the number of successes; None: there was none
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,8 @@ class Arm:
     comparisons: tuple[Comparison, ...]  # in the order of Findings.measures; empty for the reference
     ms_per_step: float | None  # training time of one run, milliseconds a step
     parameters: int | None
+    crossing: Crossing | None = None  # None without a target
+    chosen: Mapping[str, Any] = field(default_factory=dict)  # tuned keys and the values selected for this arm
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,17 @@ class _Notation:
 
 _NOTATIONS = {
     "steps": _Notation(1, 0, "", " steps"),
+    "seconds": _Notation(1, None, " s", " s"),
+    "examples": _Notation(1, 0, "", " examples"),
+    "share": _Notation(100, 0, " %", " points"),
+    "decades": _Notation(1, 2, "", " decades"),
+    "rate": _Notation(1, None, "", ""),
     "fraction": _Notation(100, 1, " %", " points"),
     "nats": _Notation(1, 4, "", " nats"),
     "squared error": _Notation(1, 4, "", ""),
     "norm per step": _Notation(1, None, "", " a step"),
 }
+_TIMES = ("steps", "seconds", "examples")
 
 
 def written(number: float, unit: str) -> str:
@@ -33,7 +39,7 @@ def written(number: float, unit: str) -> str:
 def written_summary(summary: Summary, unit: str) -> str:
     """Centre and spread: `12,500 ± 310`, `97.1 ± 0.1 %`; a median says so."""
     if summary.centre is None:
-        return "not reached" if unit == "steps" and any(v.low is not None for v in summary.values) else "n/a"
+        return "not reached" if unit in _TIMES and any(v.low is not None for v in summary.values) else "n/a"
     if summary.spread is not None:
         notation = _NOTATIONS[unit]
         return f"{_fixed(summary.centre * notation.factor, notation.decimals)} ± {written(summary.spread, unit)}"

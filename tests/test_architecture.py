@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "presets": {"errors"},
     "notation": {"findings"},
     "catalogue": {"errors"},
-    "config": {"errors", "catalogue", *CATALOGUES},
+    "measures": {"catalogue", "findings"},
+    "config": {"errors", "catalogue", "measures", *CATALOGUES},
     "norms": {"catalogue", "errors", "kernels"},
     "kernels": {"catalogue", "errors"},
     "models": {"catalogue", "errors"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "models", "data", "shift"},
     "bench": {"records", "errors", "catalogue", "norms", "kernels"},
     "store": {"records", "errors"},
-    "analysis": {"records", "findings", "notation", "errors"},
+    "analysis": {"records", "findings", "notation", "measures", "errors"},
     "report": {"findings", "notation", "records", "errors"},
 }
 HEAVY = {

@@ -8,11 +8,14 @@ from statistics import median
 from bncli.analysis import summaries
 from bncli.analysis.ask import ArmRuns, Ask
 from bncli.analysis.comparing import compare
+from bncli.analysis.crossings import steps_to_target
 from bncli.analysis.doubts import doubts
 from bncli.analysis.headlines import headlines, level
-from bncli.analysis.measures import MEASURES, final_accuracy
 from bncli.analysis.notes import notes
-from bncli.findings import Arm, Findings, Measure
+from bncli.analysis.outcomes import final_accuracy
+from bncli.analysis.survival import crossing
+from bncli.findings import Arm, Findings, Measure, Value
+from bncli.measures import CROSSINGS, MEASURES
 
 
 def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
@@ -54,9 +57,9 @@ def _target(arm: ArmRuns, arms: Sequence[ArmRuns], ask: Ask) -> float | None:
 
 def _measure(name: str, targets: Sequence[float | None], arms: Sequence[ArmRuns], ask: Ask) -> Measure:
     kind = MEASURES[name]
-    unit, label = kind.unit, kind.label
-    if unit == "steps":
-        label = _steps_label(targets, ask)
+    unit, label = kind.unit, kind.summary
+    if name in CROSSINGS:
+        label = f"{unit} to {_target_words(targets, ask)}"
     elif unit == "nats":
         classes = {int(run.spec["classes"]) for arm in arms for run in arm.runs.values()}
         unit = "squared error" if classes == {0} else unit  # numbers are fitted, not classes
@@ -64,18 +67,19 @@ def _measure(name: str, targets: Sequence[float | None], arms: Sequence[ArmRuns]
     return Measure(name, label, unit, kind.direction, kind.scale)
 
 
-def _steps_label(targets: Sequence[float | None], ask: Ask) -> str:
-    """`steps to 95 %`; where settings have levels of their own, whose they are."""
+def _target_words(targets: Sequence[float | None], ask: Ask) -> str:
+    """`95 %`; where settings have levels of their own, whose they are."""
     levels = {target for target in targets if target is not None}
     if len(levels) == 1:
-        return f"steps to {level(levels.pop())}"
-    return f"steps to final of {ask.target_final_of}" if levels else "steps to target"
+        return level(levels.pop())
+    return f"final of {ask.target_final_of}" if levels else "target"
 
 
 def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
-    found = {name: [MEASURES[name].read(seed, run, target) for seed, run in arm.runs.items()] for name in ask.measures}
-    steps = found.get("steps_to_target") if target is not None else None
+    found = {name: _values(name, arm, target) for name in ask.measures}
     runs = list(arm.runs.values())
+    timed = target is not None and any(name in CROSSINGS for name in ask.measures)
+    steps = [steps_to_target(seed, run, target) for seed, run in arm.runs.items()] if timed else None
     return Arm(
         arm.variant,
         arm.setting,
@@ -88,7 +92,13 @@ def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
         comparisons=(),
         ms_per_step=summaries.ms_per_step(runs),
         parameters=summaries.parameters(runs),
+        crossing=None if steps is None else crossing(steps, runs),
     )
+
+
+def _values(name: str, arm: ArmRuns, target: float | None) -> list[Value]:
+    read = MEASURES.load(name)
+    return [read(seed, run, target) for seed, run in arm.runs.items()]
 
 
 def _compared(arm: Arm, arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Arm:

@@ -40,7 +40,7 @@ def observed(pairs: Sequence[Pair], scale: Scale) -> Floats | None:
     if any(a is None or b is None for a, b in values):
         return None
     sample = np.array(values, dtype=np.float64).reshape(-1, 2)
-    sample = np.log(np.maximum(sample, 1.0)) if scale == "ratio" else sample
+    sample = np.log(np.where(sample > 0, sample, 1.0)) if scale == "ratio" else sample
     return np.asarray(sample[:, 0] - sample[:, 1])
 
 
@@ -83,12 +83,16 @@ def verdict(low: float, high: float, margin: float, direction: Direction) -> Ver
 
 
 def _bounds(value: Value, scale: Scale) -> tuple[float, float]:
-    """What is possible, brackets taken with both ends. Ratios are of steps: no crossing comes before step 1."""
+    """What is possible, brackets taken with both ends. In ratios 0 counts as 1: no crossing comes before step 1."""
     low = -math.inf if value.low is None else value.low
     high = math.inf if value.high is None else value.high
     if scale == "difference":
         return low, high
-    return (math.log(max(low, 1.0)) if value.low is not None else low), math.log(max(high, 1.0))
+    return (_log(low) if value.low is not None else low), _log(high)
+
+
+def _log(number: float) -> float:
+    return math.log(number) if number > 0 else 0.0
 
 
 def _rank(value: Value, direction: Direction) -> float:

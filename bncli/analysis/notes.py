@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from bncli.analysis.ask import ArmRuns, Ask
 from bncli.analysis.headlines import CLAIM_PAIRS
-from bncli.analysis.measures import MEASURES
 from bncli.findings import Arm, Measure
+from bncli.measures import CROSSINGS, MEASURES
 from bncli.notation import written
 
 
@@ -28,7 +28,7 @@ def grid(runs: Sequence[ArmRuns]) -> int | None:
 
 def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
     every, comparisons = grid(runs), [c for arm in arms for c in arm.comparisons]
-    timed = any(measure.unit == "steps" for measure in measures)
+    timed = any(measure.name in CROSSINGS for measure in measures)
     if timed and every:
         yield (
             f"accuracy is measured every {every:,} steps, so a crossing is known to lie between two evaluations; "

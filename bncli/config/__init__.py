@@ -1,6 +1,7 @@
 """From a preset's text to a validated Study."""
 
+from bncli.config.part import Part
 from bncli.config.reading import read_study
-from bncli.config.study import Evaluation, Part, Study, Target, Training, Variant
+from bncli.config.study import Evaluation, Study, Target, Training, Variant
 
 __all__ = ["Evaluation", "Part", "Study", "Target", "Training", "Variant", "read_study"]

@@ -5,64 +5,32 @@ from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
-from bncli.catalogue import Catalogue, Count, Fraction, NonNegative, Positive
+from bncli.catalogue import Count, Fraction, NonNegative, Positive
+from bncli.config.part import Frozen, Part, part_of
 from bncli.data import DATASETS
 from bncli.engine import OPTIMIZERS, SCHEDULES
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean, problems_of
+from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Part(_Frozen):
-    """A name with options, written `name` or `{name: ..., option: ...}`; every option is filled in."""
-
-    name: str
-    options: dict[str, Any]
-
-    @model_serializer
-    def flat(self) -> dict[str, Any]:
-        """As it is written in YAML."""
-        return {"name": self.name, **self.options}
+NormPart = Annotated[Part, part_of(NORMS)]
+ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
+DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
+SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
+OptimizerPart = Annotated[Part, part_of(OPTIMIZERS, "sgd")]
 
 
-def _part_of(catalogue: Catalogue[Any], default: str | None = None) -> BeforeValidator:
-    def parse(given: object) -> object:
-        if isinstance(given, Part):
-            return given
-        if isinstance(given, str):
-            given = {"name": given}
-        if isinstance(given, Mapping) and default:
-            given = {"name": default, **given}
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            raise ConfigError(f"must be a {catalogue.kind}'s name or {{name: ..., option: ...}}, got {given!r}")
-        options = {key: value for key, value in given.items() if key != "name"}
-        return Part(name=given["name"], options=catalogue.options(given["name"], options))
-
-    return BeforeValidator(parse)
-
-
-NormPart = Annotated[Part, _part_of(NORMS)]
-ModelPart = Annotated[Part, _part_of(MODELS, "mlp")]
-DataPart = Annotated[Part, _part_of(DATASETS, "mnist")]
-SchedulePart = Annotated[Part, _part_of(SCHEDULES, "constant")]
-OptimizerPart = Annotated[Part, _part_of(OPTIMIZERS, "sgd")]
-
-
-class Training(_Frozen):
+class Training(Frozen):
     """The recipe that every variant trains by."""
 
     steps: Count = 2000  # optimiser steps
@@ -77,7 +45,7 @@ class Training(_Frozen):
     precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 forward and backward in training
 
 
-class Evaluation(_Frozen):
+class Evaluation(Frozen):
     """When, on what and with which statistics the network is evaluated."""
 
     every: Count = 100  # steps between evaluations; also before the first step and after the last
@@ -87,7 +55,7 @@ class Evaluation(_Frozen):
     precise_batches: Count = 100  # training batches behind `precise`
 
 
-class Target(_Frozen):
+class Target(Frozen):
     """The level whose first crossing is timed: a fixed accuracy, or the median final accuracy of one variant."""
 
     accuracy: Fraction | None = None  # of the evaluation split
@@ -101,20 +69,22 @@ class Target(_Frozen):
         return self
 
 
-class Margins(_Frozen):
+class Margins(Frozen):
     """Differences too small to matter: an interval within them says `equivalent`."""
 
     ratio: Positive = 0.05  # ratios between 1/1.05 and 1.05
     accuracy: Positive = 0.002  # 0.2 points
     loss: Positive = 0.01  # nats
     bias_growth: Positive = 0.01  # L2 norm a step
+    share: Positive = 0.05  # 5 of 100 runs
+    decades: Positive = 0.1  # a tenth of a power of ten
 
 
-class Variant(_Frozen):
+class Variant(Frozen):
     """One arm: a norm, and what it needs changed in the training recipe; written `batch` or `{norm: batch, ...}`."""
 
     norm: NormPart
-    training: dict[str, Any] = {}  # overrides of Training
+    training: dict[str, Any] = Field(default_factory=dict)  # overrides of Training
 
     @model_validator(mode="before")
     @classmethod
@@ -123,7 +93,11 @@ class Variant(_Frozen):
         return {"norm": given} if isinstance(given, str) else given
 
 
-MeasureName = Literal["steps_to_target", "final_accuracy", "final_loss", "loss_change", "bias_growth"]
+def _known_measure(name: str) -> str:
+    return name if MEASURES[name] else ""
+
+
+MeasureName = Annotated[str, AfterValidator(_known_measure)]
 
 
 def _seeds(given: object) -> object:
@@ -141,7 +115,7 @@ def _seeds(given: object) -> object:
     raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
 
 
-class Study(_Frozen):
+class Study(Frozen):
     """What a preset says: one question, the arms that answer it, and the budget."""
 
     question: str = "how do these normalisers compare?"
@@ -156,7 +130,9 @@ class Study(_Frozen):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
     ]
-    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = {}  # dotted key -> its values
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(
+        default_factory=dict
+    )  # dotted key -> its values
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
         "steps_to_target",
         "final_accuracy",

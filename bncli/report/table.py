@@ -69,7 +69,7 @@ def _columns(findings: Findings, measures: Sequence[Measure]) -> list[Column]:
 
 
 def _measure_columns(arms: Sequence[Arm], measure: Measure) -> Iterator[Column]:
-    if measure.unit == "steps" and any(a.reached is not None for a in arms):
+    if measure.name.endswith("_to_target") and any(a.reached is not None for a in arms):
         yield Column("reached", _cells(arms, _reached), right=True)
     yield Column(measure.label, _cells(arms, lambda a: _value(a, measure)), right=True)
     if versus := _versus(arms):
