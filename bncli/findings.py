@@ -74,6 +74,11 @@ class Comparison:
     superiority: float | None  # P(A > B): share of pairs in which the variant is better, ties counted half
     verdict: Verdict
     reason: str = ""
+    superiority_low: float | None = None  # ends of the exact 95 % interval of P(A > B)
+    superiority_high: float | None = None
+    p: float | None = None  # two-sided, of the exact paired test; None where nothing could be tested
+    p_holm: float | None = None  # the same, corrected for all variants compared on this measure at this setting
+    more_seeds: int | None = None  # pairs that would decide an open comparison, about; None: none needed, or none known
 
 
 @dataclass(frozen=True)

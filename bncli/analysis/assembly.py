@@ -7,7 +7,7 @@ from statistics import median
 
 from bncli.analysis import summaries
 from bncli.analysis.ask import ArmRuns, Ask
-from bncli.analysis.comparing import compare
+from bncli.analysis.comparing import compare, corrected
 from bncli.analysis.crossings import steps_to_target
 from bncli.analysis.doubts import doubts
 from bncli.analysis.headlines import headlines, level
@@ -27,7 +27,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
     targets = [_target(arm, arms, ask) for arm in arms]
     measures = tuple(_measure(name, targets, arms, ask) for name in ask.measures)
     bare = [_arm(arm, target, ask) for arm, target in zip(arms, targets, strict=True)]
-    compared = tuple(_compared(arm, bare, measures, ask) for arm in bare)
+    compared = corrected([_compared(arm, bare, measures, ask) for arm in bare])
     return Findings(
         ask.name,
         ask.question,

@@ -33,6 +33,7 @@ def _sentence(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
     if c.pairs == 1:
         return f"no claim is made about {c.variant}: one paired seed says nothing about the spread between seeds"
     seeds = f"{c.pairs} paired seeds" + (", indicative" if c.pairs < CLAIM_PAIRS else "")
+    seeds += f"; about {c.more_seeds} more would decide" if c.more_seeds else ""
     if measure.name in CROSSINGS:
         return f"{_of_steps(arm, c, measure, ask)} ({seeds})"
     return f"{_of_difference(c, measure, MEASURES[measure.name].noun.format(split=ask.split))} ({seeds})"
