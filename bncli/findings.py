@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive", "not comparable"]
 Direction = Literal["lower", "higher"]  # which side is better
+Outcome = Literal["confirmed", "refuted", "undecided"]  # of a claim
 Scale = Literal["ratio", "difference"]  # how two variants are compared
 
 
@@ -101,6 +102,66 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How one key was chosen for one arm."""
+
+    variant: str
+    setting: Mapping[str, Any]
+    key: str
+    by: str  # "validation_accuracy" or "validation_loss"
+    values: tuple[float, ...]  # the grid as far as it was tried
+    scores: tuple[Mapping[int, float], ...]  # by value, then by seed; higher is better
+    medians: tuple[float, ...]
+    chosen: float
+    on_edge: bool  # the best is the least or the greatest value that was tried: it may lie beyond
+    usable_low: float  # least and greatest value around the best whose median is within a point of the best
+    usable_high: float
+    expected_best: tuple[float, ...]  # score to be expected of the best of 1, 2, ... values drawn from the grid
+    runs: int  # spent on the search
+    saved: int  # runs that racing did without
+    steps: int  # training steps spent on the search
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A result that is said to hold: where one number of the runs lies."""
+
+    measure: str
+    of: str  # a variant
+    versus: str | None  # None: the number is `of`'s alone
+    at: Mapping[str, Any]  # swept keys and values; what is not named: at each of them
+    kind: Literal["ratio", "difference", "level"]
+    below: float | None
+    above: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the runs say of a claim at one setting."""
+
+    claim: Claim
+    measure: Measure
+    setting: Mapping[str, Any]
+    outcome: Outcome
+    pairs: int  # pairs of runs, or runs
+    estimate: float | None
+    low: float | None  # ends of the 95 % interval; None is unbounded or unknown
+    high: float | None
+    reason: str = ""  # why a number is missing, or what weakens the outcome
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that had to hold, and whether it did."""
+
+    name: str
+    outcome: Literal["passed", "failed", "undecided"]
+    message: str  # what was measured
+    word: str  # the outcome in the words of who asked: "confirmed", "regressed"
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything that a study says."""
 
@@ -113,3 +174,5 @@ class Findings:
     notes: tuple[str, ...]  # how the numbers are to be read: the footnotes
     warnings: tuple[str, ...]
     environment: Mapping[str, Any]
+    claims: tuple[Judgement, ...] = ()
+    tunings: tuple[Tuning, ...] = ()

@@ -1,10 +1,10 @@
 """How numbers are written, in sentences and in tables alike: `97.1 ± 0.1 %`, `0.41x [0.36, 0.47]`."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from bncli.findings import Comparison, Measure, Summary
+from bncli.findings import Comparison, Judgement, Measure, Summary
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,49 @@ def written_comparison(comparison: Comparison, measure: Measure, *, sentence: bo
         measure: gives scale and unit.
         sentence: say `at most` for `≤`, and the unit of a difference.
     """
-    ends = [end for end in (comparison.low, comparison.high) if end is not None]
+    return written_interval(comparison.estimate, comparison.low, comparison.high, measure, sentence=sentence)
+
+
+def written_judgement(judgement: Judgement) -> str:
+    """Estimate and interval of what a claim is about: `0.41x [0.36, 0.47]`, `97.1 % [96.9 %, 97.3 %]`."""
+    measure, kind = judgement.measure, judgement.claim.kind
+    numbers = (judgement.estimate, judgement.low, judgement.high)
+    if kind != "level":
+        return written_interval(*numbers, replace(measure, scale=kind))
+    low, high = ("unbounded" if end is None else written(end, measure.unit) for end in numbers[1:])
+    if low == high == "unbounded":
+        return "n/a"
+    return f"{'n/a' if judgement.estimate is None else written(judgement.estimate, measure.unit)} [{low}, {high}]"
+
+
+def written_claim(judgement: Judgement) -> str:
+    """The claim in words: `steps to 95 %, batch / none: below 0.6`."""
+    claim, measure = judgement.claim, judgement.measure
+    sign = {"ratio": f" / {claim.versus}", "difference": f" - {claim.versus}", "level": ""}[claim.kind]
+    notation = _NOTATIONS[measure.unit]
+    unit = {"ratio": "x", "difference": notation.difference, "level": notation.suffix}[claim.kind]
+    factor = 1 if claim.kind == "ratio" else notation.factor
+    limits = [
+        f"{word} {x * factor:g}{unit}" for word, x in (("above", claim.above), ("below", claim.below)) if x is not None
+    ]
+    at = f" at {written_setting(judgement.setting)}" if judgement.setting else ""
+    return f"{measure.label}, {claim.of}{sign}{at}: {' and '.join(limits)}"
+
+
+def written_interval(
+    estimate: float | None, low: float | None, high: float | None, measure: Measure, *, sentence: bool = False
+) -> str:
+    """`0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`, `n/a`; None is unbounded or unknown."""
+    ends = [end for end in (low, high) if end is not None]
     suffix, write, unit = _writer(measure, ends)
     unit = unit if sentence else ""
-    if comparison.estimate is not None:
+    if estimate is not None:
         interval = f" [{', '.join(map(write, ends))}]" if len(ends) == 2 else ""
-        return f"{write(comparison.estimate)}{suffix}{interval}{unit}"
+        return f"{write(estimate)}{suffix}{interval}{unit}"
     if len(ends) != 1:
         return "n/a"
     least, most = ("at least", "at most") if sentence else ("≥", "≤")
-    return f"{least if comparison.high is None else most} {write(ends[0])}{suffix}{unit}"
+    return f"{least if high is None else most} {write(ends[0])}{suffix}{unit}"
 
 
 def written_setting(setting: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from bncli.config import Evaluation, Part, Study, Training
+from bncli.config.asking import tune_warnings
+from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
@@ -174,7 +176,7 @@ def warnings_of(study: Study) -> list[str]:
                     f"{name}: whitens groups of {group} channels from batches of {batch}; the covariance is "
                     f"{'rank-deficient' if values <= group else 'noisy'} below {needed} examples"
                 )
-    return list(dict.fromkeys(found))
+    return [*dict.fromkeys(found), *tune_warnings(study.tune)]
 
 
 def describe(study: Study, device: str) -> str:
@@ -184,6 +186,8 @@ def describe(study: Study, device: str) -> str:
     shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
     activation = study.model.options.get("activation", "")
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
+    if study.tune or study.bisect:
+        swept |= dict.fromkeys(searched_keys(study), "tuned" if study.tune else "bisected")
     lr = swept.get("training.lr", f"{training.lr:g}")
     schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
     parts = [

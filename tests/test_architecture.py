@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "data": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},
     "plan": {"config", "errors", *CATALOGUES},
+    "stages": {"config", "plan", "records", "errors", "analysis"},
     "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "models", "data", "shift"},
     "bench": {"records", "errors", "catalogue", "norms", "kernels"},
     "store": {"records", "errors"},

@@ -7,6 +7,7 @@ from statistics import median
 
 from bncli.analysis import summaries
 from bncli.analysis.ask import ArmRuns, Ask
+from bncli.analysis.claims import judged
 from bncli.analysis.comparing import compare, corrected
 from bncli.analysis.crossings import steps_to_target
 from bncli.analysis.doubts import doubts
@@ -14,7 +15,9 @@ from bncli.analysis.headlines import headlines, level
 from bncli.analysis.notes import notes
 from bncli.analysis.outcomes import final_accuracy
 from bncli.analysis.survival import crossing
-from bncli.findings import Arm, Findings, Measure, Value
+from bncli.analysis.tuning import tuning_doubts, tuning_notes, tunings
+from bncli.analysis.values import values_of
+from bncli.findings import Arm, Findings, Measure
 from bncli.measures import CROSSINGS, MEASURES
 
 
@@ -24,9 +27,15 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
     Runs that failed count as missing. The order of the arms is kept.
     """
     arms = [_finished(arm) for arm in arms]
+    tuned = tuple(tunings(arms, ask))
     targets = [_target(arm, arms, ask) for arm in arms]
     measures = tuple(_measure(name, targets, arms, ask) for name in ask.measures)
-    bare = [_arm(arm, target, ask) for arm, target in zip(arms, targets, strict=True)]
+    claimed = {claim.measure: _measure(claim.measure, targets, arms, ask) for claim in ask.claims}
+    choices = {(t.variant, repr(t.setting)): {t.key: t.chosen} for t in tuned}
+    bare = [
+        replace(_arm(arm, target, ask), chosen=choices.get((arm.variant, repr(arm.setting)), {}))
+        for arm, target in zip(arms, targets, strict=True)
+    ]
     compared = corrected([_compared(arm, bare, measures, ask) for arm in bare])
     return Findings(
         ask.name,
@@ -35,9 +44,11 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         headlines=headlines(compared, measures[0], ask),
         measures=measures,
         arms=compared,
-        notes=notes(arms, compared, measures, ask),
-        warnings=(*ask.warnings, *doubts(arms, compared, measures, ask)),
+        notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned)),
+        warnings=(*ask.warnings, *tuning_doubts(tuned), *doubts(arms, compared, measures, ask)),
         environment=ask.environment,
+        claims=tuple(judged(ask.claims, arms, targets, claimed)),
+        tunings=tuned,
     )
 
 
@@ -76,7 +87,7 @@ def _target_words(targets: Sequence[float | None], ask: Ask) -> str:
 
 
 def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
-    found = {name: _values(name, arm, target) for name in ask.measures}
+    found = {name: values_of(name, arm, target) for name in ask.measures}
     runs = list(arm.runs.values())
     timed = target is not None and any(name in CROSSINGS for name in ask.measures)
     steps = [steps_to_target(seed, run, target) for seed, run in arm.runs.items()] if timed else None
@@ -94,11 +105,6 @@ def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
         parameters=summaries.parameters(runs),
         crossing=None if steps is None else crossing(steps, runs),
     )
-
-
-def _values(name: str, arm: ArmRuns, target: float | None) -> list[Value]:
-    read = MEASURES.load(name)
-    return [read(seed, run, target) for seed, run in arm.runs.items()]
 
 
 def _compared(arm: Arm, arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Arm:

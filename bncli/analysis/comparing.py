@@ -26,7 +26,7 @@ def compare(
     sides = (arm.variant, reference_name)
     pairs = paired(arm, reference, measure.name) if reference is not None else []
     bare = Comparison(
-        measure.name, *sides, arm.setting, len(pairs), None, None, None, None, "not comparable", _unpaired(pairs, sides)
+        measure.name, *sides, arm.setting, len(pairs), None, None, None, None, "not comparable", unpaired(pairs, sides)
     )
     return bare if bare.reason else _judged(bare, pairs, margins[measure.name], measure)
 
@@ -90,7 +90,7 @@ def _on_scale(number: float, measure: Measure) -> float | None:
     return math.exp(number) if measure.scale == "ratio" else number
 
 
-def _unpaired(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
+def unpaired(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
     """Why there is nothing to compare; empty if there is."""
     if not pairs:
         return f"no seed has a run of both {sides[0]} and {sides[1]}"

@@ -17,7 +17,7 @@ app = typer.Typer(
     help="Settle arguments about normalisation in neural networks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 2 your mistake, 5 some runs failed, 130 interrupted (run again to continue).",
+    epilog="Exit codes: 0 done, 2 your mistake, 3 a check failed, 4 it is open, 5 some runs failed, 130 interrupted.",
 )
 for command in (compare, train, ls, validate):
     app.command()(command)

@@ -3,12 +3,16 @@
 from pathlib import Path
 
 from bncli.cli.options import (
+    Check,
     DataDir,
     Device,
     DryRun,
     Engine,
+    Github,
     Jobs,
     Json,
+    Junit,
+    Markdown,
     PresetArgument,
     Seeds,
     Sets,
@@ -21,6 +25,7 @@ def compare(
     preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
     device: Device = "auto", engine: Engine = "auto", jobs: Jobs = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
+    check: Check = False, junit: Junit = None, markdown: Markdown = None, github: Github = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     from bncli.presets import preset_path
@@ -28,12 +33,13 @@ def compare(
     path = preset_path(preset)  # first: a mistyped name is answered before anything heavy is imported
 
     from bncli.cli.progress import display
-    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_missing
+    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_study
 
     session = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
     if dry_run:
-        return show_plan(session)
-    results = train_missing(session, display)
+        show_plan(session)
+        return
+    session, results = train_study(session, display)
 
     from bncli.cli.findings import findings_of, write_json  # only now: a mistake is answered without numpy and scipy
 
@@ -46,4 +52,9 @@ def compare(
 
         show(findings, stdout())
         print(f"\n{len(results)} runs in {session.store.folder}")
-    return exit_for_failures(results)
+    exit_for_failures(results)
+    if check:
+        from bncli.cli.checks import finish
+        from bncli.report.checks import claim_checks
+
+        finish(f"claims of {session.name}", claim_checks(findings), junit, markdown, github, quiet=json == "-")

@@ -4,10 +4,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from bncli import findings
 from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.cli.session import Session
+from bncli.config import Claim
+from bncli.config.study import searched_keys
 from bncli.errors import BncliError
 from bncli.findings import Findings
 from bncli.plan import describe, warnings_of
@@ -31,18 +34,36 @@ def findings_of(session: Session, results: Mapping[str, RunResult]) -> Findings:
         split=study.evaluation.split,
         warnings=(*warnings_of(study), *_mixed(environments)),
         environment=environments[0] if environments else {},
+        claims=tuple(map(_claim, study.claims)),
+        searched=next(iter(searched_keys(study)), ""),
+        chosen_by=study.tune.by if study.tune else "",
     )
-    return analyse([ArmRuns(*arm) for arm in session.arms(good)], ask)
+    return analyse(_arms(session, good), ask)
 
 
-def write_json(place: str, session: Session, findings: Findings, results: Mapping[str, RunResult]) -> None:
+def _arms(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:
+    """The arms of the report with what was searched for them; of a bisection, the arms that were searched."""
+    if not session.searched:
+        return [ArmRuns(*arm) for arm in session.arms(results)]
+    from bncli.stages import arm_of, search_of
+
+    key = next(iter(searched_keys(session.study)))
+    search = search_of(session.searched, key, results)
+    arms = {(variant, repr(dict(setting))): (setting, runs) for variant, setting, runs in session.arms(results)}
+    for run in session.searched:
+        setting = {k: v for k, v in run.setting.items() if k != key}
+        arms.setdefault(arm_of(run, key), (setting, {}))
+    return [ArmRuns(arm[0], setting, runs, search.get(arm, {})) for arm, (setting, runs) in arms.items()]
+
+
+def write_json(place: str, session: Session, found: Findings, results: Mapping[str, RunResult]) -> None:
     """Write the one JSON document to a file, or to stdout for `-`.
 
     Raises:
         BncliError: if the file cannot be written.
     """
     study = session.study.model_dump(mode="json")
-    text = dumps(document(findings, study, [_run(run, results.get(run.id)) for run in session.runs]))
+    text = dumps(document(found, study, [_run(run, results.get(run.id)) for run in (*session.searched, *session.runs)]))
     if place == "-":
         sys.stdout.write(text + "\n")
         return
@@ -50,6 +71,15 @@ def write_json(place: str, session: Session, findings: Findings, results: Mappin
         Path(place).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise BncliError(f"--json {place}: cannot write ({error.strerror}); the runs themselves are stored") from None
+
+
+def _claim(claim: Claim) -> findings.Claim:
+    kind: Literal["ratio", "difference", "level"] = (
+        "ratio" if claim.ratio else "difference" if claim.difference else "level"
+    )
+    band = claim.ratio or claim.difference or claim.level
+    assert band is not None
+    return findings.Claim(claim.measure, claim.of, claim.versus, claim.at, kind, band.below, band.above, claim.source)
 
 
 def _run(run: Any, result: RunResult | None) -> dict[str, Any]:

@@ -42,3 +42,9 @@ StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
+Check = Annotated[bool, typer.Option("--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.")]
+Junit = Annotated[Path | None, typer.Option(help="Write the checks as JUnit XML here.", metavar="FILE")]
+Markdown = Annotated[Path | None, typer.Option(help="Write the checks as a Markdown table here.", metavar="FILE")]
+Github = Annotated[
+    bool, typer.Option("--github", help="Annotate the change on GitHub, and add the checks to the job's summary.")
+]

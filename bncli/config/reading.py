@@ -35,7 +35,7 @@ def read_study(path: Path, sets: Sequence[str] = (), variants: Sequence[str] = (
     for text in sets:
         data = override(data, text, places)
     if variants:
-        data = {**data, "variants": _chosen(data.get("variants"), variants, data.get("reference"))}
+        data = _with_variants(data, variants)
         places[("variants",)] = "--variants"
     if seeds is not None:
         data, places[("seeds",)] = {**data, "seeds": seeds}, f"--seeds {seeds}"
@@ -92,6 +92,16 @@ def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, An
         return {**data, "sweep": {**(sweep if isinstance(sweep, dict) else {}), key: values}}
     places[at] = place
     return study_module.with_value(dict(data), at, values if len(values) > 1 else values[0])
+
+
+def _with_variants(data: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The chosen variants, and the claims that are about them."""
+    kept = _chosen(data.get("variants"), names, data.get("reference"))
+    claims = data.get("claims")
+    if isinstance(claims, list):
+        about = [{c.get("of"), c.get("versus") or c.get("of")} if isinstance(c, dict) else set() for c in claims]
+        data = {**data, "claims": [c for c, them in zip(claims, about, strict=True) if them <= kept.keys()]}
+    return {**data, "variants": kept}
 
 
 def _chosen(known: Any, names: Sequence[str], reference: Any) -> dict[str, Any]:

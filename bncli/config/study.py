@@ -5,7 +5,6 @@ from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -15,11 +14,11 @@ from pydantic import (
 )
 
 from bncli.catalogue import Count, Fraction, NonNegative, Positive
+from bncli.config.asking import Bisect, Claim, MeasureName, Tune, claim_problems, tune_problems
 from bncli.config.part import Frozen, Part, part_of
 from bncli.data import DATASETS
 from bncli.engine import OPTIMIZERS, SCHEDULES
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean, problems_of
-from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
@@ -93,13 +92,6 @@ class Variant(Frozen):
         return {"norm": given} if isinstance(given, str) else given
 
 
-def _known_measure(name: str) -> str:
-    return name if MEASURES[name] else ""
-
-
-MeasureName = Annotated[str, AfterValidator(_known_measure)]
-
-
 def _seeds(given: object) -> object:
     """`5` is 0..4; `0..9` counts both ends; a list is itself."""
     if isinstance(given, str) and ".." in given:
@@ -137,6 +129,9 @@ class Study(Frozen):
         "steps_to_target",
         "final_accuracy",
     )
+    claims: Annotated[tuple[Claim, ...], Field(strict=False)] = ()  # checked by `bncli compare --check`
+    tune: Tune | None = None  # choose one key for each variant before the report
+    bisect: Bisect | None = None  # search a limit instead of reporting runs at one recipe
 
     @field_validator("seeds")
     @classmethod
@@ -162,7 +157,7 @@ class Study(Frozen):
         Raises:
             ConfigError: for a swept key that does not exist, or a value out of range.
         """
-        plain = self.model_dump(mode="json") | {"sweep": {}}
+        plain = self.model_dump(mode="json") | {"sweep": {}, "claims": [], "tune": None, "bisect": None}
         for values in product(*self.sweep.values()):
             setting = dict(zip(self.sweep, values, strict=True))
             changed = plain
@@ -174,6 +169,10 @@ class Study(Frozen):
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
     problems = [Problem((key,), message) for key, message in _references(study)]
+    problems += [*claim_problems(study.claims, study.variants, study.sweep, bool(study.tune or study.bisect))]
+    problems += tune_problems(study.tune, study.bisect, study.seeds)
+    searched = searched_keys(study)
+    study = study.model_copy(update={"sweep": {**study.sweep, **searched}})
     for key in study.sweep:
         for name, variant in study.variants.items():
             if key.startswith("training.") and key.split(".")[1] in variant.training:
@@ -189,6 +188,13 @@ def check(study: Study) -> list[Problem]:
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
+
+
+def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
+    """The key that is tuned or bisected, with the values known beforehand."""
+    if study.tune:
+        return study.tune.over
+    return {study.bisect.over: (study.bisect.low, study.bisect.high)} if study.bisect else {}
 
 
 def _references(study: Study) -> Iterator[tuple[str, str]]:

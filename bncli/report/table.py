@@ -59,7 +59,7 @@ def _columns(findings: Findings, measures: Sequence[Measure]) -> list[Column]:
     columns = [Column("", _cells(arms, lambda a: _symbol(_comparison(a, measures[0]))), gap=1)] if _versus(arms) else []
     columns.append(Column("variant", _cells(arms, lambda a: a.variant + (" (ref)" if a.is_reference else ""))))
     for key in _swept(arms):
-        cells = tuple(Text(written_option(arm.setting[key])) for arm in arms)
+        cells = tuple(Text(written_option({**arm.setting, **arm.chosen}[key])) for arm in arms)
         columns.append(Column(key.rsplit(".", 1)[-1], cells, right=True))
     for measure in measures:
         columns += _measure_columns(arms, measure)
@@ -81,8 +81,9 @@ def _cells(arms: Sequence[Arm], write: Callable[[Arm], str | Text]) -> tuple[Tex
 
 
 def _swept(arms: Sequence[Arm]) -> list[str]:
-    """Swept keys that every arm has a value for."""
-    return [key for key in arms[0].setting if all(key in a.setting for a in arms)] if arms else []
+    """Swept and tuned keys that every arm has a value for."""
+    keys = [{**arm.setting, **arm.chosen} for arm in arms]
+    return [key for key in keys[0] if all(key in other for other in keys)] if arms else []
 
 
 def _versus(arms: Sequence[Arm]) -> str:
