@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "models", "data", "shift"},
     "bench": {"records", "errors", "catalogue", "norms", "kernels"},
     "store": {"records", "errors"},
-    "analysis": {"records", "findings", "notation", "measures", "errors"},
+    "gate": {"errors"},
+    "analysis": {"records", "findings", "notation", "measures", "gate", "errors"},
     "report": {"findings", "notation", "records", "errors"},
 }
 HEAVY = {

@@ -67,9 +67,9 @@ def _judged(bare: Comparison, pairs: Sequence[Pair], margin: float, measure: Mea
     tested = ranks if points is None else points
     return replace(
         bare,
-        estimate=None if points is None else _on_scale(float(np.mean(points)), measure),
-        low=_on_scale(low, measure),
-        high=_on_scale(high, measure),
+        estimate=None if points is None else on_scale(float(np.mean(points)), measure),
+        low=on_scale(low, measure),
+        high=on_scale(high, measure),
         superiority=share[0],
         verdict=said,
         reason="one seed: no interval" if len(pairs) == 1 else _open(pairs, (bare.variant, bare.reference)),
@@ -84,7 +84,8 @@ def _more(pairs: Sequence[Pair], margin: float, measure: Measure) -> int | None:
     return more_seeds(*differences(pairs, measure.scale), log_margin(margin, measure))
 
 
-def _on_scale(number: float, measure: Measure) -> float | None:
+def on_scale(number: float, measure: Measure) -> float | None:
+    """A number of the interval's scale on that of the measure: a ratio for a logarithm; None if it is unbounded."""
     if not math.isfinite(number):
         return None
     return math.exp(number) if measure.scale == "ratio" else number

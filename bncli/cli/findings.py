@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from bncli import findings
 from bncli.analysis import ArmRuns, Ask, analyse
+from bncli.cli.again import both_halves
 from bncli.cli.session import Session
 from bncli.config import Claim
 from bncli.config.study import searched_keys
@@ -18,8 +19,8 @@ from bncli.records import RunResult
 from bncli.report.document import document, dumps
 
 
-def findings_of(session: Session, results: Mapping[str, RunResult]) -> Findings:
-    """Analyse every run that the plan asked for and that did not fail."""
+def findings_of(session: Session, results: Mapping[str, RunResult], *, again: bool = False) -> Findings:
+    """Analyse every run that the plan asked for and that did not fail; `again`: the reference against itself."""
     good = {key: result for key, result in results.items() if result.info.status != "failed"}
     study, environments = session.study, _environments(good)
     ask = Ask(
@@ -38,7 +39,7 @@ def findings_of(session: Session, results: Mapping[str, RunResult]) -> Findings:
         searched=next(iter(searched_keys(study)), ""),
         chosen_by=study.tune.by if study.tune else "",
     )
-    return analyse(_arms(session, good), ask)
+    return analyse(both_halves(session, good) if again else _arms(session, good), ask)
 
 
 def _arms(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:
@@ -56,14 +57,19 @@ def _arms(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:
     return [ArmRuns(arm[0], setting, runs, search.get(arm, {})) for arm, (setting, runs) in arms.items()]
 
 
-def write_json(place: str, session: Session, found: Findings, results: Mapping[str, RunResult]) -> None:
+def findings_document(session: Session, found: Findings, results: Mapping[str, RunResult]) -> dict[str, Any]:
+    """Findings with the study and every run behind them, as one JSON document."""
+    runs = [run_document(run, results.get(run.id)) for run in (*session.searched, *session.runs)]
+    return document(found, session.study.model_dump(mode="json"), runs)
+
+
+def write_json(place: str, document: Mapping[str, Any]) -> None:
     """Write the one JSON document to a file, or to stdout for `-`.
 
     Raises:
         BncliError: if the file cannot be written.
     """
-    study = session.study.model_dump(mode="json")
-    text = dumps(document(found, study, [_run(run, results.get(run.id)) for run in (*session.searched, *session.runs)]))
+    text = dumps(document)
     if place == "-":
         sys.stdout.write(text + "\n")
         return
@@ -82,7 +88,8 @@ def _claim(claim: Claim) -> findings.Claim:
     return findings.Claim(claim.measure, claim.of, claim.versus, claim.at, kind, band.below, band.above, claim.source)
 
 
-def _run(run: Any, result: RunResult | None) -> dict[str, Any]:
+def run_document(run: Any, result: RunResult | None) -> dict[str, Any]:
+    """One run in a document: what was asked, how it ended, its curves."""
     head = {"variant": run.variant, "setting": dict(run.setting), "seed": run.seed, "id": run.id}
     if result is None:
         return {**head, "info": None, "reason": "not trained", "curves": []}

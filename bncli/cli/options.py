@@ -48,3 +48,18 @@ Markdown = Annotated[Path | None, typer.Option(help="Write the checks as a Markd
 Github = Annotated[
     bool, typer.Option("--github", help="Annotate the change on GitHub, and add the checks to the job's summary.")
 ]
+EventsTo = Annotated[
+    str | None, typer.Option("--events", help="Write what happens as JSON lines here; - is stdout.", metavar="FILE|-")
+]
+AA = Annotated[bool, typer.Option("--aa", help="Compare the reference with itself, on other seeds; 3 if it differs.")]
+SaveBaseline = Annotated[
+    str | None, typer.Option(help="Train with the code as it is, and keep the result under this name.", metavar="NAME")
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(help="Train with the code as it is, and hold the result against this.", metavar="NAME|FILE"),
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(help="How far from the baseline is too far: steps_to_target:+10%.", metavar="MEASURE:CHANGE"),
+]

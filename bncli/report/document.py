@@ -7,7 +7,8 @@ from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any
 
-from bncli.findings import Arm, Findings
+from bncli.findings import Arm, Comparison, Findings, Judgement
+from bncli.notation import written_claim
 
 SCHEMA = "bncli/findings/1"
 
@@ -33,7 +34,9 @@ def document(findings: Findings, study: Mapping[str, Any], runs: Sequence[Mappin
         "measures": [asdict(measure) for measure in findings.measures],
         "runs": [{**run, "values": values.get(_key(run), {})} for run in runs],
         "arms": [_arm(arm) for arm in findings.arms],
-        "verdicts": [asdict(comparison) for arm in findings.arms for comparison in arm.comparisons],
+        "verdicts": [_comparison(comparison) for arm in findings.arms for comparison in arm.comparisons],
+        "claims": [_judgement(judgement) for judgement in findings.claims],
+        "tunings": [asdict(tuning) for tuning in findings.tunings],
         "headlines": findings.headlines,
         "notes": findings.notes,
         "warnings": findings.warnings,
@@ -56,11 +59,34 @@ def _arm(arm: Arm) -> dict[str, Any]:
         ("reached", "no target is timed"),
         ("ms_per_step", "no training time was recorded"),
         ("parameters", "not recorded"),
+        ("crossing", "no target is timed"),
     ):
         if fields[key] is None:
             fields[f"{key}_reason"] = reason
+    if arm.crossing:
+        fields["crossing"] = _reasoned(
+            asdict(arm.crossing), median="fewer than half of the runs got there", running_time="no run got there"
+        )
     summaries = [{k: v for k, v in asdict(s).items() if k != "values"} for s in arm.summaries]
     return {**fields, "summaries": summaries}
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    decided = "no more are needed" if comparison.verdict != "inconclusive" else "none up to 1,000 would decide"
+    return _reasoned(asdict(comparison), more_seeds=decided)
+
+
+def _judgement(judgement: Judgement) -> dict[str, Any]:
+    """A judgement with its claim in words, and of the claim what was given."""
+    fields = {key: value for key, value in asdict(judgement).items() if key != "measure"}
+    fields["claim"] = {key: value for key, value in fields["claim"].items() if value is not None}
+    open_end = judgement.reason or "unbounded: a run has no value"
+    return {"text": written_claim(judgement), **_reasoned(fields, estimate=open_end, low=open_end, high=open_end)}
+
+
+def _reasoned(fields: dict[str, Any], **reasons: str) -> dict[str, Any]:
+    """`fields` with a sentence beside each of these that is None."""
+    return {**fields, **{f"{key}_reason": reason for key, reason in reasons.items() if fields[key] is None}}
 
 
 def _values(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
