@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive", "not comparable"]
@@ -176,3 +177,12 @@ class Findings:
     environment: Mapping[str, Any]
     claims: tuple[Judgement, ...] = ()
     tunings: tuple[Tuning, ...] = ()
+
+    def to_json(self) -> str:
+        """All of it as one JSON document (docs/schema.json), without the curves of the runs."""
+        document = import_module("bncli.report.document")  # looked up when used: findings know no renderer
+        return str(document.dumps(document.document(self)))
+
+    def _repr_html_(self) -> str:
+        """The table, as notebooks show it."""
+        return str(import_module("bncli.report.html").page_part(self))

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "bench": {"records", "errors", "catalogue", "norms", "kernels"},
     "store": {"records", "errors"},
     "gate": {"errors"},
+    "scripting": {"cli", "findings", "presets"},
     "analysis": {"records", "findings", "notation", "measures", "gate", "errors"},
     "report": {"findings", "notation", "records", "errors"},
 }

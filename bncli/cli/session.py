@@ -58,7 +58,7 @@ class Session:
 
 
 def open_session(
-    path: Path, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
+    path: Path, variants: str, seeds: str | Sequence[int] | None, sets: Sequence[str] | None, device: str, engine: str,
     jobs: int | None, store: Path, data_dir: Path | None,
 ) -> Session:  # fmt: skip
     """Read the preset at `path` with the command line's changes, and plan it.

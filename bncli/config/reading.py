@@ -13,14 +13,16 @@ from bncli.errors import Path as KeyPath
 Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "--set training.lr=0"
 
 
-def read_study(path: Path, sets: Sequence[str] = (), variants: Sequence[str] = (), seeds: str | None = None) -> Study:
+def read_study(
+    path: Path, sets: Sequence[str] = (), variants: Sequence[str] = (), seeds: str | Sequence[int] | None = None
+) -> Study:
     """Read a preset with what the command line changes in it.
 
     Args:
         path: a YAML file.
         sets: `key=value` or `key=value,value` (a sweep), as given to --set.
         variants: the variants to keep; names of norms that the preset lacks are added.
-        seeds: as given to --seeds.
+        seeds: as given to --seeds, or which.
 
     Raises:
         ConfigError: with every mistake, each with its place.

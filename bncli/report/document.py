@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any
@@ -13,24 +13,28 @@ from bncli.notation import written_claim
 SCHEMA = "bncli/findings/1"
 
 
-def document(findings: Findings, study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def document(
+    findings: Findings, study: Mapping[str, Any] | None = None, runs: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
     """Everything that a study says, in types that JSON knows.
 
     A number that is not finite becomes None, with a sentence under `<key>_reason` beside it.
 
     Args:
         findings: what the analysis says.
-        study: the configuration, whole.
+        study: the configuration, whole; null where it is not at hand.
         runs: one mapping a run with at least `variant`, `setting`, `seed`, and whatever else is to be kept (status,
-            curves); each gets its value of every measure added as `values`.
+            curves); each gets its value of every measure added as `values`. Without them: those that the values are of.
     """
     values = _values(findings.arms)
+    runs = list(_bare_runs(findings.arms)) if runs is None else runs
     whole = {
         "schema": SCHEMA,
         "name": findings.name,
         "question": findings.question,
         "setup": findings.setup,
         "study": study,
+        **({} if study else {"study_reason": "not kept with findings alone"}),
         "measures": [asdict(measure) for measure in findings.measures],
         "runs": [{**run, "values": values.get(_key(run), {})} for run in runs],
         "arms": [_arm(arm) for arm in findings.arms],
@@ -69,6 +73,12 @@ def _arm(arm: Arm) -> dict[str, Any]:
         )
     summaries = [{k: v for k, v in asdict(s).items() if k != "values"} for s in arm.summaries]
     return {**fields, "summaries": summaries}
+
+
+def _bare_runs(arms: Sequence[Arm]) -> Iterator[dict[str, Any]]:
+    for arm in arms:
+        for seed in sorted({value.seed for summary in arm.summaries for value in summary.values}):
+            yield {"variant": arm.variant, "setting": arm.setting, "seed": seed}
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

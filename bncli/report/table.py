@@ -44,13 +44,18 @@ def show(findings: Findings, console: Console) -> None:
 
 def tables(findings: Findings, room: int) -> list[list[Text]]:
     """Lines of the table or tables; the first layout that fits into `room` characters, else a list."""
-    whole = _columns(findings, findings.measures)
+    whole = columns(findings)
     if width(whole) <= room:
         return [table(whole)]
     parts = [_columns(findings, [measure]) for measure in findings.measures]
     if len(parts) > 1 and all(width(part) <= room for part in parts):
         return [table(part) for part in parts]
     return [stacked(whole, 2 if _versus(findings.arms) else 1, room)]
+
+
+def columns(findings: Findings) -> list[Column]:
+    """All columns of the one wide table."""
+    return _columns(findings, findings.measures)
 
 
 def _columns(findings: Findings, measures: Sequence[Measure]) -> list[Column]:
