@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "shift": {"catalogue", "errors"},
     "plan": {"config", "errors", *CATALOGUES},
     "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "models", "data", "shift"},
-    "bench": {"records", "errors", "catalogue", "norms", "kernels"},
+    "bench": {"config", "records", "errors", "catalogue", "norms", "kernels"},
     "store": {"records", "errors"},
     "analysis": {"records", "findings", "notation", "errors"},
     "report": {"findings", "notation", "records", "errors"},
