@@ -1,1 +1,1 @@
-"""Timing: cases to records; apart from the engine, since a time taken beside other lanes means nothing."""
+"""Timing of norms: cases against yardsticks in one process, several processes against a baseline, and the gate."""

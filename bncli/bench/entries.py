@@ -1,6 +1,8 @@
 """From a case to what the scheduler times: the norm's pass, torch's batch norm in the same pass, a copy as large."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -24,18 +26,26 @@ def prepare(case: Case) -> Entry:
     """
     torch.set_num_threads(case.threads)
     norm = compiled(module_of(case)) if case.compiled else module_of(case)
+    x, g = inputs(case)
     try:
-        contender = _contender(norm, case)
+        contender = _contender(norm, case, x, g)
         contender.call(*contender.make_arguments())
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         line = next(iter(str(error).strip().splitlines()), "")
         raise BncliError(f"{case.name}: {type(error).__name__}: {line}") from error
-    return Entry(case.name, contender, (("native", _contender(native_of(case), case)), ("copy", _copy(case))))
+    return Entry(case.name, contender, (("native", _contender(native_of(case), case, x, g)), ("copy", _copy(case))))
+
+
+def reference(case: Case) -> Contender:
+    """The pass of a case by the same norm in float64, uncompiled, on the same input."""
+    exact = replace(case, dtype="f64", compiled=False)
+    x, g = inputs(case)
+    return _contender(module_of(exact), exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
 
 
 def compiled(norm: Norm) -> Norm:
     """`norm` by torch.compile, such that its graph can be run backward any number of times."""
-    torch._functorch.config.donated_buffer = False  # type: ignore[attr-defined]
+    import_module("torch._functorch.config").donated_buffer = False  # type: ignore[attr-defined]
     made: Norm = torch.compile(norm, dynamic=False)
     return made
 
@@ -57,8 +67,7 @@ def parameters_of(norm: Norm) -> list[Tensor]:
     return [p for p in norm.parameters() if p.requires_grad] if isinstance(norm, nn.Module) else []
 
 
-def _contender(norm: Norm, case: Case) -> Contender:
-    x, g = inputs(case)
+def _contender(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Contender:
     parameters = parameters_of(norm)
 
     def forward(x: Tensor) -> Tensor:

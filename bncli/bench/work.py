@@ -59,10 +59,10 @@ def _products(case: Case) -> int | None:
         return None
     options = {key: option.default for key, option in NORMS[case.norm].options.items()} | dict(case.options)
     channels = case.shape[1]
-    d = min(options["group_size"], channels)
+    d = min(int(options["group_size"]), channels)
     groups = -(-channels // d)
     values = 1
     for size in case.shape:
         values *= size
-    steps = options.get("T", 1) - 1  # the first step multiplies by the identity
+    steps = int(options.get("T", 1)) - 1  # the first step multiplies by the identity
     return 2 * values * d * _PRODUCTS[case.pass_] + 2 * groups * d**3 * steps * _STEPS[case.pass_]
