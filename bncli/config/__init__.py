@@ -1,6 +1,11 @@
-"""From a preset's text to a validated Study."""
+"""From a preset's text to a validated Study or Bench."""
 
-from bncli.config.reading import read_study
-from bncli.config.study import Evaluation, Part, Study, Target, Training, Variant
+from bncli.config.bench import Bench, Grid
+from bncli.config.parts import Part
+from bncli.config.reading import read_bench, read_preset, read_study
+from bncli.config.study import Evaluation, Study, Target, Training, Variant
 
-__all__ = ["Evaluation", "Part", "Study", "Target", "Training", "Variant", "read_study"]
+__all__ = [
+    "Bench", "Evaluation", "Grid", "Part", "Study", "Target", "Training", "Variant",
+    "read_bench", "read_preset", "read_study",
+]  # fmt: skip

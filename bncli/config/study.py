@@ -4,65 +4,23 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from bncli.catalogue import Catalogue, Count, Fraction, NonNegative, Positive
+from bncli.catalogue import Count, Fraction, NonNegative, Positive
+from bncli.config.parts import Frozen, NormPart, Part, part_of, validated
 from bncli.data import DATASETS
 from bncli.engine import OPTIMIZERS, SCHEDULES
-from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean, problems_of
+from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Part(_Frozen):
-    """A name with options, written `name` or `{name: ..., option: ...}`; every option is filled in."""
-
-    name: str
-    options: dict[str, Any]
-
-    @model_serializer
-    def flat(self) -> dict[str, Any]:
-        """As it is written in YAML."""
-        return {"name": self.name, **self.options}
+ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
+DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
+SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
+OptimizerPart = Annotated[Part, part_of(OPTIMIZERS, "sgd")]
 
 
-def _part_of(catalogue: Catalogue[Any], default: str | None = None) -> BeforeValidator:
-    def parse(given: object) -> object:
-        if isinstance(given, Part):
-            return given
-        if isinstance(given, str):
-            given = {"name": given}
-        if isinstance(given, Mapping) and default:
-            given = {"name": default, **given}
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            raise ConfigError(f"must be a {catalogue.kind}'s name or {{name: ..., option: ...}}, got {given!r}")
-        options = {key: value for key, value in given.items() if key != "name"}
-        return Part(name=given["name"], options=catalogue.options(given["name"], options))
-
-    return BeforeValidator(parse)
-
-
-NormPart = Annotated[Part, _part_of(NORMS)]
-ModelPart = Annotated[Part, _part_of(MODELS, "mlp")]
-DataPart = Annotated[Part, _part_of(DATASETS, "mnist")]
-SchedulePart = Annotated[Part, _part_of(SCHEDULES, "constant")]
-OptimizerPart = Annotated[Part, _part_of(OPTIMIZERS, "sgd")]
-
-
-class Training(_Frozen):
+class Training(Frozen):
     """The recipe that every variant trains by."""
 
     steps: Count = 2000  # optimiser steps
@@ -77,7 +35,7 @@ class Training(_Frozen):
     precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 forward and backward in training
 
 
-class Evaluation(_Frozen):
+class Evaluation(Frozen):
     """When, on what and with which statistics the network is evaluated."""
 
     every: Count = 100  # steps between evaluations; also before the first step and after the last
@@ -87,7 +45,7 @@ class Evaluation(_Frozen):
     precise_batches: Count = 100  # training batches behind `precise`
 
 
-class Target(_Frozen):
+class Target(Frozen):
     """The level whose first crossing is timed: a fixed accuracy, or the median final accuracy of one variant."""
 
     accuracy: Fraction | None = None  # of the evaluation split
@@ -101,7 +59,7 @@ class Target(_Frozen):
         return self
 
 
-class Margins(_Frozen):
+class Margins(Frozen):
     """Differences too small to matter: an interval within them says `equivalent`."""
 
     ratio: Positive = 0.05  # ratios between 1/1.05 and 1.05
@@ -110,11 +68,11 @@ class Margins(_Frozen):
     bias_growth: Positive = 0.01  # L2 norm a step
 
 
-class Variant(_Frozen):
+class Variant(Frozen):
     """One arm: a norm, and what it needs changed in the training recipe; written `batch` or `{norm: batch, ...}`."""
 
     norm: NormPart
-    training: dict[str, Any] = {}  # overrides of Training
+    training: dict[str, Any] = Field(default_factory=dict)  # overrides of Training
 
     @model_validator(mode="before")
     @classmethod
@@ -141,7 +99,7 @@ def _seeds(given: object) -> object:
     raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
 
 
-class Study(_Frozen):
+class Study(Frozen):
     """What a preset says: one question, the arms that answer it, and the budget."""
 
     question: str = "how do these normalisers compare?"
@@ -156,7 +114,9 @@ class Study(_Frozen):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
     ]
-    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = {}  # dotted key -> its values
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(
+        default_factory=dict
+    )  # dotted key -> its values
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
         "steps_to_target",
         "final_accuracy",
@@ -177,8 +137,7 @@ class Study(_Frozen):
             ConfigError: for an override that is unknown or out of range.
         """
         merged = {**self.training.model_dump(mode="json"), **self.variants[variant].training}
-        training: Training = _validated(Training, merged, ("variants", variant, "training"))
-        return training
+        return validated(Training, merged, keys_at, ("variants", variant, "training"))
 
     def settings(self) -> Iterator[tuple[dict[str, Any], "Study"]]:
         """Every combination of the swept values, with the study at that combination.
@@ -279,11 +238,10 @@ def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[
 def _at(changed: Mapping[str, Any], setting: Mapping[str, Any]) -> Study:
     """The study at one setting; a problem there is the swept key's."""
     try:
-        study: Study = _validated(Study, changed, ())
+        return validated(Study, changed, keys_at)
     except ConfigError as error:
         keys = {p: next((k for k in setting if describe(p).startswith(k)), "") for p in error.problems}
         raise ConfigError(*(Problem(("sweep", key), p.message) for p, key in keys.items())) from None
-    return study
 
 
 def keys_at(path: Path) -> list[str]:
@@ -295,21 +253,13 @@ def keys_at(path: Path) -> list[str]:
     return [*here.model_fields, *Study.model_fields]
 
 
-def _validated(model: Any, given: Any, prefix: Path) -> Any:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        found = problems_of(error.errors(), keys_at)
-        raise ConfigError(*(Problem(prefix + p.path, p.message) for p in found)) from None
-
-
 def study_of(tree: Mapping[str, Any]) -> Study:
     """Validate a plain tree, as YAML gives it.
 
     Raises:
         ConfigError: with every problem that was found.
     """
-    study: Study = _validated(Study, dict(tree), ())
+    study = validated(Study, dict(tree), keys_at)
     problems = check(study)
     if problems:
         raise ConfigError(*problems)
