@@ -1,5 +1,6 @@
 """How numbers are written, in sentences and in tables alike: `97.1 ± 0.1 %`, `0.41x [0.36, 0.47]`."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -111,6 +112,28 @@ def written_option(value: Any) -> str:
         options = [f"{key}={written_option(v)}" for key, v in value.items() if key != "name"]
         return " ".join([*([str(value["name"])] if "name" in value else []), *options])
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def written_ratio(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A ratio with its interval, where it has one: `0.41x [0.36, 0.47]`."""
+    ends = [end for end in (low, high) if end is not None]
+    places = _decimals(ends, 1.0, 2)
+    interval = f" [{', '.join(_ratio(end, places) for end in ends)}]" if len(ends) == 2 else ""
+    return f"{_ratio(value, places)}x{interval}"
+
+
+def written_seconds(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A short time with its interval, in the unit that suits it: `1.82 ms [1.80, 1.85]`."""
+    size, unit = next((each for each in ((1, "s"), (1e-3, "ms"), (1e-6, "us")) if value >= each[0]), (1e-9, "ns"))
+    places = max(0, 2 - math.floor(math.log10(max(value / size, 1))))
+    interval = "" if low is None or high is None else f" [{low / size:.{places}f}, {high / size:.{places}f}]"
+    return f"{value / size:.{places}f} {unit}{interval}"
+
+
+def written_bytes(size_byte: float) -> str:
+    """An amount of memory: `6.42 MB`, `384 B`."""
+    size, unit = next((each for each in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size_byte >= each[0]), (1, "B"))
+    return f"{size_byte / size:.{0 if size == 1 else max(0, 2 - math.floor(math.log10(size_byte / size)))}f} {unit}"
 
 
 def _writer(measure: Measure, ends: Iterable[float]) -> tuple[str, Any, str]:

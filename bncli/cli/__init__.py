@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bncli import __version__
+from bncli.cli.bench import bench
 from bncli.cli.compare import compare
 from bncli.cli.ls import ls
 from bncli.cli.train import train
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 2 your mistake, 3 a check failed, 4 it is open, 5 some runs failed, 130 interrupted.",
 )
-for command in (compare, train, ls, validate):
+for command in (compare, train, bench, ls, validate):
     app.command()(command)
 
 

@@ -13,6 +13,11 @@ def complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
+def complete_bench(incomplete: str) -> list[str]:
+    """Names of bench presets for the shell."""
+    return [name for name in complete_preset(incomplete) if name.startswith("bench-")]
+
+
 def complete_norm(incomplete: str) -> list[str]:
     """Names of norms for the shell; the last of a comma-separated list is completed."""
     from bncli.norms import NORMS

@@ -1,10 +1,12 @@
-"""From a preset's text to a validated Study."""
+"""From a preset's text to a validated Study or Bench."""
 
 from bncli.config.asking import Bisect, Claim, Tune
-from bncli.config.part import Part
-from bncli.config.reading import read_study
+from bncli.config.bench import Bench, Grid
+from bncli.config.parts import Part
+from bncli.config.reading import read_bench, read_preset, read_study
 from bncli.config.study import Evaluation, Study, Target, Training, Variant
 
 __all__ = [
-    "Bisect", "Claim", "Evaluation", "Part", "Study", "Target", "Training", "Tune", "Variant", "read_study",
+    "Bench", "Bisect", "Claim", "Evaluation", "Grid", "Part", "Study", "Target", "Training", "Tune", "Variant",
+    "read_bench", "read_preset", "read_study",
 ]  # fmt: skip

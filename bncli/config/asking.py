@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bncli.catalogue import Count, Positive
-from bncli.config.part import Frozen
+from bncli.config.parts import Frozen
 from bncli.errors import ConfigError, Problem, did_you_mean
 from bncli.measures import MEASURES
 

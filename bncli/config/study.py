@@ -4,25 +4,17 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from bncli.catalogue import Count, Fraction, NonNegative, Positive
 from bncli.config.asking import Bisect, Claim, MeasureName, Tune, claim_problems, tune_problems
-from bncli.config.part import Frozen, Part, part_of
+from bncli.config.parts import Frozen, NormPart, Part, part_of, validated
 from bncli.data import DATASETS
 from bncli.engine import OPTIMIZERS, SCHEDULES
-from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean, problems_of
+from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
-NormPart = Annotated[Part, part_of(NORMS)]
 ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
 DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
 SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
@@ -148,8 +140,7 @@ class Study(Frozen):
             ConfigError: for an override that is unknown or out of range.
         """
         merged = {**self.training.model_dump(mode="json"), **self.variants[variant].training}
-        training: Training = _validated(Training, merged, ("variants", variant, "training"))
-        return training
+        return validated(Training, merged, keys_at, ("variants", variant, "training"))
 
     def settings(self) -> Iterator[tuple[dict[str, Any], "Study"]]:
         """Every combination of the swept values, with the study at that combination.
@@ -261,11 +252,10 @@ def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[
 def _at(changed: Mapping[str, Any], setting: Mapping[str, Any]) -> Study:
     """The study at one setting; a problem there is the swept key's."""
     try:
-        study: Study = _validated(Study, changed, ())
+        return validated(Study, changed, keys_at)
     except ConfigError as error:
         keys = {p: next((k for k in setting if describe(p).startswith(k)), "") for p in error.problems}
         raise ConfigError(*(Problem(("sweep", key), p.message) for p, key in keys.items())) from None
-    return study
 
 
 def keys_at(path: Path) -> list[str]:
@@ -277,21 +267,13 @@ def keys_at(path: Path) -> list[str]:
     return [*here.model_fields, *Study.model_fields]
 
 
-def _validated(model: Any, given: Any, prefix: Path) -> Any:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        found = problems_of(error.errors(), keys_at)
-        raise ConfigError(*(Problem(prefix + p.path, p.message) for p in found)) from None
-
-
 def study_of(tree: Mapping[str, Any]) -> Study:
     """Validate a plain tree, as YAML gives it.
 
     Raises:
         ConfigError: with every problem that was found.
     """
-    study: Study = _validated(Study, dict(tree), ())
+    study = validated(Study, dict(tree), keys_at)
     problems = check(study)
     if problems:
         raise ConfigError(*problems)

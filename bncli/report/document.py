@@ -46,8 +46,8 @@ def document(
         "warnings": findings.warnings,
         "environment": findings.environment,
     }
-    plain: dict[str, Any] = _plain(whole)
-    return plain
+    made: dict[str, Any] = plain(whole)
+    return made
 
 
 def dumps(document: Mapping[str, Any]) -> str:
@@ -112,15 +112,15 @@ def _values(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
 
 
 def _key(run: Mapping[str, Any]) -> str:
-    return json.dumps(_plain([run["variant"], run["setting"], run["seed"]]), sort_keys=True)
+    return json.dumps(plain([run["variant"], run["setting"], run["seed"]]), sort_keys=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Mappings, lists, texts, booleans, whole and finite numbers; anything else as text."""
     if isinstance(value, Mapping):
         return _with_reasons(value)
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Integral):
@@ -131,12 +131,12 @@ def _plain(value: Any) -> Any:
 
 
 def _with_reasons(mapping: Mapping[Any, Any]) -> dict[str, Any]:
-    plain = {}
+    made = {}
     for key, value in mapping.items():
-        plain[str(key)] = _plain(value)
+        made[str(key)] = plain(value)
         if not isinstance(value, Mapping) and _not_finite(value):
-            plain[f"{key}_reason"] = "a number that was not finite is null"
-    return plain
+            made[f"{key}_reason"] = "a number that was not finite is null"
+    return made
 
 
 def _not_finite(value: Any) -> bool:

@@ -1,0 +1,69 @@
+"""What every preset is made of: frozen models, and parts that are a name with options."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_serializer
+
+from bncli.catalogue import Catalogue
+from bncli.errors import ConfigError, Path, Problem, problems_of
+from bncli.norms import NORMS
+
+
+class Frozen(BaseModel):
+    """A part of a preset: no unknown keys, no coercion, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Part(Frozen):
+    """A name with options, written `name` or `{name: ..., option: ...}`; every option is filled in."""
+
+    name: str
+    options: dict[str, Any]
+
+    @model_serializer
+    def flat(self) -> dict[str, Any]:
+        """As it is written in YAML."""
+        return {"name": self.name, **self.options}
+
+
+def part_of(catalogue: Catalogue[Any], default: str | None = None) -> BeforeValidator:
+    """Reads a part of `catalogue`; `default` is the name of one that is given by its options alone."""
+
+    def parse(given: object) -> object:
+        if isinstance(given, Part):
+            return given
+        if isinstance(given, str):
+            given = {"name": given}
+        if isinstance(given, Mapping) and default:
+            given = {"name": default, **given}
+        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+            raise ConfigError(f"must be a {catalogue.kind}'s name or {{name: ..., option: ...}}, got {given!r}")
+        options = {key: value for key, value in given.items() if key != "name"}
+        return Part(name=given["name"], options=catalogue.options(given["name"], options))
+
+    return BeforeValidator(parse)
+
+
+NormPart = Annotated[Part, part_of(NORMS)]
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], given: Any, keys_at: Callable[[Path], list[str]], prefix: Path = ()) -> M:
+    """`given` as a `model`.
+
+    Args:
+        model: a frozen model.
+        given: a plain tree.
+        keys_at: the keys known at a path and near it, for suggestions.
+        prefix: where `given` stands.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        found = problems_of(error.errors(), keys_at)
+        raise ConfigError(*(Problem(prefix + p.path, p.message) for p in found)) from None
