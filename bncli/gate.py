@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from bncli.errors import BncliError, ConfigError, unknown
 
-_LIMIT = re.compile(r"\s*([\w.-]+)\s*:\s*([+-])\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
+_LIMIT = re.compile(r"(?:(.*)=)?\s*([\w.-]+)\s*:\s*([+-])\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
 
 
 @dataclass(frozen=True)
@@ -19,28 +20,33 @@ class Limit:
     measure: str
     change: float  # +0.1: it may rise by 10 % of the baseline (relative), or by 0.1 in its unit; -0.1: fall
     relative: bool
+    pattern: str = "*"  # of the variants that it holds for
 
     @property
     def text(self) -> str:
         """`+10 %`, `-0.005`."""
         return f"{100 * self.change:+g} %" if self.relative else f"{self.change:+g}"
 
+    def concerns(self, variant: str) -> bool:
+        """Whether the limit holds for this variant."""
+        return fnmatchcase(variant, self.pattern)
+
 
 def limit_of(text: str, known: Iterable[str]) -> Limit:
-    """Read one `--fail-if`: `MEASURE:+10%` of the baseline, or `MEASURE:-0.005` in the measure's unit.
+    """Read one `--fail-if`: `MEASURE:+10%` of the baseline, `MEASURE:-0.005` in its unit, `VARIANTS=MEASURE:+10%`.
 
     Raises:
         ConfigError: if it is not that, or about no measure in `known`.
     """
     found = _LIMIT.fullmatch(text)
-    if not found or float(found[3]) == 0:
+    if not found or float(found[4]) == 0:
         raise ConfigError(f"--fail-if {text}: expected MEASURE:+10% or MEASURE:-0.005, a change with its sign")
-    name, sign, number, percent = found.groups()
+    pattern, name, sign, number, percent = found.groups()
     known = list(known)
     if name not in known:
         raise ConfigError(f"--fail-if {text}: {unknown('measure', name, known)}")
     change = float(f"{sign}{number}") / (100 if percent else 1)
-    return Limit(name, change, bool(percent))
+    return Limit(name, change, bool(percent), pattern or "*")
 
 
 def baseline_path(folder: Path, name: str) -> Path:

@@ -15,6 +15,7 @@ KNOWN = ("steps_to_target", "final_accuracy")
     [
         ("steps_to_target:+10%", Limit("steps_to_target", 0.1, relative=True), "+10 %"),
         (" steps_to_target : +7.5 % ", Limit("steps_to_target", 0.075, relative=True), "+7.5 %"),
+        ("batch*=steps_to_target:+5%", Limit("steps_to_target", 0.05, True, "batch*"), "+5 %"),
         ("final_accuracy:-0.005", Limit("final_accuracy", -0.005, relative=False), "-0.005"),
     ],
 )

@@ -36,7 +36,8 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> lis
     found = list[Check]()
     for (variant, setting), runs in arms.items():
         name = variant + (f" ({written_setting(json.loads(setting))})" if setting != "{}" else "")
-        found += _arm(name, runs, measures, limits, now["study"]["margins"])
+        ours = [limit for limit in limits if limit.concerns(variant)]
+        found += _arm(name, runs, measures, ours, now["study"]["margins"])
     return found
 
 

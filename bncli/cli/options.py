@@ -66,5 +66,7 @@ Baseline = Annotated[
 ]
 FailIf = Annotated[
     list[str] | None,
-    typer.Option(help="How far from the baseline is too far: steps_to_target:+10%.", metavar="MEASURE:CHANGE"),
+    typer.Option(
+        help="How far from the baseline is too far: steps_to_target:+10%.", metavar="[VARIANTS=]MEASURE:CHANGE"
+    ),
 ]
