@@ -91,9 +91,10 @@ class Job:
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
     """Every run of a study: settings x variants x seeds."""
     return [
-        Run(name, setting, at.data, at.model, variant.norm, at.training_of(name), at.evaluation, seed, device, engine)
+        Run(name, setting, at.data, at.model, variant.norm, training, evaluation, seed, device, engine)
         for setting, at in study.settings()
         for name, variant in at.variants.items()
+        for training, evaluation in [(at.training_of(name), at.evaluation_of(name))]
         for seed in at.seeds
     ]
 

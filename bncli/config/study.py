@@ -76,6 +76,7 @@ class Variant(Frozen):
 
     norm: NormPart
     training: dict[str, Any] = Field(default_factory=dict)  # overrides of Training
+    evaluation: dict[Literal["statistics", "precise_batches"], Any] = Field(default_factory=dict)  # of Evaluation
 
     @model_validator(mode="before")
     @classmethod
@@ -141,6 +142,15 @@ class Study(Frozen):
         """
         merged = {**self.training.model_dump(mode="json"), **self.variants[variant].training}
         return validated(Training, merged, keys_at, ("variants", variant, "training"))
+
+    def evaluation_of(self, variant: str) -> Evaluation:
+        """How one variant is evaluated: as the study says, with the statistics that the variant names.
+
+        Raises:
+            ConfigError: for an override that is out of range.
+        """
+        merged = {**self.evaluation.model_dump(mode="json"), **self.variants[variant].evaluation}
+        return validated(Evaluation, merged, keys_at, ("variants", variant, "evaluation"))
 
     def settings(self) -> Iterator[tuple[dict[str, Any], "Study"]]:
         """Every combination of the swept values, with the study at that combination.
@@ -217,6 +227,7 @@ def _misfits(study: Study, variant: str) -> Iterator[Problem]:
 
 
 def _too_small(study: Study, variant: str) -> Iterator[Problem]:
+    study.evaluation_of(variant)
     training, norm = study.training_of(variant), study.variants[variant].norm
     if NORMS[norm.name].batch_statistics and training.batch_size < 2:
         yield Problem(
