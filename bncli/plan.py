@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -59,7 +60,7 @@ class Run:
             "engine": self.engine,
         }
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
         text = json.dumps(self.spec(), sort_keys=True, separators=(",", ":"))

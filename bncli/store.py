@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bncli.errors import StoreError
+from bncli.pack import Pack, load_pack
 from bncli.records import Record, RunInfo, RunResult
 
 SCHEMA = 1
+PACKED_FROM = 500  # runs; reading fewer one by one takes less than a second
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from version n to n + 1, applied at read
 
 
@@ -73,6 +75,40 @@ class Store:
         if info.id != run_id:
             raise _unreadable(place, f"it is the record of run {info.id}")
         return RunResult(spec, info, records)
+
+    def read_all(self, run_ids: Iterable[str]) -> dict[str, RunResult]:
+        """Read many runs, by id; hundreds of them from one file, `pack.npz`, which is made where it lacks many.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        ids = list(run_ids)
+        if len(ids) < PACKED_FROM:
+            return {run_id: self.read(run_id) for run_id in ids}
+        made = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(self._runs) if entry.name[0] != "."}
+        kept = self._pack(made)
+        found = {run_id: kept[run_id] if run_id in kept else self.read(run_id) for run_id in ids}
+        fresh = {run_id: run for run_id, run in found.items() if run_id not in kept}
+        if len(fresh) >= PACKED_FROM // 2:
+            self._write_pack(Pack({**kept, **fresh}, made))
+        return found
+
+    def _pack(self, made: Mapping[str, int]) -> Mapping[str, RunResult]:
+        """Runs of the pack whose folders are still those that were packed; none where it cannot be used."""
+        try:
+            pack = load_pack((self.folder / "pack.npz").read_bytes())
+        except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile):
+            return {}
+        return {run_id: run for run_id, run in pack.runs.items() if made.get(run_id) == pack.made[run_id]}
+
+    def _write_pack(self, pack: Pack) -> None:
+        """Write the pack, or do without: every run is in its own folder too."""
+        working = self.folder / f".pack-{os.getpid()}"
+        try:
+            working.write_bytes(pack.dump())
+            working.replace(self.folder / "pack.npz")
+        except OSError:
+            working.unlink(missing_ok=True)
 
     def write(self, result: RunResult) -> None:
         """Write one run; a run that is there already stays as it is.

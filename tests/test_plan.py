@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from bncli.config import Study
+from bncli.errors import ConfigError
 from bncli.plan import MAX_LANES, describe, jobs_of, runs_of, seconds_of, warnings_of
 
 Tiny = Callable[..., Study]
@@ -96,3 +97,16 @@ def test_images_train_one_by_one_on_a_cpu_and_as_lanes_elsewhere(tiny: Tiny) -> 
 )
 def test_every_kind_of_network_is_described_in_a_few_signs(tiny: Tiny, model: str, text: str) -> None:
     assert f" · {text} · " in describe(tiny(model=model), "cpu")
+
+
+def test_a_variant_may_name_its_own_evaluation_statistics(tiny: Tiny) -> None:
+    precise = {"norm": "batch", "evaluation": {"statistics": "precise"}}
+    runs = runs_of(tiny(variants={"batch": "batch", "precise": precise}, reference="batch", seeds=1), "cpu")
+    assert [run.evaluation.statistics for run in runs] == ["running", "precise"]
+    assert {run.evaluation.every for run in runs} == {10}
+
+
+def test_a_variant_may_not_be_evaluated_on_other_examples(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError) as error:
+        tiny(variants={"none": {"norm": "none", "evaluation": {"split": "test"}}})
+    assert "variants.none.evaluation.split" in str(error.value)

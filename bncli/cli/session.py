@@ -147,7 +147,7 @@ def train_missing(session: Session, show: Any) -> dict[str, RunResult]:
             raise typer.Exit(130) from None
         finally:
             stop()
-    return {run.id: session.store.read(run.id) for run in session.runs if run.id not in failed} | failed
+    return session.store.read_all(run.id for run in session.runs if run.id not in failed) | failed
 
 
 def _take(

@@ -149,7 +149,8 @@ class Study(Frozen):
         Raises:
             ConfigError: for an override that is out of range.
         """
-        merged = {**self.evaluation.model_dump(mode="json"), **self.variants[variant].evaluation}
+        changes = {str(key): value for key, value in self.variants[variant].evaluation.items()}
+        merged = {**self.evaluation.model_dump(mode="json"), **changes}
         return validated(Evaluation, merged, keys_at, ("variants", variant, "evaluation"))
 
     def settings(self) -> Iterator[tuple[dict[str, Any], "Study"]]:
