@@ -1,14 +1,11 @@
-"""What a gate is told: limits like `steps_to_target:+10%`, and the baselines that measurements are held against."""
+"""What a gate for learning is told: limits like `steps_to_target:+10%`."""
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any
 
-from bncli.errors import BncliError, ConfigError, unknown
+from bncli.errors import ConfigError, unknown
 
 _LIMIT = re.compile(r"(?:(.*)=)?\s*([\w.-]+)\s*:\s*([+-])\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
 
@@ -47,42 +44,3 @@ def limit_of(text: str, known: Iterable[str]) -> Limit:
         raise ConfigError(f"--fail-if {text}: {unknown('measure', name, known)}")
     change = float(f"{sign}{number}") / (100 if percent else 1)
     return Limit(name, change, bool(percent), pattern or "*")
-
-
-def baseline_path(folder: Path, name: str) -> Path:
-    """The file behind a baseline's name, `folder`/baselines/NAME.json, or behind a path to a JSON document."""
-    return Path(name) if "/" in name or name.endswith(".json") else folder / "baselines" / f"{name}.json"
-
-
-def save_baseline(folder: Path, name: str, text: str) -> Path:
-    """Keep a JSON document as a baseline; one of that name is replaced.
-
-    Raises:
-        BncliError: if it cannot be written.
-    """
-    path = baseline_path(folder, name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BncliError(f"{path}: cannot write ({error.strerror})") from None
-    return path
-
-
-def read_baseline(folder: Path, name: str, schema: str) -> Mapping[str, Any] | None:
-    """Read a baseline; None if there is none.
-
-    Raises:
-        BncliError: if the file is not a document of this schema.
-    """
-    path = baseline_path(folder, name)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise BncliError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(document, dict) or document.get("schema") != schema:
-        found = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        raise BncliError(f"{path}: expected a document with schema {schema!r}, got {found!r}")
-    return document

@@ -37,7 +37,7 @@ MAY_IMPORT = {
 HEAVY = {
     "torch": {"norms", "kernels", "models", "data", "shift", "engine", "bench"},
     "triton": {"kernels"},
-    "scipy": {"analysis"},
+    "scipy": {"analysis", "bench"},
     "numpy": {"store", "pack", "analysis", "data"},
     "rich": {"report", "cli"},
     "typer": {"cli"},

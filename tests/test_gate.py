@@ -1,11 +1,9 @@
-"""Limits and baselines, as they are typed and kept."""
-
-from pathlib import Path
+"""Limits, as they are typed."""
 
 import pytest
 
-from bncli.errors import BncliError, ConfigError
-from bncli.gate import Limit, baseline_path, limit_of, read_baseline, save_baseline
+from bncli.errors import ConfigError
+from bncli.gate import Limit, limit_of
 
 KNOWN = ("steps_to_target", "final_accuracy")
 
@@ -40,20 +38,3 @@ def test_what_is_no_limit_is_said(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         limit_of(text, KNOWN)
     assert str(error.value).startswith(message)
-
-
-def test_a_baseline_has_a_name_in_the_store_or_is_a_file(tmp_path: Path) -> None:
-    assert baseline_path(tmp_path, "main") == tmp_path / "baselines" / "main.json"
-    assert baseline_path(tmp_path, "old/main.json") == Path("old/main.json")
-
-
-def test_a_baseline_comes_back_as_it_was_kept(tmp_path: Path) -> None:
-    save_baseline(tmp_path, "main", '{"schema": "a/1", "x": 0.1}')
-    assert read_baseline(tmp_path, "main", "a/1") == {"schema": "a/1", "x": 0.1}
-    assert read_baseline(tmp_path, "other", "a/1") is None
-
-
-def test_a_file_that_is_no_baseline_is_said(tmp_path: Path) -> None:
-    save_baseline(tmp_path, "main", "[]")
-    with pytest.raises(BncliError, match=r"main\.json: expected a document with schema 'a/1', got 'list'"):
-        read_baseline(tmp_path, "main", "a/1")

@@ -11,7 +11,7 @@ from bncli.cli.compare import compare
 from bncli.cli.ls import ls
 from bncli.cli.train import train
 from bncli.cli.validate import validate
-from bncli.errors import BncliError
+from bncli.errors import BncliError, UndecidedError
 
 app = typer.Typer(
     name="bncli",
@@ -40,9 +40,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is a line on stderr and exit 2, never a traceback."""
+    """Run the command line; a user's mistake is a line on stderr and exit 2, a gate that cannot be decided exit 4."""
     try:
         app()
     except BncliError as error:
         print(error, file=sys.stderr)
-        sys.exit(2)
+        sys.exit(4 if isinstance(error, UndecidedError) else 2)

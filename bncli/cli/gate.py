@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import typer
-
 from bncli.cli.session import Session
 from bncli.cli.sources import fingerprint
-from bncli.errors import ConfigError
+from bncli.errors import ConfigError, StoreError
 from bncli.findings import Check, Findings
-from bncli.gate import Limit, baseline_path, limit_of, read_baseline, save_baseline
-from bncli.report.document import SCHEMA, dumps
+from bncli.gate import Limit, limit_of
+from bncli.report.document import SCHEMA
 from bncli.store import Store
 
 
@@ -35,16 +33,16 @@ def limits_of(texts: Sequence[str], session: Session) -> list[Limit]:
 
 
 def baseline_of(session: Session, name: str) -> Mapping[str, Any]:
-    """The baseline of that name or file; exits with 4, before anything is trained, where there is none.
+    """The baseline of that name or file.
 
     Raises:
-        BncliError: if it is not a document of bncli's findings.
+        UndecidedError: if there is none.
+        StoreError: if it is not a document of bncli's findings.
     """
-    found = read_baseline(session.store.folder, name, SCHEMA)
-    if found is None:
-        path = baseline_path(session.store.folder, name)
-        print(f"--baseline {name}: {path} does not exist; make it with --save-baseline", file=sys.stderr)
-        raise typer.Exit(4)
+    found = session.store.read_baseline(name)
+    if found.get("schema") != SCHEMA:
+        place = session.store.baseline(name)
+        raise StoreError(f"{place}: expected a document of schema {SCHEMA!r}, got {found.get('schema')!r}")
     return found
 
 
@@ -52,9 +50,9 @@ def keep(session: Session, name: str, document: Mapping[str, Any]) -> None:
     """Keep the document of a study as a baseline, and say where.
 
     Raises:
-        BncliError: if it cannot be written.
+        StoreError: if it cannot be written.
     """
-    print(f"baseline {save_baseline(session.store.folder, name, dumps(document))}", file=sys.stderr)
+    print(f"baseline {session.store.write_baseline(name, document)}", file=sys.stderr)
 
 
 def checks_of(

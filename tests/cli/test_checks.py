@@ -81,7 +81,7 @@ def test_the_same_code_holds_its_baseline_without_training(folder: Path) -> None
 def test_a_missing_baseline_exits_with_4_before_anything_is_trained(folder: Path) -> None:
     done = run("compare", "study.yaml", "--baseline", "old", cwd=folder)
     assert done.returncode == 4
-    assert done.stderr == "--baseline old: .bncli/baselines/old.json does not exist; make it with --save-baseline\n"
+    assert done.stderr == ".bncli/baselines/old.json: there is no such baseline; make one with --save-baseline old\n"
 
 
 def test_a_changed_norm_is_trained_again_and_exits_with_3(folder: Path, tmp_path: Path) -> None:
