@@ -1,11 +1,13 @@
 """What the analysis says, as plain data: renderers read this and decide nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive", "not comparable"]
 Direction = Literal["lower", "higher"]  # which side is better
+Outcome = Literal["confirmed", "refuted", "undecided"]  # of a claim
 Scale = Literal["ratio", "difference"]  # how two variants are compared
 
 
@@ -15,7 +17,7 @@ class Measure:
 
     name: str  # "steps_to_target"
     label: str  # "steps to 95 %"
-    unit: str  # "steps", "fraction", "nats", "squared error", "norm per step"
+    unit: str  # "steps", "seconds", "examples", "fraction", "share", "nats", "squared error", "decades", "rate", ...
     direction: Direction
     scale: Scale
 
@@ -48,6 +50,18 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """How the runs of one arm got to the target, in steps; those that did not are never left out."""
+
+    runs: int
+    reached: int
+    budget: float
+    median: float | None  # Kaplan-Meier; None: fewer than half got there
+    restricted_mean: float  # mean of the steps, each counted up to the budget
+    running_time: float | None  # all steps spent over the number of successes; None: there was none
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One arm against the reference on one measure, paired by seed."""
 
@@ -62,6 +76,11 @@ class Comparison:
     superiority: float | None  # P(A > B): share of pairs in which the variant is better, ties counted half
     verdict: Verdict
     reason: str = ""
+    superiority_low: float | None = None  # ends of the exact 95 % interval of P(A > B)
+    superiority_high: float | None = None
+    p: float | None = None  # two-sided, of the exact paired test; None where nothing could be tested
+    p_holm: float | None = None  # the same, corrected for all variants compared on this measure at this setting
+    more_seeds: int | None = None  # pairs that would decide an open comparison, about; None: none needed, or none known
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,68 @@ class Arm:
     comparisons: tuple[Comparison, ...]  # in the order of Findings.measures; empty for the reference
     ms_per_step: float | None  # training time of one run, milliseconds a step
     parameters: int | None
+    crossing: Crossing | None = None  # None without a target
+    chosen: Mapping[str, Any] = field(default_factory=dict)  # tuned keys and the values selected for this arm
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How one key was chosen for one arm."""
+
+    variant: str
+    setting: Mapping[str, Any]
+    key: str
+    by: str  # "validation_accuracy" or "validation_loss"
+    values: tuple[float, ...]  # the grid as far as it was tried
+    scores: tuple[Mapping[int, float], ...]  # by value, then by seed; higher is better
+    medians: tuple[float, ...]
+    chosen: float
+    on_edge: bool  # the best is the least or the greatest value that was tried: it may lie beyond
+    usable_low: float  # least and greatest value around the best whose median is within a point of the best
+    usable_high: float
+    expected_best: tuple[float, ...]  # score to be expected of the best of 1, 2, ... values drawn from the grid
+    runs: int  # spent on the search
+    saved: int  # runs that racing did without
+    steps: int  # training steps spent on the search
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A result that is said to hold: where one number of the runs lies."""
+
+    measure: str
+    of: str  # a variant
+    versus: str | None  # None: the number is `of`'s alone
+    at: Mapping[str, Any]  # swept keys and values; what is not named: at each of them
+    kind: Literal["ratio", "difference", "level"]
+    below: float | None
+    above: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the runs say of a claim at one setting."""
+
+    claim: Claim
+    measure: Measure
+    setting: Mapping[str, Any]
+    outcome: Outcome
+    pairs: int  # pairs of runs, or runs
+    estimate: float | None
+    low: float | None  # ends of the 95 % interval; None is unbounded or unknown
+    high: float | None
+    reason: str = ""  # why a number is missing, or what weakens the outcome
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that had to hold, and whether it did."""
+
+    name: str
+    outcome: Literal["passed", "failed", "undecided"]
+    message: str  # what was measured
+    word: str  # the outcome in the words of who asked: "confirmed", "regressed"
 
 
 @dataclass(frozen=True)
@@ -94,6 +175,17 @@ class Findings:
     notes: tuple[str, ...]  # how the numbers are to be read: the footnotes
     warnings: tuple[str, ...]
     environment: Mapping[str, Any]
+    claims: tuple[Judgement, ...] = ()
+    tunings: tuple[Tuning, ...] = ()
+
+    def to_json(self) -> str:
+        """All of it as one JSON document (docs/schema.json), without the curves of the runs."""
+        document = import_module("bncli.report.document")  # looked up when used: findings know no renderer
+        return str(document.dumps(document.document(self)))
+
+    def _repr_html_(self) -> str:
+        """The table, as notebooks show it."""
+        return str(import_module("bncli.report.html").page_part(self))
 
 
 Side = Literal["less", "more", "same", "open", "not comparable"]  # of shift, or of whatever else is measured

@@ -1,10 +1,11 @@
 """How numbers are written, in sentences and in tables alike: `97.1 ± 0.1 %`, `0.41x [0.36, 0.47]`."""
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from bncli.findings import Comparison, Measure, Summary
+from bncli.findings import Comparison, Judgement, Measure, Summary
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,17 @@ class _Notation:
 
 _NOTATIONS = {
     "steps": _Notation(1, 0, "", " steps"),
+    "seconds": _Notation(1, None, " s", " s"),
+    "examples": _Notation(1, 0, "", " examples"),
+    "share": _Notation(100, 0, " %", " points"),
+    "decades": _Notation(1, 2, "", " decades"),
+    "rate": _Notation(1, None, "", ""),
     "fraction": _Notation(100, 1, " %", " points"),
     "nats": _Notation(1, 4, "", " nats"),
     "squared error": _Notation(1, 4, "", ""),
     "norm per step": _Notation(1, None, "", " a step"),
 }
+_TIMES = ("steps", "seconds", "examples")
 
 
 def written(number: float, unit: str) -> str:
@@ -33,7 +40,7 @@ def written(number: float, unit: str) -> str:
 def written_summary(summary: Summary, unit: str) -> str:
     """Centre and spread: `12,500 ± 310`, `97.1 ± 0.1 %`; a median says so."""
     if summary.centre is None:
-        return "not reached" if unit == "steps" and any(v.low is not None for v in summary.values) else "n/a"
+        return "not reached" if unit in _TIMES and any(v.low is not None for v in summary.values) else "n/a"
     if summary.spread is not None:
         notation = _NOTATIONS[unit]
         return f"{_fixed(summary.centre * notation.factor, notation.decimals)} ± {written(summary.spread, unit)}"
@@ -49,19 +56,52 @@ def written_comparison(comparison: Comparison, measure: Measure, *, sentence: bo
         measure: gives scale and unit.
         sentence: say `at most` for `≤`, and the unit of a difference.
     """
-    ends = [end for end in (comparison.low, comparison.high) if end is not None]
+    return written_interval(comparison.estimate, comparison.low, comparison.high, measure, sentence=sentence)
+
+
+def written_judgement(judgement: Judgement) -> str:
+    """Estimate and interval of what a claim is about: `0.41x [0.36, 0.47]`, `97.1 % [96.9 %, 97.3 %]`."""
+    measure, kind = judgement.measure, judgement.claim.kind
+    numbers = (judgement.estimate, judgement.low, judgement.high)
+    if kind != "level":
+        return written_interval(*numbers, replace(measure, scale=kind))
+    low, high = ("unbounded" if end is None else written(end, measure.unit) for end in numbers[1:])
+    if low == high == "unbounded":
+        return "n/a"
+    return f"{'n/a' if judgement.estimate is None else written(judgement.estimate, measure.unit)} [{low}, {high}]"
+
+
+def written_claim(judgement: Judgement) -> str:
+    """The claim in words: `steps to 95 %, batch / none: below 0.6`."""
+    claim, measure = judgement.claim, judgement.measure
+    sign = {"ratio": f" / {claim.versus}", "difference": f" - {claim.versus}", "level": ""}[claim.kind]
+    notation = _NOTATIONS[measure.unit]
+    unit = {"ratio": "x", "difference": notation.difference, "level": notation.suffix}[claim.kind]
+    factor = 1 if claim.kind == "ratio" else notation.factor
+    limits = [
+        f"{word} {x * factor:g}{unit}" for word, x in (("above", claim.above), ("below", claim.below)) if x is not None
+    ]
+    at = f" at {written_setting(judgement.setting)}" if judgement.setting else ""
+    return f"{measure.label}, {claim.of}{sign}{at}: {' and '.join(limits)}"
+
+
+def written_interval(
+    estimate: float | None, low: float | None, high: float | None, measure: Measure, *, sentence: bool = False
+) -> str:
+    """`0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`, `n/a`; None is unbounded or unknown."""
+    ends = [end for end in (low, high) if end is not None]
     suffix, write, unit = _writer(measure, ends)
     unit = unit if sentence else ""
-    if comparison.estimate is not None:
+    if estimate is not None:
         interval = f" [{', '.join(map(write, ends))}]" if len(ends) == 2 else ""
-        return f"{write(comparison.estimate)}{suffix}{interval}{unit}"
+        return f"{write(estimate)}{suffix}{interval}{unit}"
     if len(ends) != 1:
         return "n/a"
     least, most = ("at least", "at most") if sentence else ("≥", "≤")
-    return f"{least if comparison.high is None else most} {write(ends[0])}{suffix}{unit}"
+    return f"{least if high is None else most} {write(ends[0])}{suffix}{unit}"
 
 
-def written_interval(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:
+def written_estimate(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:
     """A ratio, `6.1x [5.2, 7.3]`, or a signed difference, `-0.03 [-0.05, -0.01]`; without ends the estimate alone."""
     ends = [end for end in (low, high) if end is not None]
     if ratio:
@@ -83,6 +123,28 @@ def written_option(value: Any) -> str:
         options = [f"{key}={written_option(v)}" for key, v in value.items() if key != "name"]
         return " ".join([*([str(value["name"])] if "name" in value else []), *options])
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def written_ratio(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A ratio with its interval, where it has one: `0.41x [0.36, 0.47]`."""
+    ends = [end for end in (low, high) if end is not None]
+    places = _decimals(ends, 1.0, 2)
+    interval = f" [{', '.join(_ratio(end, places) for end in ends)}]" if len(ends) == 2 else ""
+    return f"{_ratio(value, places)}x{interval}"
+
+
+def written_seconds(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A short time with its interval, in the unit that suits it: `1.82 ms [1.80, 1.85]`."""
+    size, unit = next((each for each in ((1, "s"), (1e-3, "ms"), (1e-6, "us")) if value >= each[0]), (1e-9, "ns"))
+    places = max(0, 2 - math.floor(math.log10(max(value / size, 1))))
+    interval = "" if low is None or high is None else f" [{low / size:.{places}f}, {high / size:.{places}f}]"
+    return f"{value / size:.{places}f} {unit}{interval}"
+
+
+def written_bytes(size_byte: float) -> str:
+    """An amount of memory: `6.42 MB`, `384 B`."""
+    size, unit = next((each for each in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size_byte >= each[0]), (1, "B"))
+    return f"{size_byte / size:.{0 if size == 1 else max(0, 2 - math.floor(math.log10(size_byte / size)))}f} {unit}"
 
 
 def _writer(measure: Measure, ends: Iterable[float]) -> tuple[str, Any, str]:

@@ -4,10 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
 from bncli.config import Evaluation, Part, Probes, Study, Training
+from bncli.config.asking import tune_warnings
+from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
@@ -63,7 +66,7 @@ class Run:
             **({"probes": self.probes.model_dump(mode="json")} if self.probes.metrics else {}),
         }
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
         text = json.dumps(self.spec(), sort_keys=True, separators=(",", ":"))
@@ -95,21 +98,10 @@ class Job:
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
     """Every run of a study: settings x variants x seeds."""
     return [
-        Run(
-            name,
-            setting,
-            at.data,
-            at.model,
-            variant.norm,
-            at.training_of(name),
-            at.evaluation,
-            seed,
-            device,
-            engine,
-            at.probes,
-        )
+        Run(name, setting, at.data, at.model, variant.norm, training, evaluation, seed, device, engine, at.probes)
         for setting, at in study.settings()
         for name, variant in at.variants.items()
+        for training, evaluation in [(at.training_of(name), at.evaluation_of(name))]
         for seed in at.seeds
     ]
 
@@ -192,7 +184,7 @@ def warnings_of(study: Study) -> list[str]:
                     f"{name}: whitens groups of {group} channels from batches of {batch}; the covariance is "
                     f"{'rank-deficient' if values <= group else 'noisy'} below {needed} examples"
                 )
-    return list(dict.fromkeys(found))
+    return [*dict.fromkeys(found), *tune_warnings(study.tune)]
 
 
 def describe(study: Study, device: str) -> str:
@@ -202,6 +194,8 @@ def describe(study: Study, device: str) -> str:
     shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
     activation = study.model.options.get("activation", "")
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
+    if study.tune or study.bisect:
+        swept |= dict.fromkeys(searched_keys(study), "tuned" if study.tune else "bisected")
     lr = swept.get("training.lr", f"{training.lr:g}")
     schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
     parts = [

@@ -1,7 +1,9 @@
 """What a run leaves behind: numbers measured once, and how the run ended."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 Status = Literal["done", "diverged", "failed"]
@@ -45,15 +47,55 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Which curves a run measured, and at which steps: runs of one study share it."""
+
+    keys: tuple[tuple[str, str, str], ...]  # (quantity, layer, unit) of each curve
+    steps: tuple[tuple[int, ...], ...]  # of each curve, ascending
+
+    @cached_property
+    def places(self) -> Mapping[tuple[str, str], tuple[list[int], int, int]]:
+        """By quantity and layer: the steps, and from where to where a run's values are the curve's."""
+        ends = [0, *accumulate(map(len, self.steps))]
+        parts = zip(self.keys, self.steps, pairwise(ends), strict=True)
+        return {(quantity, layer): (list(steps), a, b) for (quantity, layer, _), steps, (a, b) in parts}
+
+
+class Packed(Sequence[Record]):
+    """Records kept as curves: a run's values (an array) curve after curve, and the layout that it shares."""
+
+    def __init__(self, layout: Layout, values: Any) -> None:
+        self.layout, self.values = layout, values
+
+    def curve(self, quantity: str, layer: str) -> tuple[list[int], list[float]]:
+        """Steps and values of one quantity, in order of steps."""
+        steps, start, end = self.layout.places.get((quantity, layer), ([], 0, 0))
+        return steps.copy(), self.values[start:end].tolist()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(self)[index]
+
+    def __iter__(self) -> Iterator[Record]:
+        for quantity, layer, unit in self.layout.keys:
+            for step, value in zip(*self.curve(quantity, layer), strict=True):
+                yield Record(quantity, step, value, unit, layer)
+
+
+@dataclass(frozen=True)
 class RunResult:
     """A finished run: what determined its numbers (`spec`), how it ended, what it measured."""
 
     spec: Mapping[str, Any]
     info: RunInfo
-    records: tuple[Record, ...] = ()
+    records: Sequence[Record] = ()
 
     def curve(self, quantity: str, layer: str = "") -> tuple[list[int], list[float]]:
         """Steps and values of one quantity, in order of steps."""
+        if isinstance(self.records, Packed):
+            return self.records.curve(quantity, layer)
         found = [(r.step, r.value) for r in self.records if r.quantity == quantity and r.layer == layer]
         found.sort()
         return [step for step, _ in found], [value for _, value in found]

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from bncli.errors import StoreError
+from bncli.errors import StoreError, UndecidedError
+from bncli.pack import Pack, load_pack
 from bncli.records import Record, RunInfo, RunResult
 
 SCHEMA = 1
+PACKED_FROM = 500  # runs; reading fewer one by one takes less than a second
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from version n to n + 1, applied at read
 
 
@@ -74,6 +76,40 @@ class Store:
             raise _unreadable(place, f"it is the record of run {info.id}")
         return RunResult(spec, info, records)
 
+    def read_all(self, run_ids: Iterable[str]) -> dict[str, RunResult]:
+        """Read many runs, by id; hundreds of them from one file, `pack.npz`, which is made where it lacks many.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        ids = list(run_ids)
+        if len(ids) < PACKED_FROM:
+            return {run_id: self.read(run_id) for run_id in ids}
+        made = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(self._runs) if entry.name[0] != "."}
+        kept = self._pack(made)
+        found = {run_id: kept[run_id] if run_id in kept else self.read(run_id) for run_id in ids}
+        fresh = {run_id: run for run_id, run in found.items() if run_id not in kept}
+        if len(fresh) >= PACKED_FROM // 2:
+            self._write_pack(Pack({**kept, **fresh}, made))
+        return found
+
+    def _pack(self, made: Mapping[str, int]) -> Mapping[str, RunResult]:
+        """Runs of the pack whose folders are still those that were packed; none where it cannot be used."""
+        try:
+            pack = load_pack((self.folder / "pack.npz").read_bytes())
+        except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile):
+            return {}
+        return {run_id: run for run_id, run in pack.runs.items() if made.get(run_id) == pack.made[run_id]}
+
+    def _write_pack(self, pack: Pack) -> None:
+        """Write the pack, or do without: every run is in its own folder too."""
+        working = self.folder / f".pack-{os.getpid()}"
+        try:
+            working.write_bytes(pack.dump())
+            working.replace(self.folder / "pack.npz")
+        except OSError:
+            working.unlink(missing_ok=True)
+
     def write(self, result: RunResult) -> None:
         """Write one run; a run that is there already stays as it is.
 
@@ -98,6 +134,47 @@ class Store:
                 f"{place}: cannot write ({error.strerror}); runs stored before are intact: free the space or choose"
                 " another --store, and run the same command again"
             ) from None
+
+    def baseline(self, name: str) -> Path:
+        """Where a baseline is kept: by name here, or in a file of its own (`ci/main.json`)."""
+        is_file = name.endswith(".json") or len(Path(name).parts) > 1
+        return Path(name) if is_file else self.folder / "baselines" / f"{name}.json"
+
+    def write_baseline(self, name: str, document: Mapping[str, Any]) -> Path:
+        """Write a baseline in the place of the one before, whole or not at all.
+
+        Raises:
+            StoreError: if it cannot be written.
+        """
+        place = self.baseline(name)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8") as text:
+                json.dump(document, text, indent=1, allow_nan=False)
+                _sync(text)
+            Path(text.name).chmod(0o644)
+            Path(text.name).replace(place)
+        except OSError as error:
+            raise StoreError(f"{place}: cannot write ({error.strerror}); choose another place") from None
+        return place
+
+    def read_baseline(self, name: str) -> dict[str, Any]:
+        """Read what `write_baseline` wrote.
+
+        Raises:
+            UndecidedError: if there is none.
+            StoreError: if it cannot be read.
+        """
+        place = self.baseline(name)
+        try:
+            document = json.loads(place.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UndecidedError(f"{place}: there is no such baseline; make one with --save-baseline {name}") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{place}: cannot be read ({error}); save the baseline anew") from None
+        if not isinstance(document, dict):
+            raise StoreError(f"{place}: not a baseline of bncli; save it anew")
+        return document
 
     def _fill(self, folder: Path, result: RunResult) -> None:
         rows = [(r.quantity, r.step, r.value, r.unit, r.layer) for r in result.records]

@@ -16,24 +16,29 @@ MAY_IMPORT = {
     "presets": {"errors"},
     "notation": {"findings"},
     "catalogue": {"errors"},
-    "config": {"errors", "catalogue", *CATALOGUES},
+    "measures": {"catalogue", "findings"},
+    "config": {"errors", "catalogue", "measures", *CATALOGUES},
     "norms": {"catalogue", "errors", "kernels"},
     "kernels": {"catalogue", "errors"},
     "models": {"catalogue", "errors"},
     "data": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},
     "plan": {"config", "errors", *CATALOGUES},
+    "stages": {"config", "plan", "records", "errors", "analysis"},
     "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "kernels", "models", "data", "shift"},
-    "bench": {"records", "errors", "catalogue", "norms", "kernels"},
-    "store": {"records", "errors"},
-    "analysis": {"records", "findings", "notation", "errors"},
-    "report": {"findings", "notation", "records", "errors"},
+    "bench": {"config", "records", "errors", "catalogue", "norms", "kernels"},
+    "store": {"records", "errors", "pack"},
+    "pack": {"records"},
+    "gate": {"errors"},
+    "scripting": {"cli", "findings", "presets"},
+    "analysis": {"records", "findings", "notation", "measures", "gate", "errors"},
+    "report": {"findings", "notation", "records", "errors", "bench"},
 }
 HEAVY = {
     "torch": {"norms", "kernels", "models", "data", "shift", "engine", "bench"},
     "triton": {"kernels"},
-    "scipy": {"analysis"},
-    "numpy": {"store", "analysis", "data", "shift"},
+    "scipy": {"analysis", "bench"},
+    "numpy": {"store", "pack", "analysis", "data", "shift"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
     "vl_convert": {"report"},
@@ -79,6 +84,17 @@ def test_of_the_torch_packages_only_the_catalogues_are_imported(package: str) ->
                     assert inner[0] not in CATALOGUES or len(inner) == 1, f"{path}: {name} is more than a catalogue"
 
 
+PLAIN_DATA = {"bench.rows", "bench.results", "bench.cases"}  # of bench: what imports no torch
+
+
+def test_reports_of_bench_read_its_plain_data_alone() -> None:
+    for path in FILES:
+        if package_of(path) == "report":
+            for name in imports_of(path):
+                inner = name.removeprefix("bncli.")
+                assert not inner.startswith("bench") or inner in PLAIN_DATA, f"{path}: {name} is more than plain data"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_says_its_topic_and_has_one(path: Path) -> None:
     text = path.read_text()
@@ -89,7 +105,8 @@ def test_every_file_says_its_topic_and_has_one(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["--help"], 0), (["compare", "--help"], 0), (["ls"], 0), (["compare", "nonsense"], 2), (["validate", "figure1"], 0),
-     (["compare", "figure1", "--set", "training.lr=0"], 2), (["compare", "--device", "cpu", "--dry-run"], 0)],
+     (["compare", "figure1", "--set", "training.lr=0"], 2), (["compare", "--device", "cpu", "--dry-run"], 0),
+     (["bench", "--help"], 0), (["bench", "figure1"], 2), (["bench", "--only", "bacth"], 2), (["validate", "bench-ci"], 0)],
 )  # fmt: skip
 def test_what_needs_no_torch_imports_none(arguments: list[str], code: int, tmp_path: Path) -> None:
     script = (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bncli.config import read_study
+from bncli.config import read_preset, read_study
 from bncli.config.study import Study, study_of
 from bncli.config.yaml_tree import parse
 from bncli.presets import preset_names, preset_path
@@ -21,7 +21,7 @@ def read(tmp_path: Path, text: str, *sets: str, **more: Any) -> Study:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_shipped_preset_is_valid(name: str) -> None:
-    assert read_study(preset_path(name)).question
+    assert read_preset(preset_path(name)).question
 
 
 @pytest.mark.parametrize(

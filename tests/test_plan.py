@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from bncli.config import Study
+from bncli.errors import ConfigError
 from bncli.plan import MAX_LANES, describe, jobs_of, runs_of, seconds_of, warnings_of
 
 Tiny = Callable[..., Study]
@@ -110,3 +111,16 @@ def test_probes_are_part_of_the_id(tiny: Tiny) -> None:
         runs_of(tiny(probes=probes), "cpu")[0].id for probes in ({}, "light", {"metrics": "light", "every": 7})
     )
     assert len({plain, light, finer}) == 3
+
+
+def test_a_variant_may_name_its_own_evaluation_statistics(tiny: Tiny) -> None:
+    precise = {"norm": "batch", "evaluation": {"statistics": "precise"}}
+    runs = runs_of(tiny(variants={"batch": "batch", "precise": precise}, reference="batch", seeds=1), "cpu")
+    assert [run.evaluation.statistics for run in runs] == ["running", "precise"]
+    assert {run.evaluation.every for run in runs} == {10}
+
+
+def test_a_variant_may_not_be_evaluated_on_other_examples(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError) as error:
+        tiny(variants={"none": {"norm": "none", "evaluation": {"split": "test"}}})
+    assert "variants.none.evaluation.split" in str(error.value)

@@ -1,9 +1,10 @@
 """What the analysis is given: the runs of each arm, and what is asked of them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from bncli.findings import Claim
 from bncli.records import RunResult
 
 
@@ -14,6 +15,8 @@ class ArmRuns:
     variant: str
     setting: Mapping[str, Any]  # swept keys and their values; empty without a sweep
     runs: Mapping[int, RunResult]  # by seed; a seed whose run failed or is missing is absent
+    # by seed: the runs that were tried beforehand to tune or to bisect, with the value tried, in order of values
+    search: Mapping[int, Sequence[tuple[float, RunResult]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,6 @@ class Ask:
     split: str  # that the network is evaluated on, for words: "test" or "validation"
     warnings: tuple[str, ...]  # doubts that arose before the analysis
     environment: Mapping[str, Any]
+    claims: tuple[Claim, ...] = ()
+    searched: str = ""  # the key that was tuned or bisected
+    chosen_by: str = ""  # by what it was tuned; empty where nothing was chosen

@@ -7,12 +7,18 @@ from statistics import median
 
 from bncli.analysis import summaries
 from bncli.analysis.ask import ArmRuns, Ask
-from bncli.analysis.comparing import compare
+from bncli.analysis.claims import judged
+from bncli.analysis.comparing import compare, corrected
+from bncli.analysis.crossings import steps_to_target
 from bncli.analysis.doubts import doubts
 from bncli.analysis.headlines import headlines, level
-from bncli.analysis.measures import MEASURES, final_accuracy
 from bncli.analysis.notes import notes
+from bncli.analysis.outcomes import final_accuracy
+from bncli.analysis.survival import crossing
+from bncli.analysis.tuning import tuning_doubts, tuning_notes, tunings
+from bncli.analysis.values import values_of
 from bncli.findings import Arm, Findings, Measure
+from bncli.measures import CROSSINGS, MEASURES
 
 
 def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
@@ -21,10 +27,16 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
     Runs that failed count as missing. The order of the arms is kept.
     """
     arms = [_finished(arm) for arm in arms]
+    tuned = tuple(tunings(arms, ask))
     targets = [_target(arm, arms, ask) for arm in arms]
     measures = tuple(_measure(name, targets, arms, ask) for name in ask.measures)
-    bare = [_arm(arm, target, ask) for arm, target in zip(arms, targets, strict=True)]
-    compared = tuple(_compared(arm, bare, measures, ask) for arm in bare)
+    claimed = {claim.measure: _measure(claim.measure, targets, arms, ask) for claim in ask.claims}
+    choices = {(t.variant, repr(t.setting)): {t.key: t.chosen} for t in tuned}
+    bare = [
+        replace(_arm(arm, target, ask), chosen=choices.get((arm.variant, repr(arm.setting)), {}))
+        for arm, target in zip(arms, targets, strict=True)
+    ]
+    compared = corrected([_compared(arm, bare, measures, ask) for arm in bare])
     return Findings(
         ask.name,
         ask.question,
@@ -32,9 +44,11 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         headlines=headlines(compared, measures[0], ask),
         measures=measures,
         arms=compared,
-        notes=notes(arms, compared, measures, ask),
-        warnings=(*ask.warnings, *doubts(arms, compared, measures, ask)),
+        notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned)),
+        warnings=(*ask.warnings, *tuning_doubts(tuned), *doubts(arms, compared, measures, ask)),
         environment=ask.environment,
+        claims=tuple(judged(ask.claims, arms, targets, claimed)),
+        tunings=tuned,
     )
 
 
@@ -54,9 +68,9 @@ def _target(arm: ArmRuns, arms: Sequence[ArmRuns], ask: Ask) -> float | None:
 
 def _measure(name: str, targets: Sequence[float | None], arms: Sequence[ArmRuns], ask: Ask) -> Measure:
     kind = MEASURES[name]
-    unit, label = kind.unit, kind.label
-    if unit == "steps":
-        label = _steps_label(targets, ask)
+    unit, label = kind.unit, kind.summary
+    if name in CROSSINGS:
+        label = f"{unit} to {_target_words(targets, ask)}"
     elif unit == "nats":
         classes = {int(run.spec["classes"]) for arm in arms for run in arm.runs.values()}
         unit = "squared error" if classes == {0} else unit  # numbers are fitted, not classes
@@ -64,18 +78,19 @@ def _measure(name: str, targets: Sequence[float | None], arms: Sequence[ArmRuns]
     return Measure(name, label, unit, kind.direction, kind.scale)
 
 
-def _steps_label(targets: Sequence[float | None], ask: Ask) -> str:
-    """`steps to 95 %`; where settings have levels of their own, whose they are."""
+def _target_words(targets: Sequence[float | None], ask: Ask) -> str:
+    """`95 %`; where settings have levels of their own, whose they are."""
     levels = {target for target in targets if target is not None}
     if len(levels) == 1:
-        return f"steps to {level(levels.pop())}"
-    return f"steps to final of {ask.target_final_of}" if levels else "steps to target"
+        return level(levels.pop())
+    return f"final of {ask.target_final_of}" if levels else "target"
 
 
 def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
-    found = {name: [MEASURES[name].read(seed, run, target) for seed, run in arm.runs.items()] for name in ask.measures}
-    steps = found.get("steps_to_target") if target is not None else None
+    found = {name: values_of(name, arm, target) for name in ask.measures}
     runs = list(arm.runs.values())
+    timed = target is not None and any(name in CROSSINGS for name in ask.measures)
+    steps = [steps_to_target(seed, run, target) for seed, run in arm.runs.items()] if timed else None
     return Arm(
         arm.variant,
         arm.setting,
@@ -88,6 +103,7 @@ def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
         comparisons=(),
         ms_per_step=summaries.ms_per_step(runs),
         parameters=summaries.parameters(runs),
+        crossing=None if steps is None else crossing(steps, runs),
     )
 
 

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from bncli.analysis.inference import Pair, interval, observed, superiority, verdict
+from bncli.analysis.inference import Pair, differences, interval, observed, ranked, superiority, verdict
+from bncli.analysis.testing import holm, more_seeds, paired_test
 from bncli.findings import Arm, Comparison, Measure, Summary, Value
 
 
@@ -24,7 +26,7 @@ def compare(
     sides = (arm.variant, reference_name)
     pairs = paired(arm, reference, measure.name) if reference is not None else []
     bare = Comparison(
-        measure.name, *sides, arm.setting, len(pairs), None, None, None, None, "not comparable", _unpaired(pairs, sides)
+        measure.name, *sides, arm.setting, len(pairs), None, None, None, None, "not comparable", unpaired(pairs, sides)
     )
     return bare if bare.reason else _judged(bare, pairs, margins[measure.name], measure)
 
@@ -45,31 +47,51 @@ def log_margin(margin: float, measure: Measure) -> float:
     return math.log1p(margin) if measure.scale == "ratio" else margin
 
 
-def _judged(bare: Comparison, pairs: Sequence[Pair], margin: float, measure: Measure) -> Comparison:
-    points = observed(pairs, measure.scale)
-    low, high = interval(pairs, measure.scale) if len(pairs) > 1 else (-math.inf, math.inf)
-    return Comparison(
-        bare.measure,
-        bare.variant,
-        bare.reference,
-        bare.setting,
-        bare.pairs,
-        estimate=None if points is None else _on_scale(float(np.mean(points)), measure),
-        low=_on_scale(low, measure),
-        high=_on_scale(high, measure),
-        superiority=superiority(pairs, measure.direction),
-        verdict=verdict(low, high, log_margin(margin, measure), measure.direction),
-        reason="one seed: no interval" if len(pairs) == 1 else _open(pairs, (bare.variant, bare.reference)),
+def corrected(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Arms whose comparisons know their p corrected for all variants of the same setting and measure."""
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for arm in arms:
+        for c in arm.comparisons:
+            groups.setdefault((c.measure, repr(dict(c.setting))), []).append(c)
+    adjusted = {id(c): p for group in groups.values() for c, p in zip(group, holm([c.p for c in group]), strict=True)}
+    return tuple(
+        replace(arm, comparisons=tuple(replace(c, p_holm=adjusted[id(c)]) for c in arm.comparisons)) for arm in arms
     )
 
 
-def _on_scale(number: float, measure: Measure) -> float | None:
+def _judged(bare: Comparison, pairs: Sequence[Pair], margin: float, measure: Measure) -> Comparison:
+    points, ranks = observed(pairs, measure.scale), ranked(pairs)
+    low, high = interval(pairs, measure.scale) if len(pairs) > 1 else (-math.inf, math.inf)
+    share = superiority(pairs, measure.direction) or (None, None, None)
+    said = verdict(low, high, log_margin(margin, measure), measure.direction)
+    tested = ranks if points is None else points
+    return replace(
+        bare,
+        estimate=None if points is None else on_scale(float(np.mean(points)), measure),
+        low=on_scale(low, measure),
+        high=on_scale(high, measure),
+        superiority=share[0],
+        verdict=said,
+        reason="one seed: no interval" if len(pairs) == 1 else _open(pairs, (bare.variant, bare.reference)),
+        superiority_low=share[1],
+        superiority_high=share[2],
+        p=None if tested is None else paired_test(tested),
+        more_seeds=_more(pairs, margin, measure) if said == "inconclusive" else None,
+    )
+
+
+def _more(pairs: Sequence[Pair], margin: float, measure: Measure) -> int | None:
+    return more_seeds(*differences(pairs, measure.scale), log_margin(margin, measure))
+
+
+def on_scale(number: float, measure: Measure) -> float | None:
+    """A number of the interval's scale on that of the measure: a ratio for a logarithm; None if it is unbounded."""
     if not math.isfinite(number):
         return None
     return math.exp(number) if measure.scale == "ratio" else number
 
 
-def _unpaired(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
+def unpaired(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
     """Why there is nothing to compare; empty if there is."""
     if not pairs:
         return f"no seed has a run of both {sides[0]} and {sides[1]}"

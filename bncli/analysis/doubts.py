@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from bncli.analysis.ask import ArmRuns, Ask
 from bncli.analysis.comparing import log_margin, paired
-from bncli.analysis.inference import differences, half_width, interval, observed
-from bncli.analysis.measures import MEASURES
+from bncli.analysis.inference import differences, interval, observed
+from bncli.analysis.intervals import half_width
 from bncli.findings import Arm, Measure, Value
+from bncli.measures import MEASURES
 from bncli.notation import written_setting
 
 ENOUGH_SEEDS = 5

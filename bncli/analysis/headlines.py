@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from bncli.analysis.ask import Ask
-from bncli.analysis.measures import MEASURES
 from bncli.findings import Arm, Comparison, Measure
+from bncli.measures import CROSSINGS, MEASURES
 from bncli.notation import written_comparison, written_setting
 
 CLAIM_PAIRS = 10  # below it a result is labelled indicative: intervals at few seeds are wide and hide skew
@@ -33,7 +33,8 @@ def _sentence(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
     if c.pairs == 1:
         return f"no claim is made about {c.variant}: one paired seed says nothing about the spread between seeds"
     seeds = f"{c.pairs} paired seeds" + (", indicative" if c.pairs < CLAIM_PAIRS else "")
-    if measure.unit == "steps":
+    seeds += f"; about {c.more_seeds} more would decide" if c.more_seeds else ""
+    if measure.name in CROSSINGS:
         return f"{_of_steps(arm, c, measure, ask)} ({seeds})"
     return f"{_of_difference(c, measure, MEASURES[measure.name].noun.format(split=ask.split))} ({seeds})"
 
@@ -41,16 +42,17 @@ def _sentence(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
 def _of_steps(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
     ratio = written_comparison(c, measure, sentence=True)
     target = f"{level(arm.target)} {ask.split} accuracy" if arm.target is not None else "the target"
+    sooner = f"{c.variant} reaches {target} in fewer {measure.unit} than {c.reference}"
     if c.low is None and c.high is None:
-        return f"whether {c.variant} reaches {target} in fewer steps than {c.reference} is open: {c.reason}"
+        return f"whether {sooner} is open: {c.reason}"
     if c.verdict == "inconclusive":
-        return f"whether {c.variant} reaches {target} in fewer steps than {c.reference} is open: {ratio} the steps"
+        return f"whether {sooner} is open: {ratio} the {measure.unit}"
     if c.verdict == "equivalent":
-        return f"{c.variant} and {c.reference} reached {target} in as many steps, within the margin: {ratio}"
+        return f"{c.variant} and {c.reference} reached {target} in as many {measure.unit}, within the margin: {ratio}"
     if arm.reached == arm.seeds:
-        return f"{c.variant} reached {target} in {ratio} the steps of {c.reference}"
+        return f"{c.variant} reached {target} in {ratio} the {measure.unit} of {c.reference}"
     runs = f"{arm.reached} of {arm.seeds} runs"
-    return f"{c.variant} reached {target} in {runs} and takes {ratio} the steps of {c.reference}"
+    return f"{c.variant} reached {target} in {runs} and takes {ratio} the {measure.unit} of {c.reference}"
 
 
 def _of_difference(c: Comparison, measure: Measure, noun: str) -> str:

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 from bncli.analysis.ask import ArmRuns, Ask
 from bncli.analysis.headlines import CLAIM_PAIRS
-from bncli.analysis.measures import MEASURES
+from bncli.analysis.intervals import BOOTSTRAP_FROM, CONFIDENCE
 from bncli.findings import Arm, Measure
+from bncli.measures import CROSSINGS, MEASURES
 from bncli.notation import written
 
 
@@ -28,7 +29,7 @@ def grid(runs: Sequence[ArmRuns]) -> int | None:
 
 def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
     every, comparisons = grid(runs), [c for arm in arms for c in arm.comparisons]
-    timed = any(measure.unit == "steps" for measure in measures)
+    timed = any(measure.name in CROSSINGS for measure in measures)
     if timed and every:
         yield (
             f"accuracy is measured every {every:,} steps, so a crossing is known to lie between two evaluations; "
@@ -37,13 +38,31 @@ def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Meas
     if any(s.spread is not None for arm in arms for s in arm.summaries):
         yield "± is the standard deviation over seeds"
     if any(c.low is not None or c.high is not None for c in comparisons):
-        yield "[ ] is a 95 % t-interval over pairs of runs with the same seed, each comparison for itself"
+        kind = "t-interval" if any(c.pairs < BOOTSTRAP_FROM for c in comparisons) else "bootstrap interval (BCa)"
+        yield f"[ ] is a 95 % {kind} over pairs of runs with the same seed, each comparison for itself"
     if timed and any(arm.reached is not None and arm.reached < arm.seeds for arm in arms):
         yield "a run that never reached the target is counted as later than its budget, never dropped"
     if any(c.verdict == "equivalent" for c in comparisons):
         yield f"equivalent: the whole interval lies within {', '.join(_margin(m, ask) for m in measures)}"
+    yield from _several(arms, measures[0])
     if any(1 < c.pairs < CLAIM_PAIRS for c in comparisons):
         yield f"indicative: fewer than {CLAIM_PAIRS} paired seeds"
+
+
+def _several(arms: Sequence[Arm], measure: Measure) -> Iterator[str]:
+    """What several comparisons at once leave of the verdicts on the first measure, by exact tests."""
+    found = [c for arm in arms for c in arm.comparisons if c.measure == measure.name and c.pairs > 1]
+    family = max(Counter(repr(dict(c.setting)) for c in found).values(), default=0)
+    unsure = [c.variant for c in found if c.verdict in ("better", "worse") and (c.p_holm or 0) > 1 - CONFIDENCE]
+    if family < 2 or not unsure:
+        return
+    pairs = min(c.pairs for c in found)
+    needed = next(n for n in range(1, 99) if family * 2 / 2**n <= 1 - CONFIDENCE)
+    tests = f"exact paired tests, corrected for {family} variants compared at once (Holm)"
+    if pairs < needed:
+        yield f"{tests}, need {needed} pairs to say anything at 5 %; here are {pairs}"
+    else:
+        yield f"{tests}, leave open: {', '.join(dict.fromkeys(unsure))}"
 
 
 def _margin(measure: Measure, ask: Ask) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bncli.analysis.ask import ArmRuns
-from bncli.analysis.inference import half_width
+from bncli.analysis.intervals import half_width
 from bncli.analysis.shift_bands import bands
 from bncli.analysis.shift_words import notes, sentences
 from bncli.findings import Cell, Definition, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend

@@ -6,21 +6,22 @@ from typing import Annotated
 import typer
 
 from bncli import __version__
+from bncli.cli.bench import bench
 from bncli.cli.compare import compare
 from bncli.cli.ls import ls
 from bncli.cli.shift_report import shift_report
 from bncli.cli.train import train
 from bncli.cli.validate import validate
-from bncli.errors import BncliError
+from bncli.errors import BncliError, UndecidedError
 
 app = typer.Typer(
     name="bncli",
     help="Settle arguments about normalisation in neural networks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 2 your mistake, 5 some runs failed, 130 interrupted (run again to continue).",
+    epilog="Exit codes: 0 done, 2 your mistake, 3 a check failed, 4 it is open, 5 some runs failed, 130 interrupted.",
 )
-for command in (compare, train, shift_report, ls, validate):
+for command in (compare, train, shift_report, bench, ls, validate):
     app.command()(command)
 
 
@@ -40,9 +41,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is a line on stderr and exit 2, never a traceback."""
+    """Run the command line; a user's mistake is a line on stderr and exit 2, a gate that cannot be decided exit 4."""
     try:
         app()
     except BncliError as error:
         print(error, file=sys.stderr)
-        sys.exit(2)
+        sys.exit(4 if isinstance(error, UndecidedError) else 2)

@@ -1,15 +1,24 @@
-"""`bncli compare`: plan, train what the store lacks, analyse, show."""
+"""`bncli compare`: plan, train what the store lacks, analyse, show; check claims, hold against a baseline."""
 
 from pathlib import Path
 
 from bncli.cli.options import (
+    AA,
+    Baseline,
+    Check,
     DataDir,
     Device,
     DryRun,
     Engine,
+    EventsTo,
+    FailIf,
+    Github,
     Jobs,
     Json,
+    Junit,
+    Markdown,
     PresetArgument,
+    SaveBaseline,
     Seeds,
     Sets,
     StoreFolder,
@@ -20,30 +29,56 @@ from bncli.cli.options import (
 def compare(
     preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
     device: Device = "auto", engine: Engine = "auto", jobs: Jobs = None, store: StoreFolder = Path(".bncli"),
-    data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
+    data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False, events: EventsTo = None,
+    check: Check = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: Baseline = None,
+    fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     from bncli.presets import preset_path
 
     path = preset_path(preset)  # first: a mistyped name is answered before anything heavy is imported
 
-    from bncli.cli.progress import display
-    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_missing
+    from bncli.cli.gate import baseline_of, checks_of, keep, limits_of, refuse_mixtures, refuse_no_claims, retrained
+    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_study
 
-    session = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
+    refuse_mixtures(save_baseline, baseline, fail_if or (), aa, check)
+    asked = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
+    if check:
+        refuse_no_claims(asked)
+    limits = limits_of(fail_if or (), asked)
+    before = baseline_of(asked, baseline) if baseline else None
+    session = retrained(asked) if save_baseline or baseline else asked
+    if aa:
+        from bncli.cli.again import against_itself
+
+        session = against_itself(session)
     if dry_run:
-        return show_plan(session)
-    results = train_missing(session, display)
+        show_plan(session)
+        return
 
-    from bncli.cli.findings import findings_of, write_json  # only now: a mistake is answered without numpy and scipy
+    from bncli.cli.events import display_and_tell
 
-    findings = findings_of(session, results)
+    show, tell = display_and_tell(events)
+    session, results = train_study(session, show)
+
+    from bncli.cli.findings import findings_document, findings_of, write_json  # only now: it brings numpy and scipy
+
+    findings = findings_of(session, results, again=aa)
+    document = findings_document(session, findings, results)
+    tell({"event": "findings", **{key: document[key] for key in ("headlines", "verdicts", "warnings")}})
     if json:
-        write_json(json, session, findings, results)
-    if json != "-":
+        write_json(json, document)
+    quiet = "-" in (json, events)
+    if not quiet:
         from bncli.cli.console import stdout
-        from bncli.report.table import show
+        from bncli.report.table import show as show_table
 
-        show(findings, stdout())
+        show_table(findings, stdout())
         print(f"\n{len(results)} runs in {session.store.folder}")
-    return exit_for_failures(results)
+    exit_for_failures(results)
+    if save_baseline:
+        keep(asked, save_baseline, document)
+    if checks := checks_of(findings, document, before, limits, claims=check, again=aa):
+        from bncli.cli.checks import finish
+
+        finish(session.name, checks, junit, markdown, github, quiet=quiet)

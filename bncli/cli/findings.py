@@ -4,10 +4,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from bncli import findings
 from bncli.analysis import ArmRuns, Ask, analyse
+from bncli.cli.again import both_halves
 from bncli.cli.session import Session
+from bncli.config import Claim
+from bncli.config.study import searched_keys
 from bncli.errors import BncliError
 from bncli.findings import Findings
 from bncli.plan import describe, warnings_of
@@ -15,8 +19,8 @@ from bncli.records import RunResult
 from bncli.report.document import document, dumps
 
 
-def findings_of(session: Session, results: Mapping[str, RunResult]) -> Findings:
-    """Analyse every run that the plan asked for and that did not fail."""
+def findings_of(session: Session, results: Mapping[str, RunResult], *, again: bool = False) -> Findings:
+    """Analyse every run that the plan asked for and that did not fail; `again`: the reference against itself."""
     good = {key: result for key, result in results.items() if result.info.status != "failed"}
     study, environments = session.study, environments_of(good)
     ask = Ask(
@@ -31,19 +35,41 @@ def findings_of(session: Session, results: Mapping[str, RunResult]) -> Findings:
         split=study.evaluation.split,
         warnings=(*warnings_of(study), *mixed(environments)),
         environment=environments[0] if environments else {},
+        claims=tuple(map(_claim, study.claims)),
+        searched=next(iter(searched_keys(study)), ""),
+        chosen_by=study.tune.by if study.tune else "",
     )
-    return analyse([ArmRuns(*arm) for arm in session.arms(good)], ask)
+    return analyse(both_halves(session, good) if again else _arms(session, good), ask)
 
 
-def write_json(place: str, session: Session, findings: Findings, results: Mapping[str, RunResult]) -> None:
+def _arms(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:
+    """The arms of the report with what was searched for them; of a bisection, the arms that were searched."""
+    if not session.searched:
+        return [ArmRuns(*arm) for arm in session.arms(results)]
+    from bncli.stages import arm_of, search_of
+
+    key = next(iter(searched_keys(session.study)))
+    search = search_of(session.searched, key, results)
+    arms = {(variant, repr(dict(setting))): (setting, runs) for variant, setting, runs in session.arms(results)}
+    for run in session.searched:
+        setting = {k: v for k, v in run.setting.items() if k != key}
+        arms.setdefault(arm_of(run, key), (setting, {}))
+    return [ArmRuns(arm[0], setting, runs, search.get(arm, {})) for arm, (setting, runs) in arms.items()]
+
+
+def findings_document(session: Session, found: Findings, results: Mapping[str, RunResult]) -> dict[str, Any]:
+    """Findings with the study and every run behind them, as one JSON document."""
+    runs = [run_document(run, results.get(run.id)) for run in (*session.searched, *session.runs)]
+    return document(found, session.study.model_dump(mode="json"), runs)
+
+
+def write_json(place: str, document: Mapping[str, Any]) -> None:
     """Write the one JSON document to a file, or to stdout for `-`.
 
     Raises:
         BncliError: if the file cannot be written.
     """
-    study = session.study.model_dump(mode="json")
-    runs = [run_document(run, results.get(run.id)) for run in session.runs]
-    write_text(place, dumps(document(findings, study, runs)))
+    write_text(place, dumps(document))
 
 
 def write_text(place: str, text: str) -> None:
@@ -61,8 +87,17 @@ def write_text(place: str, text: str) -> None:
         raise BncliError(f"--json {place}: cannot write ({error.strerror}); the runs themselves are stored") from None
 
 
+def _claim(claim: Claim) -> findings.Claim:
+    kind: Literal["ratio", "difference", "level"] = (
+        "ratio" if claim.ratio else "difference" if claim.difference else "level"
+    )
+    band = claim.ratio or claim.difference or claim.level
+    assert band is not None
+    return findings.Claim(claim.measure, claim.of, claim.versus, claim.at, kind, band.below, band.above, claim.source)
+
+
 def run_document(run: Any, result: RunResult | None) -> dict[str, Any]:
-    """One run with its labels, how it ended, and its curves."""
+    """One run in a document: what was asked, how it ended, its curves."""
     head = {"variant": run.variant, "setting": dict(run.setting), "seed": run.seed, "id": run.id}
     if result is None:
         return {**head, "info": None, "reason": "not trained", "curves": []}

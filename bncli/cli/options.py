@@ -13,6 +13,11 @@ def complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
+def complete_bench(incomplete: str) -> list[str]:
+    """Names of bench presets for the shell."""
+    return [name for name in complete_preset(incomplete) if name.startswith("bench-")]
+
+
 def complete_norm(incomplete: str) -> list[str]:
     """Names of norms for the shell; the last of a comma-separated list is completed."""
     from bncli.norms import NORMS
@@ -42,3 +47,26 @@ StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
+Check = Annotated[bool, typer.Option("--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.")]
+Junit = Annotated[Path | None, typer.Option(help="Write the checks as JUnit XML here.", metavar="FILE")]
+Markdown = Annotated[Path | None, typer.Option(help="Write the checks as a Markdown table here.", metavar="FILE")]
+Github = Annotated[
+    bool, typer.Option("--github", help="Annotate the change on GitHub, and add the checks to the job's summary.")
+]
+EventsTo = Annotated[
+    str | None, typer.Option("--events", help="Write what happens as JSON lines here; - is stdout.", metavar="FILE|-")
+]
+AA = Annotated[bool, typer.Option("--aa", help="Compare the reference with itself, on other seeds; 3 if it differs.")]
+SaveBaseline = Annotated[
+    str | None, typer.Option(help="Train with the code as it is, and keep the result under this name.", metavar="NAME")
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(help="Train with the code as it is, and hold the result against this.", metavar="NAME|FILE"),
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="How far from the baseline is too far: steps_to_target:+10%.", metavar="[VARIANTS=]MEASURE:CHANGE"
+    ),
+]

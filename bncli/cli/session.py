@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Session:
     jobs: tuple[Job, ...]
     store: Store
     workers: int
+    engine: Engine = "auto"
+    searched: tuple[Run, ...] = ()  # runs of the search that went before `runs`
 
     def missing(self) -> list[Job]:
         """Jobs of which the store lacks a run; such a job is trained whole, so that its lanes keep their company."""
@@ -50,9 +52,13 @@ class Session:
                 arm[2][run.seed] = results[run.id]
         return list(arms.values())
 
+    def planned(self, runs: Sequence[Run]) -> "Session":
+        """The same session with other runs to train."""
+        return replace(self, runs=tuple(runs), jobs=tuple(jobs_of(runs)))
+
 
 def open_session(
-    path: Path, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
+    path: Path, variants: str, seeds: str | Sequence[int] | None, sets: Sequence[str] | None, device: str, engine: str,
     jobs: int | None, store: Path, data_dir: Path | None,
 ) -> Session:  # fmt: skip
     """Read the preset at `path` with the command line's changes, and plan it.
@@ -66,10 +72,14 @@ def open_session(
     study = read_study(path, sets or (), chosen, seeds)
     if data_dir is not None:
         os.environ["BNCLI_DATA"] = str(data_dir)  # workers inherit it
-    where = resolve_device(device)
-    runs = runs_of(study, where, _engine(engine))
-    workers = jobs or device_count(where)
-    return Session(path.stem, study, where, tuple(runs), tuple(jobs_of(runs)), Store(store), workers)
+    where, how = resolve_device(device), _engine(engine)
+    session = Session(path.stem, study, where, (), (), Store(store), jobs or device_count(where), how)
+    if not (study.tune or study.bisect):
+        return session.planned(runs_of(study, where, how))
+    from bncli.stages import next_stage  # brings in scipy, which a plain study's plan does without
+
+    first = next_stage(study, {}, where, how)
+    return session.planned(first.runs if first else ())
 
 
 def _engine(wanted: str) -> Engine:
@@ -84,6 +94,8 @@ def show_plan(session: Session) -> None:
     missing = session.missing()
     stored = sum(run.id in session.store for run in session.runs)
     seconds = max(sum(map(seconds_of, missing)) / session.workers, max(map(seconds_of, missing), default=0))
+    if session.study.tune or session.study.bisect:
+        print("this is the first stage only; what follows depends on its results")
     lanes = sum(job.lanes for job in session.jobs)
     print(f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})")
     print(f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.workers} workers")
@@ -92,6 +104,25 @@ def show_plan(session: Session) -> None:
         first, kept = job.runs[0], sum(run.id in session.store for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
         print(f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s")
+
+
+def train_study(session: Session, show: Any) -> tuple[Session, dict[str, RunResult]]:
+    """Train stage after stage of a study, as `train_missing` does each.
+
+    Returns:
+        The session with the report's runs and those of the search before them, and all results by id.
+    """
+    results = train_missing(session, show)
+    if not (session.study.tune or session.study.bisect):
+        return session, results
+    from bncli.stages import next_stage, stages_of
+
+    while stage := next_stage(session.study, results, session.device, session.engine):
+        results |= train_missing(session.planned(stage.runs), show)
+    stages = list(stages_of(session.study, results, session.device, session.engine))
+    searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
+    runs = [run for stage in stages if not stage.searches for run in stage.runs]
+    return replace(session.planned(runs), searched=searched), results
 
 
 def train_missing(session: Session, show: Any) -> dict[str, RunResult]:
@@ -116,7 +147,7 @@ def train_missing(session: Session, show: Any) -> dict[str, RunResult]:
             raise typer.Exit(130) from None
         finally:
             stop()
-    return {run.id: session.store.read(run.id) for run in session.runs if run.id not in failed} | failed
+    return session.store.read_all(run.id for run in session.runs if run.id not in failed) | failed
 
 
 def _take(

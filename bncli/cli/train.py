@@ -17,14 +17,17 @@ def train(
 
     from bncli.cli.console import stdout
     from bncli.cli.progress import display
-    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_missing
+    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_study
     from bncli.report.runs import show_accounting, show_runs
 
     session = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
     if dry_run:
         return show_plan(session)
-    results = train_missing(session, display)
-    show_runs([(run.variant, run.setting, run.seed, results.get(run.id)) for run in session.runs], stdout())
+    session, results = train_study(session, display)
+    show_runs(
+        [(run.variant, run.setting, run.seed, results.get(run.id)) for run in (*session.searched, *session.runs)],
+        stdout(),
+    )
     show_accounting(list(results.values()), stdout())
     print(f"\n{len(results)} runs in {session.store.folder}")
     return exit_for_failures(results)

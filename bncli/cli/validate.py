@@ -11,7 +11,8 @@ def validate(
     presets: Annotated[list[str], typer.Argument(help="Presets' names or YAML files.", autocompletion=complete_preset)],
 ) -> None:
     """Check presets and print every mistake with its line; exit 2 if there is one."""
-    from bncli.config import read_study
+    from bncli.bench.cases import cases_of
+    from bncli.config import Bench, read_preset
     from bncli.errors import ConfigError
     from bncli.plan import runs_of, warnings_of
     from bncli.presets import preset_path
@@ -19,12 +20,15 @@ def validate(
     wrong: list[str] = []
     for name in presets:
         try:
-            study = read_study(preset_path(name))
+            preset = read_preset(preset_path(name))
         except ConfigError as error:
             wrong.append(str(error))
             continue
-        print(f"{name}: good ({len(runs_of(study, 'cpu'))} runs)")
-        for warning in warnings_of(study):
+        if isinstance(preset, Bench):
+            print(f"{name}: good ({len(cases_of(preset, 'cpu'))} cases)")
+            continue
+        print(f"{name}: good ({len(runs_of(preset, 'cpu'))} runs)")
+        for warning in warnings_of(preset):
             print(f"{name}: warning: {warning}")
     if wrong:
         raise ConfigError(*wrong)

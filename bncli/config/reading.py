@@ -1,52 +1,93 @@
 """Reads presets: applies --set, and says where every mistake stands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bncli.config import study as study_module
+from bncli.config.bench import Bench, bench_of, check_kind, is_bench
 from bncli.config.study import Study
 from bncli.config.yaml_tree import MAX_BYTES, parse
 from bncli.errors import ConfigError, describe
 from bncli.errors import Path as KeyPath
 
+Checked = TypeVar("Checked")
 Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "--set training.lr=0"
 
 
-def read_study(path: Path, sets: Sequence[str] = (), variants: Sequence[str] = (), seeds: str | None = None) -> Study:
+def read_study(
+    path: Path, sets: Sequence[str] = (), variants: Sequence[str] = (), seeds: str | Sequence[int] | None = None
+) -> Study:
     """Read a preset with what the command line changes in it.
 
     Args:
         path: a YAML file.
         sets: `key=value` or `key=value,value` (a sweep), as given to --set.
         variants: the variants to keep; names of norms that the preset lacks are added.
-        seeds: as given to --seeds.
+        seeds: as given to --seeds, or which.
 
     Raises:
         ConfigError: with every mistake, each with its place.
     """
+    data, places, problems = _opened(path)
+    check_kind(data, "study", path.name)
+    for text in sets:
+        data = override(data, text, places)
+    if variants:
+        data = _with_variants(data, variants)
+        places[("variants",)] = "--variants"
+    if seeds is not None:
+        data, places[("seeds",)] = {**data, "seeds": seeds}, f"--seeds {seeds}"
+    return _checked(study_module.study_of, data, places, problems, path.name)
+
+
+def read_bench(path: Path) -> Bench:
+    """Read a bench preset.
+
+    Raises:
+        ConfigError: with every mistake, each with its place.
+    """
+    data, places, problems = _opened(path)
+    check_kind(data, "bench", path.name)
+    return _checked(bench_of, data, places, problems, path.name)
+
+
+def read_preset(path: Path) -> Study | Bench:
+    """Read a preset of either kind, as its keys say.
+
+    Raises:
+        ConfigError: with every mistake, each with its place.
+    """
+    data = parse_file(path).data
+    return read_bench(path) if isinstance(data, dict) and is_bench(data) else read_study(path)
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], Places, list[str]]:
+    """A preset's keys with values, where they stand, and what YAML itself says is wrong."""
     tree = parse_file(path)
     places: Places = {at: f"{path.name}:{line}" for at, line in tree.lines.items()}
     problems = [f"{path.name}:{line}: {describe(problem)}" for line, problem in tree.problems]
     if not isinstance(tree.data, dict):
         what = "is empty" if tree.data is None else f"holds {type(tree.data).__name__}, not keys with values"
         raise ConfigError(*problems, f"{path.name}:1: {what}; see `bncli ls presets` for examples")
-    data = tree.data
-    for text in sets:
-        data = override(data, text, places)
-    if variants:
-        data = {**data, "variants": _chosen(data.get("variants"), variants, data.get("reference"))}
-        places[("variants",)] = "--variants"
-    if seeds is not None:
-        data, places[("seeds",)] = {**data, "seeds": seeds}, f"--seeds {seeds}"
+    return tree.data, places, problems
+
+
+def _checked(
+    make: Callable[[Mapping[str, Any]], Checked],
+    data: Mapping[str, Any],
+    places: Places,
+    problems: list[str],
+    name: str,
+) -> Checked:
     try:
-        study = study_module.study_of(data)
+        made = make(data)
     except ConfigError as error:
-        problems += [f"{_place(p.path, places, path.name)}: {describe(p)}" for p in error.problems]
+        problems += [f"{_place(p.path, places, name)}: {describe(p)}" for p in error.problems]
         raise ConfigError(*sorted(set(problems), key=problems.index)) from None
     if problems:
         raise ConfigError(*problems)
-    return study
+    return made
 
 
 def parse_file(path: Path) -> Any:
@@ -92,6 +133,16 @@ def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, An
         return {**data, "sweep": {**(sweep if isinstance(sweep, dict) else {}), key: values}}
     places[at] = place
     return study_module.with_value(dict(data), at, values if len(values) > 1 else values[0])
+
+
+def _with_variants(data: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The chosen variants, and the claims that are about them."""
+    kept = _chosen(data.get("variants"), names, data.get("reference"))
+    claims = data.get("claims")
+    if isinstance(claims, list):
+        about = [{c.get("of"), c.get("versus") or c.get("of")} if isinstance(c, dict) else set() for c in claims]
+        data = {**data, "claims": [c for c, them in zip(claims, about, strict=True) if them <= kept.keys()]}
+    return {**data, "variants": kept}
 
 
 def _chosen(known: Any, names: Sequence[str], reference: Any) -> dict[str, Any]:

@@ -4,22 +4,13 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from bncli.config.parts import (
-    DataPart,
-    Evaluation,
-    Frozen,
-    Margins,
-    ModelPart,
-    NormPart,
-    Part,
-    Probes,
-    Target,
-    Training,
-)
+from bncli.config.asking import Bisect, Claim, MeasureName, Tune, claim_problems, tune_problems
+from bncli.config.parts import Frozen, NormPart, Part, validated
+from bncli.config.recipe import DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.data import DATASETS
-from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean, problems_of
+from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
@@ -29,15 +20,13 @@ class Variant(Frozen):
 
     norm: NormPart
     training: dict[str, Any] = Field(default_factory=dict)  # overrides of Training
+    evaluation: dict[Literal["statistics", "precise_batches"], Any] = Field(default_factory=dict)  # of Evaluation
 
     @model_validator(mode="before")
     @classmethod
     def shorthand(cls, given: Any) -> Any:
         """A variant that is only a norm may be written as the norm's name."""
         return {"norm": given} if isinstance(given, str) else given
-
-
-MeasureName = Literal["steps_to_target", "final_accuracy", "final_loss", "loss_change", "bias_growth"]
 
 
 def _seeds(given: object) -> object:
@@ -71,12 +60,16 @@ class Study(Frozen):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
     ]
-    # dotted key -> its values
-    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(default_factory=dict)
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(
+        default_factory=dict
+    )  # dotted key -> its values
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
         "steps_to_target",
         "final_accuracy",
     )
+    claims: Annotated[tuple[Claim, ...], Field(strict=False)] = ()  # checked by `bncli compare --check`
+    tune: Tune | None = None  # choose one key for each variant before the report
+    bisect: Bisect | None = None  # search a limit instead of reporting runs at one recipe
 
     @field_validator("seeds")
     @classmethod
@@ -93,8 +86,17 @@ class Study(Frozen):
             ConfigError: for an override that is unknown or out of range.
         """
         merged = {**self.training.model_dump(mode="json"), **self.variants[variant].training}
-        training: Training = _validated(Training, merged, ("variants", variant, "training"))
-        return training
+        return validated(Training, merged, keys_at, ("variants", variant, "training"))
+
+    def evaluation_of(self, variant: str) -> Evaluation:
+        """How one variant is evaluated: as the study says, with the statistics that the variant names.
+
+        Raises:
+            ConfigError: for an override that is out of range.
+        """
+        changes = {str(key): value for key, value in self.variants[variant].evaluation.items()}
+        merged = {**self.evaluation.model_dump(mode="json"), **changes}
+        return validated(Evaluation, merged, keys_at, ("variants", variant, "evaluation"))
 
     def settings(self) -> Iterator[tuple[dict[str, Any], "Study"]]:
         """Every combination of the swept values, with the study at that combination.
@@ -102,7 +104,7 @@ class Study(Frozen):
         Raises:
             ConfigError: for a swept key that does not exist, or a value out of range.
         """
-        plain = self.model_dump(mode="json") | {"sweep": {}}
+        plain = self.model_dump(mode="json") | {"sweep": {}, "claims": [], "tune": None, "bisect": None}
         for values in product(*self.sweep.values()):
             setting = dict(zip(self.sweep, values, strict=True))
             changed = plain
@@ -114,6 +116,10 @@ class Study(Frozen):
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
     problems = [Problem((key,), message) for key, message in _references(study)]
+    problems += [*claim_problems(study.claims, study.variants, study.sweep, bool(study.tune or study.bisect))]
+    problems += tune_problems(study.tune, study.bisect, study.seeds)
+    searched = searched_keys(study)
+    study = study.model_copy(update={"sweep": {**study.sweep, **searched}})
     for key in study.sweep:
         for name, variant in study.variants.items():
             if key.startswith("training.") and key.split(".")[1] in variant.training:
@@ -129,6 +135,13 @@ def check(study: Study) -> list[Problem]:
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
+
+
+def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
+    """The key that is tuned or bisected, with the values known beforehand."""
+    if study.tune:
+        return study.tune.over
+    return {study.bisect.over: (study.bisect.low, study.bisect.high)} if study.bisect else {}
 
 
 def _references(study: Study) -> Iterator[tuple[str, str]]:
@@ -160,6 +173,7 @@ def _misfits(study: Study, variant: str) -> Iterator[Problem]:
 
 
 def _too_small(study: Study, variant: str) -> Iterator[Problem]:
+    study.evaluation_of(variant)
     training, norm = study.training_of(variant), study.variants[variant].norm
     if NORMS[norm.name].batch_statistics and training.batch_size < 2:
         yield Problem(
@@ -195,11 +209,10 @@ def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[
 def _at(changed: Mapping[str, Any], setting: Mapping[str, Any]) -> Study:
     """The study at one setting; a problem there is the swept key's."""
     try:
-        study: Study = _validated(Study, changed, ())
+        return validated(Study, changed, keys_at)
     except ConfigError as error:
         keys = {p: next((k for k in setting if describe(p).startswith(k)), "") for p in error.problems}
         raise ConfigError(*(Problem(("sweep", key), p.message) for p, key in keys.items())) from None
-    return study
 
 
 def keys_at(path: Path) -> list[str]:
@@ -212,21 +225,13 @@ def keys_at(path: Path) -> list[str]:
     return [*here.model_fields, *Study.model_fields]
 
 
-def _validated(model: Any, given: Any, prefix: Path) -> Any:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        found = problems_of(error.errors(), keys_at)
-        raise ConfigError(*(Problem(prefix + p.path, p.message) for p in found)) from None
-
-
 def study_of(tree: Mapping[str, Any]) -> Study:
     """Validate a plain tree, as YAML gives it.
 
     Raises:
         ConfigError: with every problem that was found.
     """
-    study: Study = _validated(Study, dict(tree), ())
+    study = validated(Study, dict(tree), keys_at)
     problems = check(study)
     if problems:
         raise ConfigError(*problems)

@@ -44,7 +44,7 @@ def show(findings: Findings, console: Console) -> None:
 
 def tables(findings: Findings, room: int) -> list[list[Text]]:
     """Lines of the table or tables; the first layout that fits into `room` characters, else a list."""
-    whole = _columns(findings, findings.measures)
+    whole = columns(findings)
     if width(whole) <= room:
         return [table(whole)]
     parts = [_columns(findings, [measure]) for measure in findings.measures]
@@ -53,13 +53,18 @@ def tables(findings: Findings, room: int) -> list[list[Text]]:
     return [stacked(whole, 2 if _versus(findings.arms) else 1, room)]
 
 
+def columns(findings: Findings) -> list[Column]:
+    """All columns of the one wide table."""
+    return _columns(findings, findings.measures)
+
+
 def _columns(findings: Findings, measures: Sequence[Measure]) -> list[Column]:
     """Columns that say which arm, then those of each measure, then the time; the symbol judges the first measure."""
     arms = findings.arms
     columns = [Column("", _cells(arms, lambda a: _symbol(_comparison(a, measures[0]))), gap=1)] if _versus(arms) else []
     columns.append(Column("variant", _cells(arms, lambda a: a.variant + (" (ref)" if a.is_reference else ""))))
     for key in _swept(arms):
-        cells = tuple(Text(written_option(arm.setting[key])) for arm in arms)
+        cells = tuple(Text(written_option({**arm.setting, **arm.chosen}[key])) for arm in arms)
         columns.append(Column(key.rsplit(".", 1)[-1], cells, right=True))
     for measure in measures:
         columns += _measure_columns(arms, measure)
@@ -69,7 +74,7 @@ def _columns(findings: Findings, measures: Sequence[Measure]) -> list[Column]:
 
 
 def _measure_columns(arms: Sequence[Arm], measure: Measure) -> Iterator[Column]:
-    if measure.unit == "steps" and any(a.reached is not None for a in arms):
+    if measure.name.endswith("_to_target") and any(a.reached is not None for a in arms):
         yield Column("reached", _cells(arms, _reached), right=True)
     yield Column(measure.label, _cells(arms, lambda a: _value(a, measure)), right=True)
     if versus := _versus(arms):
@@ -81,8 +86,9 @@ def _cells(arms: Sequence[Arm], write: Callable[[Arm], str | Text]) -> tuple[Tex
 
 
 def _swept(arms: Sequence[Arm]) -> list[str]:
-    """Swept keys that every arm has a value for."""
-    return [key for key in arms[0].setting if all(key in a.setting for a in arms)] if arms else []
+    """Swept and tuned keys that every arm has a value for."""
+    keys = [{**arm.setting, **arm.chosen} for arm in arms]
+    return [key for key in keys[0] if all(key in other for other in keys)] if arms else []
 
 
 def _versus(arms: Sequence[Arm]) -> str:

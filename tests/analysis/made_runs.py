@@ -6,7 +6,7 @@ from typing import Any
 from bncli.analysis import ArmRuns, Ask
 from bncli.records import Record, RunInfo, RunResult, Status
 
-MARGINS = {"ratio": 0.05, "accuracy": 0.002, "loss": 0.01, "bias_growth": 0.01}
+MARGINS = {"ratio": 0.05, "accuracy": 0.002, "loss": 0.01, "bias_growth": 0.01, "share": 0.05, "decades": 0.1}
 
 
 def run_of(
@@ -26,7 +26,7 @@ def run_of(
         records += [Record("parameter_norm", s, v, "1", name) for s, v in curve.items()]
     step = budget if step is None else step
     info = RunInfo("id", status, step, seconds={"training": 0.0005 * step, "evaluation": 0.1}, parameters=1234)
-    return RunResult({"training": {"steps": budget}, "classes": classes}, info, tuple(records))
+    return RunResult({"training": {"steps": budget, "batch_size": 60}, "classes": classes}, info, tuple(records))
 
 
 def reaching(step: int | None, final: float | None = None, *, budget: int = 1000, every: int = 100) -> RunResult:

@@ -85,18 +85,6 @@ def test_an_unknown_value_leaves_nothing():
     assert interval([(unknown, exact(1)[0]), (exact(1)[0], exact(1)[0])], "difference") == (-math.inf, math.inf)
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_the_paired_t_interval_covers_the_mean_in_95_of_100_studies(seeds):
-    rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(2000):
-        shared = rng.normal(0, 5, seeds)  # what a seed does to both arms
-        variant, reference = shared + rng.normal(0.3, 1, seeds), shared + rng.normal(0, 1, seeds)
-        low, high = interval(pairs_of(exact(*variant), exact(*reference)), "difference")
-        covered += low <= 0.3 <= high
-    assert covered / 2000 == pytest.approx(0.95, abs=0.015)  # three standard errors
-
-
 def test_the_bracketed_interval_covers_the_ratio_on_a_coarse_grid():
     rng = np.random.default_rng(2)
     covered, grid = 0, 100
@@ -114,14 +102,14 @@ def test_the_bracketed_interval_covers_the_ratio_on_a_coarse_grid():
 
 
 def test_superiority_counts_ties_half():
-    assert superiority(pairs_of(exact(1, 2, 3, 9), exact(2, 2, 4, 5)), "lower") == 2.5 / 4
-    assert superiority(pairs_of(exact(1, 2, 3, 9), exact(2, 2, 4, 5)), "higher") == 1.5 / 4
+    assert superiority(pairs_of(exact(1, 2, 3, 9), exact(2, 2, 4, 5)), "lower")[0] == 2.5 / 4
+    assert superiority(pairs_of(exact(1, 2, 3, 9), exact(2, 2, 4, 5)), "higher")[0] == 1.5 / 4
 
 
 def test_a_censored_run_is_worse_than_any_that_got_there_and_two_tie():
     pairs = [(censored(10), crossing(900, 1000)), (crossing(900, 1000), censored(10)), (censored(10), censored(10))]
-    assert superiority(pairs, "lower") == 1.5 / 3
-    assert superiority(pairs[1:], "lower") == 0.75
+    assert superiority(pairs, "lower")[0] == 1.5 / 3
+    assert superiority(pairs[1:], "lower")[0] == 0.75
 
 
 def test_superiority_is_unknown_where_a_value_is():

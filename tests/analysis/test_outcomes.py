@@ -5,44 +5,17 @@ import math
 import pytest
 
 from analysis.made_runs import reaching, run_of
-from bncli.analysis.measures import bias_growth, final_accuracy, final_loss, loss_change, steps_to_target
+from bncli.analysis.crossings import steps_to_target
+from bncli.analysis.outcomes import (
+    accuracy_area,
+    best_accuracy,
+    bias_growth,
+    diverged,
+    final_accuracy,
+    final_loss,
+    loss_change,
+)
 from bncli.findings import Value
-
-
-def test_a_crossing_is_bracketed_by_the_evaluation_before_it():
-    run = run_of({0: 0.1, 100: 0.9, 200: 0.96, 300: 0.97})
-    assert steps_to_target(3, run, 0.95) == Value(3, 200.0, 100.0, 200.0)
-
-
-def test_the_first_crossing_counts_even_if_accuracy_falls_again():
-    assert steps_to_target(0, run_of({0: 0.1, 100: 0.96, 200: 0.5, 300: 0.97}), 0.95).value == 100
-
-
-def test_a_crossing_before_the_first_evaluation_is_bracketed_from_zero():
-    assert steps_to_target(0, run_of({100: 0.96}), 0.95) == Value(0, 100.0, 0.0, 100.0)
-
-
-def test_a_target_met_before_training_took_no_steps():
-    assert steps_to_target(0, run_of({0: 0.96, 100: 0.97}), 0.95) == Value(0, 0.0, 0.0, 0.0)
-
-
-def test_a_target_is_met_by_an_accuracy_rounded_to_float32():
-    assert steps_to_target(0, run_of({100: 0.949999988}), 0.95).value == 100
-    assert steps_to_target(0, run_of({100: 0.949999}), 0.95).value is None
-
-
-def test_a_run_that_never_gets_there_is_censored_at_its_budget():
-    value = steps_to_target(0, run_of({0: 0.1, 1000: 0.9}, budget=1000), 0.95)
-    assert value == Value(0, None, 1000.0, None, "not reached within 1,000 steps")
-
-
-def test_a_diverged_run_is_censored_at_its_budget_not_where_it_broke_off():
-    value = steps_to_target(0, run_of({0: 0.1}, status="diverged", step=40), 0.95)
-    assert value == Value(0, None, 1000.0, None, "not reached within 1,000 steps, diverged at step 40")
-
-
-def test_a_run_that_diverged_after_the_crossing_did_cross():
-    assert steps_to_target(0, run_of({0: 0.1, 100: 0.96}, status="diverged", step=400), 0.95).value == 100
 
 
 def test_a_number_that_is_not_finite_is_no_evaluation():
@@ -94,5 +67,19 @@ def test_what_was_not_measured_is_unknown_with_a_reason(read, reason):
     assert read(7, run_of(), 0.95) == Value(7, None, None, None, reason)
 
 
-def test_without_a_target_nothing_is_timed():
-    assert steps_to_target(0, reaching(300), None).reason == "there is no target accuracy"
+def test_best_accuracy_is_that_of_the_best_evaluation_even_before_a_divergence():
+    assert best_accuracy(0, run_of({0: 0.1, 100: 0.8}, status="diverged", step=150)) == Value(0, 0.8, 0.8, 0.8)
+
+
+def test_the_area_is_the_mean_of_the_curve_by_trapezoids():
+    assert accuracy_area(0, run_of({0: 0.0, 500: 1.0, 1000: 1.0})).value == pytest.approx(0.75)
+
+
+def test_after_a_divergence_the_area_counts_chance():
+    run = run_of({0: 0.1, 500: 0.1}, status="diverged", step=600)
+    assert accuracy_area(0, run).value == pytest.approx(0.1)
+
+
+def test_divergence_is_a_share_over_runs():
+    assert diverged(0, run_of({0: 0.1}, status="diverged")).value == 1
+    assert diverged(0, run_of({0: 0.1})).value == 0

@@ -1,0 +1,167 @@
+"""The gate for learning: are the numbers the baseline's, from which step on not, is the change within limits."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from bncli.analysis.comparing import log_margin, on_scale, unpaired
+from bncli.analysis.inference import Pair, interval, observed, verdict
+from bncli.findings import Check, Measure, Value
+from bncli.gate import Limit
+from bncli.measures import MEASURES
+from bncli.notation import written_interval, written_setting
+
+Document = Mapping[str, Any]
+Run = Mapping[str, Any]
+Key = tuple[str, str, int]  # variant, setting as text, seed
+
+
+def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> list[Check]:
+    """Hold one document of findings against another.
+
+    On the same kind of machine the same code gives the same numbers, so each arm is first asked whether it is
+    identical. Without limits any change fails there; with limits, and on other machines, what counts is the change of
+    each measure over pairs of runs with the same seed: with limits within them, without no worse than the study's
+    margins allow.
+    """
+    pairs, arms = _paired(now, before), dict[tuple[str, str], list[tuple[Run, Run]]]()
+    if not pairs:
+        return [Check("runs in common", "undecided", "the baseline has no run of these variants and seeds", "open")]
+    for (variant, setting, _), pair in pairs.items():
+        arms.setdefault((variant, setting), []).append(pair)
+    measures = {m["name"]: Measure(**m) for m in now["measures"]}
+    found = list[Check]()
+    for (variant, setting), runs in arms.items():
+        name = variant + (f" ({written_setting(json.loads(setting))})" if setting != "{}" else "")
+        ours = [limit for limit in limits if limit.concerns(variant)]
+        found += _arm(name, runs, measures, ours, now["study"]["margins"])
+    return found
+
+
+def first_difference(now: Run, before: Run) -> int | None:
+    """The first step at which two runs measured different numbers; None where all are equal, and they ended alike."""
+    curves = [{(c["quantity"], c["layer"]): c for c in run["curves"]} for run in (now, before)]
+    steps = [
+        step
+        for key in curves[0].keys() & curves[1].keys()
+        if (step := _first(*(list(zip(c[key]["steps"], c[key]["values"], strict=True)) for c in curves))) is not None
+    ]
+    ends = [(run["info"]["status"], run["info"]["step"]) for run in (now, before)]
+    if ends[0] != ends[1]:
+        steps.append(min(ends[0][1], ends[1][1]))
+    return min(steps, default=None)
+
+
+def _arm(
+    name: str, runs: Sequence[tuple[Run, Run]], measures: Mapping[str, Measure], limits: Sequence[Limit],
+    margins: Mapping[str, float],
+) -> Iterator[Check]:  # fmt: skip
+    different = {key for now, before in runs for key in _differing(now["spec"], before["spec"])}
+    if different:
+        message = f"differs from the baseline's in {', '.join(sorted(different))}"
+        yield Check(f"{name}: recipe", "undecided", message, "open")
+        return
+    firsts = [first_difference(now, before) for now, before in runs]
+    changed = [step for step in firsts if step is not None]
+    same_machine = all(_machine(now) == _machine(before) for now, before in runs)
+    said = f"{len(changed)} of {len(runs)} runs differ, first at step {min(changed):,}" if changed else ""
+    if same_machine:
+        word: Literal["passed", "failed"] = "failed" if changed and not limits else "passed"
+        message = said or f"all {len(runs)} runs are the baseline's, number for number"
+        yield Check(f"{name}: numbers", word, message, "changed" if changed else "identical")
+    if not limits and same_machine:
+        return
+    for limit in limits or [Limit(measure, 0.0, relative=False) for measure in measures]:
+        yield _moved(name, runs, measures[limit.measure], limit, margins, identical=same_machine and not changed)
+
+
+def _moved(
+    name: str, runs: Sequence[tuple[Run, Run]], measure: Measure, limit: Limit, margins: Mapping[str, float],
+    identical: bool,
+) -> Check:  # fmt: skip
+    """Whether one measure of one arm moved further than it may."""
+    label = f"{name}: {measure.label}" + (f", limit {limit.text}" if limit.change else "")
+    if identical:
+        return Check(label, "passed", "identical", "identical")
+    pairs = [_values(now, before, measure.name) for now, before in runs]
+    reason = unpaired(pairs, ("now", "the baseline")) or ("one seed: no interval" if len(pairs) < 2 else "")
+    if reason:
+        return Check(label, "undecided", reason, "open")
+    if limit.change and not (limit.relative and measure.scale == "ratio"):
+        measure = replace(measure, scale="difference")
+    low, high = interval(pairs, measure.scale)
+    points = observed(pairs, measure.scale)
+    estimate = None if points is None else on_scale(float(np.mean(points)), measure)
+    change = written_interval(estimate, on_scale(low, measure), on_scale(high, measure), measure)
+    message = f"now against the baseline: {change}, {len(pairs)} pairs"
+    outcome = (
+        _limited(low, high, _bound(limit, measure, pairs), limit.change)
+        if limit.change
+        else _unlimited(low, high, log_margin(margins[MEASURES[measure.name].margin], measure), measure)
+    )
+    word = {"passed": "held", "failed": "regressed", "undecided": "open"}[outcome]
+    return Check(label, outcome, message, word)
+
+
+def _bound(limit: Limit, measure: Measure, pairs: Sequence[Pair]) -> float:
+    """The limit on the scale of the interval."""
+    if measure.scale == "ratio":
+        return float(np.log1p(limit.change))
+    if not limit.relative:
+        return limit.change
+    known = [before.value for _, before in pairs if before.value is not None]
+    return limit.change * abs(float(np.mean(known))) if known else 0.0
+
+
+def _limited(low: float, high: float, bound: float, sign: float) -> Literal["passed", "failed", "undecided"]:
+    if sign > 0:
+        return "failed" if low > bound else "passed" if high <= bound else "undecided"
+    return "failed" if high < bound else "passed" if low >= bound else "undecided"
+
+
+def _unlimited(low: float, high: float, margin: float, measure: Measure) -> Literal["passed", "failed", "undecided"]:
+    said = verdict(low, high, margin, measure.direction)
+    return "failed" if said == "worse" else "undecided" if said == "inconclusive" else "passed"
+
+
+def _paired(now: Document, before: Document) -> dict[Key, tuple[Run, Run]]:
+    """Runs of the report that both documents have; those of a search have no values of their own."""
+    ours, theirs = (
+        {_key(run): run for run in document["runs"] if run["info"] and run["values"]} for document in (now, before)
+    )
+    return {key: (run, theirs[key]) for key, run in ours.items() if key in theirs}
+
+
+def _key(run: Run) -> Key:
+    return run["variant"], json.dumps(run["setting"], sort_keys=True), run["seed"]
+
+
+def _machine(run: Run) -> Mapping[str, Any]:
+    return {key: value for key, value in run["info"]["environment"].items() if key != "bncli"}
+
+
+def _differing(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys at which two specs differ."""
+    for key in now.keys() | before.keys():
+        ours, theirs = now.get(key), before.get(key)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            yield from _differing(ours, theirs, f"{prefix}{key}.")
+        elif ours != theirs:
+            yield f"{prefix}{key}"
+
+
+def _first(ours: Sequence[tuple[int, float]], theirs: Sequence[tuple[int, float]]) -> int | None:
+    for mine, yours in zip(ours, theirs, strict=False):
+        if mine != yours:
+            return min(mine[0], yours[0])
+    longer = max(ours, theirs, key=len)
+    return longer[min(len(ours), len(theirs))][0] if len(ours) != len(theirs) else None
+
+
+def _values(now: Run, before: Run, measure: str) -> Pair:
+    nothing = {"value": None, "low": None, "high": None, "reason": "not measured"}
+    found = [Value(run["seed"], **run["values"].get(measure, nothing)) for run in (now, before)]
+    return found[0], found[1]

@@ -1,0 +1,1 @@
+"""Timing of norms: cases against yardsticks in one process, several processes against a baseline, and the gate."""

@@ -1,0 +1,126 @@
+"""Cases: what is timed, as plain data with stable names; a preset's grids, kernels from the command line, filters.
+
+Shapes: N examples, C channels, H W pixels.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import product
+from typing import Any
+
+from bncli.config.bench import Bench, Grid, sizes
+from bncli.config.parts import Part
+from bncli.errors import ConfigError
+from bncli.norms import NORMS
+
+BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: a norm in one pass over one input."""
+
+    norm: str  # a norm of the zoo, or `module:attribute` of a kernel from the command line
+    options: tuple[tuple[str, Any], ...]  # those that differ from the norm's defaults
+    pass_: str  # train-forward, train-backward, train-both or eval-forward
+    shape: tuple[int, ...]  # (N, C) or (N, C, H, W)
+    dtype: str
+    layout: str  # nchw, channels_last, or nc for (N, C)
+    device: str
+    threads: int = 1
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        """`batch,impl=plain/train-forward/N32C64H56W56/f32/nchw/cpu`.
+
+        These six parts are always there, in this order; `t2` (threads) and `compiled` follow where a case has more
+        than one thread or is compiled. A name says all of its case, whatever else its preset holds.
+        """
+        norm = ",".join([self.norm, *(f"{key}={_written(value)}" for key, value in self.options)])
+        shape = "".join(f"{axis}{size}" for axis, size in zip("NCHW", self.shape, strict=False))
+        extras = [f"t{self.threads}"] * (self.threads > 1) + ["compiled"] * self.compiled
+        return "/".join([norm, self.pass_, shape, self.dtype, self.layout, self.device, *extras])
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is a kernel from the command line."""
+        return ":" in self.norm
+
+    @property
+    def size_byte(self) -> int:
+        """Bytes of the input."""
+        size = BYTES[self.dtype]
+        for axis in self.shape:
+            size *= axis
+        return size
+
+
+def cases_of(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list[Case]:
+    """Every case of a preset, those that differ in the norm alone beside each other; kernels join each grid.
+
+    Args:
+        bench: a preset.
+        device: cpu or cuda.
+        kernels: `module:attribute`, as given to --kernel.
+    """
+    found: dict[Case, None] = {}
+    for grid in bench.cases:
+        norms = [(part.name, _changed(part)) for part in grid.norms] + [(kernel, ()) for kernel in kernels]
+        for shape, dtype, layout, pass_, threads, compiled in _settings(grid):
+            for name, options in norms:
+                found[Case(name, options, pass_, shape, dtype, layout, device, threads, compiled)] = None
+    return list(found)
+
+
+def _settings(grid: Grid) -> Iterator[tuple[Any, ...]]:
+    for shape, dtype, layout, *rest in product(
+        grid.shapes, grid.dtypes, grid.layouts, grid.passes, grid.threads, grid.compile
+    ):
+        size = sizes(shape)
+        yield size, dtype, layout if len(size) > 2 else "nc", *rest
+
+
+def _changed(part: Part) -> tuple[tuple[str, Any], ...]:
+    known = NORMS[part.name].options
+    return tuple((key, value) for key, value in part.options.items() if value != known[key].default)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def chosen(cases: Sequence[Case], only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Case]:
+    """The cases that some pattern of `only` matches, if there is one, and none of `skip`.
+
+    Raises:
+        ConfigError: for a pattern that matches no case, with the nearest names; or if nothing is left.
+    """
+    for flag, patterns in (("--only", only), ("--skip", skip)):
+        for pattern in patterns:
+            if not any(matches(case.name, pattern) for case in cases):
+                raise ConfigError(f"{flag} {pattern}: no case matches{_nearest(pattern, [c.name for c in cases])}")
+    kept = [case for case in cases if not only or any(matches(case.name, pattern) for pattern in only)]
+    kept = [case for case in kept if not any(matches(case.name, pattern) for pattern in skip)]
+    if not kept:
+        raise ConfigError(f"--only and --skip leave none of the {len(cases)} cases")
+    return kept
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a case's name has `pattern` in it, or matches it as a shell's wildcard does."""
+    return pattern in name or fnmatchcase(name, pattern)
+
+
+def _nearest(pattern: str, names: Sequence[str]) -> str:
+    """The whole names, or else the parts of names, that are nearest to a pattern."""
+    parts = dict.fromkeys(part for name in names for part in name.split("/"))
+    wanted = pattern.strip("*")
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6) or difflib.get_close_matches(
+        wanted, list(parts), n=3, cutoff=0.5
+    )
+    return f"; nearest: {', '.join(near)}" if near else f" (parts of names: {', '.join(parts)})"

@@ -1,0 +1,115 @@
+"""From a case to what the scheduler times: the norm's pass, torch's batch norm in the same pass, a copy as large."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bncli.bench.cases import Case
+from bncli.bench.contenders import Contender, Entry
+from bncli.bench.modules import Norm, check_output, module_of, native_of
+from bncli.bench.work import least_tensors
+from bncli.errors import BncliError
+
+DTYPES = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16}
+_MEAN, _STD = 1.0, 2.0  # of the inputs: off zero and one, so that a norm has something to do
+
+
+def prepare(case: Case) -> Entry:
+    """A case with its yardsticks, "native" first and "copy" second; sets this process's threads to the case's.
+
+    Raises:
+        BncliError: if the norm cannot take the input, in the words of what it raised.
+    """
+    torch.set_num_threads(case.threads)
+    norm = compiled(module_of(case)) if case.compiled else module_of(case)
+    x, g = inputs(case)
+    try:
+        contender = _contender(norm, case, x, g)
+        contender.call(*contender.make_arguments())
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        line = next(iter(str(error).strip().splitlines()), "")
+        raise BncliError(f"{case.name}: {type(error).__name__}: {line}") from error
+    return Entry(case.name, contender, (("native", _contender(native_of(case), case, x, g)), ("copy", _copy(case))))
+
+
+def reference(case: Case) -> Contender:
+    """The pass of a case by the same norm in float64, uncompiled, on the same input."""
+    exact = replace(case, dtype="f64", compiled=False)
+    x, g = inputs(case)
+    return _contender(module_of(exact), exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
+
+
+def compiled(norm: Norm) -> Norm:
+    """`norm` by torch.compile, such that its graph can be run backward any number of times."""
+    import_module("torch._functorch.config").donated_buffer = False  # type: ignore[attr-defined]
+    made: Norm = torch.compile(norm, dynamic=False)
+    return made
+
+
+def inputs(case: Case) -> tuple[Tensor, Tensor]:
+    """x and the gradient of y, the same in every process; x requires grad in training."""
+    generator = torch.Generator(case.device).manual_seed(0)
+    x, g = (
+        torch.randn(case.shape, generator=generator, device=case.device).mul_(std).add_(mean).to(DTYPES[case.dtype])
+        for mean, std in ((_MEAN, _STD), (0.0, 1.0))
+    )
+    if case.layout == "channels_last":
+        x, g = (each.contiguous(memory_format=torch.channels_last) for each in (x, g))
+    return x.requires_grad_(case.pass_ != "eval-forward"), g
+
+
+def parameters_of(norm: Norm) -> list[Tensor]:
+    """What a backward pass gives gradients of, beside x."""
+    return [p for p in norm.parameters() if p.requires_grad] if isinstance(norm, nn.Module) else []
+
+
+def _contender(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Contender:
+    parameters = parameters_of(norm)
+
+    def forward(x: Tensor) -> Tensor:
+        return norm(x)
+
+    def evaluate(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return norm(x)
+
+    def backward(y: Tensor, x: Tensor, g: Tensor) -> object:
+        return torch.autograd.grad(y, (x, *parameters), g, retain_graph=True)
+
+    def both(x: Tensor, g: Tensor) -> object:
+        return torch.autograd.grad(norm(x), (x, *parameters), g)
+
+    def fresh() -> Tensor:
+        return x.detach().clone().requires_grad_(x.requires_grad)
+
+    def graph() -> tuple[Tensor, ...]:
+        leaf = fresh()
+        y = norm(leaf)
+        check_output(case, y)
+        return y, leaf, g.clone()
+
+    passes: dict[str, tuple[Callable[..., object], Callable[[], tuple[Any, ...]], int]] = {
+        "train-forward": (forward, lambda: (fresh(),), 1),
+        "train-backward": (backward, graph, 3),
+        "train-both": (both, lambda: (fresh(), g.clone()), 2),
+        "eval-forward": (evaluate, lambda: (fresh(),), 1),
+    }
+    call, make_arguments, tensors = passes[case.pass_]
+    if case.pass_ != "train-backward":
+        check_output(case, norm(fresh()))
+    return Contender(call, make_arguments, tensors * case.size_byte)
+
+
+def _copy(case: Case) -> Contender:
+    """A plain copy that moves as many bytes as the pass must: half of them read, half written, into old memory."""
+    values = least_tensors(case.pass_) * case.size_byte // (2 * torch.finfo(DTYPES[case.dtype]).bits // 8)
+    source = torch.zeros(values, dtype=DTYPES[case.dtype], device=case.device)
+
+    def copy(target: Tensor, source: Tensor) -> object:
+        return target.copy_(source)
+
+    return Contender(copy, lambda: (torch.empty_like(source).zero_(), source.clone()), 2 * source.nbytes)

@@ -1,0 +1,63 @@
+"""What this machine can do: its memory's speed, its matrix products', its noise and its timer, all measured."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from bncli.bench.clock import Clock
+from bncli.bench.contenders import last_level_cache_byte
+from bncli.bench.entries import DTYPES
+from bncli.bench.rows import Rates
+
+_REPEATS = 9
+_LARGEST_BYTE = 2**29  # of a copy's source and target together
+_SIZE = 1024  # of a matrix product: large enough for full speed, 20 ms of one core
+
+
+def rates(threads: int, dtypes: Sequence[str], device: str, clock: Clock) -> Rates:
+    """Measure the ceilings for so many threads; takes half a second. Leaves the threads as it set them."""
+    torch.set_num_threads(threads)
+    return Rates(threads, bandwidth(device, clock), {dtype: product_rate(dtype, device, clock) for dtype in dtypes})
+
+
+def bandwidth(device: str, clock: Clock) -> float:
+    """Bytes a second that a plain copy reads and writes, out of the last-level cache; median of nine."""
+    size = min(2 * last_level_cache_byte(), _LARGEST_BYTE) // 2
+    source, target = (torch.ones(size // 4, device=device) for _ in range(2))
+    return 2 * source.nbytes / _median_seconds(lambda: target.copy_(source), clock)
+
+
+def product_rate(dtype: str, device: str, clock: Clock) -> float:
+    """Floating-point operations a second of a product of 1024 x 1024 matrices; median of nine."""
+    a, b = (torch.randn(_SIZE, _SIZE, device=device).to(DTYPES[dtype]) for _ in range(2))
+    out = torch.empty_like(a)
+    return 2 * _SIZE**3 / _median_seconds(lambda: torch.mm(a, b, out=out), clock)
+
+
+def noise_floor(clock: Clock, repeats: int = 200) -> float:
+    """How much the same work varies from one time to the next: half the range of the middle half, as a fraction.
+
+    The work is a copy of 4 MB, a millisecond or less, as the cases of a benchmark are.
+    """
+    source, target = torch.ones(2**20), torch.ones(2**20)
+    times = [clock.chunk(lambda: target.copy_(source), [()]) for _ in range(repeats)]
+    low, middle, high = statistics.quantiles(times, n=4)
+    return (high - low) / 2 / middle
+
+
+def timer_resolution() -> float:
+    """Seconds between two readings of the clock that differ, at best."""
+    found = []
+    for _ in range(1000):
+        first = second = time.perf_counter()
+        while second == first:
+            second = time.perf_counter()
+        found.append(second - first)
+    return min(found)
+
+
+def _median_seconds(call: Callable[[], object], clock: Clock) -> float:
+    call()
+    return statistics.median(clock.chunk(call, [()]) for _ in range(_REPEATS))

@@ -1,0 +1,86 @@
+"""What `bncli bench` has found, as plain data: a row a case, and the record behind every table and export."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bncli.bench.cases import Case
+from bncli.bench.estimates import Symbol, symbol
+from bncli.bench.results import CaseResult, Estimate
+from bncli.bench.work import Work
+
+# A ratio to a yardstick within 1 / 1.03 to 1.03 is called equal: what two processes differ by that run the same code.
+MARGIN = 0.03
+Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+_VERDICTS: dict[Symbol, Verdict] = {"-": "better", "+": "worse", "=": "equivalent", "?": "inconclusive"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found out about a case; a number that is None has its reason under its name."""
+
+    ran: str  # native, oneDNN, cuDNN, bncli, inductor, triton, composed; "fallback: ..." where it is not what was asked
+    saved_byte: int  # kept from forward to backward: input included, parameters not
+    peak_byte: int | None  # allocated by torch at once during the pass, beyond its arguments
+    error: float | None  # largest difference from float64 in a result, in root mean squares of that result
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine can do with so many threads, measured: the ceilings of a roofline."""
+
+    threads: int
+    bandwidth: float  # bytes a second, read and written, of a copy larger than the last-level cache
+    products: Mapping[str, float]  # dtype -> floating-point operations a second of large matrix products
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case, timed and looked at."""
+
+    case: Case
+    result: CaseResult
+    work: Work
+    facts: Facts
+    rates: Rates
+
+    @property
+    def seconds(self) -> Estimate:
+        """Of one call."""
+        return self.result.seconds["case"]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better, worse, equivalent or inconclusive, against torch's batch norm in time."""
+        return _VERDICTS[symbol(self.result.ratios["native"], MARGIN)]
+
+    @property
+    def least_bandwidth(self) -> float:
+        """Bytes a second, counting every tensor once; what can be compared between implementations."""
+        return self.work.least_byte / self.seconds.value
+
+    @property
+    def algorithmic_bandwidth(self) -> float:
+        """Bytes a second, counting what the algorithm must read; what can be compared with the machine's."""
+        return self.work.algorithmic_byte / self.seconds.value
+
+    @property
+    def product_rate(self) -> float | None:
+        """Floating-point operations a second in matrix products; None for what does not decorrelate."""
+        return None if self.work.products is None else self.work.products / self.seconds.value
+
+
+@dataclass(frozen=True)
+class BenchRecord:
+    """One run of `bncli bench`: what every table, document and export is made from."""
+
+    name: str  # of the preset
+    question: str
+    rows: tuple[Row, ...]
+    cases: int  # that were asked for
+    warm: bool  # arguments in the cache, or rotated so that they are not
+    environment: Mapping[str, object]
+    started: str  # ISO 8601, UTC
+    seconds: float  # that it took
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,131 @@
+"""`bncli bench` on a terminal: one table by groups of cases that differ in the norm alone, footnotes and warnings."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.text import Text
+
+from bncli.bench.rows import MARGIN, BenchRecord, Row
+from bncli.notation import written_bytes, written_ratio, written_seconds
+from bncli.report.layout import Column, say, stacked, table, width, wrapped
+from bncli.report.table import SYMBOLS
+
+# Columns in the order in which a narrow terminal goes without them.
+_DISPENSABLE = ("GB/s alg.", "saved", "peak", "error", "GFLOP/s", "vs copy", "GB/s", "ran")
+
+
+def show(record: BenchRecord, console: Console) -> None:
+    """Print a record at the console's width; columns that do not fit are left out, and named."""
+    room = console.width
+    say(console, wrapped(f"{record.name}: {record.question}", room), "bold")
+    say(console, wrapped(_setup(record), room), "dim")
+    lines, left_out = table_lines(record.rows, room)
+    say(console, "")
+    for line in lines:
+        say(console, line)
+    say(console, "")
+    for note in _notes(record, left_out, room):
+        say(console, wrapped(note, room, "  "), "dim")
+    for warning in warnings_of(record):
+        say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")
+
+
+def table_lines(rows: Sequence[Row], room: int) -> tuple[list[Text], list[str]]:
+    """The table's lines within `room` characters, and the titles of the columns that it goes without."""
+    columns, left_out = list(_columns(rows)), list[str]()
+    for title in _DISPENSABLE:
+        if width(columns) <= room:
+            break
+        kept = [column for column in columns if column.title != title]
+        left_out += [title] * (len(kept) < len(columns))
+        columns = kept
+    if width(columns) > room:
+        return stacked(columns, 2, room), left_out
+    titles, *lines = table(columns)
+    found = [titles]
+    for (group, _), members in groupby(zip(map(group_of, rows), lines, strict=True), lambda pair: (pair[0], 0)):
+        found += [Text(group, style="bold"), *(line for _, line in members)]
+    return found, left_out
+
+
+def group_of(row: Row) -> str:
+    """A case's name without its norm: what the rows of a group share."""
+    return row.case.name.partition("/")[2]
+
+
+def warnings_of(record: BenchRecord) -> Iterator[str]:
+    """Doubts about the whole and about each case, in words."""
+    yield from record.warnings
+    for row in record.rows:
+        if row.result.warnings:
+            yield f"{row.case.name}: {'; '.join(row.result.warnings)}"
+    if len(record.rows) < record.cases:
+        yield f"interrupted: {len(record.rows)} of {record.cases} cases were measured"
+
+
+def _columns(rows: Sequence[Row]) -> Iterator[Column]:
+    def column(title: str, write: Callable[[Row], str | Text], gap: int = 3) -> Column:
+        cells = tuple(cell if isinstance(cell, Text) else Text(cell) for cell in map(write, rows))
+        return Column(title, cells, right=title not in ("", "norm", "ran"), gap=gap)
+
+    yield column("", lambda row: Text(*SYMBOLS[row.verdict]), gap=1)
+    yield column("norm", lambda row: row.case.name.partition("/")[0])
+    yield column("time", _time)
+    yield column("vs torch", lambda row: Text(_ratio(row, "native"), style=SYMBOLS[row.verdict][1]))
+    yield column("vs copy", lambda row: written_ratio(row.result.ratios["copy"].value))
+    yield column("GB/s", lambda row: _share(row.least_bandwidth, row.rates.bandwidth))
+    yield column("GB/s alg.", lambda row: _share(row.algorithmic_bandwidth, row.rates.bandwidth))
+    if any(row.product_rate for row in rows):
+        yield column("GFLOP/s", _products)
+    yield column("peak", lambda row: "n/a" if row.facts.peak_byte is None else written_bytes(row.facts.peak_byte))
+    yield column("saved", lambda row: written_bytes(row.facts.saved_byte))
+    yield column("error", lambda row: "n/a" if row.facts.error is None else f"{row.facts.error:.1e}")
+    yield column("ran", lambda row: row.facts.ran)
+
+
+def _time(row: Row) -> str:
+    seconds = row.seconds
+    return written_seconds(seconds.value, seconds.low, seconds.high)
+
+
+def _ratio(row: Row, yardstick: str) -> str:
+    ratio = row.result.ratios[yardstick]
+    return written_ratio(ratio.value, ratio.low, ratio.high)
+
+
+def _share(rate: float, ceiling: float) -> str:
+    return f"{rate / 1e9:.3g} ({rate / ceiling:.0%})"
+
+
+def _products(row: Row) -> str:
+    return "" if row.product_rate is None else _share(row.product_rate, row.rates.products[row.case.dtype])
+
+
+def _setup(record: BenchRecord) -> str:
+    cache = "arguments in the cache" if record.warm else "arguments out of the cache"
+    parts = [f"{len(record.rows)} cases", cache, f"{record.seconds:.0f} s"]
+    for rates in {row.rates.threads: row.rates for row in record.rows}.values():
+        products = ", ".join(f"{rate / 1e9:.3g} GFLOP/s in {dtype}" for dtype, rate in rates.products.items())
+        threads = f"{rates.threads} thread{'s' * (rates.threads > 1)}"
+        parts.append(f"{threads}: {rates.bandwidth / 1e9:.3g} GB/s, products {products}")
+    return " · ".join([*parts, str(record.environment.get("processor", ""))]).rstrip(" ·")
+
+
+def _notes(record: BenchRecord, left_out: Sequence[str], room: int) -> Iterator[str]:
+    if left_out:
+        yield f"left out at {room} columns: {', '.join(left_out)} (a wider terminal or --json has them)"
+    found = {row.verdict for row in record.rows}
+    symbols = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
+    yield f"{symbols}: time against torch's own batch norm, taken in turn with it; = is within {MARGIN:.0%}"
+    yield "[ ] is the 95 % interval of a median"
+    yield (
+        "GB/s counts every tensor once (speed of light), GB/s alg. what the algorithm must read; beside them their "
+        "share of what a large copy reaches here; error: largest, against float64, in root mean squares (docs/bench.md)"
+    )
+    early = sum(row.result.stopped == "narrow" for row in record.rows)
+    yield f"{early} of {len(record.rows)} cases stopped because their ratio was known to 1 %, the others for time"
+    outliers = sum(row.result.outliers["case"] for row in record.rows)
+    if outliers:
+        chunks = 2 * sum(len(row.result.samples["case"]) for row in record.rows)
+        yield f"{outliers} of {chunks:,} timings lie far above the others of their case; they are kept"

@@ -1,0 +1,72 @@
+"""What was checked and how it came out: on a terminal, as Markdown, as JUnit's XML, as annotations of GitHub."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+from xml.etree import ElementTree
+
+from rich.console import Console
+from rich.text import Text
+
+from bncli.findings import Check, Findings, Judgement, Outcome
+from bncli.notation import written_claim, written_judgement
+from bncli.report.layout import say, wrapped
+
+_STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "yellow"}
+_CHECKED: Mapping[Outcome, Literal["passed", "failed", "undecided"]] = {
+    "confirmed": "passed", "refuted": "failed", "undecided": "undecided",
+}  # fmt: skip
+
+
+def claim_checks(findings: Findings) -> list[Check]:
+    """One check a claim and setting: confirmed passes, refuted fails."""
+    return [_of_claim(judgement) for judgement in findings.claims]
+
+
+def show_checks(checks: Sequence[Check], console: Console) -> None:
+    """Print one paragraph a check, the outcome first."""
+    for check in checks:
+        head = Text(f"{check.word:<10} ", style=_STYLES[check.outcome])
+        say(console, head + Text(wrapped(check.name, console.width - 11, " " * 11)))
+        say(console, wrapped(" " * 11 + check.message, console.width, " " * 11), "dim")
+
+
+def markdown(title: str, checks: Sequence[Check]) -> str:
+    """A table of checks."""
+    rows = [f"| {c.word} | {_cell(c.name)} | {_cell(c.message)} |" for c in checks]
+    return "\n".join([f"### {title}", "", "| outcome | what | measured |", "|---|---|---|", *rows, ""])
+
+
+def junit(title: str, checks: Sequence[Check]) -> str:
+    """JUnit's XML: failed checks are failures, undecided ones are skipped, each with its message."""
+    failed, open_ = (sum(c.outcome == outcome for c in checks) for outcome in ("failed", "undecided"))
+    counts = {"tests": str(len(checks)), "failures": str(failed), "skipped": str(open_)}
+    suite = ElementTree.Element("testsuite", {"name": title, **counts})
+    for check in checks:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": title, "name": check.name})
+        if check.outcome != "passed":
+            tag = "failure" if check.outcome == "failed" else "skipped"
+            ElementTree.SubElement(case, tag, {"message": check.message})
+        ElementTree.SubElement(case, "system-out").text = check.message
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def annotations(checks: Sequence[Check]) -> Iterator[str]:
+    """Lines that GitHub shows beside a change: an error for each failed check, a warning for each undecided one."""
+    for check in checks:
+        if check.outcome != "passed":
+            level = "error" if check.outcome == "failed" else "warning"
+            text = f"{check.name} ({check.message})".replace("%", "%25").replace("\n", "%0A")
+            yield f"::{level}::{text}"
+
+
+def _of_claim(judgement: Judgement) -> Check:
+    claim = judgement.claim
+    pairs = f"{judgement.pairs} {'runs' if claim.kind == 'level' else 'pairs'}"
+    reason = f"; {judgement.reason}" if judgement.reason else ""
+    message = f"measured {written_judgement(judgement)}, {pairs}{reason}; claimed by {claim.source}"
+    return Check(written_claim(judgement), _CHECKED[judgement.outcome], message, judgement.outcome)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

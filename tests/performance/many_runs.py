@@ -1,0 +1,113 @@
+"""Seconds from 10,000 stored runs to the table: planning, reading, analysing, laying out; a table, or --json.
+
+The runs are made up, not trained: 5 variants x 20 learning rates x 100 seeds, 21 evaluations of 13 quantities each. No torch
+is imported, and the second reading is what counts: the first, after training, may have more to do.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bncli import store as store_module
+from bncli.config.study import study_of
+from bncli.plan import Run, runs_of
+from bncli.records import Record, RunInfo, RunResult
+from bncli.store import Store
+
+GOAL = 2.0
+STEPS = range(0, 2001, 100)
+WEIGHTS = [f"layers.{i}.{name}" for i in range(4) for name in ("weight", "bias")][:10]
+STUDY = {
+    "variants": {name: name for name in ("none", "batch", "layer", "rms", "zca")},
+    "reference": "none",
+    "seeds": 100,
+    "sweep": {"training.lr": [round(0.01 * 1.3**i, 5) for i in range(20)]},
+}
+
+
+def made_up(run: Run, rng: np.random.Generator) -> RunResult:
+    """A run whose accuracy rises to about 0.97, sooner at higher rates."""
+    pace, noise = 300 / run.training.lr**0.3 * rng.lognormal(0, 0.1), rng.normal(0, 0.002, len(STEPS))
+    records = []
+    for step, wobble in zip(STEPS, noise, strict=True):
+        accuracy = float(0.1 + 0.87 * (1 - np.exp(-step / pace)) + wobble)
+        records += [Record("accuracy", step, accuracy, "fraction"), Record("loss", step, 2.3 - 2 * accuracy, "nats")]
+        records += [Record("train_loss", step, 2.2 - 2 * accuracy, "nats")] if step else []
+        records += [Record("parameter_norm", step, 1.0 + 0.001 * step, "L2", name) for name in WEIGHTS]
+    environment = {"bncli": "0", "torch": "0", "processor": "made up", "device": "cpu", "threads": 1}
+    seconds = {"training": 0.9, "evaluation": 0.1, "data": 0.1}
+    info = RunInfo(run.id, "done", STEPS[-1], parameters=89610, seconds=seconds, environment=environment)
+    return RunResult(run.spec(), info, tuple(records))
+
+
+def fill(folder: Path) -> None:
+    """Store the runs of the study; not synced to disk, which is no part of what is measured."""
+    store_module._sync = lambda file: None
+    store, rng = Store(folder), np.random.default_rng(0)
+    store.prepare()
+    for run in runs_of(study_of(STUDY), "cpu"):
+        store.write(made_up(run, rng))
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Seconds of each part, and of the whole; in this process, which has what it needs imported."""
+    from rich.console import Console
+
+    from bncli.cli.findings import findings_of
+    from bncli.cli.session import Session
+    from bncli.report.table import show
+
+    times = [time.process_time()]
+    runs = tuple(runs_of(study_of(STUDY), "cpu"))
+    session = Session("many", study_of(STUDY), "cpu", runs, (), Store(folder), 1)
+    ids = [run.id for run in runs]
+    times.append(time.process_time())
+    results = session.store.read_all(ids)
+    times.append(time.process_time())
+    findings = findings_of(session, results)
+    times.append(time.process_time())
+    with Path(os.devnull).open("w") as nowhere:
+        show(findings, Console(file=nowhere, width=160))
+    times.append(time.process_time())
+    assert len(results) == 10_000
+    assert "torch" not in sys.modules
+    parts = dict(zip(("plan", "read", "analyse", "table"), np.diff(times).tolist(), strict=True))
+    return {**parts, "analysis and table": sum(parts[k] for k in ("read", "analyse", "table"))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--folder", type=Path, help="a store made before, or where to make it; else a temporary one")
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)  # one measurement, in a fresh process
+    options = parser.parse_args()
+    if options.once:
+        print(json.dumps(measure(options.folder)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        if not (folder / "runs").exists():
+            fill(folder)
+        command = [sys.executable, __file__, "--once", "--folder", str(folder)]
+        rounds = [
+            json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(4)
+        ]
+    first, *again = rounds
+    parts = {key: sorted(r[key] for r in again)[1] for key in first}
+    if options.json:
+        figure = {"value": parts["analysis and table"], "unit": "seconds", "goal": GOAL, "first": first, "parts": parts}
+        print(json.dumps({"many_runs": figure}))
+        return
+    for key, seconds in parts.items():
+        print(f"{key:20} {seconds:6.2f} s (first {first[key]:.2f} s)")
+
+
+if __name__ == "__main__":
+    main()
