@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from bncli.bench.cases import Case
@@ -18,10 +17,8 @@ from bncli.bench.run import run
 from bncli.bench.schedule import Effort
 from bncli.config import Bench
 from bncli.engine.environment import environment, resolve_device
-from bncli.errors import BncliError, ConfigError
+from bncli.errors import ConfigError
 from bncli.notation import written_ratio, written_seconds
-from bncli.report.bench_document import document
-from bncli.report.document import dumps
 
 
 def measured(name: str, bench: Bench, cases: Sequence[Case], device: str, budget: float, *, warm: bool) -> BenchRecord:
@@ -45,31 +42,6 @@ def measured(name: str, bench: Bench, cases: Sequence[Case], device: str, budget
         print(f"interrupted; {len(rows)} of {len(cases)} cases are measured", file=sys.stderr)
     took = time.monotonic() - begin
     return BenchRecord(name, bench.question, tuple(rows), len(cases), warm, environment(where), started, took)
-
-
-def write_json(place: str, record: BenchRecord) -> None:
-    """Write the record as one JSON document to a file, or to stdout for `-`.
-
-    Raises:
-        BncliError: if the file cannot be written.
-    """
-    text = dumps(document(record)) + "\n"
-    if place == "-":
-        sys.stdout.write(text)
-        return
-    write(place, text, "--json")
-
-
-def write(place: str, text: str, flag: str) -> None:
-    """Write a file.
-
-    Raises:
-        BncliError: that names the flag, if it cannot be written.
-    """
-    try:
-        Path(place).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BncliError(f"{flag} {place}: cannot write ({error.strerror})") from None
 
 
 def _device(wanted: str) -> str:

@@ -1,0 +1,131 @@
+"""`bncli bench` as a user types it, on a preset of two small cases."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bncli.cli import main
+
+PRESET = """
+question: does it work?
+budget: 1
+cases:
+  - norms: [batch, layer]
+    shapes: [N8C16]
+    passes: [train-forward]
+"""
+SLOW = """
+import time
+from torch import nn
+
+class Slow(nn.BatchNorm1d):
+    def forward(self, x):
+        time.sleep(0.002)
+        return super().forward(x)
+"""
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bncli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `bncli` in a folder with `tiny.yaml` and `slow_norms.py`: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    (tmp_path / "tiny.yaml").write_text(PRESET)
+    (tmp_path / "slow_norms.py").write_text(SLOW)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bncli", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_bench_prints_a_row_and_a_line_for_every_case(bncli: Command) -> None:
+    code, table, lines = bncli("bench", "tiny.yaml", "--warm")
+    assert code == 0
+    assert table.startswith("tiny: does it work?\n2 cases · arguments in the cache")
+    assert "\ntrain-forward/N8C16/f32/nc/cpu\n" in table
+    assert lines.splitlines()[1].startswith("[2/2] layer/train-forward/N8C16/f32/nc/cpu: ")
+
+
+def test_a_kernel_much_slower_than_torch_is_called_worse(bncli: Command) -> None:
+    arguments = ("--kernel", "slow_norms:Slow", "--only", "Slow", "--warm", "--json", "-")
+    code, text, _ = bncli("bench", "tiny.yaml", *arguments)
+    assert code == 0
+    (row,) = json.loads(text)["rows"]
+    assert row["name"] == "slow_norms:Slow/train-forward/N8C16/f32/nc/cpu"
+    assert row["verdict"] == "worse"
+    assert row["ratios"]["native"]["low"] > 2
+    assert row["ran"] == "native"
+
+
+def test_every_export_comes_from_one_measurement(
+    bncli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    (tmp_path / "summary.md").write_text("before\n")
+    exports = [f"--export={form}:{form}.out" for form in ("json", "csv", "md", "pytest-benchmark", "gha", "bmf")]
+    code, _, _ = bncli("bench", "tiny.yaml", "--warm", "--only", "batch", "--github", *exports)
+    assert code == 0
+    value = json.loads(Path("json.out").read_text())["rows"][0]["ratios"]["native"]["value"]
+    assert json.loads(Path("gha.out").read_text())[0]["value"] == value
+    assert str(value) in Path("csv.out").read_text()
+    assert (tmp_path / "summary.md").read_text() == "before\n" + Path("md.out").read_text()
+
+
+def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bncli.bench.run as running
+
+    measure, calls = running.measure, list[object]()
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(running, "measure", interrupted)
+    code, text, lines = bncli("bench", "tiny.yaml", "--warm", "--json", "-")
+    assert code == 130
+    assert [row["name"] for row in json.loads(text)["rows"]] == ["batch/train-forward/N8C16/f32/nc/cpu"]
+    assert lines.endswith("interrupted; 1 of 2 cases are measured\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["bench", "quickstart"], "quickstart.yaml: is a study; run it by `bncli compare` or `bncli train`"),
+        (["compare", "bench-ci"], "bench-ci.yaml: is a bench preset; run it by `bncli bench`"),
+        (["bench", "bench-quik"], "no preset is called 'bench-quik'; did you mean 'bench-quick'?"),
+        (["bench", "tiny.yaml", "--only", "bacth"], "--only bacth: no case matches; nearest: batch"),
+        (["bench", "tiny.yaml", "--kernel", "nothing"], "--kernel nothing: expected module:attribute, as in "),
+        (["bench", "tiny.yaml", "--kernel", "slow_norms:Fast"], "--kernel slow_norms:Fast: module 'slow_norms' has no"),
+        (["bench", "tiny.yaml", "--device", "tpu"], "--device: must be auto, cpu or cuda, got 'tpu'"),
+        (["bench", "tiny.yaml", "--export", "xml:a"], "--export xml:a: no format is called 'xml'"),
+        (["bench", "tiny.yaml", "--export", "gha"], "--export gha: expected FORMAT:PATH, as in gha:bench.json"),
+        (["bench", "tiny.yaml", "--json", "no/a.json"], "--json no/a.json: there is no folder no"),
+        (["bench", "tiny.yaml", "--github"], "--github: GITHUB_STEP_SUMMARY is not set"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(
+    bncli: Command, arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    code, out, err = bncli(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_ls_and_validate_know_bench_presets(bncli: Command) -> None:
+    assert "  bench-quick      how fast are the norms on this machine" in bncli("ls", "presets")[1]
+    assert bncli("validate", "bench-ci")[:2] == (0, "bench-ci: good (6 cases)\n")
