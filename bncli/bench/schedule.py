@@ -1,7 +1,8 @@
 """The scheduler: a case and its yardsticks take turns in palindromic blocks until their ratio is known.
 
-A block of a case C, native N and copy K is C N K K N C, the next one N K C C K N, and so on: what drifts linearly
-within a block cancels in every ratio, and none profits from its place in the order.
+A block of a case C, native N and copy K is C N K K N C, or the same from another order drawn at random: what drifts
+linearly within a block cancels in every ratio, and what comes in time with the blocks, such as the turns of another
+process on this core, meets each contender as often.
 """
 
 import gc
@@ -72,12 +73,14 @@ def measure(entry: Entry, clock: Clock, effort: Effort, seed: int = 0) -> CaseRe
 
     The garbage collector rests meanwhile. Stops when the interval of the ratio to the first yardstick is narrow enough,
     asked at 8, 12, 18, ... blocks only, so that looking often does not make it look narrow by chance; or when seconds
-    or blocks have run out. `seed` draws the padding of the arguments.
+    or blocks have run out. `seed` draws the padding of the arguments and the
+    order of the blocks.
     """
-    lanes = _lanes(entry, clock, effort, random.Random(seed))
+    chance = random.Random(seed)
+    lanes = _lanes(entry, clock, effort, chance)
     with _no_garbage_collection():
         _warm_up(lanes, clock, effort)
-        samples, stopped = _blocks(lanes, clock, effort, entry.yardsticks[0][0])
+        samples, stopped = _blocks(lanes, clock, effort, entry.yardsticks[0][0], chance)
     cold = not effort.warm and all(
         len(lanes[name].sets) * contender.size_byte >= _cache_byte(effort)
         for name, contender in entry.contenders().items()
@@ -142,12 +145,13 @@ def _warm_up(lanes: Mapping[str, _Lane], clock: Clock, effort: Effort) -> None:
         lane.size(effort.chunk)
 
 
-def _blocks(lanes: Mapping[str, _Lane], clock: Clock, effort: Effort, decisive: str) -> tuple[Samples, Stopped]:
+def _blocks(
+    lanes: Mapping[str, _Lane], clock: Clock, effort: Effort, decisive: str, chance: random.Random
+) -> tuple[Samples, Stopped]:
     samples: Samples = {name: [] for name in lanes}
     names, end, look = list(lanes), clock.now() + effort.seconds, effort.least_blocks
     for block in range(effort.most_blocks):
-        first = block % len(names)
-        order = names[first:] + names[:first]
+        order = chance.sample(names, len(names))
         rise = {name: lanes[name].chunk(block) for name in order}
         fall = {name: lanes[name].chunk(block) for name in reversed(order)}
         for name in names:
