@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from bncli.bench.clock import Clock
+from bncli.bench.clock import Clock, CudaClock, ThreadClock, WallClock
 from bncli.bench.contenders import last_level_cache_byte
 from bncli.bench.entries import DTYPES
 from bncli.bench.rows import Rates
@@ -16,9 +16,17 @@ _LARGEST_BYTE = 2**29  # of a copy's source and target together
 _SIZE = 1024  # of a matrix product: large enough for full speed, 20 ms of one core
 
 
-def rates(threads: int, dtypes: Sequence[str], device: str, clock: Clock) -> Rates:
+def clock_for(device: str, threads: int) -> Clock:
+    """The clock that cases are timed by: processor time for one thread, which other programs cannot lengthen."""
+    if device == "cuda":
+        return CudaClock()
+    return ThreadClock() if threads == 1 else WallClock()
+
+
+def rates(threads: int, dtypes: Sequence[str], device: str) -> Rates:
     """Measure the ceilings for so many threads; takes half a second. Leaves the threads as it set them."""
     torch.set_num_threads(threads)
+    clock = clock_for(device, threads)
     return Rates(threads, bandwidth(device, clock), {dtype: product_rate(dtype, device, clock) for dtype in dtypes})
 
 

@@ -84,3 +84,18 @@ class BenchRecord:
     started: str  # ISO 8601, UTC
     seconds: float  # that it took
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A machine's state, as far as it is known."""
+
+    cores: int  # that this process may use
+    threads: int  # that torch would use
+    governor: str | None  # of the processor's clock
+    load: float | None  # processes that want to run, over the last minute
+    busy: Mapping[str, float] | None  # program -> cores that its processes take together, ours left out
+    stolen: float | None  # share of time that the host of this virtual machine gave to others
+    timer_seconds: float  # the clock's resolution
+    noise: float  # half the middle half of the times of the same work, as a fraction
+    rates: tuple[Rates, ...]  # by threads: one, and all

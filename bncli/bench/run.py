@@ -24,7 +24,7 @@ def run(cases: Sequence[Case], clock: Clock, effort: Effort, budget: float) -> I
     for number, case in enumerate(cases):
         if case.threads not in known:
             dtypes = sorted({c.dtype for c in cases if c.threads == case.threads})
-            known[case.threads] = rates(case.threads, dtypes, case.device, clock)
+            known[case.threads] = rates(case.threads, dtypes, case.device)
         begin = clock.now()
         share = (end - begin) / (len(cases) - number) - overhead
         entry = prepare(case)

@@ -8,6 +8,7 @@ import typer
 from bncli import __version__
 from bncli.cli.bench import bench
 from bncli.cli.compare import compare
+from bncli.cli.doctor import doctor
 from bncli.cli.ls import ls
 from bncli.cli.train import train
 from bncli.cli.validate import validate
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 2 your mistake, 5 some runs failed, 130 interrupted (run again to continue).",
 )
-for command in (compare, train, bench, ls, validate):
+for command in (compare, train, bench, doctor, ls, validate):
     app.command()(command)
 
 

@@ -1,13 +1,13 @@
 """Where `bncli bench` writes what it has found: `--json`, `--export FORMAT:PATH`, `--github`."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bncli.bench.rows import BenchRecord
-from bncli.errors import BncliError, ConfigError, unknown
+from bncli.cli.files import write
+from bncli.errors import ConfigError, unknown
 from bncli.report.bench_exports import EXPORTS
 
 
@@ -55,15 +55,7 @@ def write_all(record: BenchRecord, places: Sequence[Place]) -> None:
         BncliError: if one cannot be written.
     """
     for place in places:
-        text = EXPORTS[place.format](record)
-        if place.path == "-":
-            sys.stdout.write(text)
-            continue
-        try:
-            with Path(place.path).open("a" if place.append else "w", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise BncliError(f"{place.flag}: cannot write ({error.strerror})") from None
+        write(place.path, EXPORTS[place.format](record), place.flag, append=place.append)
 
 
 def _suffix(form: str) -> str:
