@@ -32,6 +32,10 @@ class StoreError(BncliError):
     """A result that cannot be read or written."""
 
 
+class UndecidedError(BncliError):
+    """A gate that cannot be decided, for want of a baseline or of the machine it was made on: exit code 4."""
+
+
 class DataError(BncliError):
     """A data set that is missing or is not what it should be."""
 

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from bncli.errors import StoreError
+from bncli.errors import StoreError, UndecidedError
 from bncli.records import Record, RunInfo, RunResult
 
 SCHEMA = 1
@@ -98,6 +98,47 @@ class Store:
                 f"{place}: cannot write ({error.strerror}); runs stored before are intact: free the space or choose"
                 " another --store, and run the same command again"
             ) from None
+
+    def baseline(self, name: str) -> Path:
+        """Where a baseline of `bncli bench` is kept: by name here, or in a file of its own (`ci/main.json`)."""
+        is_file = name.endswith(".json") or len(Path(name).parts) > 1
+        return Path(name) if is_file else self.folder / "baselines" / f"{name}.json"
+
+    def write_baseline(self, name: str, document: Mapping[str, Any]) -> Path:
+        """Write a baseline in the place of the one before, whole or not at all.
+
+        Raises:
+            StoreError: if it cannot be written.
+        """
+        place = self.baseline(name)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8") as text:
+                json.dump(document, text, indent=1, allow_nan=False)
+                _sync(text)
+            Path(text.name).chmod(0o644)
+            Path(text.name).replace(place)
+        except OSError as error:
+            raise StoreError(f"{place}: cannot write ({error.strerror}); choose another place") from None
+        return place
+
+    def read_baseline(self, name: str) -> dict[str, Any]:
+        """Read what `write_baseline` wrote.
+
+        Raises:
+            UndecidedError: if there is none.
+            StoreError: if it cannot be read.
+        """
+        place = self.baseline(name)
+        try:
+            document = json.loads(place.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UndecidedError(f"{place}: there is no such baseline; make one with --save-baseline {name}") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{place}: cannot be read ({error}); save the baseline anew") from None
+        if not isinstance(document, dict):
+            raise StoreError(f"{place}: not a baseline of bncli; save it anew")
+        return document
 
     def _fill(self, folder: Path, result: RunResult) -> None:
         rows = [(r.quantity, r.step, r.value, r.unit, r.layer) for r in result.records]

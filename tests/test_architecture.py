@@ -32,7 +32,7 @@ MAY_IMPORT = {
 HEAVY = {
     "torch": {"norms", "kernels", "models", "data", "shift", "engine", "bench"},
     "triton": {"kernels"},
-    "scipy": {"analysis"},
+    "scipy": {"analysis", "bench"},
     "numpy": {"store", "analysis", "data"},
     "rich": {"report", "cli"},
     "typer": {"cli"},

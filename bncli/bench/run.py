@@ -9,7 +9,8 @@ from bncli.bench.entries import prepare
 from bncli.bench.inspection import inspect
 from bncli.bench.machine import rates
 from bncli.bench.rows import Rates, Row
-from bncli.bench.schedule import Effort, measure
+from bncli.bench.schedule import measure
+from bncli.bench.timed import Effort
 from bncli.bench.work import work_of
 
 _LEAST_SECONDS = 0.05  # of blocks for a case; their least number is taken however long it takes

@@ -14,7 +14,7 @@ from bncli.bench.clock import Clock, CudaClock, WallClock
 from bncli.bench.modules import factory
 from bncli.bench.rows import BenchRecord, Row
 from bncli.bench.run import run
-from bncli.bench.schedule import Effort
+from bncli.bench.timed import Effort
 from bncli.config import Bench
 from bncli.engine.environment import environment, resolve_device
 from bncli.errors import ConfigError

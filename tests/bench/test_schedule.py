@@ -8,7 +8,8 @@ import pytest
 
 from bncli.bench.contenders import Contender, clones_needed, last_level_cache_byte, make_clones
 from bncli.bench.results import Estimate
-from bncli.bench.schedule import Effort, measure
+from bncli.bench.schedule import measure
+from bncli.bench.timed import Effort
 from tests.bench.made_clock import HandClock, noisy
 
 EFFORT = Effort(seconds=1000.0, warmup=0.0, chunk=1.0, cache_byte=1000)

@@ -1,0 +1,138 @@
+"""The gate: has any case become slower than its rule allows? Suspects are measured again before they are called so.
+
+Ratios to the yardstick are compared, one a process. A case is called a regression if it is slower but for a false
+discovery rate of 5 % over all cases, and by more than its limit, on measurements of which none made it a suspect.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bncli.bench.inference import Contrast, Prior, contrast, false_discovery, prior
+from bncli.bench.results import CaseResult, Estimate
+from bncli.bench.rules import MEASURES, Rule, limits
+from bncli.errors import UndecidedError
+
+FALSE_DISCOVERY = 0.05
+# Of the limit: beyond it a case is a suspect. Half leaves a slowdown of twice the limit four standard errors of room.
+_SUSPICION = 0.5
+
+Verdict = Literal["holds", "better", "regression", "undecided"]
+Ratios = Mapping[str, Mapping[str, tuple[float, ...]]]  # case -> yardstick -> one a process
+_WORST: tuple[Verdict, ...] = ("regression", "undecided")
+Key = tuple[str, str]  # case, measure
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of one case under one rule."""
+
+    case: str
+    measure: str
+    limit: float  # the fraction that is allowed
+    verdict: Verdict
+    change: Estimate  # of the ratio since the baseline, as a factor; above 1 is slower
+    noise: float  # half of that interval's width as a fraction: what could not have been seen
+    measured_again: bool
+    why: str = ""  # it is undecided
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate says: of all, and of each."""
+
+    verdict: Verdict  # the worst: regression, undecided, or holds
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def noise_floor(self) -> float:
+        """The smallest limit, as a fraction, at which every case could have been judged by what was measured."""
+        return max(judgement.noise for judgement in self.judgements)
+
+
+def ratios_of(results: Iterable[CaseResult]) -> Ratios:
+    """The ratios of every case, a process a number, in the order measured."""
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for result in results:
+        of_case = found.setdefault(result.name, {})
+        for yardstick, ratio in result.ratios.items():
+            of_case[yardstick] = (*of_case.get(yardstick, ()), ratio.value)
+    return found
+
+
+def judge(
+    rules: Sequence[Rule], before: Ratios | None, now: Ratios, measure_again: Callable[[Sequence[str]], Ratios]
+) -> GateResult:
+    """Judge every case that a rule is for.
+
+    Args:
+        rules: where several are for a case, the last counts.
+        before: the baseline's; None where `now` holds ratios that were 1 if nothing had changed (--against).
+        now: at least two processes.
+        measure_again: measures the cases named, in new processes: twice as many as before, or more.
+
+    Raises:
+        UndecidedError: for a case that the baseline lacks, or has from a single process.
+    """
+    asked = limits(rules, now)
+    family = {key: (_logs(now, key), _before(before, key)) for key in asked}
+    priors = prior([n for n, _ in family.values()]), prior([b for _, b in family.values()])
+    first = {key: contrast(n, priors[0], b, priors[1]) for key, (n, b) in family.items()}
+    again = [key for key in asked if _needs_another_look(first[key], asked[key])]
+    fresh = measure_again(list(dict.fromkeys(case for case, _ in again))) if again else {}
+    final = {key: _contrast_again(fresh, key, family[key][1], priors) for key in again}
+    judgements = _judged(asked, first, final)
+    worst: Verdict = next((v for v in _WORST if any(j.verdict == v for j in judgements)), "holds")
+    return GateResult(worst, judgements)
+
+
+def _needs_another_look(found: Contrast, rule: Rule) -> bool:
+    limit = math.log1p(rule.limit)
+    return found.change > _SUSPICION * limit or found.half_width > limit
+
+
+def _contrast_again(fresh: Ratios, key: Key, before: Sequence[float], priors: tuple[Prior, Prior]) -> Contrast:
+    return contrast(_logs(fresh, key), priors[0], before, priors[1])
+
+
+def _judged(
+    asked: Mapping[Key, Rule], first: Mapping[Key, Contrast], final: Mapping[Key, Contrast]
+) -> tuple[Judgement, ...]:
+    slower = false_discovery([final[key].slower if key in final else 1.0 for key in asked])
+    faster = false_discovery([final.get(key, first[key]).faster for key in asked])
+    found = []
+    for key, is_slower, is_faster in zip(asked, slower, faster, strict=True):
+        contrast, rule = final.get(key, first[key]), asked[key]
+        verdict, why = _verdict(contrast, rule, is_slower <= FALSE_DISCOVERY, is_faster <= FALSE_DISCOVERY)
+        noise = math.expm1(contrast.half_width)
+        found.append(Judgement(*key, rule.limit, verdict, contrast.estimate(), noise, key in final, why))
+    return tuple(found)
+
+
+def _verdict(found: Contrast, rule: Rule, is_slower: bool, is_faster: bool) -> tuple[Verdict, str]:
+    limit = math.log1p(rule.limit)
+    if found.change > limit and is_slower:
+        return "regression", ""
+    if found.change > limit:
+        return "undecided", "beyond the limit, but not surely slower"
+    if found.half_width > limit:
+        return "undecided", f"noise of {math.expm1(found.half_width):.0%} hides a change of {rule.limit:.0%}"
+    if found.change < -limit and is_faster:
+        return "better", ""
+    return "holds", ""
+
+
+def _before(before: Ratios | None, key: Key) -> list[float]:
+    if before is None:
+        return []
+    case, measure = key
+    known = before.get(case, {}).get(MEASURES[measure], ())
+    if len(known) < 2:
+        raise UndecidedError(f"the baseline has no {measure} of {case}; save one anew with --save-baseline")
+    return [math.log(ratio) for ratio in known]
+
+
+def _logs(ratios: Ratios, key: Key) -> list[float]:
+    case, measure = key
+    return [math.log(ratio) for ratio in ratios[case][MEASURES[measure]]]

@@ -1,0 +1,88 @@
+"""A contender while it is timed: its argument sets, whose turn it is, and how many calls make a chunk."""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bncli.bench.clock import Arguments, Call, Clock
+from bncli.bench.contenders import Contender, Entry, clones_needed, last_level_cache_byte, make_clones
+
+_MOST_CALLS = 1_000_000
+_WARM_SETS = 8  # layouts that take turns between blocks when the cache is warm
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how exactly one process measures one case."""
+
+    seconds: float = 2.0  # for the blocks of one case, at most; one block more is finished
+    half_width: float = 0.01  # of the ratio's 95 % interval, relative: narrow enough
+    warmup: float = 0.1  # seconds of untimed calls, the contenders in turn
+    chunk: float = 1e-3  # seconds that a timed chunk of calls lasts at least
+    least_blocks: int = 8
+    most_blocks: int = 400
+    warm: bool = False  # each chunk on one argument set that is in the cache, if it fits
+    memory_byte: int = 2**30  # for the argument sets of one contender
+    cache_byte: int = 0  # of the last-level cache; 0 is what the system says
+
+
+class Timed(Protocol):
+    """What the scheduler asks of a contender, wherever it runs."""
+
+    calls: int  # in one chunk
+    clones: int  # argument sets that take turns
+    cold: bool  # whether those are larger than the last-level cache
+
+    def chunk(self, block: int) -> float:
+        """Seconds a call of one timed chunk."""
+        ...
+
+    def size(self, wanted: float) -> None:
+        """Choose as many calls as last `wanted` seconds."""
+        ...
+
+
+class LocalTimed:
+    """A contender timed in this process."""
+
+    def __init__(self, call: Call, sets: Sequence[Arguments], clock: Clock, *, warm: bool, cold: bool) -> None:
+        self.calls, self.clones, self.cold = 1, len(sets), cold
+        self._call, self._sets, self._clock, self._warm, self._turn = call, sets, clock, warm, 0
+
+    def chunk(self, block: int) -> float:
+        """See Timed. Warm, a block has one set, touched untimed first; cold, the next call takes the next set."""
+        if self._warm:
+            chosen = self._sets[block % len(self._sets)]
+            self._call(*chosen)
+            sets = [chosen] * self.calls
+        else:
+            sets = [self._sets[(self._turn + i) % len(self._sets)] for i in range(self.calls)]
+            self._turn += self.calls
+        return self._clock.chunk(self._call, sets) / self.calls
+
+    def size(self, wanted: float) -> None:
+        """See Timed. By chunks that grow, each the faster of two."""
+        self.calls = 1
+        while True:
+            seconds = self.calls * min(self.chunk(0), self.chunk(0))
+            if seconds >= wanted or self.calls == _MOST_CALLS:
+                return
+            factor = min(10.0, 1.1 * wanted / seconds) if seconds > 0 else 10.0
+            self.calls = min(math.ceil(self.calls * factor), _MOST_CALLS)
+
+
+def timed_here(entry: Entry, clock: Clock, effort: Effort, chance: random.Random) -> dict[str, LocalTimed]:
+    """An entry's contenders by name, with their argument sets made."""
+    return {name: _timed(contender, clock, effort, chance) for name, contender in entry.contenders().items()}
+
+
+def _timed(contender: Contender, clock: Clock, effort: Effort, chance: random.Random) -> LocalTimed:
+    cache_byte = effort.cache_byte or last_level_cache_byte()
+    count = clones_needed(contender.size_byte, cache_byte, effort.memory_byte)
+    if effort.warm:
+        count = min(count, _WARM_SETS)
+    sets = make_clones(contender, count, chance)
+    cold = not effort.warm and count * contender.size_byte >= cache_byte
+    return LocalTimed(contender.call, sets, clock, warm=effort.warm, cold=cold)

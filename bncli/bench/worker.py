@@ -1,0 +1,149 @@
+"""The measuring process: `python -m bncli.bench.worker` answers one JSON line with one JSON line.
+
+It imports torch once and forks for each case, so that every measurement starts from a fresh heap and a kernel that
+crashes takes only itself along. Over 5 such processes with 4 forks each, the ratio of 25 cases varied between forks of
+one process as much as between processes: a fork counts as a process of its own (docs/measurements.md). Where there is
+no fork, or on a GPU, which does not survive one, the process measures itself.
+"""
+
+import gc
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+import bncli
+from bncli.bench.clock import Clock, CudaClock, ThreadClock, WallClock
+from bncli.bench.contenders import Entry
+from bncli.bench.protocol import PROTOCOL, result_to_json
+from bncli.bench.schedule import measure
+from bncli.bench.timed import Effort, timed_here
+from bncli.errors import BncliError
+
+Message = Mapping[str, Any]
+
+
+def main() -> None:
+    """Serve stdin until it ends; what cases print goes to stderr."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    with os.fdopen(os.dup(0), "rb", buffering=0) as requests:  # unbuffered: forks read on where this one stopped
+        serve(requests, replies)
+
+
+def serve(requests: IO[bytes], replies: IO[str]) -> None:
+    """Answer every request: `hello`, then any number of `measure` and `open`."""
+    actions: dict[str, Callable[[Message, IO[bytes], IO[str]], None]] = {"measure": _measure, "open": _open}
+    while line := requests.readline():
+        message = json.loads(line)
+        if message["do"] == "hello":
+            _say(replies, _hello())
+            continue
+        _prepare_for_forks(message["build"].partition(":")[0])
+        if message["device"] == "cpu" and hasattr(os, "fork"):
+            _in_a_fork(actions[message["do"]], message, requests, replies)
+        else:
+            _answer(actions[message["do"]], message, requests, replies)
+
+
+@cache
+def _prepare_for_forks(module: str) -> None:
+    """Import, once for all forks, what they need; and what is there by then no garbage collection of theirs visits."""
+    with suppress(ImportError):  # the fork will say it
+        import_module(module)
+    x = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(x * 1.0, x, torch.ones(1))  # torch's first backward pass imports 500 modules: 0.3 s
+    gc.collect()
+    gc.freeze()
+
+
+def _hello() -> dict[str, Any]:
+    return {
+        "protocol": PROTOCOL,
+        "bncli": bncli.__version__,
+        "place": str(Path(bncli.__file__).resolve().parent),
+        "torch": torch.__version__,
+        "python": sys.version.split()[0],
+    }
+
+
+def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    entry = _entry(message)
+    result = measure(entry, _clock(message["device"]), Effort(**message["effort"]), message["seed"])
+    _say(replies, {"result": result_to_json(result)})
+
+
+def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    """Hold a case's contenders ready, and size or time a chunk of one whenever asked, until `close`."""
+    entry = _entry(message)
+    chance = random.Random(message["seed"])
+    contenders = timed_here(entry, _clock(message["device"]), Effort(**message["effort"]), chance)
+    _say(replies, {name: {"clones": timed.clones, "cold": timed.cold} for name, timed in contenders.items()})
+    while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
+        timed = contenders[asked["contender"]]
+        if asked["do"] == "size":
+            timed.size(asked["seconds"])
+            _say(replies, {"calls": timed.calls})
+        else:
+            _say(replies, {"seconds": timed.chunk(asked["block"])})
+    _say(replies, {"closed": True})
+
+
+def _entry(message: Message) -> Entry:
+    module, _, function = message["build"].partition(":")
+    try:
+        build = getattr(import_module(module), function)
+        entry: Entry = build(message["case"])
+    except (ImportError, AttributeError, TypeError) as error:
+        raise BncliError(
+            f"bncli {bncli.__version__} cannot build this case ({type(error).__name__}: {error})"
+        ) from error
+    return entry
+
+
+def _clock(device: str) -> Clock:
+    """Processor time for one thread, which other processes cannot lengthen; else the wall's."""
+    if device == "cuda":
+        return CudaClock()
+    return ThreadClock() if torch.get_num_threads() == 1 else WallClock()
+
+
+def _in_a_fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            _answer(action, message, requests, replies)
+        finally:
+            os._exit(0)  # no clean-up of what belongs to the parent
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        killer = signal.Signals(os.WTERMSIG(status)).name
+        _say(replies, {"error": f"the process that measured it was ended by {killer}"})
+
+
+def _answer(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    try:
+        action(message, requests, replies)
+    except BncliError as error:
+        _say(replies, {"error": str(error)})
+    except Exception:
+        _say(replies, {"bug": traceback.format_exc()})
+
+
+def _say(replies: IO[str], reply: Message) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()
