@@ -4,7 +4,7 @@ Shapes: N examples, C channels, H W pixels.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
@@ -56,12 +56,6 @@ class Case:
         for axis in self.shape:
             size *= axis
         return size
-
-
-def case_of(plain: Mapping[str, Any]) -> Case:
-    """The inverse of `dataclasses.asdict`, also after JSON has made lists of tuples."""
-    options = tuple((key, value) for key, value in plain["options"])
-    return Case(**{**plain, "options": options, "shape": tuple(plain["shape"])})
 
 
 def cases_of(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list[Case]:

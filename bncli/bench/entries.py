@@ -1,6 +1,6 @@
 """From a case to what the scheduler times: the norm's pass, torch's batch norm in the same pass, a copy as large."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bncli.bench.cases import Case, case_of
+from bncli.bench.cases import Case
 from bncli.bench.contenders import Contender, Entry
 from bncli.bench.modules import Norm, check_output, module_of, native_of
 from bncli.bench.work import least_tensors
@@ -34,11 +34,6 @@ def prepare(case: Case) -> Entry:
         line = next(iter(str(error).strip().splitlines()), "")
         raise BncliError(f"{case.name}: {type(error).__name__}: {line}") from error
     return Entry(case.name, contender, (("native", _contender(native_of(case), case, x, g)), ("copy", _copy(case))))
-
-
-def prepare_plain(case: Mapping[str, Any]) -> Entry:
-    """`prepare` for a case as plain data, as another process sends it."""
-    return prepare(case_of(case))
 
 
 def reference(case: Case) -> Contender:

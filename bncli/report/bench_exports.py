@@ -12,8 +12,9 @@ from bncli.bench.results import Estimate
 from bncli.bench.rows import BenchRecord, Row
 from bncli.notation import written_bytes, written_ratio, written_seconds
 from bncli.report.bench_document import document
-from bncli.report.bench_table import group_of, warnings_of
+from bncli.report.bench_table import YARDSTICKS, group_of, warnings_of
 from bncli.report.document import dumps, plain
+from bncli.report.gate_table import gate_markdown
 from bncli.report.table import SYMBOLS
 
 
@@ -33,13 +34,18 @@ def as_csv(record: BenchRecord) -> str:
 
 
 def as_markdown(record: BenchRecord) -> str:
-    """A table for a pull request or a step summary."""
-    heads = ("", "case", "time", "vs torch", "vs copy", "peak", "saved", "error", "ran")
-    lines = [f"### {record.name}: {record.question}", "", _cells(heads), _cells(["---"] * len(heads))]
-    lines += [_cells(_markdown_row(row)) for row in record.rows]
+    """A table for a pull request or a step summary, the gate's verdict first."""
+    yardsticks = list(record.rows[0].ratios) if record.rows else []
+    versus = [f"vs {YARDSTICKS[yardstick]}" for yardstick in yardsticks]
+    heads = ["", "case", "time", *versus, "peak", "saved", "error", "ran"]
+    lines = [f"### {record.name}: {record.question}", ""]
+    if record.gate:
+        lines += [*gate_markdown(record.gate), ""]
+    lines += [_cells(heads), _cells(["---"] * len(heads)), *(_cells(_markdown_row(row)) for row in record.rows)]
     found = {row.verdict for row in record.rows}
     symbols = ", ".join(f"`{symbol}` {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
-    lines += ["", f"{symbols}: time against torch's own batch norm; [ ] is the 95 % interval of a median."]
+    if record.rows:
+        lines += ["", f"{symbols}: {versus[0]}; [ ] is a 95 % interval over {record.processes} processes."]
     lines += ["", *(f"- warning: {warning}" for warning in warnings_of(record))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -63,8 +69,13 @@ def as_gha(record: BenchRecord) -> str:
     """
     entries = []
     for row in record.rows:
-        ratio = row.result.ratios["native"]
-        entry = {"name": row.case.name, "unit": "x torch", "value": ratio.value, "extra": _time(row)}
+        ratio = row.ratios[row.yardstick]
+        entry = {
+            "name": row.case.name,
+            "unit": f"x {YARDSTICKS[row.yardstick]}",
+            "value": ratio.value,
+            "extra": _time(row),
+        }
         if ratio.low is not None and ratio.high is not None:
             entry["range"] = f"{ratio.low:.3g} to {ratio.high:.3g}"
         entries.append(entry)
@@ -76,7 +87,7 @@ def as_bmf(record: BenchRecord) -> str:
     found = {
         row.case.name: {
             "latency": _metric(row.seconds, 1e9),
-            "ratio": _metric(row.result.ratios["native"], 1.0),
+            "ratio": _metric(row.ratios[row.yardstick], 1.0),
         }
         for row in record.rows
     }
@@ -94,32 +105,35 @@ EXPORTS: Mapping[str, Callable[[BenchRecord], str]] = {
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    case, result, facts = row.case, row.result, row.facts
-    native, copy = result.ratios["native"], result.ratios["copy"]
+    case, facts = row.case, row.facts
+    ratios = {
+        f"ratio_{yardstick}{end}": value
+        for yardstick, ratio in row.ratios.items()
+        for end, value in (("", ratio.value), ("_low", ratio.low), ("_high", ratio.high))
+    }
     return {
         "name": case.name, "norm": case.name.partition("/")[0], "pass": case.pass_,
         "shape": "x".join(map(str, case.shape)), "dtype": case.dtype, "layout": case.layout, "device": case.device,
         "threads": case.threads, "compiled": case.compiled,
         "seconds": row.seconds.value, "seconds_low": row.seconds.low, "seconds_high": row.seconds.high,
-        "ratio_native": native.value, "ratio_native_low": native.low, "ratio_native_high": native.high,
-        "verdict": row.verdict,
-        "ratio_copy": copy.value, "ratio_copy_low": copy.low, "ratio_copy_high": copy.high,
+        **ratios, "verdict": row.verdict,
         "least_byte": row.work.least_byte, "algorithmic_byte": row.work.algorithmic_byte,
         "least_bandwidth": row.least_bandwidth, "algorithmic_bandwidth": row.algorithmic_bandwidth,
         "machine_bandwidth": row.rates.bandwidth, "product_rate": row.product_rate,
         "machine_product_rate": row.rates.products[case.dtype],
         "peak_byte": facts.peak_byte, "saved_byte": facts.saved_byte, "error": facts.error, "ran": facts.ran,
-        "blocks": len(result.samples["case"]), "outliers": result.outliers["case"], "stopped": result.stopped,
+        "processes": len(row.results), "outliers": sum(result.outliers["case"] for result in row.results),
     }  # fmt: skip
 
 
 def _markdown_row(row: Row) -> Iterator[str]:
-    native, facts = row.result.ratios["native"], row.facts
+    first, *others = row.ratios.values()
+    facts = row.facts
     yield f"`{SYMBOLS[row.verdict][0]}`"
     yield f"`{row.case.name}`"
     yield _time(row)
-    yield written_ratio(native.value, native.low, native.high)
-    yield written_ratio(row.result.ratios["copy"].value)
+    yield written_ratio(first.value, first.low, first.high)
+    yield from (written_ratio(other.value) for other in others)
     yield "n/a" if facts.peak_byte is None else written_bytes(facts.peak_byte)
     yield written_bytes(facts.saved_byte)
     yield "n/a" if facts.error is None else f"{facts.error:.1e}"
@@ -140,15 +154,16 @@ def _metric(estimate: Estimate, factor: float) -> dict[str, float]:
 
 
 def _pytest_row(row: Row) -> dict[str, Any]:
+    seconds = [s for result in row.results for block in result.samples["case"] for s in block]
     return {
         "group": group_of(row),
         "name": row.case.name,
         "fullname": row.case.name,
         "params": None,
         "param": None,
-        "extra_info": {"ratio_native": row.result.ratios["native"].value, "ran": row.facts.ran},
+        "extra_info": {"ratio": row.ratios[row.yardstick].value, "yardstick": row.yardstick, "ran": row.facts.ran},
         "options": {"disable_gc": True, "timer": "perf_counter", "warmup": True},
-        "stats": _pytest_stats([s for block in row.result.samples["case"] for s in block], row.result.calls["case"]),
+        "stats": _pytest_stats(seconds, row.results[0].calls["case"]),
     }
 
 

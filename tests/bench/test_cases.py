@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bncli.bench.cases import Case, case_of, cases_of, chosen, matches
+from bncli.bench.cases import Case, cases_of, chosen, matches
+from bncli.bench.jobs import case_of
 from bncli.config import read_bench, read_study
 from bncli.errors import ConfigError
 from bncli.presets import preset_names, preset_path

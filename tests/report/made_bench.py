@@ -22,7 +22,7 @@ def row(case: Case, ratio: Estimate, facts: Facts, *warnings: str) -> Row:
         cold=True,
         warnings=warnings,
     )
-    return Row(case, result, work_of(case), facts, RATES)
+    return Row(case, (result,) * 3, result.seconds["case"], result.ratios, work_of(case), facts, RATES)
 
 
 def record(**changes: object) -> BenchRecord:
@@ -47,7 +47,7 @@ def record(**changes: object) -> BenchRecord:
         ),
     )
     given: dict[str, object] = {
-        "name": "bench-made", "question": "which is faster?", "rows": rows, "cases": 3, "warm": False,
+        "name": "bench-made", "question": "which is faster?", "rows": rows, "cases": 3, "warm": False, "processes": 3,
         "environment": {"processor": "a processor", "torch": "2.13.0"},
         "started": "2026-11-23T08:00:00+00:00", "seconds": 12.3,
     }  # fmt: skip
