@@ -2,53 +2,12 @@
 
 import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bncli.bench.remote import Worker
-from bncli.cli import main
-
-PRESET = """
-question: does it work?
-budget: 1
-cases:
-  - norms: [batch, layer]
-    shapes: [N8C16]
-    passes: [train-forward]
-"""
-SLOW = """
-import time
-from torch import nn
-
-class Slow(nn.BatchNorm1d):
-    def forward(self, x):
-        time.sleep(0.002)
-        return super().forward(x)
-"""
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def bncli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `bncli` in a folder with `tiny.yaml` and `slow_norms.py`: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-    (tmp_path / "tiny.yaml").write_text(PRESET)
-    (tmp_path / "slow_norms.py").write_text(SLOW)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bncli", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
+from tests.cli.conftest import Command
 
 
 def test_bench_prints_a_row_and_a_line_for_every_case(bncli: Command) -> None:
@@ -59,12 +18,13 @@ def test_bench_prints_a_row_and_a_line_for_every_case(bncli: Command) -> None:
     assert len(set(re.findall(r"^\[\d/6\] (\S+): ", lines, re.MULTILINE))) == 2
 
 
-def test_a_kernel_much_slower_than_torch_is_called_worse(bncli: Command) -> None:
-    arguments = ("--kernel", "slow_norms:Slow", "--only", "Slow", "--warm", "--json", "-")
+def test_a_kernel_much_slower_than_torch_is_called_worse(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMES", "50")
+    arguments = ("--kernel", "slow_norms:Repeated", "--only", "Repeated", "--warm", "--json", "-")
     code, text, _ = bncli("bench", "tiny.yaml", *arguments)
     assert code == 0
     (row,) = json.loads(text)["rows"]
-    assert row["name"] == "slow_norms:Slow/train-forward/N8C16/f32/nc/cpu"
+    assert row["name"] == "slow_norms:Repeated/train-forward/N8C16/f32/nc/cpu"
     assert row["verdict"] == "worse"
     assert row["ratios"]["native"]["low"] > 2
     assert row["ran"] == "native"
