@@ -2,10 +2,11 @@
 
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -131,13 +132,26 @@ def _again(session: _Session, here: Worker, there: Worker | None, names: Sequenc
 
 @contextmanager
 def _workers(session: _Session) -> Iterator[tuple[Worker, Worker | None]]:
-    with started(session.device) as here:
-        if session.gate.with_ != "other":
-            yield here, None
-            return
-        with started(session.device, session.gate.other) as there:
+    with ExitStack() as running:
+        with _interrupts_held():
+            here = running.enter_context(started(session.device))
+            there = running.enter_context(started(session.device, session.gate.other)) if session.gate.other else None
+        if there:
             check_differs(here, there)
-            yield here, there
+        yield here, there
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits; processes started meanwhile never see it, and end when they are told to."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _baseline(session: _Session, machine: Machine) -> Ratios | None:
