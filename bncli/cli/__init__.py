@@ -8,19 +8,21 @@ import typer
 from bncli import __version__
 from bncli.cli.bench import bench
 from bncli.cli.compare import compare
+from bncli.cli.doctor import doctor
 from bncli.cli.ls import ls
 from bncli.cli.train import train
 from bncli.cli.validate import validate
-from bncli.errors import BncliError
+from bncli.errors import BncliError, UndecidedError
 
 app = typer.Typer(
     name="bncli",
     help="Settle arguments about normalisation in neural networks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 2 your mistake, 5 some runs failed, 130 interrupted (run again to continue).",
+    epilog="Exit codes: 0 done, 2 your mistake, 3 a gate failed, 4 a gate could not be decided, 5 some runs failed, "
+    "130 interrupted (run again to continue).",
 )
-for command in (compare, train, bench, ls, validate):
+for command in (compare, train, bench, doctor, ls, validate):
     app.command()(command)
 
 
@@ -45,4 +47,4 @@ def main() -> None:
         app()
     except BncliError as error:
         print(error, file=sys.stderr)
-        sys.exit(2)
+        sys.exit(4 if isinstance(error, UndecidedError) else 2)

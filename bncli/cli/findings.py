@@ -1,14 +1,12 @@
 """From a session's results to findings, and to the JSON document."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from bncli.analysis import ArmRuns, Ask, analyse
+from bncli.cli.files import write
 from bncli.cli.session import Session
-from bncli.errors import BncliError
 from bncli.findings import Findings
 from bncli.plan import describe, warnings_of
 from bncli.records import RunResult
@@ -43,13 +41,7 @@ def write_json(place: str, session: Session, findings: Findings, results: Mappin
     """
     study = session.study.model_dump(mode="json")
     text = dumps(document(findings, study, [_run(run, results.get(run.id)) for run in session.runs]))
-    if place == "-":
-        sys.stdout.write(text + "\n")
-        return
-    try:
-        Path(place).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BncliError(f"--json {place}: cannot write ({error.strerror}); the runs themselves are stored") from None
+    write(place, text + "\n", f"--json {place}", after="; the runs themselves are stored")
 
 
 def _run(run: Any, result: RunResult | None) -> dict[str, Any]:
