@@ -117,6 +117,12 @@ def test_the_gradient_of_the_first_layer_does_not_shift(tiny: Tiny) -> None:
         assert min(result.curve("gradient-shift", "hidden.1.0")[1]) > 0
 
 
+def test_at_the_end_of_a_schedule_gradients_shift_by_a_step_like_the_last(tiny: Tiny) -> None:
+    recipe = {"steps": 20, "batch_size": 40, "lr": 0.5, "schedule": "cosine"}  # falls to 0 at step 20
+    _, values = train(job_of(tiny, training=recipe))[0].curve("gradient-shift", "readout")
+    assert values[-1] > 0
+
+
 def test_in_evaluation_mode_there_is_no_probe_before_running_statistics_know_data(tiny: Tiny) -> None:
     steps = {
         mode: train(job_of(tiny, probes={**FULL, "mode": mode}))[0].curve("percentile_50:median", "hidden.0.0/norm")[0]
