@@ -62,7 +62,9 @@ def test_a_bug_in_a_case_keeps_its_traceback(worker: Worker) -> None:
 def test_a_case_that_cannot_be_built_there_is_said(worker: Worker) -> None:
     with pytest.raises(BncliError) as caught:
         worker.measure(Job("new", "bncli.bench.tomorrow:entry", {}), EFFORT, 0)
-    assert str(caught.value).startswith(f"new: this bncli: bncli {bncli.__version__} cannot build this case (ModuleNotFoundError: ")
+    assert str(caught.value).startswith(
+        f"new: this bncli: bncli {bncli.__version__} cannot build this case (ModuleNotFoundError: "
+    )
 
 
 def test_a_case_survives_its_way_to_a_measuring_process() -> None:
@@ -92,11 +94,16 @@ def test_another_protocol_is_refused(tmp_path: Path) -> None:
     script.chmod(0o755)
     with pytest.raises(BncliError) as caught, started("cpu", [str(script)]):
         pass
-    assert str(caught.value) == f"{script}: its bncli 3.0 measures by protocol 9, this one by 1; install the same bncli there"
+    assert (
+        str(caught.value)
+        == f"{script}: its bncli 3.0 measures by protocol 9, this one by 1; install the same bncli there"
+    )
 
 
 def test_the_same_environment_twice_is_refused(worker: Worker) -> None:
-    with pytest.raises(BncliError, match="--against: both environments are bncli .*, torch .*; name another interpreter"):
+    with pytest.raises(
+        BncliError, match=r"--against: both environments are bncli .*, torch .*; name another interpreter"
+    ):
         check_differs(worker, worker)
 
 
@@ -105,9 +112,13 @@ def test_a_kernel_slowed_in_another_checkout_is_found(worker: Worker, tmp_path: 
     kernel = tmp_path / "bncli" / "norms" / "batch.py"
     text = kernel.read_text()
     assert text.count("        return x\n") == 1
-    kernel.write_text(text.replace("        return x\n", "        for _ in range(50):\n            x.exp()\n        return x\n"))
+    kernel.write_text(
+        text.replace("        return x\n", "        for _ in range(50):\n            x.exp()\n        return x\n")
+    )
     rules, job, chance = [read_rule("time:+50%")], job_of(NO_NORM), random.Random(0)
-    with started("cpu", ["env", f"PYTHONPATH={tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", sys.executable]) as slow:
+    with started(
+        "cpu", ["env", f"PYTHONPATH={tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", sys.executable]
+    ) as slow:
         check_differs(slow, worker)
         ratios = ratios_of(against(slow, worker, [job], EFFORT, 2, chance))
         result = judge(rules, None, ratios, lambda names: ratios_of(against(slow, worker, [job], EFFORT, 4, chance)))
