@@ -26,19 +26,28 @@ def prepare(case: Case) -> Entry:
     """A case with its yardsticks, "native" first and "copy" second; sets this process's threads to the case's.
 
     Raises:
+        BncliError: see contender_of.
+    """
+    x, g = inputs(case)
+    timed, native = side_by_side(contender_of(case), _contender(native_of(case), case, x, g))
+    return Entry(case.name, timed, (("native", native), ("copy", _copy(case))))
+
+
+def contender_of(case: Case) -> Contender:
+    """A case by itself, tried once; sets this process's threads to the case's.
+
+    Raises:
         BncliError: if the norm cannot take the input, in the words of what it raised.
     """
     torch.set_num_threads(case.threads)
     norm = compiled(module_of(case)) if case.compiled else module_of(case)
-    x, g = inputs(case)
     try:
-        contender = _contender(norm, case, x, g)
+        contender = _contender(norm, case, *inputs(case))
         contender.call(*contender.make_arguments())
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         line = next(iter(str(error).strip().splitlines()), "")
         raise BncliError(f"{case.name}: {type(error).__name__}: {line}") from error
-    timed, native = side_by_side(contender, _contender(native_of(case), case, x, g))
-    return Entry(case.name, timed, (("native", native), ("copy", _copy(case))))
+    return contender
 
 
 def reference(case: Case) -> Contender:
