@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bncli.bench.cases import Case
-from bncli.bench.entries import prepare
+from bncli.bench.entries import contender_of
 from bncli.bench.inference import contrast, prior
 from bncli.bench.inspection import inspect
 from bncli.bench.jobs import job_of
@@ -43,7 +43,7 @@ def look(cases: Sequence[Case]) -> Iterator[Looked]:
     """
     known: dict[int, Rates] = {}
     for case in cases:
-        facts = inspect(case, prepare(case).case)
+        facts = inspect(case, contender_of(case))
         if case.threads not in known:
             dtypes = sorted({c.dtype for c in cases if c.threads == case.threads})
             known[case.threads] = rates(case.threads, dtypes, case.device)

@@ -1,9 +1,9 @@
 """The measuring process: `python -m bncli.bench.worker` answers one JSON line with one JSON line.
 
 It imports torch once and forks for each case, so that every measurement starts from a fresh heap and a kernel that
-crashes takes only itself along. Over 5 such processes with 4 forks each, the ratio of 25 cases varied between forks of
-one process as much as between processes: a fork counts as a process of its own (docs/measurements.md). Where there is
-no fork, or on a GPU, which does not survive one, the process measures itself.
+crashes takes only itself along. Ratios vary between forks of one process about as much as between processes, so a
+fork counts as a process of its own (tests/performance/process_spread.py). Where there is no fork, or on a GPU, which
+does not survive one, the process measures itself.
 """
 
 import gc

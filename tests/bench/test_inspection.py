@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bncli.bench.cases import Case
-from bncli.bench.entries import prepare
+from bncli.bench.entries import contender_of, prepare
 from bncli.bench.inspection import inspect, what_ran
 from bncli.bench.modules import factory
 from bncli.bench.rows import Facts
@@ -47,7 +47,7 @@ def refuses(channels: int) -> nn.Module:
 def facts(norm: str = "batch", pass_: str = "train-forward", **changes: object) -> Facts:
     given: dict[str, object] = {"shape": SHAPE, "dtype": "f32", "layout": "nchw", "options": ()} | changes
     case = Case(norm=norm, pass_=pass_, device="cpu", **given)  # type: ignore[arg-type]
-    return inspect(case, prepare(case).case)
+    return inspect(case, contender_of(case))
 
 
 def test_the_error_is_the_largest_difference_in_root_mean_squares() -> None:
@@ -62,6 +62,7 @@ def test_peak_memory_is_what_the_pass_allocates() -> None:
 
 def test_what_autograd_saves_is_counted_once_and_evaluation_saves_nothing() -> None:
     assert X < facts("batch").saved_byte < 1.01 * X
+    assert X < facts("batch", "train-backward").saved_byte < 1.01 * X
     assert facts("batch", "eval-forward").saved_byte == 0
 
 

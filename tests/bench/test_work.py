@@ -3,7 +3,8 @@
 import pytest
 
 from bncli.bench.cases import Case
-from bncli.bench.entries import prepare
+from bncli.bench.contenders import Contender
+from bncli.bench.entries import prepare, side_by_side
 from bncli.bench.work import least_tensors, work_of
 
 
@@ -41,6 +42,18 @@ def test_the_copy_moves_the_bytes_of_the_speed_of_light(pass_: str, dtype: str) 
     asked = case("batch", pass_, dtype=dtype)
     target, source = dict(prepare(asked).yardsticks)["copy"].make_arguments()
     assert target.nbytes + source.nbytes == work_of(asked).least_byte == least_tensors(pass_) * asked.size_byte
+
+
+def test_argument_sets_of_case_and_yardstick_are_made_in_pairs_whose_order_alternates() -> None:
+    made: list[str] = []
+
+    def contender(name: str) -> Contender:
+        return Contender(print, lambda: (made.append(name), len(made))[1:], 1)
+
+    case, yardstick = side_by_side(contender("case"), contender("yardstick"))
+    assert [case.make_arguments() for _ in range(3)] == [(1,), (4,), (5,)]
+    assert [yardstick.make_arguments() for _ in range(4)] == [(2,), (3,), (6,), (7,)]
+    assert made == ["case", "yardstick", "yardstick", "case", "case", "yardstick", "yardstick", "case"]
 
 
 def test_products_are_those_of_planes_and_of_newton_schulz_steps() -> None:
