@@ -56,7 +56,7 @@ def written_comparison(comparison: Comparison, measure: Measure, *, sentence: bo
         measure: gives scale and unit.
         sentence: say `at most` for `≤`, and the unit of a difference.
     """
-    return written_interval(comparison.estimate, comparison.low, comparison.high, measure, sentence=sentence)
+    return written_change(comparison.estimate, comparison.low, comparison.high, measure, sentence=sentence)
 
 
 def written_judgement(judgement: Judgement) -> str:
@@ -64,7 +64,7 @@ def written_judgement(judgement: Judgement) -> str:
     measure, kind = judgement.measure, judgement.claim.kind
     numbers = (judgement.estimate, judgement.low, judgement.high)
     if kind != "level":
-        return written_interval(*numbers, replace(measure, scale=kind))
+        return written_change(*numbers, replace(measure, scale=kind))
     low, high = ("unbounded" if end is None else written(end, measure.unit) for end in numbers[1:])
     if low == high == "unbounded":
         return "n/a"
@@ -85,7 +85,7 @@ def written_claim(judgement: Judgement) -> str:
     return f"{measure.label}, {claim.of}{sign}{at}: {' and '.join(limits)}"
 
 
-def written_interval(
+def written_change(
     estimate: float | None, low: float | None, high: float | None, measure: Measure, *, sentence: bool = False
 ) -> str:
     """`0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`, `n/a`; None is unbounded or unknown."""
@@ -99,6 +99,17 @@ def written_interval(
         return "n/a"
     least, most = ("at least", "at most") if sentence else ("≥", "≤")
     return f"{least if high is None else most} {write(ends[0])}{suffix}{unit}"
+
+
+def written_interval(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:
+    """A ratio, `6.1x [5.2, 7.3]`, or a signed difference, `-0.03 [-0.05, -0.01]`; without ends the estimate alone."""
+    ends = [end for end in (low, high) if end is not None]
+    if ratio:
+        places = _decimals(ends, 1.0, 1 if min([estimate, *ends]) > 2 else 2)
+        interval = f" [{', '.join(_ratio(end, places) for end in ends)}]" if ends else ""
+        return f"{_ratio(estimate, places)}x{interval}"
+    interval = f" [{', '.join(_fixed(end, None, '+') for end in ends)}]" if ends else ""
+    return f"{_fixed(estimate, None, '+')}{interval}"
 
 
 def written_setting(setting: Mapping[str, Any]) -> str:

@@ -3,22 +3,22 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
-from bncli.config import Evaluation, Part, Study, Training
+from bncli.config import Evaluation, Part, Probes, Study, Training
 from bncli.config.asking import tune_warnings
 from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
-NUMERICS = 1  # raise it when the engine's numbers change: stored runs made before are then not used
+NUMERICS = 2  # raise it when the engine's numbers change: stored runs made before are then not used
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
-TRACED_STEPS = 300  # measured: tracing costs 0.1 to 1 s, and saves 0.2 to 1 ms a run and step
+TRACED_STEPS = 50  # measured: tracing costs 0.02 to 0.5 s, and saves 0.2 to 1 ms a run and step
 CHECKPOINT_SECONDS = 120  # what a killed worker may lose, roughly
 MIN_LANES = 3  # below this the overhead of vmap eats what sharing the step saves (docs/measurements.md)
 
@@ -44,9 +44,14 @@ class Run:
     seed: int
     device: str  # "cpu", "cuda" or "mps"
     engine: Engine = "auto"
+    probes: Probes = field(default_factory=Probes)
 
     def spec(self) -> dict[str, Any]:
-        """Everything that determines this run's numbers, as plain JSON values."""
+        """Everything that determines this run's numbers, as plain JSON values.
+
+        Probes are part of it where there are any: they change no other number, but add numbers of their own, so a run
+        that was stored without them lacks what a study with them asks for.
+        """
         return {
             "numerics": NUMERICS,
             "data": self.data.flat(),
@@ -58,6 +63,7 @@ class Run:
             "seed": self.seed,
             "device": self.device,
             "engine": self.engine,
+            **({"probes": self.probes.model_dump(mode="json")} if self.probes.metrics else {}),
         }
 
     @cached_property
@@ -92,7 +98,7 @@ class Job:
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
     """Every run of a study: settings x variants x seeds."""
     return [
-        Run(name, setting, at.data, at.model, variant.norm, training, evaluation, seed, device, engine)
+        Run(name, setting, at.data, at.model, variant.norm, training, evaluation, seed, device, engine, at.probes)
         for setting, at in study.settings()
         for name, variant in at.variants.items()
         for training, evaluation in [(at.training_of(name), at.evaluation_of(name))]

@@ -15,6 +15,10 @@ class Record:
 
     Quantities: `accuracy` (fraction of the evaluation split), `loss` (mean over the evaluation split),
     `train_loss` (mean over the steps since the evaluation before), `parameter_norm` (L2, of the parameter `layer`).
+
+    Of probes: a metric of the whole layer by its name; of a metric of units `METRIC:mean`, `:median` and `:p90` over
+    units; `METRIC:null`, what it says of two samples of one distribution; `percentile_15:median` and, of single units,
+    `percentile_15:unit 0`, likewise 50 and 85. `layer` is then `LAYER/PLACE`, or the layer alone.
     """
 
     quantity: str
@@ -35,7 +39,7 @@ class RunInfo:
     engine: str = ""  # the path that trained it: "5 lanes (vmap)" or "plain"
     parameters: int = 0  # trainable numbers in the network
     # this run's share of: start (reading the data set, building the network), training, evaluation, data (drawing and
-    # gathering batches), checkpointing, compilation
+    # gathering batches), checkpointing, compilation, probing
     seconds: Mapping[str, float] = field(default_factory=dict)
     samples_per_second: float = 0.0  # training examples through its job, all lanes together, data counted in
     peak_memory: int = 0  # bytes: of its worker process, or of the GPU; 0 is unknown

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bncli.analysis.searching import Trials, best, bracket, scores_of, survivors
-from bncli.config import Study
+from bncli.config import Probes, Study
 from bncli.config.asking import TUNING_SEED, Bisect, Tune
 from bncli.errors import BncliError
 from bncli.plan import Engine, Run, runs_of
@@ -152,10 +152,11 @@ def _bisecting(
 def _searching(
     study: Study, key: str, values: Sequence[float], seeds: Sequence[int], device: str, engine: Engine
 ) -> list[Run]:
-    """Runs of every arm at these values and seeds, evaluated on the validation examples."""
+    """Runs of every arm at these values and seeds, evaluated on the validation examples, without probes."""
     how = study.evaluation.model_copy(update={"split": "validation"})
     sweep = {**study.sweep, key: tuple(values)}
-    return runs_of(study.model_copy(update={"sweep": sweep, "seeds": tuple(seeds), "evaluation": how}), device, engine)
+    update = {"sweep": sweep, "seeds": tuple(seeds), "evaluation": how, "probes": Probes()}
+    return runs_of(study.model_copy(update=update), device, engine)
 
 
 def _point(run: Run, key: str) -> tuple[Arm, float]:

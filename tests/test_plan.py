@@ -110,3 +110,17 @@ def test_a_variant_may_not_be_evaluated_on_other_examples(tiny: Tiny) -> None:
     with pytest.raises(ConfigError) as error:
         tiny(variants={"none": {"norm": "none", "evaluation": {"split": "test"}}})
     assert "variants.none.evaluation.split" in str(error.value)
+
+
+def test_a_study_without_probes_has_the_ids_it_always_had(tiny: Tiny) -> None:
+    runs = runs_of(tiny(), "cpu")
+    assert all("probes" not in run.spec() for run in runs)
+    unused = runs_of(tiny(probes={"every": 7, "examples": 20}), "cpu")  # nothing is asked for
+    assert [run.id for run in unused] == [run.id for run in runs]
+
+
+def test_probes_are_part_of_the_id(tiny: Tiny) -> None:
+    plain, light, finer = (
+        runs_of(tiny(probes=probes), "cpu")[0].id for probes in ({}, "light", {"metrics": "light", "every": 7})
+    )
+    assert len({plain, light, finer}) == 3

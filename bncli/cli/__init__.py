@@ -9,6 +9,7 @@ from bncli import __version__
 from bncli.cli.bench import bench
 from bncli.cli.compare import compare
 from bncli.cli.ls import ls
+from bncli.cli.shift_report import shift_report
 from bncli.cli.train import train
 from bncli.cli.validate import validate
 from bncli.errors import BncliError, UndecidedError
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 2 your mistake, 3 a check failed, 4 it is open, 5 some runs failed, 130 interrupted.",
 )
-for command in (compare, train, bench, ls, validate):
+for command in (compare, train, shift_report, bench, ls, validate):
     app.command()(command)
 
 

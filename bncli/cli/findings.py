@@ -22,7 +22,7 @@ from bncli.report.document import document, dumps
 def findings_of(session: Session, results: Mapping[str, RunResult], *, again: bool = False) -> Findings:
     """Analyse every run that the plan asked for and that did not fail; `again`: the reference against itself."""
     good = {key: result for key, result in results.items() if result.info.status != "failed"}
-    study, environments = session.study, _environments(good)
+    study, environments = session.study, environments_of(good)
     ask = Ask(
         name=session.name,
         question=study.question,
@@ -33,7 +33,7 @@ def findings_of(session: Session, results: Mapping[str, RunResult], *, again: bo
         target_final_of=study.target.final_of,
         margins=study.margins.model_dump(),
         split=study.evaluation.split,
-        warnings=(*warnings_of(study), *_mixed(environments)),
+        warnings=(*warnings_of(study), *mixed(environments)),
         environment=environments[0] if environments else {},
         claims=tuple(map(_claim, study.claims)),
         searched=next(iter(searched_keys(study)), ""),
@@ -69,7 +69,15 @@ def write_json(place: str, document: Mapping[str, Any]) -> None:
     Raises:
         BncliError: if the file cannot be written.
     """
-    text = dumps(document)
+    write_text(place, dumps(document))
+
+
+def write_text(place: str, text: str) -> None:
+    """Write a document to a file, or to stdout for `-`.
+
+    Raises:
+        BncliError: if the file cannot be written.
+    """
     if place == "-":
         sys.stdout.write(text + "\n")
         return
@@ -102,11 +110,13 @@ def run_document(run: Any, result: RunResult | None) -> dict[str, Any]:
     return {**head, "spec": result.spec, "info": asdict(result.info), "curves": list(curves.values())}
 
 
-def _environments(results: Mapping[str, RunResult]) -> list[Mapping[str, Any]]:
+def environments_of(results: Mapping[str, RunResult]) -> list[Mapping[str, Any]]:
+    """The machines that the results were made on, each once."""
     return list({repr(r.info.environment): r.info.environment for r in results.values()}.values())
 
 
-def _mixed(environments: list[Mapping[str, Any]]) -> list[str]:
+def mixed(environments: list[Mapping[str, Any]]) -> list[str]:
+    """A warning where there are several."""
     if len(environments) < 2:
         return []
     keys = {key for e in environments for key in e if e[key] != environments[0].get(key)}

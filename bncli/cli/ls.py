@@ -1,4 +1,4 @@
-"""`bncli ls`: what there is: presets, norms, models, data sets, optimisers; and the card of one norm."""
+"""`bncli ls`: what there is: presets, norms, models, data sets, optimisers, metrics; and the card of one norm."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,7 @@ import typer
 
 from bncli.cli.options import complete_norm
 
-KINDS = ("presets", "norms", "models", "data", "optimizers")
+KINDS = ("presets", "norms", "models", "data", "optimizers", "metrics")
 
 
 def ls(
@@ -61,5 +61,6 @@ def _catalogue(kind: str) -> Any:
     from bncli.engine import OPTIMIZERS
     from bncli.models import MODELS
     from bncli.norms import NORMS
+    from bncli.shift import METRICS
 
-    return {"norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS}[kind]
+    return {"norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS, "metrics": METRICS}[kind]

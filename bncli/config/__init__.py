@@ -2,11 +2,11 @@
 
 from bncli.config.asking import Bisect, Claim, Tune
 from bncli.config.bench import Bench, Grid
-from bncli.config.parts import Part
+from bncli.config.parts import Evaluation, Part, Probes, Target, Training
 from bncli.config.reading import read_bench, read_preset, read_study
-from bncli.config.study import Evaluation, Study, Target, Training, Variant
+from bncli.config.study import Study, Variant
 
 __all__ = [
-    "Bench", "Bisect", "Claim", "Evaluation", "Grid", "Part", "Study", "Target", "Training", "Tune", "Variant",
-    "read_bench", "read_preset", "read_study",
+    "Bench", "Bisect", "Claim", "Evaluation", "Grid", "Part", "Probes", "Study", "Target", "Training", "Tune",
+    "Variant", "read_bench", "read_preset", "read_study",
 ]  # fmt: skip

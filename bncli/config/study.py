@@ -1,4 +1,4 @@
-"""A study's configuration: every key with its default, its range and its unit."""
+"""A study's configuration: the question, the arms, the budget, and whether its parts fit each other."""
 
 from collections.abc import Iterator, Mapping
 from itertools import product
@@ -6,69 +6,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from bncli.catalogue import Count, Fraction, NonNegative, Positive
 from bncli.config.asking import Bisect, Claim, MeasureName, Tune, claim_problems, tune_problems
-from bncli.config.parts import Frozen, NormPart, Part, part_of, validated
+from bncli.config.parts import (
+    DataPart,
+    Evaluation,
+    Frozen,
+    Margins,
+    ModelPart,
+    NormPart,
+    Part,
+    Probes,
+    Target,
+    Training,
+    validated,
+)
 from bncli.data import DATASETS
-from bncli.engine import OPTIMIZERS, SCHEDULES
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
 from bncli.models import MODELS
 from bncli.norms import NORMS
-
-ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
-DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
-SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
-OptimizerPart = Annotated[Part, part_of(OPTIMIZERS, "sgd")]
-
-
-class Training(Frozen):
-    """The recipe that every variant trains by."""
-
-    steps: Count = 2000  # optimiser steps
-    batch_size: Count = 60  # examples
-    optimizer: OptimizerPart = Part(name="sgd", options=OPTIMIZERS.options("sgd", {}))
-    lr: Positive = 0.1  # learning rate
-    schedule: SchedulePart = Part(name="constant", options=SCHEDULES.options("constant", {}))  # what multiplies it
-    weight_decay: NonNegative = 0.0  # L2 for sgd and adam, decoupled for adamw
-    decay: Literal["all", "weights"] = "all"  # what decays: every parameter, or weights of layers: no bias, no norm
-    clip: Positive | None = None  # largest L2 norm of a run's whole gradient
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the target's probability, spread over all classes
-    precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 forward and backward in training
-
-
-class Evaluation(Frozen):
-    """When, on what and with which statistics the network is evaluated."""
-
-    every: Count = 100  # steps between evaluations; also before the first step and after the last
-    split: Literal["validation", "test"] = "test"
-    # running averages | population statistics over `precise_batches` training batches | the evaluated batch's own
-    statistics: Literal["running", "precise", "batch"] = "running"
-    precise_batches: Count = 100  # training batches behind `precise`
-
-
-class Target(Frozen):
-    """The level whose first crossing is timed: a fixed accuracy, or the median final accuracy of one variant."""
-
-    accuracy: Fraction | None = None  # of the evaluation split
-    final_of: str | None = None  # a variant
-
-    @model_validator(mode="after")
-    def one_of_the_two(self) -> "Target":
-        """Exactly one of the two says what the level is."""
-        if (self.accuracy is None) == (self.final_of is None):
-            raise ValueError("give either {accuracy: 0.95} or {final_of: VARIANT}")
-        return self
-
-
-class Margins(Frozen):
-    """Differences too small to matter: an interval within them says `equivalent`."""
-
-    ratio: Positive = 0.05  # ratios between 1/1.05 and 1.05
-    accuracy: Positive = 0.002  # 0.2 points
-    loss: Positive = 0.01  # nats
-    bias_growth: Positive = 0.01  # L2 norm a step
-    share: Positive = 0.05  # 5 of 100 runs
-    decades: Positive = 0.1  # a tenth of a power of ten
 
 
 class Variant(Frozen):
@@ -108,6 +63,7 @@ class Study(Frozen):
     model: ModelPart = Part(name="mlp", options=MODELS.options("mlp", {}))
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    probes: Probes = Probes()
     target: Target = Target(accuracy=0.95)
     margins: Margins = Margins()
     variants: dict[str, Variant] = Field(min_length=1)
@@ -115,9 +71,8 @@ class Study(Frozen):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
     ]
-    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(
-        default_factory=dict
-    )  # dotted key -> its values
+    # dotted key -> its values
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(default_factory=dict)
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
         "steps_to_target",
         "final_accuracy",
@@ -273,7 +228,8 @@ def _at(changed: Mapping[str, Any], setting: Mapping[str, Any]) -> Study:
 def keys_at(path: Path) -> list[str]:
     """The keys known at a path, then those of the study: where a misplaced key may belong."""
     models: dict[Any, type[BaseModel]] = {
-        "training": Training, "evaluation": Evaluation, "target": Target, "margins": Margins, "variants": Variant,
+        "training": Training, "evaluation": Evaluation, "probes": Probes, "target": Target, "margins": Margins,
+        "variants": Variant,
     }  # fmt: skip
     here = models.get(path[-1] if path and path[-1] == "training" else (path or ("",))[0], Study)
     return [*here.model_fields, *Study.model_fields]

@@ -32,8 +32,9 @@ class Split:
 
     def _floats(self, stored: Tensor) -> Tensor:
         if not stored.is_floating_point():
-            stored = stored.to(torch.get_default_dtype())
-            return stored.mul_(self.scale).add_(self.shift) if self.shift else stored.mul_(self.scale)
+            values = stored.to(torch.get_default_dtype())
+            values = values if self.scale == 1 else values.mul_(self.scale)
+            return values.add_(self.shift) if self.shift else values
         return stored.to(torch.get_default_dtype())
 
 

@@ -1,4 +1,4 @@
-"""Where a job's seconds go: start, training, evaluation, data, checkpointing, compilation."""
+"""Where a job's seconds go: start, training, evaluation, data, checkpointing, compilation, probing."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
-KINDS = ("start", "training", "evaluation", "data", "checkpointing", "compilation")
+KINDS = ("start", "training", "evaluation", "data", "checkpointing", "compilation", "probing")
 
 
 class Clock:

@@ -45,6 +45,12 @@ class Log:
             records += [Record("parameter_norm", step, v[lane], "L2", name) for name, v in norms.items()]
         self._levels, self._losses = columns.get("accuracy", columns["loss"]), columns["loss"]
 
+    def add_probe(self, found: Sequence[Sequence[Record]]) -> None:
+        """Take what a probe measured, by lane; nothing of lanes that have diverged."""
+        for records, lane, gone in zip(self._records, found, self._diverged, strict=True):
+            if not gone:
+                records.extend(lane)
+
     def _norms(self, parameter: Tensor) -> list[float]:
         flat = parameter.reshape(*self._network.lanes, -1) if self._network.lanes else parameter.reshape(1, -1)
         norms: list[float] = flat.norm(dim=-1).tolist()

@@ -1,7 +1,7 @@
 """A run's network as a program over lanes: S runs as one vmapped network, or one run as it is."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,15 @@ from torch.func import functional_call, stack_module_state
 from torch.nn.utils.parametrize import is_parametrized
 
 from bncli.data import DATASETS
+from bncli.engine.layers import Layer, layers_of
+from bncli.engine.noise import noise_kept
 from bncli.models import MODELS
 from bncli.models.initialise import initialise
 from bncli.models.normalised import Normaliser
 from bncli.norms import NORMS
 from bncli.plan import Run
+
+Capture = Callable[[nn.Module], AbstractContextManager[Mapping[str, Tensor]]]  # open while a model runs
 
 
 def build(run: Run) -> nn.Module:
@@ -44,6 +48,8 @@ class Network:
         self._forward: Callable[[Tensor, bool], Tensor]
         if len(runs) == 1:
             self.lanes: tuple[int, ...] = ()
+            if runs[0].training.memory_format == "channels_last":
+                self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.parameters, self.buffers = dict(self._model.named_parameters()), dict(self._model.named_buffers())
             self._forward = lambda x, shared: self._model(x)
         else:
@@ -89,6 +95,25 @@ class Network:
         outputs: Tensor = (self._own if self.lanes else self._call)(parameters, buffers, x)
         return outputs
 
+    def layers(self, x: Tensor) -> list[Layer]:
+        """Layers in the order in which they run on x (N, features)."""
+        return layers_of(self._model, x)
+
+    def watch(self, x: Tensor, capture: Capture) -> dict[str, Tensor]:
+        """What `capture(model)` takes down while x (N, features), which all lanes share, passes: each (*lanes, ...).
+
+        Nothing changes: buffers are copies, generators are put back.
+        """
+
+        def call(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+            with capture(self._model) as taken:
+                self._call(parameters, buffers, x)
+            return dict(taken)
+
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        with torch.no_grad(), noise_kept(x.device.type):
+            return (_lanes(call, None) if self.lanes else call)(self.parameters, buffers, x)
+
     def _vmapped(self, x: Tensor, shared: bool) -> Tensor:
         program = self._common if shared else self._own
         outputs: Tensor = program(self.parameters, self.buffers, x)
@@ -99,7 +124,7 @@ class Network:
         return outputs
 
 
-def _lanes(call: Callable[..., Tensor], inputs: int | None) -> Callable[..., Tensor]:
+def _lanes(call: Callable[..., Any], inputs: int | None) -> Callable[..., Any]:
     """`call` over lanes of parameters and buffers; a norm that draws noise draws other noise in each lane."""
     return torch.vmap(call, in_dims=(0, 0, inputs), randomness="different")
 

@@ -6,25 +6,37 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor
 
 from bncli.data.splits import Split
-from bncli.engine.linear import ProductsInOrder
+from bncli.engine.captured import captured
+from bncli.engine.graph import simplify
 from bncli.engine.network import Network
 from bncli.engine.noise import noise_kept
 from bncli.engine.optimizers import Hyper, State
+from bncli.engine.recorder import Parts, record
+from bncli.kernels.linear import ProductsInOrder
 from bncli.plan import Job
 
 Tensors = Mapping[str, Tensor]
 
 aten = torch.ops.aten
-ALIASES = {aten.detach.default, aten.alias.default}
-VIEWS = ALIASES | {
-    aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.permute.default, aten.transpose.int,
-    aten.t.default, aten.unsqueeze.default, aten.squeeze.dim, aten.slice.Tensor, aten.select.int,
-}  # fmt: skip
-CONSTANTS = {aten.ones.default, aten.zeros.default, aten.full.default, aten.eye.default, aten.arange.default}
+
+
+def _log_softmax(x: Tensor, axis: int, half_to_float: bool) -> Tensor:
+    centred = x - x.amax(axis, keepdim=True)
+    return centred - centred.exp().sum(axis, keepdim=True).log()
+
+
+def _log_softmax_gradient(g: Tensor, log_p: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+    return g - log_p.exp() * g.sum(axis, keepdim=True)
+
+
+# torch's own kernels for these take 160 ns a row of ten classes on one core; in parts it is a third (docs/log.md)
+IN_PARTS: Parts = {
+    aten._log_softmax.default: _log_softmax,
+    aten._log_softmax_backward_data.default: _log_softmax_gradient,
+}
 
 
 def engine_of(
@@ -36,16 +48,32 @@ def engine_of(
         first = torch.zeros(*network.lanes, job.runs[0].training.batch_size, dtype=torch.long, device=hyper.lr.device)
         x, y = split.inputs(first), split.targets[first]
         try:
-            return traced(step, network.parameters, network.buffers, state, hyper, x, y), f"{path}, traced"
+            operations, fixed = traced(step, network.parameters, network.buffers, state, hyper, x, y)
+            path = f"{path}, traced"
         except Exception as error:  # whatever a norm does that cannot be traced; the record says so
-            path = f"{path}, not traced: {type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            path = f"{path}, not traced: {_in_words(error)}"
+        else:
+            if hyper.lr.device.type == "cuda":
+                try:
+                    with noise_kept("cuda"):
+                        return captured(operations, fixed, x, y), f"{path}, in a CUDA graph"
+                except Exception as error:
+                    path = f"{path}, not in a CUDA graph: {_in_words(error)}"
+            return lambda x, y: operations(*fixed, x, y), path
     return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
 
 
 def traced(
     step: Callable[..., Tensor], parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
+) -> tuple[Callable[..., Tensor], list[Tensor]]:
     """A training step (`bncli.engine.train.step_of`) on just these tensors, traced for batches like (x, y).
+
+    Returns:
+        The operations, and those of their arguments that stay the same tensors: `operations(*fixed, x, y)`.
 
     Raises:
         Exception: as `trace`.
@@ -65,8 +93,7 @@ def traced(
         )
 
     fixed = [tensor for part in kept for tensor in part]
-    operations = trace(flat, [*fixed, x, y])
-    return lambda x, y: operations(*fixed, x, y)
+    return trace(flat, [*fixed, x, y]), fixed
 
 
 def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., Any]:
@@ -80,65 +107,13 @@ def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., 
         Exception: whatever the step raises because it cannot be traced.
     """
     kept = [tensor.detach().clone() for tensor in tensors]
+    torch.vmap(torch.neg)(torch.zeros(1))  # torch 2.6 loads its compiler at the first vmap: not while it is recorded
     try:
         with noise_kept(tensors[0].device.type), ProductsInOrder():
-            graph = make_fx(step)(*tensors)
+            graph = record(step, tensors, IN_PARTS)
     finally:
         with torch.no_grad():
             for tensor, old in zip(tensors, kept, strict=True):
                 tensor.copy_(old)
-    _drop_needless_views(graph.graph)
-    _drop_unused(graph.graph)
-    _compute_constants_once(graph)
-    graph.recompile()
+    simplify(graph)
     return graph
-
-
-def _drop_needless_views(graph: fx.Graph) -> None:
-    """A view of a view that lies as an earlier one did is that one; half of what vmap does is such."""
-    for node in list(graph.nodes):
-        if node.target in VIEWS:
-            same, source = None, node
-            while source.target in VIEWS:
-                source = source.args[0]
-                if source.target in ALIASES or _lies_as(source, node):
-                    same = source if _lies_as(source, node) else same
-            if same is not None:
-                node.replace_all_uses_with(same)
-                graph.erase_node(node)
-
-
-def _lies_as(one: fx.Node, other: fx.Node) -> bool:
-    a, b = one.meta["val"], other.meta["val"]
-    return (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
-
-
-def _drop_unused(graph: fx.Graph) -> None:
-    """Drop what nobody reads and what changes nothing in place."""
-    for node in reversed(list(graph.nodes)):
-        if node.op == "call_function" and not node.users and not _changes(node.target):
-            graph.erase_node(node)
-
-
-def _changes(target: Any) -> bool:
-    """Whether an operation writes to its arguments, or moves a random generator."""
-    if not isinstance(target, torch._ops.OpOverload):
-        return False
-    drawn = torch.Tag.nondeterministic_seeded in target.tags
-    return drawn or any(a.alias_info is not None and a.alias_info.is_write for a in target._schema.arguments)
-
-
-def _compute_constants_once(graph: fx.GraphModule) -> None:
-    """Tensors of fixed numbers that nobody changes are made now, not at every step."""
-    for i, node in enumerate(list(graph.graph.nodes)):
-        if node.target in CONSTANTS and not node.all_input_nodes and not _is_changed(node):
-            graph.register_buffer(f"constant_{i}", node.target(*node.args, **node.kwargs))
-            with graph.graph.inserting_before(node):
-                made = graph.graph.get_attr(f"constant_{i}")
-            made.meta = node.meta
-            node.replace_all_uses_with(made)
-            graph.graph.erase_node(node)
-
-
-def _is_changed(node: fx.Node) -> bool:
-    return any(_changes(user.target) or (user.target in VIEWS and _is_changed(user)) for user in node.users)

@@ -20,6 +20,7 @@ from bncli.engine.log import Log
 from bncli.engine.network import Network
 from bncli.engine.noise import noise, put_noise
 from bncli.engine.optimizers import Hyper, Optimizer, State, clipped
+from bncli.engine.probes import Prober
 from bncli.engine.schedules import factor_of
 from bncli.engine.trace import engine_of
 from bncli.models.initialise import seed_for
@@ -60,22 +61,24 @@ def train(
     if not loop.resume():
         torch.manual_seed(seed_for(job.runs[0].seed, "noise"))
         report(loop.measure())
+        loop.probe()
     saves = save_every or checkpoint_steps(job)
-    for stop in _stops(loop.step, recipe.steps, every, saves):
+    for stop in _stops(loop.step, recipe.steps, every, saves, loop.prober.every(recipe.steps)):
         loop.advance(stop)
         if stop % every == 0 or stop == recipe.steps:
             report(loop.measure())
             if loop.log.all_diverged():
                 break
+        loop.probe()
         if stop % saves == 0 and stop < recipe.steps:
             loop.save()
     return loop.log.results(loop.step, loop.clock.seconds)
 
 
-def _stops(step: int, steps: int, every: int, saves: int) -> Iterator[int]:
-    """The steps after which something is to be done: an evaluation, a checkpoint, the end."""
+def _stops(step: int, steps: int, *every: int) -> Iterator[int]:
+    """The steps after which something is to be done, an evaluation, a checkpoint or a probe; then the end."""
     while step < steps:
-        step = min(steps, step - step % every + every, step - step % saves + saves)
+        step = min(steps, *(step - step % each + each for each in every))
         yield step
 
 
@@ -100,6 +103,7 @@ class _Loop:
             self.train_step, engine = engine_of(job, step, self.network, self.state, self.hyper, self.splits.train)
         self.log = Log(job, self.network, self.loss, engine)
         self.losses = torch.empty(0, *self.network.lanes, device=first.device)  # since the last evaluation
+        self.prober = Prober(job, self.network, self.splits, self.batches, step, self.state, self.hyper)
         self.checkpoints = Checkpoints(checkpoints, job.id)
 
     def advance(self, stop: int) -> None:
@@ -123,6 +127,12 @@ class _Loop:
         notes = tuple(self.checkpoints.notes)
         return Sign(self.step, self.log.level(), self.log.loss(), self.hyper.lr.mean().item(), notes)
 
+    def probe(self) -> None:
+        """Look at distributions and gradients, if that is due."""
+        if self.prober.due(self.step):
+            with self.clock.of("probing"):
+                self.log.add_probe(self.prober.look(self.step, self.lr * self.factor(self.step)))
+
     def save(self) -> None:
         """Write a checkpoint."""
         with self.clock.of("checkpointing"):
@@ -142,6 +152,7 @@ class _Loop:
         self.log.restore(found["log"])
         for kind, seconds in found["seconds"].items():
             self.clock.seconds[kind] += seconds
+        self.prober.restore(found["probed"], self.device)
         put_noise(self.device, found["noise"])
         return True
 
@@ -151,7 +162,7 @@ class _Loop:
     def _plain(self) -> dict[str, Any]:
         return {
             "step": self.step, "losses": self.losses, "batches": self.batches.state(), "log": self.log.state(),
-            "noise": noise(self.device), "seconds": self.clock.seconds,
+            "noise": noise(self.device), "seconds": self.clock.seconds, "probed": self.prober.state(),
         }  # fmt: skip
 
 

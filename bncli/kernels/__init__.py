@@ -6,6 +6,9 @@ faster: a fixed rule of device, dtype, shape and layout in each file, never a cl
 is what `tests/performance/norm_kernels.py` prints (docs/measurements.md).
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -13,6 +16,8 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 Impl = Literal["plain", "fast", "auto"]
+
+_TRACED = ContextVar("being_traced", default=False)
 
 
 def is_wrapped(x: Tensor) -> bool:
@@ -22,10 +27,33 @@ def is_wrapped(x: Tensor) -> bool:
 
 def may_look(x: Tensor) -> bool:
     """Whether a branch may depend on x's values: not where it would be burnt into a trace, or breaks a transform."""
-    return not torch.compiler.is_compiling() and not is_wrapped(x) and get_proxy_mode() is None
+    return not torch.compiler.is_compiling() and not is_wrapped(x) and not is_traced() and get_proxy_mode() is None
 
 
 def is_ordinary(x: Tensor) -> bool:
     """Whether x is a tensor of the processor outside of any compiler or forward-mode differentiation."""
     dual = torch.autograd.forward_ad._current_level >= 0
     return x.device.type == "cpu" and not dual and not torch.compiler.is_compiling()
+
+
+@contextmanager
+def being_traced() -> Iterator[None]:
+    """While operations are written down, so that only they count, not how they came, and no value may be looked at."""
+    token = _TRACED.set(True)
+    try:
+        yield
+    finally:
+        _TRACED.reset(token)
+
+
+def is_traced() -> bool:
+    """Whether `being_traced` holds."""
+    return _TRACED.get()
+
+
+def lanes_first(tensors: Sequence[Tensor | None], at: Sequence[int | None], lanes: int) -> list[Tensor | None]:
+    """Arguments of a function under vmap, with the axis of lanes in front in all of them."""
+    return [
+        t if t is None else t.expand(lanes, *t.shape) if axis is None else t.movedim(axis, 0)
+        for t, axis in zip(tensors, at, strict=True)
+    ]

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any
 
-from bncli.findings import Arm, Comparison, Findings, Judgement
+from bncli.findings import Arm, Comparison, Findings, Judgement, ShiftFindings
 from bncli.notation import written_claim
 
 SCHEMA = "bncli/findings/1"
+SHIFT_SCHEMA = "bncli/shift/1"
 
 
 def document(
@@ -46,6 +47,15 @@ def document(
         "warnings": findings.warnings,
         "environment": findings.environment,
     }
+    made: dict[str, Any] = plain(whole)
+    return made
+
+
+def shift_document(
+    findings: ShiftFindings, study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The same of a study with probes: every number that a sentence of it says, and the curves behind them."""
+    whole = {"schema": SHIFT_SCHEMA, **asdict(findings), "study": study, "runs": runs}
     made: dict[str, Any] = plain(whole)
     return made
 

@@ -61,6 +61,8 @@ def torchs(run: Run, steps: int) -> dict[str, torch.Tensor]:
     from bncli.engine.batches import Batches
 
     t, model = run.training, build(run)
+    if t.memory_format == "channels_last":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": weights, "weight_decay": t.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -113,3 +115,25 @@ def test_the_seconds_say_what_they_were_spent_on(tiny: Tiny) -> None:
     spent = info.seconds["training"] + info.seconds["data"]
     assert info.samples_per_second == pytest.approx(20 * 40 / spent)
     assert info.peak_memory > 50e6
+
+
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
+def test_images_lie_as_the_recipe_says(tiny: Tiny, memory_format: str) -> None:
+    (run,) = runs(tiny, count=1, model={"name": "convnet", "channels": [4, 8]}, memory_format=memory_format)
+    network, seen = Network([run], "cpu"), list[torch.Tensor]()
+    hook = network._model.stages[1][0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    network.forward(torch.rand(6, 784))
+    hook.remove()
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) == (memory_format == "channels_last")
+    assert seen[0].is_contiguous() == (memory_format == "contiguous")
+
+
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
+def test_images_train_to_torchs_own_numbers_however_they_lie(tiny: Tiny, memory_format: str) -> None:
+    (run,) = runs(
+        tiny, count=1, model={"name": "convnet", "channels": [4, 8]}, memory_format=memory_format, clip=1e9,
+        optimizer={"name": "sgd", "momentum": 0.9}, schedule="cosine",
+    )  # fmt: skip
+    (result,) = train(Job((run,)))
+    for name, parameter in torchs(run, 20).items():
+        assert result.curve("parameter_norm", name)[1][-1] == pytest.approx(parameter.norm().item(), rel=1e-4)

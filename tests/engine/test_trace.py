@@ -1,7 +1,11 @@
 """A traced step does what the step does, at every step."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +13,10 @@ import torch
 from torch import Tensor
 
 from bncli.config import Study
-from bncli.engine.linear import linear
+from bncli.engine.captured import captured
 from bncli.engine.trace import trace
 from bncli.engine.train import train
+from bncli.kernels.linear import linear
 from bncli.norms import NORMS
 from bncli.plan import TRACED_STEPS, Job, Run, runs_of
 
@@ -112,6 +117,66 @@ def test_constants_that_are_changed_are_made_anew_at_every_step() -> None:
     assert operations(torch.ones(3)).tolist() == [3.0, 0.0]
 
 
+def test_an_update_by_a_product_is_fused_with_it_and_gives_the_same() -> None:
+    def step(weight: Tensor, lr: Tensor, g: Tensor, x: Tensor) -> Tensor:
+        return weight.addcmul_(g.mT @ x, lr.view(2, 1, 1), value=-1)
+
+    weight, lr, g, x = torch.randn(2, 4, 3), torch.rand(2), torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    operations = trace(step, [weight, lr, g, x])
+    names = [str(node.target) for node in operations.graph.nodes if node.op == "call_function"]
+    assert "aten.baddbmm_.default" in names
+    assert not {"aten.bmm.default", "aten.addcmul_.default"} & set(names)
+    expected = step(weight.clone(), lr, g, x)
+    torch.testing.assert_close(operations(weight, lr, g, x), expected)
+
+
+def test_an_update_is_not_fused_with_a_product_of_what_changes_before_it() -> None:
+    def step(weight: Tensor, lr: Tensor, g: Tensor, x: Tensor) -> Tensor:
+        gradient = g.mT @ x
+        x.mul_(2)
+        return weight.addcmul_(gradient, lr.view(2, 1, 1), value=-1)
+
+    weight, lr, g, x = torch.randn(2, 4, 3), torch.rand(2), torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    operations = trace(step, [weight, lr, g, x])
+    expected = step(weight.clone(), lr, g, x.clone())
+    assert operations(weight, lr, g, x).equal(expected)
+
+
+def test_a_tensor_from_elsewhere_is_read_anew_at_every_call() -> None:
+    outside = torch.ones(3)
+    operations = trace(lambda x: x + outside, [torch.zeros(3)])
+    outside.mul_(2)
+    assert operations(torch.zeros(3)).tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "looking", [lambda x: x if x.sum() > 0 else -x, lambda x: x[x > 0].sum(), lambda x: x * x.max().item()]
+)
+def test_what_depends_on_values_cannot_be_traced(looking: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(RuntimeError, match="depends on a tensor's values"):
+        trace(looking, [torch.ones(3)])
+
+
+def test_log_softmax_in_parts_is_as_exact_as_torchs_own() -> None:
+    def step(x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        loss = torch.nn.functional.log_softmax(x, -1)
+        (gradient,) = torch.autograd.grad(loss[:, 0].sum(), x)
+        return torch.stack([loss.detach(), gradient])
+
+    x = torch.tensor([[0.0, 1.0, -2.0], [1e4, 1e4 - 20, 0.0], [-1e4, 30.0, 29.0]])
+    torch.testing.assert_close(trace(step, [x])(x), step(x), rtol=1e-6, atol=1e-8)
+
+
+def test_tracing_does_not_load_torchs_compiler() -> None:
+    program = (
+        "import sys, torch; from bncli.engine.trace import trace;"
+        "trace(lambda x: torch.vmap(torch.nn.functional.log_softmax)(x), [torch.ones(2, 3)]);"
+        "assert torch.__version__ < '2.7' or not {'sympy', 'torch._inductor', 'torch._dynamo'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
 def test_only_runs_long_enough_to_repay_it_are_traced(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bncli.plan.TRACED_STEPS", TRACED_STEPS)
     (run, *_) = runs(tiny, "none", "auto")
@@ -134,3 +199,36 @@ def test_the_linear_layer_and_its_gradients_are_right(lanes: tuple[int, ...], bi
         torch.testing.assert_close(linear(*inputs), torch.vmap(linear)(*inputs))
         shared = torch.vmap(linear, in_dims=(None, 0, *(0,) * biased))(x[0], *inputs[1:])
         torch.testing.assert_close(shared, linear(x[:1].expand(2, -1, -1), *inputs[1:]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("norm", ["none", "batch", "iternorm", "noisy"])
+def test_a_step_in_a_cuda_graph_equals_the_step(tiny: Tiny, norm: str) -> None:
+    one, other = (
+        train(Job(tuple(replace(run, device="cuda") for run in runs(tiny, norm, engine))))
+        for engine in ("auto", "untraced")
+    )
+    assert one[0].info.engine == "3 lanes (vmap), traced, in a CUDA graph"
+    for a, b in zip(one, other, strict=True):
+        assert a.curve("loss")[1] == pytest.approx(b.curve("loss")[1], rel=1e-3)
+
+
+def test_a_capture_leaves_its_tensors_and_then_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for CUDA's graphs, which replays by calling again: the order of things, not the device."""
+    calls: list[Callable[[], Any]] = []
+    monkeypatch.setattr("torch.cuda.Stream", lambda: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr("torch.cuda.current_stream", lambda: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr("torch.cuda.stream", nullcontext)
+    monkeypatch.setattr("torch.cuda.CUDAGraph", lambda: SimpleNamespace(replay=lambda: calls[-1]()))
+    monkeypatch.setattr("torch.cuda.graph", nullcontext)
+    weights, losses = torch.ones(2), torch.zeros(2)
+
+    def operations(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        calls.append(lambda: (weights.add_(x), losses.copy_(weights * y)))
+        calls[-1]()
+        return losses
+
+    step = captured(operations, [weights], torch.ones(2), torch.ones(2))
+    assert weights.tolist() == [1, 1]
+    assert step(torch.tensor([1.0, 2.0]), torch.tensor([10.0, 10.0])).tolist() == [20, 30]
+    assert step(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])).tolist() == [3, 5]

@@ -1,4 +1,7 @@
-"""Linear layers whose products are laid out so that gradients come out in the parameters' own order."""
+"""Linear layers whose products are laid out so that gradients come out in the parameters' own order.
+
+Their reference is `F.linear`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
+
+from bncli.kernels import lanes_first
 
 
 class ProductsInOrder(TorchFunctionMode):
@@ -58,11 +63,4 @@ class _Linear(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor | None) -> tuple[Tensor, int]:
         """Lanes in front, as batched products take them."""
-        first = [_lanes_first(t, at, info.batch_size) for t, at in zip(tensors, in_dims, strict=True)]
-        return _Linear.apply(*first), 0
-
-
-def _lanes_first(tensor: Tensor | None, at: int | None, lanes: int) -> Tensor | None:
-    if tensor is None:
-        return None
-    return tensor.expand(lanes, *tensor.shape) if at is None else tensor.movedim(at, 0)
+        return _Linear.apply(*lanes_first(tensors, in_dims, info.batch_size)), 0

@@ -1,0 +1,168 @@
+"""From probes to findings: each metric over time, layers and seeds, and the variants against the reference."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any
+
+import numpy as np
+
+from bncli.analysis.ask import ArmRuns
+from bncli.analysis.intervals import half_width
+from bncli.analysis.shift_bands import bands
+from bncli.analysis.shift_words import notes, sentences
+from bncli.findings import Cell, Definition, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
+from bncli.records import RunResult
+
+
+@dataclass(frozen=True)
+class ShiftAsk:
+    """What is asked of probed runs."""
+
+    name: str  # of the preset
+    question: str
+    setup: str  # one line that says what was trained
+    probes: str  # one line that says what was probed
+    reference: str
+    definitions: tuple[Definition, ...]  # in the order of the table
+    layers: tuple[str, ...]  # patterns of the layers that are shown; all where there are none
+    margin: float  # ratios between 1/(1 + margin) and 1 + margin are the same
+    warnings: tuple[str, ...]
+    environment: Mapping[str, Any]
+
+
+def analyse_shift(arms: Sequence[ArmRuns], ask: ShiftAsk) -> ShiftFindings:
+    """Summarise every metric at every layer, compare each arm with the reference, and put it in words."""
+    summarised = tuple(_arm(arm, ask) for arm in arms)
+    compared = tuple(c for arm in summarised for c in _compared(arm, summarised, ask))
+    return ShiftFindings(
+        ask.name, ask.question, ask.setup, ask.probes, ask.definitions, summarised, compared,
+        bands=tuple(band for arm in arms for band in bands(arm, ask.layers)),
+        sentences=sentences(compared, ask.definitions),
+        notes=notes(summarised, compared, ask.definitions),
+        warnings=ask.warnings, environment=ask.environment,
+    )  # fmt: skip
+
+
+def _arm(arm: ArmRuns, ask: ShiftAsk) -> ShiftArm:
+    runs = list(arm.runs.values())
+    cells = tuple(
+        cell
+        for definition in ask.definitions
+        for layer in _layers(runs, definition.name)
+        if not ask.layers or any(fnmatch(layer.partition("/")[0], pattern) for pattern in ask.layers)
+        for cell in _cell(arm.runs, definition.name, layer)
+    )
+    shares = [r.info.seconds["probing"] / (r.info.seconds["training"] + r.info.seconds["data"]) for r in runs]
+    return ShiftArm(
+        arm.variant, arm.setting, arm.variant == ask.reference, len(runs), cells,
+        probing=float(np.mean(shares)) if shares else None,
+    )  # fmt: skip
+
+
+def _layers(runs: Sequence[RunResult], metric: str) -> list[str]:
+    """Layers at which a metric was recorded, in the order of the first run that has it."""
+    names = (metric, f"{metric}:mean")
+    return list(dict.fromkeys(r.layer for run in runs for r in run.records if r.quantity in names))
+
+
+def _cell(runs: Mapping[int, RunResult], metric: str, layer: str) -> Iterator[Cell]:
+    curves = {seed: _curve(run, metric, layer) for seed, run in runs.items()}
+    curves = {seed: curve for seed, curve in curves.items() if curve}
+    if not curves:
+        return
+    values = {seed: float(np.mean(curve)) for seed, curve in curves.items()}
+    nulls = [value for seed in curves for value in runs[seed].curve(f"{metric}:null", layer)[1]]
+    centre, null = float(np.mean(list(values.values()))), float(np.mean(nulls)) if nulls else None
+    yield Cell(
+        metric, layer, values, centre,
+        spread=float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else None,
+        first=float(np.mean([curve[0] for curve in curves.values()])),
+        last=float(np.mean([curve[-1] for curve in curves.values()])),
+        trend=_trend(list(curves.values())), null=null, within_noise=null is not None and centre <= null,
+    )  # fmt: skip
+
+
+def _curve(run: RunResult, metric: str, layer: str) -> list[float]:
+    return run.curve(metric, layer)[1] or run.curve(f"{metric}:mean", layer)[1]
+
+
+def _trend(curves: Sequence[Sequence[float]]) -> Trend:
+    """Whether the mean over the last third of the probes is surely above or below that over the first third."""
+    if len(curves) < 2 or min(map(len, curves)) < 2:
+        return "open"
+    rises = np.array([_rise(curve) for curve in curves])
+    low, high = rises.mean() - half_width(rises), rises.mean() + half_width(rises)
+    return "rising" if low > 0 else "falling" if high < 0 else "open"
+
+
+def _rise(curve: Sequence[float]) -> float:
+    third = -(-len(curve) // 3)
+    return float(np.mean(curve[-third:]) - np.mean(curve[:third]))
+
+
+def _compared(arm: ShiftArm, arms: Sequence[ShiftArm], ask: ShiftAsk) -> Iterator[ShiftComparison]:
+    """By every definition, at each layer that both arms have and over all of them."""
+    if arm.is_reference:
+        return
+    reference = next((a for a in arms if a.is_reference and dict(a.setting) == dict(arm.setting)), None)
+    for definition in ask.definitions:
+        theirs = {c.layer: c for c in reference.cells if c.metric == definition.name} if reference else {}
+        pairs = [(c, theirs[c.layer]) for c in arm.cells if c.metric == definition.name and c.layer in theirs]
+        if not pairs:
+            yield _none(arm, definition, ask, "there is no layer at which both were measured")
+            continue
+        if len(pairs) > 1:
+            yield _comparison(arm, definition, ask, pairs, "")
+        for pair in pairs:
+            yield _comparison(arm, definition, ask, [pair], pair[0].layer)
+
+
+def _comparison(
+    arm: ShiftArm, definition: Definition, ask: ShiftAsk, pairs: Sequence[tuple[Cell, Cell]], layer: str
+) -> ShiftComparison:
+    """Of one layer, or of several together."""
+    shared = sorted(set.intersection(*(set(ours.values) & set(theirs.values) for ours, theirs in pairs)))
+    if not shared:
+        return _none(arm, definition, ask, f"no seed has a run of both {arm.variant} and {ask.reference}", layer)
+    by_layer = [[(a.values[seed], b.values[seed]) for seed in shared] for a, b in pairs]
+    if definition.scale == "ratio":
+        by_layer = [points for points in by_layer if all(a > 0 and b > 0 for a, b in points)]
+        if not by_layer:
+            return _none(arm, definition, ask, "it is exactly 0, which has no ratio", layer)
+        sample = np.mean([[math.log(a / b) for a, b in points] for points in by_layer], 0)
+    else:
+        sample = np.mean([[a - b for a, b in points] for points in by_layer], 0)
+    middle = float(np.mean(sample))
+    half = half_width(sample) if len(sample) > 1 else math.inf
+    ends = (middle - half, middle + half)
+    write = math.exp if definition.scale == "ratio" else float
+    return ShiftComparison(
+        definition.name, layer, arm.variant, ask.reference, arm.setting, len(shared), write(middle),
+        low=write(ends[0]) if math.isfinite(half) else None,
+        high=write(ends[1]) if math.isfinite(half) else None,
+        side=_side(*ends, definition, ask.margin),
+        within_noise=all(a.within_noise and b.within_noise for a, b in pairs),
+        reason="" if len(shared) > 1 else "one seed: no interval",
+    )  # fmt: skip
+
+
+def _side(low: float, high: float, definition: Definition, margin: float) -> Side:
+    """What an interval of differences, of logarithms on the ratio scale, says."""
+    if definition.scale == "ratio" and max(abs(low), abs(high)) <= math.log1p(margin):
+        return "same"
+    if low == high == 0:
+        return "same"
+    if low > 0:
+        return "less" if definition.better == "higher" else "more"
+    if high < 0:
+        return "more" if definition.better == "higher" else "less"
+    return "open"
+
+
+def _none(arm: ShiftArm, definition: Definition, ask: ShiftAsk, reason: str, layer: str = "") -> ShiftComparison:
+    return ShiftComparison(
+        definition.name, layer, arm.variant, ask.reference, arm.setting, 0, None, None, None, "not comparable", False,
+        reason,
+    )  # fmt: skip

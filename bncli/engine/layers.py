@@ -1,0 +1,127 @@
+"""A network's layers in the order in which they run: their parameters, and where their distributions are seen."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bncli.models.unit import ACTIVATIONS
+
+# the activations that a network is built with, by name
+CHAINS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_TYPES = {type(make()): name for name, make in ACTIVATIONS.items()}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer or convolution, and what directly takes its output: modules by name, "" where there is none."""
+
+    name: str
+    parameters: tuple[str, ...]  # its own and those of what follows, up to the next layer
+    norm: str
+    activation: str
+    takes: str  # the module whose output the activation takes
+    normalised: str  # the module whose output the norm takes
+    function: str  # of `ACTIVATIONS`
+
+    def site(self, place: str) -> str:
+        """The module whose output is seen at a place, "layer", "norm" or "activation", or the last before it."""
+        before = [self.name, *([self.norm] if place != "layer" else []), *([self.activation] * (place == "activation"))]
+        return [name for name in before if name][-1]
+
+
+@dataclass(frozen=True)
+class _Call:
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    output: Any
+
+
+def layers_of(model: nn.Module, x: Tensor) -> list[Layer]:
+    """Layers in the order of their first call on the input x (N, features); buffers stay as they are."""
+    calls: list[_Call] = []
+    mode, kept = model.training, {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+    def note(name: str) -> Any:
+        return lambda module, inputs, output: calls.append(_Call(name, module, inputs, output))
+
+    hooks = [module.register_forward_hook(note(name)) for name, module in _atoms(model, "")]
+    try:
+        with torch.no_grad():
+            model.eval()(x)
+    finally:
+        model.train(mode)
+        for hook in hooks:
+            hook.remove()
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+    return list(_layers(model, calls))
+
+
+def _layers(model: nn.Module, calls: list[_Call]) -> Iterator[Layer]:
+    owned = _owned(model, calls)
+    for i, call in enumerate(calls):
+        if not _is_layer(call.module) or any(call.name == earlier.name for earlier in calls[:i]):
+            continue
+        norm, activation, takes, normalised, function, output = "", "", "", "", "", call.output
+        for after in calls[i + 1 :]:
+            if _is_layer(after.module) or not any(given is output for given in after.inputs):
+                break
+            if type(after.module) in _TYPES and not activation:
+                activation, takes, function = after.name, norm or call.name, _TYPES[type(after.module)]
+            elif _may_be_norm(after.module) and (not norm or type(model.get_submodule(norm)) is nn.Identity):
+                norm, normalised = after.name, activation or call.name
+            else:
+                break
+            output = after.output
+        yield Layer(call.name, tuple(owned.get(call.name, ())), norm, activation, takes, normalised, function)
+
+
+def _owned(model: nn.Module, calls: list[_Call]) -> Mapping[str, list[str]]:
+    """Parameters by layer: what is called after a layer and before the next one belongs to it."""
+    owner, current, found = dict[str, str](), "", dict[str, list[str]]()
+    for call in calls:
+        current = call.name if _is_layer(call.module) else current
+        owner.setdefault(call.name, current)
+    for name, _ in model.named_parameters():
+        atom = max((atom for atom in owner if f"{name}.".startswith(f"{atom}.")), key=len, default="")
+        found.setdefault(owner.get(atom, ""), []).append(name)
+    return found
+
+
+def _may_be_norm(module: nn.Module) -> bool:
+    return not isinstance(module, nn.MaxPool2d | nn.AvgPool2d)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+
+
+def _atoms(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """Layers, and modules that are neither chains nor hold layers: norms and activations."""
+    holds = any(_is_layer(inner) for inner in module.modules())
+    if _is_layer(module) or not (holds or isinstance(module, CHAINS)):
+        yield name, module
+        return
+    for child_name, child in module.named_children():
+        yield from _atoms(child, f"{name}.{child_name}".removeprefix("."))
+
+
+@contextmanager
+def outputs_of(model: nn.Module, names: set[str]) -> Iterator[dict[str, Tensor]]:
+    """While it is open, what the modules called so give at their first call of a forward pass, by name."""
+    taken: dict[str, Tensor] = {}
+
+    def take(name: str) -> Any:
+        return lambda module, inputs, output: taken.setdefault(name, output.clone())
+
+    hooks = [model.get_submodule(name).register_forward_hook(take(name)) for name in names]
+    try:
+        yield taken
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,140 @@
+"""Probes of a job in training: when, of what, and what is taken down; training goes on as if nobody had looked."""
+
+import math
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+
+import torch
+from torch import Tensor
+
+from bncli.config import Probes
+from bncli.data import DATASETS
+from bncli.data.splits import Splits
+from bncli.engine.batches import Batches
+from bncli.engine.layers import Layer
+from bncli.engine.moment import CHUNK, Samples, Step, Subject
+from bncli.engine.network import Network
+from bncli.engine.optimizers import Hyper, State
+from bncli.engine.readings import Moment, Reading, read
+from bncli.errors import ConfigError
+from bncli.plan import Job
+from bncli.records import Record
+from bncli.shift import METRICS
+from bncli.shift.percentiles import SHARES, percentiles
+
+NULL_EVERY = 4  # probes to one that has a null band: it is averaged over time, and costs as much as a drift
+BAND = tuple(f"percentile_{100 * share:.0f}" for share in SHARES)
+
+
+class Prober:
+    """What a job's probes have seen last, and how the next one looks.
+
+    A run without probes has one too, which is never due. Everything is read off copies: parameters, buffers, the
+    optimiser's state, generators and the order of batches stay as they are, bit for bit.
+    """
+
+    def __init__(
+        self, job: Job, network: Network, splits: Splits, batches: Batches, step: Step, state: State, hyper: Hyper
+    ) -> None:
+        first = job.runs[0]
+        self._how, self._lanes = first.probes, len(job.runs)
+        self._names = self._how.metrics
+        self._before: Samples = {}
+        if self._names:
+            layers = network.layers(splits.train.slice(0, 2)[0])
+            chosen = _chosen(layers, self._how)
+            self._subject = Subject(
+                self._how, network, layers, chosen, splits, batches, step, state, hyper,
+                DATASETS[first.data.name].loss, first.training.label_smoothing,
+            )  # fmt: skip
+
+    def every(self, steps: int) -> int:
+        """Steps between probes; `steps`, all there are, where nothing is probed."""
+        return self._how.every if self._names else steps
+
+    def due(self, step: int) -> bool:
+        """Whether a probe comes after so many steps.
+
+        Before training running statistics know no data: there is no distribution of evaluation to look at.
+        """
+        known = step > 0 or self._how.mode == "train"
+        return bool(self._names) and known and step % self._how.every == 0
+
+    def look(self, step: int, lr: Tensor) -> list[list[Record]]:
+        """Probe after `step` steps, and return what was found by lane; `lr` (*lanes,) is that of the next step."""
+        subject, x = self._subject, self._subject.probe_set()
+        training, batch = self._how.mode == "train", subject.batches.size
+        examples = len(x) - len(x) % batch if training and len(x) > batch else len(x)
+        sites = subject.sites(self._how.sites)
+        now = subject.samples(sites, x[:examples], training=training, batch=batch if training else CHUNK)
+        null = (step // self._how.every) % NULL_EVERY == 1
+        moment = Moment(subject, step, lr, self._before, now, examples, null)
+        found: list[list[Record]] = [[] for _ in range(self._lanes)]
+        for quantity, layer, unit, values in [*_bands(moment), *_summaries(read(self._names, moment))]:
+            for lane, value in zip(found, values.reshape(-1).tolist(), strict=True):
+                if math.isfinite(value):
+                    lane.append(Record(quantity, step, value, unit, layer))
+        self._before = now
+        return found
+
+    def state(self) -> Samples:
+        """What the next probe compares with."""
+        return self._before
+
+    def restore(self, state: Mapping[str, Tensor], device: str) -> None:
+        """Go on from what `state` gave."""
+        self._before = {site: sample.to(device) for site, sample in state.items()}
+
+
+def _chosen(layers: list[Layer], how: Probes) -> list[Layer]:
+    """Layers whose distributions are looked at: those asked for, else all but the last, which gives the outputs."""
+    if not how.layers:
+        return layers[:-1] or layers
+    for pattern in how.layers:
+        if not any(fnmatch(layer.name, pattern) for layer in layers):
+            known = ", ".join(layer.name for layer in layers)
+            raise ConfigError(f"probes.layers: no layer is called {pattern!r} (known: {known})")
+    return [layer for layer in layers if any(fnmatch(layer.name, pattern) for pattern in how.layers)]
+
+
+Line = tuple[str, str, str, Tensor]  # quantity, layer, unit, values (*lanes,)
+
+
+def _bands(moment: Moment) -> Iterator[Line]:
+    """The paper's percentiles at every site: their median over units, and those of the single units asked for."""
+    if "percentiles" not in moment.subject.how.metrics:
+        return
+    for site, now in moment.now.items():
+        for name, values in zip(BAND, percentiles(now).unbind(-2), strict=True):
+            yield f"{name}:median", site, "activation", values.median(-1).values
+            for unit in range(min(moment.subject.how.units, values.shape[-1])):
+                yield f"{name}:unit {unit}", site, "activation", values[..., unit]
+
+
+def _summaries(readings: Iterator[Reading]) -> Iterator[Line]:
+    """Mean over those units that have a finite value, median and 90th percentile over all; the largest null draw."""
+    draws: dict[tuple[str, str], list[Tensor]] = {}
+    for reading in readings:
+        row, values = METRICS[reading.metric], reading.values
+        mean = _mean(values) if row.per == "unit" else values
+        if reading.null:
+            draws.setdefault((reading.metric, reading.layer), []).append(mean)
+            continue
+        yield f"{reading.metric}:mean" if row.per == "unit" else reading.metric, reading.layer, row.unit, mean
+        if row.per == "unit":
+            ranked = values.sort(-1).values
+            for name, share in (("median", 0.5), ("p90", 0.9)):
+                place = share * (ranked.shape[-1] - 1)
+                yield f"{reading.metric}:{name}", reading.layer, row.unit, _between(ranked, place)
+    for (metric, layer), found in draws.items():
+        yield f"{metric}:null", layer, METRICS[metric].unit, torch.stack(found).amax(0)
+
+
+def _mean(values: Tensor) -> Tensor:
+    finite = values.isfinite()
+    return torch.where(finite, values, 0).sum(-1) / finite.sum(-1)
+
+
+def _between(ranked: Tensor, place: float) -> Tensor:
+    low, high = ranked[..., math.floor(place)], ranked[..., math.ceil(place)]
+    return torch.where(low == high, low, low + (high - low) * (place - math.floor(place)))

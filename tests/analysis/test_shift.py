@@ -1,0 +1,202 @@
+"""Probes become findings: means over time, noise bands, paired ratios, and words that follow from them."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from bncli.analysis import ArmRuns
+from bncli.analysis.shift import ShiftAsk, analyse_shift
+from bncli.findings import Definition, Scale, ShiftComparison, ShiftFindings
+from bncli.records import Record, RunInfo, RunResult
+
+DRIFT = Definition("w1", "w1", "pair", "activation", "ratio", "lower")
+COSINE = Definition("gradient-cosine", "gradient cosine", "gradient", "", "difference", "higher")
+RANK = Definition("stable-rank", "stable rank", "sample", "directions", "ratio", "higher")
+SITE = "hidden.0/norm"
+SECONDS = {"training": 8.0, "data": 2.0, "probing": 0.5}
+
+
+def run_of(curves: Mapping[tuple[str, str], Sequence[float]]) -> RunResult:
+    """A run with the given curves by (quantity, layer), a probe every 500 steps."""
+    records = [
+        Record(quantity, 500 * i, value, "", layer)
+        for (quantity, layer), values in curves.items()
+        for i, value in enumerate(values, 1)
+    ]
+    return RunResult({}, RunInfo("id", "done", 1000, seconds=SECONDS), tuple(records))
+
+
+def drifting(*values: float, null: float = 0.01) -> RunResult:
+    return run_of({("w1:mean", SITE): values, ("w1:null", SITE): [null]})
+
+
+def found(
+    none: Sequence[RunResult], batch: Sequence[RunResult], *definitions: Definition, layers: str = ""
+) -> ShiftFindings:
+    arms = [ArmRuns(name, {}, dict(enumerate(runs))) for name, runs in (("none", none), ("batch", batch))]
+    wanted = tuple(layers.split()) if layers else ()
+    return analyse_shift(
+        arms, ShiftAsk("p", "?", "setup", "probes", "none", definitions or (DRIFT,), wanted, 0.05, (), {})
+    )
+
+
+def overall(findings: ShiftFindings, metric: str = "w1") -> ShiftComparison:
+    return next(c for c in findings.comparisons if c.metric == metric)
+
+
+def test_a_cell_is_the_mean_over_probes_then_over_seeds() -> None:
+    cell = found([drifting(1, 3), drifting(2, 6)], []).arms[0].cells[0]
+    assert (cell.values, cell.centre, cell.first, cell.last) == ({0: 2.0, 1: 4.0}, 3.0, 1.5, 4.5)
+    assert cell.spread == pytest.approx(math.sqrt(2))
+
+
+def test_the_ratio_is_of_geometric_means_with_a_paired_t_interval_of_logarithms() -> None:
+    none, batch = [drifting(v) for v in (8.0, 16.0, 8.0)], [drifting(v) for v in (1.0, 4.0, 2.0)]
+    c = overall(found(none, batch))
+    logs = [math.log(1 / 8), math.log(1 / 4), math.log(1 / 4)]
+    mean = sum(logs) / 3
+    deviation = math.sqrt(sum((x - mean) ** 2 for x in logs) / 2)
+    half = 4.302652729911275 * deviation / math.sqrt(3)  # of Student's t with 2 degrees of freedom
+    assert c.low is not None
+    assert (c.estimate, c.low, c.high) == pytest.approx((math.exp(mean), math.exp(mean - half), math.exp(mean + half)))
+    assert (c.side, c.pairs) == ("less", 3)
+
+
+def test_only_seeds_that_both_arms_have_are_paired() -> None:
+    arms = [ArmRuns("none", {}, {0: drifting(4), 1: drifting(9), 2: drifting(4)}),
+            ArmRuns("batch", {}, {0: drifting(1), 2: drifting(1), 7: drifting(50)})]  # fmt: skip
+    ask = ShiftAsk("p", "?", "s", "p", "none", (DRIFT,), (), 0.05, (), {})
+    c = overall(analyse_shift(arms, ask))
+    assert (c.pairs, c.estimate) == (2, pytest.approx(0.25))
+
+
+@pytest.mark.parametrize(
+    ("batch", "sentence"),
+    [
+        ([1.0, 1.1, 0.9], "w1 is 8.0x [6.3, 10.3] smaller with batch"),
+        ([16.0, 17.0, 15.0], "w1 is not smaller with batch but 2.00x [1.71, 2.33] larger"),
+        ([8.01, 8.0, 8.0], "w1 is the same with batch, within the margin: 1.000x [0.999, 1.002]"),
+        ([2.0, 8.0, 40.0], "whether w1 is smaller with batch is open: 1.08x [0.026, 44.6] that of none"),
+    ],
+)  # fmt: skip
+def test_a_sentence_follows_from_the_interval(batch: list[float], sentence: str) -> None:
+    findings = found([drifting(8.0)] * 3, [drifting(v) for v in batch])
+    assert findings.sentences == (sentence,)
+
+
+def test_a_metric_with_an_upper_end_is_compared_by_difference() -> None:
+    none, batch = ([run_of({("gradient-cosine", "l"): [v]}) for v in values] for values in ([0.9, 0.9], [0.7, 0.71]))
+    findings = found(none, batch, COSINE)
+    assert overall(findings, "gradient-cosine").side == "more"  # less alike, so more shift
+    assert findings.sentences[0].startswith("gradient cosine is lower with batch: -0.195 [-0.2")
+
+
+def test_definitions_that_disagree_are_said_to() -> None:
+    none = [run_of({("w1:mean", SITE): [8 + i], ("gradient-cosine", "l"): [0.9]}) for i in range(3)]
+    batch = [run_of({("w1:mean", SITE): [1 + i / 8], ("gradient-cosine", "l"): [0.5 + i / 100]}) for i in range(3)]
+    assert found(none, batch, DRIFT, COSINE).sentences[-1] == (
+        "the definitions disagree about batch: there is less shift with batch than with none by w1; "
+        "there is more shift with batch than with none by gradient cosine"
+    )
+
+
+def test_definitions_that_agree_are_said_to() -> None:
+    twice = Definition("w2", "w2", "pair", "", "ratio", "lower")
+    none, batch = (
+        [run_of({("w1:mean", SITE): [v + i / 9], ("w2:mean", SITE): [v]}) for i in range(3)] for v in (8.0, 1.0)
+    )
+    assert found(none, batch, DRIFT, twice).sentences[-1] == (
+        "by every definition measured there is less shift with batch than with none"
+    )
+
+
+def test_what_defines_no_shift_has_no_say_in_whether_they_agree() -> None:
+    none, batch = ([run_of({("w1:mean", SITE): [v], ("stable-rank", SITE): [v]})] * 3 for v in (8.0, 2.0))
+    assert not any("definition" in sentence for sentence in found(none, batch, DRIFT, RANK).sentences)
+
+
+def test_layers_are_averaged_on_the_logarithmic_scale_and_one_that_goes_the_other_way_is_named() -> None:
+    none = [run_of({("w1:mean", "a/norm"): [4.0], ("w1:mean", "b/norm"): [1.0]})] * 3
+    batch = [run_of({("w1:mean", "a/norm"): [1.0], ("w1:mean", "b/norm"): [2.0]})] * 3
+    findings = found(none, batch)
+    assert overall(findings).estimate == pytest.approx(math.sqrt(1 / 4 * 2))
+    assert findings.sentences[0].endswith("smaller with batch; the other way at b")
+
+
+def test_a_layer_that_is_exactly_0_has_no_ratio_and_is_left_out_of_the_mean() -> None:
+    none = [run_of({("w1", "a"): [0.0], ("w1", "b"): [4.0]})] * 2
+    batch = [run_of({("w1", "a"): [0.0], ("w1", "b"): [2.0]})] * 2
+    whole, a, b = found(none, batch).comparisons
+    assert (whole.estimate, b.estimate) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert (a.side, a.estimate, a.reason) == ("not comparable", None, "it is exactly 0, which has no ratio")
+
+
+def test_what_is_within_sampling_noise_is_marked_and_said() -> None:
+    none, batch = ([drifting(v, v, null=0.5)] * 3 for v in (0.4, 0.2))
+    findings = found(none, batch)
+    assert all(cell.within_noise for arm in findings.arms for cell in arm.cells)
+    assert findings.sentences[0].endswith("; both are within sampling noise")
+    assert not found([drifting(0.6, null=0.5)] * 2, []).arms[0].cells[0].within_noise
+
+
+def test_a_trend_needs_an_interval_over_seeds_that_excludes_none() -> None:
+    def trend(*runs: RunResult) -> str:
+        return found(runs, []).arms[0].cells[0].trend
+
+    assert trend(drifting(1, 2, 3), drifting(1, 2, 3.1), drifting(1, 2, 2.9)) == "rising"
+    assert trend(drifting(3, 2, 1), drifting(3, 2, 1.1), drifting(3, 2, 0.9)) == "falling"
+    assert trend(drifting(1, 2, 3), drifting(3, 2, 1)) == "open"
+    assert trend(drifting(1, 2, 3)) == "open"
+
+
+def test_one_seed_makes_no_claim() -> None:
+    findings = found([drifting(8.0)], [drifting(1.0)])
+    assert findings.sentences == ("no claim is made: one seed says nothing about the spread between seeds",)
+    assert (overall(findings).low, overall(findings).high) == (None, None)
+
+
+def test_what_one_arm_lacks_is_not_compared_and_says_why() -> None:
+    findings = found([drifting(8.0)] * 2, [run_of({("w1:mean", "other/norm"): [1.0]})] * 2)
+    assert findings.sentences == (
+        "w1 cannot be compared between batch and none: there is no layer at which both were measured",
+    )
+
+
+def test_layers_are_chosen_by_pattern() -> None:
+    runs = [run_of({("w1:mean", "a.0/norm"): [4.0], ("w1:mean", "b.0/norm"): [1.0]})] * 2
+    assert [cell.layer for cell in found(runs, runs, layers="b*").arms[0].cells] == ["b.0/norm"]
+
+
+def test_probing_is_a_share_of_training_time() -> None:
+    findings = found([drifting(1.0)], [])
+    assert findings.arms[0].probing == pytest.approx(0.05)
+    assert "probing took, of training time: none 5.0 %, batch n/a" not in findings.notes
+    assert any(note.startswith("probing took, of training time: none 5.0 %") for note in findings.notes)
+
+
+def banded(units: Mapping[str, Sequence[float]]) -> RunResult:
+    """A run whose percentiles lie 1 below and above the given middles."""
+    curves: dict[tuple[str, str], list[float]] = {}
+    for unit, middles in units.items():
+        for share, shift in ((15, -1), (50, 0), (85, 1)):
+            curves[f"percentile_{share}:{unit}", SITE] = [m + shift for m in middles]
+    return run_of(curves)
+
+
+def test_a_band_is_the_median_unit_averaged_over_seeds() -> None:
+    band = found([banded({"median": [0, 2]}), banded({"median": [2, 4]})], []).bands[0]
+    assert (band.unit, band.steps) == ("median of units", (500, 1000))
+    assert (band.low, band.middle, band.high) == ((0, 2), (1, 3), (2, 4))
+
+
+def test_the_typical_unit_is_the_one_whose_band_moved_as_the_median_of_them_did() -> None:
+    units = {"median": [0, 0, 0], "unit 0": [0, 9, 0], "unit 1": [0, 1, 0], "unit 2": [5, 5, 5]}
+    assert [band.unit for band in found([banded(units)], []).bands] == ["median of units", "unit 1"]
+
+
+@pytest.mark.parametrize("scale", ["ratio", "difference"])
+def test_arms_that_are_the_same_are_not_told_apart(scale: Scale) -> None:
+    runs = [drifting(v) for v in (1.0, 2.0, 4.0)]
+    definition = Definition("w1", "w1", "pair", "", scale, "lower")
+    assert overall(found(runs, runs, definition)).side == "same"
