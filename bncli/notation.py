@@ -23,6 +23,7 @@ _NOTATIONS = {
     "share": _Notation(100, 0, " %", " points"),
     "decades": _Notation(1, 2, "", " decades"),
     "rate": _Notation(1, None, "", ""),
+    "": _Notation(1, None, "", ""),
     "fraction": _Notation(100, 1, " %", " points"),
     "nats": _Notation(1, 4, "", " nats"),
     "squared error": _Notation(1, 4, "", ""),

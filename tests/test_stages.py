@@ -159,6 +159,8 @@ def test_bisection_ends_where_an_end_is_not_as_expected(tiny: Any) -> None:
         ({"claims": [{"measure": "reached", "of": "batch", "source": "x"}]}, "claims.0: give exactly one of ratio, difference, level"),
         ({"claims": [{"measure": "reached", "of": "batch", "level": {"above": 0}}]}, "claims.0.source: is required"),
         ({"claims": [{"measure": "largest_stable", "of": "batch", "level": {"above": 0}, "source": "x"}]}, "claims.0.measure: 'largest_stable' is measured by tune: or bisect: only"),
+        ({"measures": ["usable_range"]}, "measures.0: 'usable_range' is measured by tune: or bisect: only"),
+        ({"measures": ["effective-rank"]}, "measures.0: 'effective-rank' is not probed; add it to probes.metrics"),
         ({"claims": [{"measure": "reached", "of": "batch", "at": {"training.lr": 1}, "level": {"above": 0}, "source": "x"}]}, "claims.0.at: 'training.lr' is not swept"),
     ],
 )  # fmt: skip
