@@ -271,7 +271,8 @@ class ShiftFindings:
     name: str
     question: str
     setup: str
-    probes: str  # what was probed: "500 test examples every 500 steps, evaluation mode"
+    probes: str  # what was probed: "500 test examples every 500 steps, with running statistics"
+    layers: tuple[str, ...]  # patterns of layers that were asked for; none is all
     definitions: tuple[Definition, ...]
     arms: tuple[ShiftArm, ...]
     comparisons: tuple[ShiftComparison, ...]

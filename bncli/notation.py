@@ -102,7 +102,7 @@ def written_change(
     return f"{least if high is None else most} {write(ends[0])}{suffix}{unit}"
 
 
-def written_interval(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:
+def written_estimate(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:
     """A ratio, `6.1x [5.2, 7.3]`, or a signed difference, `-0.03 [-0.05, -0.01]`; without ends the estimate alone."""
     ends = [end for end in (low, high) if end is not None]
     if ratio:
@@ -172,4 +172,6 @@ def _fixed(number: float, decimals: int | None, sign: str = "") -> str:
 def _ratio(ratio: float, decimals: int) -> str:
     if ratio < 0.1:
         return f"{ratio:.2g}"
+    if ratio >= 1e5:
+        return f"{ratio:.1e}"
     return f"{ratio:,.{decimals if ratio < 10 else 1 if ratio < 100 else 0}f}"

@@ -13,9 +13,17 @@ from bncli.report.cards import card
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_page_of_norms_is_what_the_catalogue_says() -> None:
+def test_generated_pages_are_what_the_catalogues_say() -> None:
     done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = (ROOT / "docs" / "shift.md").read_text().split("```python\n")[1:]
+    assert len(blocks) == 1
+    exec(blocks[0].partition("```")[0], {})
+    sites = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert sites == ["1 before-norm", "1 after-norm", "2 after-activation"]
 
 
 def test_ci_runs_the_test_command_that_the_readme_gives() -> None:

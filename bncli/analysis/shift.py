@@ -37,7 +37,7 @@ def analyse_shift(arms: Sequence[ArmRuns], ask: ShiftAsk) -> ShiftFindings:
     summarised = tuple(_arm(arm, ask) for arm in arms)
     compared = tuple(c for arm in summarised for c in _compared(arm, summarised, ask))
     return ShiftFindings(
-        ask.name, ask.question, ask.setup, ask.probes, ask.definitions, summarised, compared,
+        ask.name, ask.question, ask.setup, ask.probes, ask.layers, ask.definitions, summarised, compared,
         bands=tuple(band for arm in arms for band in bands(arm, ask.layers)),
         sentences=sentences(compared, ask.definitions),
         notes=notes(summarised, compared, ask.definitions),

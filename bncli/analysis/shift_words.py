@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from bncli.findings import Definition, ShiftArm, ShiftComparison, Side
-from bncli.notation import written_interval, written_setting
+from bncli.notation import written_estimate, written_setting
 
 SHIFTS = ("pair", "gradient")  # kinds of metrics that define a shift; the others say what is or comes with it
 CLAIM_PAIRS = 10
@@ -54,14 +54,14 @@ def _sentence(c: ShiftComparison, definition: Definition) -> str:
     assert c.estimate is not None
     if definition.scale == "difference":
         return _difference(c, what, who) + noise
-    ratio = written_interval(c.estimate, c.low, c.high, ratio=True)
+    ratio = written_estimate(c.estimate, c.low, c.high, ratio=True)
     if c.side == "same":
         return f"{what} is the same {who}, within the margin: {ratio}{noise}"
     if c.side == "open":
         return f"whether {what} is smaller {who} is open: {ratio} that of {c.reference}{noise}"
     if c.estimate > 1:
         return f"{what} is not smaller {who} but {ratio} larger{noise}"
-    inverse = written_interval(1 / c.estimate, 1 / (c.high or 1), 1 / (c.low or 1), ratio=True)
+    inverse = written_estimate(1 / c.estimate, 1 / (c.high or 1), 1 / (c.low or 1), ratio=True)
     return f"{what} is {inverse} smaller {who}{noise}"
 
 
@@ -78,7 +78,7 @@ def _not_compared(lacking: Sequence[ShiftComparison], known: Mapping[str, Defini
 
 def _difference(c: ShiftComparison, what: str, who: str) -> str:
     assert c.estimate is not None
-    written = written_interval(c.estimate, c.low, c.high, ratio=False)
+    written = written_estimate(c.estimate, c.low, c.high, ratio=False)
     if c.side == "same":
         return f"{what} is the same {who}"
     if c.side == "open":

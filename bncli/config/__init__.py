@@ -2,8 +2,9 @@
 
 from bncli.config.asking import Bisect, Claim, Tune
 from bncli.config.bench import Bench, Grid
-from bncli.config.parts import Evaluation, Part, Probes, Target, Training
+from bncli.config.parts import Part
 from bncli.config.reading import read_bench, read_preset, read_study
+from bncli.config.recipe import Evaluation, Probes, Target, Training
 from bncli.config.study import Study, Variant
 
 __all__ = [

@@ -7,19 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from bncli.config.asking import Bisect, Claim, MeasureName, Tune, claim_problems, tune_problems, unmeasured
-from bncli.config.parts import (
-    DataPart,
-    Evaluation,
-    Frozen,
-    Margins,
-    ModelPart,
-    NormPart,
-    Part,
-    Probes,
-    Target,
-    Training,
-    validated,
-)
+from bncli.config.parts import Frozen, NormPart, Part, validated
+from bncli.config.recipe import DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.data import DATASETS
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
 from bncli.models import MODELS

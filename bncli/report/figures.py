@@ -109,7 +109,7 @@ def by_layer(points: Sequence[Point], *, title: str, subtitle: str = "") -> Spec
         "y": layer,
         "yOffset": {"field": "variant", "sort": None, "scale": {"paddingInner": 0.4, "paddingOuter": 0.6}},
     }
-    value = {"type": "quantitative", "title": None, "axis": {"format": "~g", "tickCount": 4}}
+    value = {"type": "quantitative", "title": None, "axis": {"format": ".3~g", "tickCount": 4}}
     colour = {"color": _colour(variants)}
     layers = [
         {
@@ -171,7 +171,7 @@ def ratios(cells: Sequence[Ratio], *, reference: str, title: str, subtitle: str 
     ]
     faceted = _facets("variant", _unique(cell.variant for cell in cells), columns=2)
     return _spec(rows, title, subtitle, faceted) | {
-        "spec": {"width": {"step": 56}, "height": {"step": 24}, "layer": layers},
+        "spec": {"width": {"step": 56}, "height": {"step": 24}, "view": {"stroke": None}, "layer": layers},
     }
 
 
@@ -208,7 +208,7 @@ def _facets(field: str, order: Sequence[str], columns: int) -> Spec:
 
 
 def _y(field: str, title: str, scale: Mapping[str, Any] | None = None) -> Spec:
-    shown = {"scale": dict(scale or {"zero": False}), "axis": {"format": "~g", "tickCount": 5, "domain": False}}
+    shown = {"scale": dict(scale or {"zero": False}), "axis": {"format": ".3~g", "tickCount": 5, "domain": False}}
     return {"field": field, "type": "quantitative", "title": title, **shown}
 
 

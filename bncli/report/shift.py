@@ -1,6 +1,7 @@
 """Shift findings on a terminal: sentences, then for each variant a table of layers by metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
@@ -11,6 +12,7 @@ from bncli.report.bands import BandPlot
 from bncli.report.layout import Column, say, table, width, wrapped
 from bncli.report.shift_plots import drawn, last_bands, layer_names
 
+MOST_LAYERS = 9  # of a deep network
 ARROWS: Mapping[Trend, str] = {"rising": "↑", "falling": "↓", "open": " "}
 
 
@@ -24,10 +26,11 @@ def show(findings: ShiftFindings, console: Console) -> None:
         say(console, "")
     for sentence in findings.sentences:
         say(console, wrapped(sentence, room, "  "))
-    names = layer_names(findings)
+    names, thin = layer_names(findings), not findings.layers
     for arm in findings.arms:
+        shown = replace(arm, cells=_thinned(arm.cells)) if thin else arm
         setting = f" at {written_setting(arm.setting)}" if arm.setting else ""
-        for lines in tables(arm, findings.definitions, names, room):
+        for lines in tables(shown, findings.definitions, names, room):
             say(console, "")
             say(console, f"{arm.variant}{' (ref)' if arm.is_reference else ''}{setting}", "bold")
             for text in lines:
@@ -37,6 +40,8 @@ def show(findings: ShiftFindings, console: Console) -> None:
         say(console, f"15th, 50th and 85th percentile at {names[group[0].layer]}", "bold")
         console.print(BandPlot([drawn(band) for band in group]))
     say(console, "")
+    if thin and any(_thinned(arm.cells) != arm.cells for arm in findings.arms):
+        say(console, f"  of each metric at most {MOST_LAYERS} layers are shown; --layers '*' shows all", "dim")
     for note in findings.notes:
         say(console, wrapped(note, room, "  "), "dim")
     for warning in findings.warnings:
@@ -57,6 +62,18 @@ def tables(
         columns = {d.name: [_written(cells[d.name, layer]) for layer in layers] for d in metrics}
         first = [names[layer] for layer in layers]
         yield from (table(part) for part in _parts(first, columns, room))
+
+
+def _thinned(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Of each metric at most `MOST_LAYERS` layers, evenly spaced, the first and the last among them."""
+    by_metric: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_metric.setdefault(cell.metric, []).append(cell)
+    kept = []
+    for found in by_metric.values():
+        count = min(len(found), MOST_LAYERS)
+        kept += [found[round(i * (len(found) - 1) / max(count - 1, 1))] for i in range(count)]
+    return tuple(kept)
 
 
 def _parts(first: Sequence[str], columns: Mapping[str, Sequence[str]], room: int) -> Iterator[list[Column]]:

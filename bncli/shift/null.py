@@ -7,7 +7,8 @@ samples of a pair share has cancelled in the pair and not in the yardstick.
 
 The two samples are drawn with replacement from the one at hand, N from N. Each strays from it as far as it strays
 from the population, so they are apart as two fresh samples of N would be, and nothing is left to be corrected; two
-disjoint halves would be apart by a factor of about sqrt(2) more (2 for divergences, which go with the square).
+disjoint halves would be apart by a factor of about sqrt(2) more (2 for divergences, which go with the square). Of the
+change of a metric that stands at the end of its range (the correlation of units that have none) the band is too wide.
 """
 
 import math

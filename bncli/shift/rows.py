@@ -15,7 +15,7 @@ _HUANG = "after Huang et al. 2022, Delving into the estimation shift of batch no
 
 PERCENTILES = {
     "percentiles": MetricRow(
-        "bncli.shift.percentiles:percentiles", "the 15th, 50th and 85th percentile of each unit: (*lanes, 3, C)",
+        "bncli.shift.percentiles:percentiles", "the 15th, 50th and 85th percentile of each unit",
         kind="sample", per="unit", unit="activation", low=-math.inf, tier="light",
         formula="q(.15), q(.50), q(.85)", citation=_FIGURE_1,
     ),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bncli.shift import METRICS
-from bncli.shift.gradients import cosine
+from bncli.shift.gradients import gradients
+from bncli.shift.landscape import walk
 from bncli.shift.null import noise_of, null_band
 
 N, C = 400, 64
@@ -113,11 +114,91 @@ def test_draws_follow_from_the_seed_and_leave_torchs_generator_alone():
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_gradients_of_two_batches_have_a_null_band_too():
-    x, y = gaussian(200, 5), gaussian(200, seed=1)
+def changed(name):
+    """A metric of one sample as a metric of a pair: how much it changes."""
+    metric = METRICS.load(name)
+    return lambda a, b: (metric(a) - metric(b)).abs()
+
+
+def tilted(x):
+    """Wider, moved, correlated and uneven."""
+    return (3 * x + 0.9 * x.roll(1, -1)) @ torch.linspace(1, 2, x.shape[-1]).diag() + 2
+
+
+@pytest.mark.parametrize("name", [name for name, row in METRICS.items() if row.kind == "sample"])
+def test_the_change_of_a_metric_of_one_sample_has_a_band_that_agrees_with_fresh_samples(name):
+    fresh = torch.stack([changed(name)(*tilted(gaussian(2, N, 8, seed=i))) for i in range(40)])
+    found = [null_band(changed(name), tilted(gaussian(N, 8, seed=99 + i)), seed=i).mean.mean() for i in range(4)]
+    assert torch.stack(found).mean().item() == pytest.approx(fresh.mean().item(), rel=0.35)
+
+
+@pytest.mark.parametrize("name", [name for name, row in METRICS.items() if row.kind == "sample"])
+def test_the_change_of_a_metric_of_one_sample_is_outside_where_the_sample_is_tilted(name):
+    x = tilted(gaussian(N, 8))
+    assert (changed(name)(x, tilted(x) + 20) > null_band(changed(name), x, seed=1).upper).all()
+
+
+def least_squares(x, y):
+    """The loss of a linear model on those rows, as a function of its parameters."""
+    return lambda rows: lambda p: (x[rows] @ p["w"] - y[rows]).square().mean()
+
+
+@pytest.mark.parametrize("name", [name for name, row in METRICS.items() if row.kind == "gradient"])
+def test_gradients_of_two_batches_of_one_checkpoint_have_a_band(name):
+    x, y = gaussian(N, 5), gaussian(N, seed=1)
+    loss, here = least_squares(x, y), {"w": torch.ones(5)}
 
     def gradient(rows):
-        return x[rows].T @ (x[rows].sum(1) - y[rows])
+        return gradients(loss(rows), here, ["w"])[1]["w"]
 
-    found = noise_of(lambda a, b: cosine(gradient(a), gradient(b)), 200, seed=0)
-    assert 0.9 < found.mean.item() < 1
+    metric, every = METRICS.load(name), torch.arange(N)
+    found = noise_of(lambda a, b: metric(gradient(a), gradient(b)), N, seed=0)
+    turned = metric(gradient(every), -gradient(every))
+    if METRICS[name].better == "lower":
+        assert 0 < found.mean < found.upper < turned
+    else:
+        assert turned < found.mean < found.upper < 1
+
+
+@pytest.mark.parametrize("name", [name for name, row in METRICS.items() if row.kind == "landscape"])
+def test_the_landscapes_of_two_batches_of_one_checkpoint_have_a_band(name):
+    x, y = gaussian(N, 5), gaussian(N, seed=1)
+    loss, wide, here, metric = least_squares(x, y), least_squares(2 * x, y), {"w": torch.ones(5)}, METRICS.load(name)
+    sizes, every = [torch.tensor(0.1), torch.tensor(0.4)], torch.arange(N)
+    found = noise_of(
+        lambda a, b: (metric(walk(loss(a), here, sizes)) - metric(walk(loss(b), here, sizes))).abs(), N, seed=0
+    )
+    steeper = metric(walk(wide(every), here, sizes)) - metric(walk(loss(every), here, sizes))
+    assert 0 < found.mean < found.upper < steeper
+
+
+@pytest.mark.parametrize("name", [name for name, row in METRICS.items() if row.kind == "statistics"])
+def test_statistics_of_two_batches_of_one_checkpoint_have_a_band(name):
+    x, metric = gaussian(N, 8), METRICS.load(name)
+
+    def statistics(z):
+        return z.mean(0), z.var(0)
+
+    found = null_band(lambda a, b: metric(*statistics(a), *statistics(b)), x, seed=0)
+    assert 0 < found.mean < found.upper < metric(*statistics(x), *statistics(tilted(x)))
+
+
+def test_outputs_in_another_mode_lie_outside_what_another_batch_makes_of_them():
+    x, gap = gaussian(N, 8), METRICS.load("mode-gap")
+
+    def normalised(batch):
+        return (x - batch.mean(0)) / batch.std(0)
+
+    found = null_band(lambda a, b: gap(normalised(a), normalised(b)), x, seed=0)
+    assert 0 < found.mean < found.upper < gap(normalised(x), normalised(tilted(x)))
+
+
+def test_disturbance_by_the_rest_of_the_batch_lies_outside_what_other_batches_of_calm_outputs_show():
+    batches, disturbance = gaussian(40, 30, 8), METRICS.load("normalisation-disturbance")
+
+    def outputs(rows, noise):
+        return gaussian(30, 8, seed=7) + noise * batches[rows]
+
+    found = noise_of(lambda a, b: (disturbance(outputs(a, 0.1)) - disturbance(outputs(b, 0.1))).abs(), 40, seed=0)
+    every = torch.arange(40)
+    assert 0 < found.mean < found.upper < disturbance(outputs(every, 0.2)) - disturbance(outputs(every, 0.1))
