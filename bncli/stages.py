@@ -106,10 +106,11 @@ def _extension(grid: Sequence[float], found: Mapping[Arm, Mapping[int, Trials]],
 def _chosen(
     study: Study, tune: Tune, found: Mapping[Arm, Mapping[int, Trials]], device: str, engine: Engine
 ) -> Iterator[Run]:
-    """The report's runs: each arm at its own value, with fresh seeds."""
+    """The report's runs: each arm at its own value, with fresh seeds, in the order of the study."""
     choice = {arm: _choice(search, tune.by, arm) for arm, search in found.items()}
     at = study.model_copy(update={"sweep": {**study.sweep, tune.key: tuple(sorted(set(choice.values())))}})
-    for run in runs_of(at, device, engine):
+    places = {arm: place for place, arm in enumerate(found)}
+    for run in sorted(runs_of(at, device, engine), key=lambda run: places[arm_of(run, tune.key)]):
         if choice[arm_of(run, tune.key)] == run.setting[tune.key]:
             yield replace(run, setting={k: v for k, v in run.setting.items() if k != tune.key})
 
