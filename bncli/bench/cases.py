@@ -65,7 +65,13 @@ def cases_of(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list[Cas
         bench: a preset.
         device: cpu or cuda.
         kernels: `module:attribute`, as given to --kernel.
+
+    Raises:
+        ConfigError: for a kernel that is written otherwise.
     """
+    for kernel in kernels:
+        if not all(part.isidentifier() for part in kernel.replace(":", ".").split(".")) or kernel.count(":") != 1:
+            raise ConfigError(f"--kernel {kernel}: expected module:attribute, as in my_kernels:FastNorm")
     found: dict[Case, None] = {}
     for grid in bench.cases:
         norms = [(part.name, _changed(part)) for part in grid.norms] + [(kernel, ()) for kernel in kernels]

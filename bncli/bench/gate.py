@@ -1,7 +1,9 @@
 """The gate: has any case become slower than its rule allows? Suspects are measured again before they are called so.
 
-Ratios to the yardstick are compared, one a process. A case is called a regression if it is slower but for a false
-discovery rate of 5 % over all cases, and by more than its limit, on measurements of which none made it a suspect.
+Ratios to the yardstick are compared, one a process. A case is called a regression if new measurements, other than those
+that made it a suspect, say that it is slower by more than its limit, and surely by more than half of that: but for a
+false discovery rate of 5 % over all cases. The half is for what ratios owe to the hour and its load, which processes
+measured together share: 0.5 % in standard deviation, up to 2 % for some cases (docs/measurements.md).
 """
 
 import math
@@ -9,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bncli.bench.estimates import undisturbed_ratio
 from bncli.bench.inference import Contrast, Prior, contrast, false_discovery, prior
 from bncli.bench.results import CaseResult, Estimate
 from bncli.bench.rules import MEASURES, Rule, limits
 from bncli.errors import UndecidedError
 
 FALSE_DISCOVERY = 0.05
-# Of the limit: beyond it a case is a suspect. Half leaves a slowdown of twice the limit four standard errors of room.
-_SUSPICION = 0.5
+_SLACK = 0.5  # of the limit: beyond it a case is a suspect, and surely beyond it a regression
 
 Verdict = Literal["holds", "better", "regression", "undecided"]
 Ratios = Mapping[str, Mapping[str, tuple[float, ...]]]  # case -> yardstick -> one a process
@@ -52,12 +54,13 @@ class GateResult:
 
 
 def ratios_of(results: Iterable[CaseResult]) -> Ratios:
-    """The ratios of every case, a process a number, in the order measured."""
+    """The undisturbed ratios of every case, a process a number, in the order measured."""
     found: dict[str, dict[str, tuple[float, ...]]] = {}
     for result in results:
         of_case = found.setdefault(result.name, {})
-        for yardstick, ratio in result.ratios.items():
-            of_case[yardstick] = (*of_case.get(yardstick, ()), ratio.value)
+        for yardstick in result.ratios:
+            ratio = undisturbed_ratio(result.samples["case"], result.samples[yardstick])
+            of_case[yardstick] = (*of_case.get(yardstick, ()), ratio)
     return found
 
 
@@ -89,7 +92,7 @@ def judge(
 
 def _needs_another_look(found: Contrast, rule: Rule) -> bool:
     limit = math.log1p(rule.limit)
-    return found.change > _SUSPICION * limit or found.half_width > limit
+    return found.change > _SLACK * limit or found.half_width > limit
 
 
 def _contrast_again(fresh: Ratios, key: Key, before: Sequence[float], priors: tuple[Prior, Prior]) -> Contrast:
@@ -99,8 +102,9 @@ def _contrast_again(fresh: Ratios, key: Key, before: Sequence[float], priors: tu
 def _judged(
     asked: Mapping[Key, Rule], first: Mapping[Key, Contrast], final: Mapping[Key, Contrast]
 ) -> tuple[Judgement, ...]:
-    slower = false_discovery([final[key].slower if key in final else 1.0 for key in asked])
-    faster = false_discovery([final.get(key, first[key]).faster for key in asked])
+    slack = {key: _SLACK * math.log1p(rule.limit) for key, rule in asked.items()}
+    slower = false_discovery([final[key].slower_than(slack[key]) if key in final else 1.0 for key in asked])
+    faster = false_discovery([final.get(key, first[key]).faster_than(slack[key]) for key in asked])
     found = []
     for key, is_slower, is_faster in zip(asked, slower, faster, strict=True):
         contrast, rule = final.get(key, first[key]), asked[key]
@@ -115,7 +119,7 @@ def _verdict(found: Contrast, rule: Rule, is_slower: bool, is_faster: bool) -> t
     if found.change > limit and is_slower:
         return "regression", ""
     if found.change > limit:
-        return "undecided", "beyond the limit, but not surely slower"
+        return "undecided", "beyond the limit, but not surely beyond half of it"
     if found.half_width > limit:
         return "undecided", f"noise of {math.expm1(found.half_width):.0%} hides a change of {rule.limit:.0%}"
     if found.change < -limit and is_faster:

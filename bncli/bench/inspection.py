@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
 import torch
@@ -47,12 +47,12 @@ def inspect(case: Case, contender: Contender) -> Facts:
         "error": why,
     }
     return Facts(
-        _ran(case, names), _saved_byte(contender), peak, error, {key: why for key, why in reasons.items() if why}
+        what_ran(case, names), _saved_byte(contender), peak, error, {key: why for key, why in reasons.items() if why}
     )
 
 
-def _ran(case: Case, names: set[str]) -> str:
-    """Which implementation the profiler saw."""
+def what_ran(case: Case, names: Set[str]) -> str:
+    """Which implementation the profiler saw, by the names of its operations and kernels."""
     library = next((lib for start, lib in _LIBRARIES.items() if any(n.startswith(start) for n in names)), "composed")
     ours = bool(names & _OURS)
     if case.compiled:
@@ -61,7 +61,8 @@ def _ran(case: Case, names: set[str]) -> str:
         return found if compiled else f"fallback: {'bncli' if ours else library}"
     if ours:
         return "bncli"
-    return f"fallback: {library}" if ("impl", "fast") in case.options else library
+    asked = ("impl", "fast") in case.options and case.pass_ != "eval-forward"  # evaluation has no fast version
+    return f"fallback: {library}" if asked else library
 
 
 def _saved_byte(contender: Contender) -> int:

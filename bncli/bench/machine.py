@@ -6,31 +6,39 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from bncli.bench.clock import Clock
+from bncli.bench.clock import Clock, CudaClock, ThreadClock, WallClock
 from bncli.bench.contenders import last_level_cache_byte
 from bncli.bench.entries import DTYPES
 from bncli.bench.rows import Rates
 
-_REPEATS = 9
+_REPEATS, _LEAST_REPEATS, _ENOUGH_SECONDS = 9, 3, 0.5
 _LARGEST_BYTE = 2**29  # of a copy's source and target together
 _SIZE = 1024  # of a matrix product: large enough for full speed, 20 ms of one core
 
 
-def rates(threads: int, dtypes: Sequence[str], device: str, clock: Clock) -> Rates:
+def clock_for(device: str, threads: int) -> Clock:
+    """The clock that cases are timed by: processor time for one thread, which other programs cannot lengthen."""
+    if device == "cuda":
+        return CudaClock()
+    return ThreadClock() if threads == 1 else WallClock()
+
+
+def rates(threads: int, dtypes: Sequence[str], device: str) -> Rates:
     """Measure the ceilings for so many threads; takes half a second. Leaves the threads as it set them."""
     torch.set_num_threads(threads)
+    clock = clock_for(device, threads)
     return Rates(threads, bandwidth(device, clock), {dtype: product_rate(dtype, device, clock) for dtype in dtypes})
 
 
 def bandwidth(device: str, clock: Clock) -> float:
-    """Bytes a second that a plain copy reads and writes, out of the last-level cache; median of nine."""
+    """Bytes a second that a plain copy reads and writes, out of the last-level cache."""
     size = min(2 * last_level_cache_byte(), _LARGEST_BYTE) // 2
     source, target = (torch.ones(size // 4, device=device) for _ in range(2))
     return 2 * source.nbytes / _median_seconds(lambda: target.copy_(source), clock)
 
 
 def product_rate(dtype: str, device: str, clock: Clock) -> float:
-    """Floating-point operations a second of a product of 1024 x 1024 matrices; median of nine."""
+    """Floating-point operations a second of a product of 1024 x 1024 matrices."""
     a, b = (torch.randn(_SIZE, _SIZE, device=device).to(DTYPES[dtype]) for _ in range(2))
     out = torch.empty_like(a)
     return 2 * _SIZE**3 / _median_seconds(lambda: torch.mm(a, b, out=out), clock)
@@ -59,5 +67,10 @@ def timer_resolution() -> float:
 
 
 def _median_seconds(call: Callable[[], object], clock: Clock) -> float:
+    """Of nine calls, or of as many as half a second allows, three at least."""
     call()
-    return statistics.median(clock.chunk(call, [()]) for _ in range(_REPEATS))
+    times: list[float] = []
+    end = clock.now() + _ENOUGH_SECONDS
+    while len(times) < _REPEATS and (len(times) < _LEAST_REPEATS or clock.now() < end):
+        times.append(clock.chunk(call, [()]))
+    return statistics.median(times)

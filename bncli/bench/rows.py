@@ -6,6 +6,7 @@ from typing import Literal
 
 from bncli.bench.cases import Case
 from bncli.bench.estimates import Symbol, symbol
+from bncli.bench.gate import GateResult
 from bncli.bench.results import CaseResult, Estimate
 from bncli.bench.work import Work
 
@@ -40,20 +41,22 @@ class Row:
     """One case, timed and looked at."""
 
     case: Case
-    result: CaseResult
+    results: tuple[CaseResult, ...]  # one a process
+    seconds: Estimate  # of one call, over processes
+    ratios: Mapping[str, Estimate]  # case / yardstick, over processes; the first yardstick is the one that judges
     work: Work
     facts: Facts
     rates: Rates
 
     @property
-    def seconds(self) -> Estimate:
-        """Of one call."""
-        return self.result.seconds["case"]
+    def yardstick(self) -> str:
+        """The first: "native", or "against" for another environment."""
+        return next(iter(self.ratios))
 
     @property
     def verdict(self) -> Verdict:
-        """Better, worse, equivalent or inconclusive, against torch's batch norm in time."""
-        return _VERDICTS[symbol(self.result.ratios["native"], MARGIN)]
+        """Better, worse, equivalent or inconclusive in time, against the first yardstick."""
+        return _VERDICTS[symbol(self.ratios[self.yardstick], MARGIN)]
 
     @property
     def least_bandwidth(self) -> float:
@@ -80,7 +83,25 @@ class BenchRecord:
     rows: tuple[Row, ...]
     cases: int  # that were asked for
     warm: bool  # arguments in the cache, or rotated so that they are not
+    processes: int  # that each case was timed in
     environment: Mapping[str, object]
     started: str  # ISO 8601, UTC
     seconds: float  # that it took
     warnings: tuple[str, ...] = ()
+    gate: GateResult | None = None  # None where none was asked for
+    whole: bool = True  # every case was timed in every process; not so after an interruption
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A machine's state, as far as it is known."""
+
+    cores: int  # that this process may use
+    threads: int  # that torch would use
+    governor: str | None  # of the processor's clock
+    load: float | None  # processes that want to run, over the last minute
+    busy: Mapping[str, float] | None  # program -> cores that its processes take together, ours left out
+    stolen: float | None  # share of time that the host of this virtual machine gave to others
+    timer_seconds: float  # the clock's resolution
+    noise: float  # half the middle half of the times of the same work, as a fraction
+    rates: tuple[Rates, ...]  # by threads: one, and all

@@ -50,5 +50,6 @@ def limits(rules: Sequence[Rule], cases: Iterable[str]) -> dict[tuple[str, str],
     cases = list(cases)
     for rule in rules:
         if not any(matches(case, rule.pattern) for case in cases):
-            raise ConfigError(f"--fail-if '{rule}': no case matches (cases: {', '.join(cases[:3])}, ...)")
+            some = ", ".join([*cases[:3], *["..."] * (len(cases) > 3)])
+            raise ConfigError(f"--fail-if '{rule}': no case matches (cases: {some})")
     return {(case, rule.measure): rule for rule in rules for case in cases if matches(case, rule.pattern)}

@@ -1,36 +1,102 @@
-"""Cases to rows: each prepared, timed and looked at in turn, within a budget of seconds."""
+"""Cases to rows: each looked at once, then timed in several processes, within a budget of seconds.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+What is timed is the process: two of them that run the same code differ by more than one of them varies, so the interval
+of a row is over processes, and rounds over all cases keep them apart in time.
+"""
+
+import math
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from bncli.bench.cases import Case
-from bncli.bench.clock import Clock
 from bncli.bench.entries import prepare
+from bncli.bench.inference import contrast, prior
 from bncli.bench.inspection import inspect
+from bncli.bench.jobs import job_of
 from bncli.bench.machine import rates
-from bncli.bench.rows import Rates, Row
-from bncli.bench.schedule import measure
+from bncli.bench.remote import Worker
+from bncli.bench.results import CaseResult, Estimate
+from bncli.bench.rows import Facts, Rates, Row
 from bncli.bench.timed import Effort
 from bncli.bench.work import work_of
 
+_TOLERATED = 1.15  # of the budget: rounds end near their share of it
 _LEAST_SECONDS = 0.05  # of blocks for a case; their least number is taken however long it takes
 
 
-def run(cases: Sequence[Case], clock: Clock, effort: Effort, budget: float) -> Iterator[Row]:
-    """Time the cases in order, and yield each row as soon as it is known.
+@dataclass(frozen=True)
+class Looked:
+    """What is known of a case before it is timed."""
 
-    What is left of the budget is shared by the cases that are left, so that what one does not need the others have.
+    case: Case
+    facts: Facts
+    rates: Rates
+
+
+def look(cases: Sequence[Case]) -> Iterator[Looked]:
+    """Run each case a few times in this process, untimed; a case that cannot run is said now.
+
+    Raises:
+        BncliError: for a norm that cannot take its input, or a kernel that cannot be had.
     """
-    end, known, overhead = clock.now() + budget, dict[int, Rates](), 0.0
-    for number, case in enumerate(cases):
+    known: dict[int, Rates] = {}
+    for case in cases:
+        facts = inspect(case, prepare(case).case)
         if case.threads not in known:
             dtypes = sorted({c.dtype for c in cases if c.threads == case.threads})
-            known[case.threads] = rates(case.threads, dtypes, case.device, clock)
-        begin = clock.now()
-        share = (end - begin) / (len(cases) - number) - overhead
-        entry = prepare(case)
-        facts = inspect(case, entry.case)
-        start = clock.now()
-        result = measure(entry, clock, replace(effort, seconds=min(effort.seconds, max(share, _LEAST_SECONDS))))
-        overhead = start - begin + effort.warmup
-        yield Row(case, result, work_of(case), facts, known[case.threads])
+            known[case.threads] = rates(case.threads, dtypes, case.device)
+        yield Looked(case, facts, known[case.threads])
+
+
+def rounds(
+    worker: Worker, cases: Sequence[Case], effort: Effort, processes: int, least: int, budget: float,
+    chance: random.Random,
+) -> Iterator[CaseResult]:  # fmt: skip
+    """Time every case in so many processes, all cases in random order before any has its next one.
+
+    What is left of the budget, in seconds, is shared by the measurements that are left. After `least` rounds there is
+    no further one that would not end in time, or nearly.
+    """
+    begin, overhead, left = time.monotonic(), 0.0, processes * len(cases)
+    for number in range(processes):
+        passed = time.monotonic() - begin
+        if number >= least and passed * (number + 1) / number > _TOLERATED * budget:
+            return
+        for case in chance.sample(cases, len(cases)):
+            start = time.monotonic()
+            seconds = max((begin + budget - start) / left - overhead, _LEAST_SECONDS)
+            result = worker.measure(job_of(case), replace(effort, seconds=seconds), chance.randrange(2**32))
+            left -= 1
+            overhead = max(time.monotonic() - start - seconds, 0.0)
+            yield result
+
+
+def rows_of(looked: Iterable[Looked], results: Sequence[CaseResult]) -> tuple[Row, ...]:
+    """One row for each case that has been timed."""
+    timed = [(each, tuple(r for r in results if r.name == each.case.name)) for each in looked]
+    timed = [(each, own) for each, own in timed if own]
+    seconds = _over([[result.seconds["case"] for result in own] for _, own in timed])
+    yardsticks = list(results[0].ratios) if results else []
+    ratios = {key: _over([[result.ratios[key] for result in own] for _, own in timed]) for key in yardsticks}
+    return tuple(
+        Row(
+            each.case, own, seconds[number], {key: found[number] for key, found in ratios.items()},
+            work_of(each.case), each.facts, each.rates,
+        )
+        for number, (each, own) in enumerate(timed)
+    )  # fmt: skip
+
+
+def _over(family: Sequence[Sequence[Estimate]]) -> list[Estimate]:
+    """Over each case's processes, their variance moderated by that of all cases, as the gate does it.
+
+    Of a single process its own interval, which knows nothing of what others would have said.
+    """
+    logs = [[math.log(estimate.value) for estimate in of_case] for of_case in family]
+    common = prior(logs)
+    return [
+        contrast(values, common, (), common).estimate() if len(values) > 1 else of_case[0]
+        for values, of_case in zip(logs, family, strict=True)
+    ]

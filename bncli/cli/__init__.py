@@ -8,6 +8,7 @@ import typer
 from bncli import __version__
 from bncli.cli.bench import bench
 from bncli.cli.compare import compare
+from bncli.cli.doctor import doctor
 from bncli.cli.ls import ls
 from bncli.cli.shift_report import shift_report
 from bncli.cli.train import train
@@ -19,9 +20,10 @@ app = typer.Typer(
     help="Settle arguments about normalisation in neural networks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 2 your mistake, 3 a check failed, 4 it is open, 5 some runs failed, 130 interrupted.",
+    epilog="Exit codes: 0 done, 2 your mistake, 3 a gate failed, 4 a gate could not be decided, 5 some runs failed, "
+    "130 interrupted (run again to continue).",
 )
-for command in (compare, train, shift_report, bench, ls, validate):
+for command in (compare, train, shift_report, bench, doctor, ls, validate):
     app.command()(command)
 
 

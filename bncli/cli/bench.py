@@ -1,11 +1,13 @@
-"""`bncli bench`: time norms against torch's batch norm and a plain copy."""
+"""`bncli bench`: time norms against torch's batch norm and a plain copy; and the gate that finds what became slower."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bncli.cli.options import Json, complete_bench
+from bncli.cli.options import Json, StoreFolder, complete_bench
 
+GATE = "Gate"
 BenchArgument = Annotated[
     str, typer.Argument(help="A shipped bench preset's name, or a YAML file.", autocompletion=complete_bench)
 ]
@@ -17,29 +19,66 @@ Kernel = Annotated[
 Warm = Annotated[bool, typer.Option("--warm", help="Leave the arguments in the cache instead of rotating copies.")]
 Budget = Annotated[float | None, typer.Option(min=1, help="Seconds of measuring, instead of the preset's.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Export = Annotated[
+    list[str] | None,
+    typer.Option(help="Write a file: json, csv, md, pytest-benchmark, gha or bmf.", metavar="FORMAT:PATH"),
+]
+GitHub = Annotated[bool, typer.Option("--github", help="Append a table to $GITHUB_STEP_SUMMARY.")]
+Save = Annotated[
+    str | None, typer.Option("--save-baseline", help="Keep the ratios under this name.", metavar="NAME|FILE",
+                             rich_help_panel=GATE)
+]  # fmt: skip
+Baseline = Annotated[
+    str | None, typer.Option(help="Compare with a baseline saved before.", metavar="NAME|FILE", rich_help_panel=GATE)
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(help="What is too slow: ratio:+5%, or batch/*=ratio:+3%.", metavar="RULE", rich_help_panel=GATE),
+]
+AnyMachine = Annotated[
+    bool,
+    typer.Option("--allow-other-machine", help="Compare with another machine's baseline too.", rich_help_panel=GATE),
+]
+Itself = Annotated[bool, typer.Option("--aa", help="Compare this code with itself: the noise.", rich_help_panel=GATE)]
+Against = Annotated[
+    str | None,
+    typer.Option(help="Compare with another interpreter's bncli and torch.", metavar="PYTHON", rich_help_panel=GATE),
+]
 
 
 def bench(
     preset: BenchArgument = "bench-quick", only: Only = None, skip: Skip = None, kernel: Kernel = None,
-    warm: Warm = False, budget: Budget = None, device: Device = "auto", json: Json = None,
+    warm: Warm = False, budget: Budget = None, device: Device = "auto", json: Json = None, export: Export = None,
+    github: GitHub = False, save_baseline: Save = None, baseline: Baseline = None, fail_if: FailIf = None,
+    allow_other_machine: AnyMachine = False, aa: Itself = False, against: Against = None,
+    store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
     from bncli.bench.cases import cases_of, chosen
+    from bncli.cli.bench_gate import gate_asked
     from bncli.config import read_bench
     from bncli.presets import preset_path
 
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
     asked = read_bench(path)
     cases = chosen(cases_of(asked, "cpu", kernel or ()), only or (), skip or ())
+    gate = gate_asked(
+        fail_if or (), baseline, save_baseline, against, aa=aa, any_machine=allow_other_machine, store=store
+    )
 
-    from bncli.cli.bench_session import measured, write_json
+    from bncli.cli.bench_exports import places_of, write_all
+
+    places = places_of(export or (), json, github=github)
+
+    from bncli.cli.bench_session import measured
     from bncli.cli.console import stdout
     from bncli.report.bench_table import show
 
-    record = measured(path.stem, asked, cases, device, budget or asked.budget, warm=warm)
-    if json:
-        write_json(json, record)
+    record = measured(path.stem, asked, cases, device, budget or asked.budget, gate, warm=warm or asked.warm)
+    write_all(record, places)
     if json != "-":
         show(record, stdout())
-    if len(record.rows) < record.cases:
+    if not record.whole:
         raise typer.Exit(130)
+    if record.gate:
+        raise typer.Exit({"regression": 3, "undecided": 4}.get(record.gate.verdict, 0))

@@ -1,18 +1,16 @@
 """From a session's results to findings, and to the JSON document."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 from bncli import findings
 from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.cli.again import both_halves
+from bncli.cli.files import write
 from bncli.cli.session import Session
 from bncli.config import Claim
 from bncli.config.study import searched_keys
-from bncli.errors import BncliError
 from bncli.findings import Findings
 from bncli.plan import describe, warnings_of
 from bncli.records import RunResult
@@ -78,13 +76,7 @@ def write_text(place: str, text: str) -> None:
     Raises:
         BncliError: if the file cannot be written.
     """
-    if place == "-":
-        sys.stdout.write(text + "\n")
-        return
-    try:
-        Path(place).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BncliError(f"--json {place}: cannot write ({error.strerror}); the runs themselves are stored") from None
+    write(place, text + "\n", f"--json {place}", after="; the runs themselves are stored")
 
 
 def _claim(claim: Claim) -> findings.Claim:

@@ -57,6 +57,7 @@ class Bench(Frozen):
 
     question: str = "how fast are these norms on this machine?"
     budget: Positive = 60.0  # seconds of measuring, shared by all cases
+    warm: bool = False  # arguments in the cache; otherwise many sets of them take turns, so that none is
     cases: Annotated[tuple[Grid, ...], *_LIST]
 
 

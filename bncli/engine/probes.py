@@ -112,7 +112,7 @@ def _bands(moment: Moment) -> Iterator[Line]:
 
 
 def _summaries(readings: Iterator[Reading]) -> Iterator[Line]:
-    """Mean over those units that have a finite value, median and 90th percentile over all; the largest null draw."""
+    """Mean over those units that have a finite value, median and 90th percentile over all; the mean null draw."""
     draws: dict[tuple[str, str], list[Tensor]] = {}
     for reading in readings:
         row, values = METRICS[reading.metric], reading.values
@@ -127,7 +127,7 @@ def _summaries(readings: Iterator[Reading]) -> Iterator[Line]:
                 place = share * (ranked.shape[-1] - 1)
                 yield f"{reading.metric}:{name}", reading.layer, row.unit, _between(ranked, place)
     for (metric, layer), found in draws.items():
-        yield f"{metric}:null", layer, METRICS[metric].unit, torch.stack(found).amax(0)
+        yield f"{metric}:null", layer, METRICS[metric].unit, torch.stack(found).mean(0)
 
 
 def _mean(values: Tensor) -> Tensor:

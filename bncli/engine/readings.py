@@ -87,10 +87,12 @@ def _fed(subject: Subject) -> Iterator[tuple[Layer, str]]:
 def _gradients(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
     """G and G' of every layer on the next training batch, by the next training step."""
     subject = moment.subject
+    layers = {layer.name: layer.parameters for layer in subject.layers if layer.parameters}
+    if not layers:
+        return
     x, y = subject.next_batch()
     before = {name: p.detach() for name, p in subject.network.parameters.items()}
     after = subject.parameters_after(x, y, moment.lr)
-    layers = {layer.name: layer.parameters for layer in subject.layers if layer.parameters}
     for found in gradient_shift(subject.loss_on(x, y), before, after, layers):
         for name, metric in metrics.items():
             yield Reading(name, found.layer, metric(found.gradient, found.moved))

@@ -88,7 +88,7 @@ class _Loop:
     def __init__(self, job: Job, checkpoints: Path | None) -> None:
         first = job.runs[0]
         self.how, self.device, self.loss = first.evaluation, first.device, DATASETS[first.data.name].loss
-        self.clock, self.step = Clock(), 0
+        self.clock, self.step, self.last = Clock(), 0, first.training.steps - 1
         with self.clock.of("start"):
             self.splits: Splits = DATASETS.load(first.data.name)(**first.data.options, device=first.device)
             self.network = Network(job.runs, first.device)
@@ -131,7 +131,8 @@ class _Loop:
         """Look at distributions and gradients, if that is due."""
         if self.prober.due(self.step):
             with self.clock.of("probing"):
-                self.log.add_probe(self.prober.look(self.step, self.lr * self.factor(self.step)))
+                lr = self.lr * self.factor(min(self.step, self.last))  # of the next step, or of one like the last
+                self.log.add_probe(self.prober.look(self.step, lr))
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -152,7 +153,7 @@ class _Loop:
         self.log.restore(found["log"])
         for kind, seconds in found["seconds"].items():
             self.clock.seconds[kind] += seconds
-        self.prober.restore(found["probed"], self.device)
+        self.prober.restore(found.get("probed", {}), self.device)
         put_noise(self.device, found["noise"])
         return True
 

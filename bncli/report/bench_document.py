@@ -11,8 +11,10 @@ SCHEMA = "bncli/bench/1"
 
 def document(record: BenchRecord) -> dict[str, Any]:
     """The record in types that JSON knows: seconds, bytes, operations a second."""
-    fields = {key: value for key, value in vars(record).items() if key != "rows"}
-    made: dict[str, Any] = plain({"schema": SCHEMA, **fields, "rows": [_row(row) for row in record.rows]})
+    fields = {key: value for key, value in vars(record).items() if key not in ("rows", "gate")}
+    gate = None if record.gate is None else asdict(record.gate) | {"noise_floor": record.gate.noise_floor}
+    rows = [_row(row) for row in record.rows]
+    made: dict[str, Any] = plain({"schema": SCHEMA, **fields, "gate": gate, "rows": rows})
     return made
 
 
@@ -22,8 +24,11 @@ def _row(row: Row) -> dict[str, Any]:
     if row.product_rate is None:
         reasons["product_rate_reason"] = "only norms that decorrelate are counted in matrix products"
     return {
-        **asdict(row.result),
+        "name": row.case.name,
         "case": asdict(row.case),
+        "processes": [asdict(result) for result in row.results],
+        "seconds": asdict(row.seconds),
+        "ratios": {yardstick: asdict(ratio) for yardstick, ratio in row.ratios.items()},
         "verdict": row.verdict,
         "least_byte": row.work.least_byte,
         "algorithmic_byte": row.work.algorithmic_byte,

@@ -1,6 +1,7 @@
 """`bncli bench` on a terminal: one table by groups of cases that differ in the norm alone, footnotes and warnings."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 
 from rich.console import Console
@@ -8,9 +9,11 @@ from rich.text import Text
 
 from bncli.bench.rows import MARGIN, BenchRecord, Row
 from bncli.notation import written_bytes, written_ratio, written_seconds
+from bncli.report.gate_table import gate_lines
 from bncli.report.layout import Column, say, stacked, table, width, wrapped
 from bncli.report.table import SYMBOLS
 
+YARDSTICKS = {"native": "torch", "copy": "copy", "against": "other"}
 # Columns in the order in which a narrow terminal goes without them.
 _DISPENSABLE = ("GB/s alg.", "saved", "peak", "error", "GFLOP/s", "vs copy", "GB/s", "ran")
 
@@ -24,6 +27,9 @@ def show(record: BenchRecord, console: Console) -> None:
     say(console, "")
     for line in lines:
         say(console, line)
+    if record.gate:
+        for line in gate_lines(record.gate, room):
+            say(console, line)
     say(console, "")
     for note in _notes(record, left_out, room):
         say(console, wrapped(note, room, "  "), "dim")
@@ -57,11 +63,12 @@ def group_of(row: Row) -> str:
 def warnings_of(record: BenchRecord) -> Iterator[str]:
     """Doubts about the whole and about each case, in words."""
     yield from record.warnings
-    for row in record.rows:
-        if row.result.warnings:
-            yield f"{row.case.name}: {'; '.join(row.result.warnings)}"
-    if len(record.rows) < record.cases:
-        yield f"interrupted: {len(record.rows)} of {record.cases} cases were measured"
+    results = [result for row in record.rows for result in row.results]
+    if doubted := [result for result in results if result.warnings]:
+        first = f"{doubted[0].name}: {doubted[0].warnings[0]}"
+        yield f"{len(doubted)} of {len(results)} measurements are in doubt (--json says which), as {first}"
+    if not record.whole:
+        yield f"interrupted: {len(record.rows)} of {record.cases} cases were measured, some in fewer processes"
 
 
 def _columns(rows: Sequence[Row]) -> Iterator[Column]:
@@ -72,8 +79,10 @@ def _columns(rows: Sequence[Row]) -> Iterator[Column]:
     yield column("", lambda row: Text(*SYMBOLS[row.verdict]), gap=1)
     yield column("norm", lambda row: row.case.name.partition("/")[0])
     yield column("time", _time)
-    yield column("vs torch", lambda row: Text(_ratio(row, "native"), style=SYMBOLS[row.verdict][1]))
-    yield column("vs copy", lambda row: written_ratio(row.result.ratios["copy"].value))
+    first, *others = rows[0].ratios if rows else ("native",)
+    yield column(f"vs {YARDSTICKS[first]}", lambda row: Text(_ratio(row), style=SYMBOLS[row.verdict][1]))
+    for other in others:
+        yield column(f"vs {YARDSTICKS[other]}", partial(_value, yardstick=other))
     yield column("GB/s", lambda row: _share(row.least_bandwidth, row.rates.bandwidth))
     yield column("GB/s alg.", lambda row: _share(row.algorithmic_bandwidth, row.rates.bandwidth))
     if any(row.product_rate for row in rows):
@@ -89,9 +98,13 @@ def _time(row: Row) -> str:
     return written_seconds(seconds.value, seconds.low, seconds.high)
 
 
-def _ratio(row: Row, yardstick: str) -> str:
-    ratio = row.result.ratios[yardstick]
+def _ratio(row: Row) -> str:
+    ratio = row.ratios[row.yardstick]
     return written_ratio(ratio.value, ratio.low, ratio.high)
+
+
+def _value(row: Row, yardstick: str) -> str:
+    return written_ratio(row.ratios[yardstick].value)
 
 
 def _share(rate: float, ceiling: float) -> str:
@@ -104,7 +117,8 @@ def _products(row: Row) -> str:
 
 def _setup(record: BenchRecord) -> str:
     cache = "arguments in the cache" if record.warm else "arguments out of the cache"
-    parts = [f"{len(record.rows)} cases", cache, f"{record.seconds:.0f} s"]
+    processes = f"{record.processes} process{'es' * (record.processes > 1)} a case"
+    parts = [f"{len(record.rows)} cases", processes, cache, f"{record.seconds:.0f} s"]
     for rates in {row.rates.threads: row.rates for row in record.rows}.values():
         products = ", ".join(f"{rate / 1e9:.3g} GFLOP/s in {dtype}" for dtype, rate in rates.products.items())
         threads = f"{rates.threads} thread{'s' * (rates.threads > 1)}"
@@ -117,15 +131,19 @@ def _notes(record: BenchRecord, left_out: Sequence[str], room: int) -> Iterator[
         yield f"left out at {room} columns: {', '.join(left_out)} (a wider terminal or --json has them)"
     found = {row.verdict for row in record.rows}
     symbols = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
-    yield f"{symbols}: time against torch's own batch norm, taken in turn with it; = is within {MARGIN:.0%}"
-    yield "[ ] is the 95 % interval of a median"
+    yardstick = {
+        "native": "torch's own batch norm, taken in turn with it",
+        "against": "the same case in the other environment, taken in turn with it",
+    }[record.rows[0].yardstick if record.rows else "native"]
+    yield f"{symbols}: time against {yardstick}; = is within {MARGIN:.0%}"
+    yield "[ ] is a 95 % interval over processes" if record.processes > 1 else "[ ] is the 95 % interval of a median"
     yield (
         "GB/s counts every tensor once (speed of light), GB/s alg. what the algorithm must read; beside them their "
         "share of what a large copy reaches here; error: largest, against float64, in root mean squares (docs/bench.md)"
     )
-    early = sum(row.result.stopped == "narrow" for row in record.rows)
-    yield f"{early} of {len(record.rows)} cases stopped because their ratio was known to 1 %, the others for time"
-    outliers = sum(row.result.outliers["case"] for row in record.rows)
-    if outliers:
-        chunks = 2 * sum(len(row.result.samples["case"]) for row in record.rows)
-        yield f"{outliers} of {chunks:,} timings lie far above the others of their case; they are kept"
+    results = [result for row in record.rows for result in row.results]
+    early = sum(result.stopped == "narrow" for result in results)
+    yield f"{early} of {len(results)} measurements stopped because their ratio was known to 1 %, the others for time"
+    if outliers := sum(result.outliers["case"] for result in results):
+        taken = 2 * sum(len(result.samples["case"]) for result in results)
+        yield f"{outliers} of {taken:,} timings lie far above the others of their case; they are kept"

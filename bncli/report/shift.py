@@ -1,7 +1,6 @@
 """Shift findings on a terminal: sentences, then for each variant a table of layers by metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
@@ -26,11 +25,10 @@ def show(findings: ShiftFindings, console: Console) -> None:
         say(console, "")
     for sentence in findings.sentences:
         say(console, wrapped(sentence, room, "  "))
-    names, thin = layer_names(findings), not findings.layers
+    names, most = layer_names(findings), None if findings.layers else MOST_LAYERS
     for arm in findings.arms:
-        shown = replace(arm, cells=_thinned(arm.cells)) if thin else arm
         setting = f" at {written_setting(arm.setting)}" if arm.setting else ""
-        for lines in tables(shown, findings.definitions, names, room):
+        for lines in tables(arm, findings.definitions, names, room, most):
             say(console, "")
             say(console, f"{arm.variant}{' (ref)' if arm.is_reference else ''}{setting}", "bold")
             for text in lines:
@@ -40,8 +38,8 @@ def show(findings: ShiftFindings, console: Console) -> None:
         say(console, f"15th, 50th and 85th percentile at {names[group[0].layer]}", "bold")
         console.print(BandPlot([drawn(band) for band in group]))
     say(console, "")
-    if thin and any(_thinned(arm.cells) != arm.cells for arm in findings.arms):
-        say(console, f"  of each metric at most {MOST_LAYERS} layers are shown; --layers '*' shows all", "dim")
+    if most and any(len(_rows(arm, names)) > most for arm in findings.arms):
+        say(console, f"  {most} layers are shown, evenly spaced; --layers '*' shows all", "dim")
     for note in findings.notes:
         say(console, wrapped(note, room, "  "), "dim")
     for warning in findings.warnings:
@@ -49,31 +47,35 @@ def show(findings: ShiftFindings, console: Console) -> None:
 
 
 def tables(
-    arm: ShiftArm, definitions: Sequence[Definition], names: Mapping[str, str], room: int
+    arm: ShiftArm, definitions: Sequence[Definition], names: Mapping[str, str], room: int, most: int | None = None
 ) -> Iterator[list[Text]]:
-    """Lines of as many tables as it takes: metrics of the same layers together, each table within `room`."""
-    groups: dict[tuple[str, ...], list[Definition]] = {}
-    for definition in definitions:
-        layers = tuple(cell.layer for cell in arm.cells if cell.metric == definition.name)
-        if layers:
-            groups.setdefault(layers, []).append(definition)
-    cells = {(cell.metric, cell.layer): cell for cell in arm.cells}
-    for layers, metrics in groups.items():
-        columns = {d.name: [_written(cells[d.name, layer]) for layer in layers] for d in metrics}
-        first = [names[layer] for layer in layers]
-        yield from (table(part) for part in _parts(first, columns, room))
+    """Lines of as many tables as it takes, each within `room`; what is of the whole network in one of its own.
+
+    Args:
+        arm: one variant.
+        definitions: the columns.
+        names: of layers, as they are shown.
+        room: characters of a line.
+        most: layers that are shown, evenly spaced, the first and the last among them.
+    """
+    rows, cells = _rows(arm, names), {(cell.metric, names[cell.layer]): cell for cell in arm.cells}
+    count = min(len(rows), most or len(rows))
+    rows = [rows[round(i * (len(rows) - 1) / max(count - 1, 1))] for i in range(count)]
+    for layers in (rows, [names[""]]):
+        columns = {d.name: [_written(cells.get((d.name, layer))) for layer in layers] for d in definitions}
+        columns = {name: column for name, column in columns.items() if any(column)}
+        if columns:
+            yield from (table(part) for part in _parts(layers, columns, room))
 
 
-def _thinned(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """Of each metric at most `MOST_LAYERS` layers, evenly spaced, the first and the last among them."""
-    by_metric: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_metric.setdefault(cell.metric, []).append(cell)
-    kept = []
-    for found in by_metric.values():
-        count = min(len(found), MOST_LAYERS)
-        kept += [found[round(i * (len(found) - 1) / max(count - 1, 1))] for i in range(count)]
-    return tuple(kept)
+def _rows(arm: ShiftArm, names: Mapping[str, str]) -> list[str]:
+    """Layers that have a number of any metric, in the order of the metric that has most of them."""
+    by_metric: dict[str, list[str]] = {}
+    for cell in arm.cells:
+        if cell.layer:
+            by_metric.setdefault(cell.metric, []).append(names[cell.layer])
+    lists = sorted(by_metric.values(), key=len, reverse=True)
+    return list(dict.fromkeys(layer for layers in lists for layer in layers))
 
 
 def _parts(first: Sequence[str], columns: Mapping[str, Sequence[str]], room: int) -> Iterator[list[Column]]:
@@ -88,10 +90,12 @@ def _parts(first: Sequence[str], columns: Mapping[str, Sequence[str]], room: int
 
 
 def _headed(first: Sequence[str], columns: Mapping[str, Sequence[str]]) -> list[Column]:
-    """Columns whose titles stand in as many lines as the longest needs."""
+    """Columns whose titles stand in as many lines as the longest needs; without rows that are empty in all of them."""
+    kept = [i for i, row in enumerate(zip(*columns.values(), strict=True)) if any(row)]
+    columns = {"layer": first, **columns}
     height = max(len(_lines(title)) for title in columns)
     return [
-        _column(title, cells, height, right=title != "layer") for title, cells in {"layer": first, **columns}.items()
+        _column(title, [cells[i] for i in kept], height, right=title != "layer") for title, cells in columns.items()
     ]
 
 
@@ -107,7 +111,9 @@ def _lines(title: str) -> list[str]:
     return [*(f"{word}-" for word in words), last]
 
 
-def _written(cell: Cell) -> str:
-    """`0.211 ±0.004 ↓`, with `~` where it is within sampling noise."""
+def _written(cell: Cell | None) -> str:
+    """`0.211 ±0.004 ↓`, with `~` where it is within sampling noise; nothing where there is no number."""
+    if cell is None:
+        return ""
     spread = "" if cell.spread is None else f" ±{cell.spread:.2g}"
     return f"{cell.centre:.3g}{spread} {ARROWS[cell.trend]}{'~' if cell.within_noise else ' '}"

@@ -1,10 +1,13 @@
 """Cases, their names and their filters; and bench presets with every mistake in its line."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from bncli.bench.cases import Case, cases_of, chosen, matches
+from bncli.bench.jobs import case_of
 from bncli.config import read_bench, read_study
 from bncli.errors import ConfigError
 from bncli.presets import preset_names, preset_path
@@ -43,6 +46,11 @@ def test_a_grid_is_every_combination_and_rows_of_channels_have_one_layout(tmp_pa
 def test_threads_and_compilation_end_a_name_where_they_are_not_the_default() -> None:
     case = Case("zca", (("group_size", 8), ("eps", 1e-4)), "train-both", (8, 16), "bf16", "nc", "cuda", 4, True)
     assert case.name == "zca,group_size=8,eps=0.0001/train-both/N8C16/bf16/nc/cuda/t4/compiled"
+
+
+def test_a_case_survives_json() -> None:
+    case = Case("zca", (("group_size", 8), ("eps", 1e-4)), "train-both", (8, 16), "bf16", "nc", "cuda", 4, True)
+    assert case_of(json.loads(json.dumps(asdict(case)))) == case
 
 
 def test_a_kernel_of_the_command_line_joins_every_grid(tmp_path: Path) -> None:

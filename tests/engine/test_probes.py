@@ -40,9 +40,10 @@ def state_at_25(job: Job, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("norm", "lanes"), [("batch", 3), ("batch", 1), ("zca", 3), ("renorm", 1), ("noisy-batch", 1), ("weight", 3)]
-)
-@pytest.mark.parametrize("mode", ["evaluation", "train"])
+    ("norm", "lanes", "mode"),
+    [("batch", 3, "evaluation"), ("batch", 1, "train"), ("zca", 3, "train"), ("renorm", 1, "evaluation"),
+     ("noisy-batch", 1, "train"), ("noisy-batch", 1, "evaluation"), ("weight", 3, "evaluation")],
+)  # fmt: skip
 def test_with_and_without_probes_the_state_is_the_same_bit_for_bit(
     tiny: Tiny, tmp_path: Path, norm: str, lanes: int, mode: str
 ) -> None:
@@ -64,7 +65,8 @@ def test_with_and_without_probes_the_state_is_the_same_bit_for_bit(
 def test_probes_change_no_number_of_a_traced_run(tiny: Tiny) -> None:
     recipe = {"steps": 300, "batch_size": 40, "lr": 0.5}
     with_probes, without = (
-        train(job_of(tiny, probes=probes, training=recipe)) for probes in ({**FULL, "every": 100}, {})
+        train(job_of(tiny, probes=probes, training=recipe))
+        for probes in ({**FULL, "metrics": "standard", "every": 150}, {})
     )
     assert with_probes[0].info.engine == "3 lanes (vmap), traced"
     assert [ordinary(r) for r in with_probes] == [ordinary(r) for r in without]
@@ -113,6 +115,12 @@ def test_the_gradient_of_the_first_layer_does_not_shift(tiny: Tiny) -> None:
         assert result.curve("gradient-shift", "hidden.0.0") == ([10, 20, 30], [0.0] * 3)
         assert result.curve("gradient-cosine", "hidden.0.0") == ([10, 20, 30], [1.0] * 3)
         assert min(result.curve("gradient-shift", "hidden.1.0")[1]) > 0
+
+
+def test_at_the_end_of_a_schedule_gradients_shift_by_a_step_like_the_last(tiny: Tiny) -> None:
+    recipe = {"steps": 20, "batch_size": 40, "lr": 0.5, "schedule": "cosine"}  # falls to 0 at step 20
+    _, values = train(job_of(tiny, training=recipe))[0].curve("gradient-shift", "readout")
+    assert values[-1] > 0
 
 
 def test_in_evaluation_mode_there_is_no_probe_before_running_statistics_know_data(tiny: Tiny) -> None:

@@ -111,7 +111,8 @@ def test_smoothed_labels_where_there_are_no_classes_are_a_mistake(tiny: Tiny) ->
 def test_the_seconds_say_what_they_were_spent_on(tiny: Tiny) -> None:
     (result,) = train(Job(tuple(runs(tiny, count=1))))
     info = result.info
-    assert set(info.seconds) == {"start", "training", "evaluation", "data", "checkpointing", "compilation"}
+    kinds = {"start", "training", "evaluation", "data", "checkpointing", "compilation", "probing"}
+    assert set(info.seconds) == kinds
     spent = info.seconds["training"] + info.seconds["data"]
     assert info.samples_per_second == pytest.approx(20 * 40 / spent)
     assert info.peak_memory > 50e6

@@ -66,7 +66,7 @@ CASES = [f"{norm}/{n}x{c}" for norm in NORMS for n, c in ((64, 32), (256, 32), (
 TIMES = 20  # a case is so many calls of its norm, so that one more and two more are slowdowns of 5 and 10 %
 SLOWED = (1, 2)
 RULE = "ratio:+5%"
-EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.003, chunk=5e-4, least_blocks=8, warm=True)
+EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.003, chunk=1.5e-4, least_blocks=16, warm=True)
 FIRST, AGAIN, BASELINE = 3, 8, 10  # processes
 BASELINE_EVERY = 20  # gates
 
@@ -79,6 +79,7 @@ class Outcome:
     called: Mapping[int, bool]  # by what was planted (0: nothing): whether a regression was called, of the case planted
     better: Mapping[int, bool]
     undecided: bool  # of identical code
+    alarms: tuple[str, ...]  # what was said of identical code
     peer_called: Mapping[int, bool] | None
 
 
@@ -212,6 +213,7 @@ def outcome(
         called={extra: j.verdict == "regression" for extra, j in of_victim.items()}
         | {0: any(j.verdict == "regression" for j in found[0])},
         better={extra: j.verdict == "better" for extra, j in of_victim.items()},
+        alarms=tuple(f"{j.case} {j.verdict} {j.change}" for j in found[0] if j.verdict in ("regression", "undecided")),
         undecided=any(j.verdict == "undecided" for j in found[0]),
         peer_called=theirs,
     )

@@ -1,0 +1,62 @@
+"""Where `bncli bench` writes what it has found: `--json`, `--export FORMAT:PATH`, `--github`."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bncli.bench.rows import BenchRecord
+from bncli.cli.files import write
+from bncli.errors import ConfigError, unknown
+from bncli.report.bench_exports import EXPORTS
+
+
+@dataclass(frozen=True)
+class Place:
+    """One file to be written."""
+
+    flag: str  # as it was given, for messages
+    format: str
+    path: str  # - is stdout
+    append: bool = False
+
+
+def places_of(exports: Sequence[str], json: str | None, *, github: bool) -> list[Place]:
+    """What the flags ask for, checked before anything is measured.
+
+    Raises:
+        ConfigError: for an unknown format, a missing path or folder, or a summary that GitHub has not asked for.
+    """
+    places = [Place(f"--json {json}", "json", json)] if json else []
+    for text in exports:
+        form, colon, path = text.partition(":")
+        if form not in EXPORTS:
+            raise ConfigError(f"--export {text}: {unknown('format', form, EXPORTS)}")
+        if not colon or not path:
+            raise ConfigError(f"--export {text}: expected FORMAT:PATH, as in {form}:bench.{_suffix(form)}")
+        places.append(Place(f"--export {text}", form, path))
+    if github:
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if not summary:
+            raise ConfigError(
+                "--github: GITHUB_STEP_SUMMARY is not set; GitHub Actions sets it, elsewhere use --export"
+            )
+        places.append(Place("--github", "md", summary, append=True))
+    for place in places:
+        if place.path != "-" and not Path(place.path).parent.is_dir():
+            raise ConfigError(f"{place.flag}: there is no folder {Path(place.path).parent}")
+    return places
+
+
+def write_all(record: BenchRecord, places: Sequence[Place]) -> None:
+    """Write every file.
+
+    Raises:
+        BncliError: if one cannot be written.
+    """
+    for place in places:
+        write(place.path, EXPORTS[place.format](record), place.flag, append=place.append)
+
+
+def _suffix(form: str) -> str:
+    return form if form in ("csv", "md") else "json"

@@ -1,0 +1,59 @@
+"""What the gate's flags of `bncli bench` ask for, checked before anything is measured."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bncli.bench.rules import Rule, read_rule
+from bncli.errors import ConfigError
+
+_TOLERATED = "+5%"  # where --fail-if says nothing else
+
+
+@dataclass(frozen=True)
+class GateAsked:
+    """What is to be compared with what, and what is tolerated."""
+
+    with_: Literal["nothing", "baseline", "itself", "other"]
+    rules: tuple[Rule, ...]
+    baseline: str  # name or file
+    save: str  # name or file under which the ratios are saved; "" is not at all
+    other: tuple[str, ...]  # the other interpreter, in words
+    any_machine: bool
+    store: Path
+
+
+def gate_asked(
+    fail_if: Sequence[str], baseline: str | None, save: str | None, against: str | None, *,
+    aa: bool, any_machine: bool, store: Path,
+) -> GateAsked:  # fmt: skip
+    """The flags together.
+
+    Raises:
+        ConfigError: for flags that exclude each other, or a rule without anything to compare with.
+    """
+    given = {"--baseline": baseline, "--aa": aa, "--against": against}
+    flags = [flag for flag, value in given.items() if value]
+    if len(flags) > 1:
+        raise ConfigError(f"{' and '.join(flags)}: give one of them; each says what is compared with what")
+    if fail_if and not flags:
+        raise ConfigError("--fail-if: compared with what? Add --baseline NAME, --against PYTHON or --aa")
+    if any_machine and not baseline:
+        raise ConfigError("--allow-other-machine: is about --baseline, which is not given")
+    if save and against:
+        raise ConfigError("--save-baseline: holds ratios to torch's batch norm, which --against does not measure")
+    measure = "time" if against else "ratio"
+    rules = tuple(map(read_rule, fail_if or [f"{measure}:{_TOLERATED}"]))
+    for rule in rules:
+        if (rule.measure == "time") != bool(against):
+            fitting = "time" if against else "ratio or copy"
+            raise ConfigError(f"--fail-if '{rule}': {flags[0]} compares {fitting}")
+    kinds: dict[str, Literal["baseline", "itself", "other"]] = {
+        "--baseline": "baseline", "--aa": "itself", "--against": "other",
+    }  # fmt: skip
+    return GateAsked(
+        kinds[flags[0]] if flags else "nothing", rules, baseline or "", save or "", tuple(shlex.split(against or "")),
+        any_machine, store,
+    )  # fmt: skip

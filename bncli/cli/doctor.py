@@ -1,0 +1,28 @@
+"""`bncli doctor`: is this machine fit to measure on, and what to change."""
+
+from bncli.cli.options import Json
+
+
+def doctor(json: Json = None) -> None:
+    """Say how fit this machine is to measure on: its state, its noise, its speed, and what to change."""
+    from bncli.bench.doctor import advice, examine
+    from bncli.cli.console import stdout
+    from bncli.cli.files import write
+    from bncli.engine.environment import device_count, environment
+    from bncli.report.condition import document, lines
+    from bncli.report.document import dumps
+    from bncli.report.layout import say, wrapped
+
+    condition = examine(device_count("cpu"))
+    found, changes = environment("cpu"), list(advice(condition))
+    if json:
+        write(json, dumps(document(condition, found, changes)) + "\n", f"--json {json}")
+    if json != "-":
+        console = stdout()
+        for label, value in lines(condition, found):
+            say(console, wrapped(f"{label:<15} {value}", console.width, " " * 16))
+        say(console, "")
+        for change in changes:
+            say(console, wrapped(f"- {change}", console.width, "  "), "yellow")
+        if not changes:
+            say(console, "nothing to change")

@@ -1,0 +1,82 @@
+"""Baselines: kept in the store, read back the same, and refused on another kind of machine."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bncli.bench.baseline import Baseline, Machine, baseline_from_json, check_comparable
+from bncli.errors import StoreError, UndecidedError
+from bncli.store import Store
+
+ENVIRONMENT = {
+    "processor": "Xeon",
+    "system": "Linux x86_64",
+    "device": "cpu",
+    "torch": "2.13.0",
+    "python": "3.11.7",
+    "bncli": "0.1",
+}
+MACHINE = Machine.of(ENVIRONMENT, cores=2, warm=True)
+BASELINE = Baseline(
+    "2026-11-23T08:00:00+00:00", MACHINE, {"batch/train-forward": {"native": (1.5, 1.25), "copy": (3.0, 3.5)}}
+)
+
+
+def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    place = store.write_baseline("main", BASELINE.to_json())
+    assert place == tmp_path / "baselines" / "main.json"
+    assert baseline_from_json(str(place), store.read_baseline("main")) == BASELINE
+
+
+def test_a_baseline_may_be_a_file_of_its_own(tmp_path: Path) -> None:
+    place = str(tmp_path / "ci" / "main.json")
+    Store(tmp_path / "store").write_baseline(place, BASELINE.to_json())
+    assert baseline_from_json(place, Store(tmp_path / "elsewhere").read_baseline(place)) == BASELINE
+
+
+def test_a_new_baseline_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_baseline("main", BASELINE.to_json())
+    store.write_baseline("main", replace(BASELINE, made="later").to_json())
+    assert store.read_baseline("main")["made"] == "later"
+    assert [place.name for place in (tmp_path / "baselines").iterdir()] == ["main.json"]
+
+
+def test_a_missing_baseline_leaves_a_gate_undecided(tmp_path: Path) -> None:
+    with pytest.raises(UndecidedError) as caught:
+        Store(tmp_path).read_baseline("main")
+    place = tmp_path / "baselines" / "main.json"
+    assert str(caught.value) == f"{place}: there is no such baseline; make one with --save-baseline main"
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"schema": 9}, "main.json: baseline of schema 9, this bncli reads up to 1; update bncli"),
+        ({"schema": 1}, "main.json: not a baseline of bncli (KeyError: 'ratios'); save it anew"),
+        (
+            {"schema": 1, "ratios": {"a": 3}},
+            "main.json: not a baseline of bncli (AttributeError: 'int' object has no attribute 'items'); save it anew",
+        ),
+    ],
+)
+def test_what_is_no_baseline_is_refused(document: dict[str, object], message: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        baseline_from_json("main.json", document)
+    assert str(caught.value) == message
+
+
+def test_the_same_kind_of_machine_is_comparable_whatever_bncli_it_has() -> None:
+    check_comparable(BASELINE, Machine.of({**ENVIRONMENT, "bncli": "0.2", "python": "3.11.9"}, cores=2, warm=True))
+
+
+def test_another_kind_of_machine_is_not_comparable() -> None:
+    other = Machine.of({**ENVIRONMENT, "processor": "EPYC", "torch": "2.14.1"}, cores=2, warm=False)
+    with pytest.raises(UndecidedError) as caught:
+        check_comparable(BASELINE, other)
+    assert str(caught.value) == (
+        "not comparable: the baseline was made on another kind of machine (processor 'Xeon', here 'EPYC'; torch '2.13.0',"
+        " here '2.14.1'; arguments 'warm', here 'cold'); save one here, or pass --allow-other-machine"
+    )

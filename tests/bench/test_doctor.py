@@ -1,0 +1,115 @@
+"""`bncli doctor`: states of made-up machines, what it advises, and what it never says."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bncli.bench.clock import WallClock
+from bncli.bench.doctor import advice, governor, watch
+from bncli.bench.machine import noise_floor, timer_resolution
+from bncli.bench.rows import Condition, Rates
+from bncli.report.condition import document, lines
+
+GOOD = Condition(
+    cores=4, threads=4, governor="performance", load=0.1, busy={}, stolen=0.0, timer_seconds=5e-8, noise=0.01,
+    rates=(Rates(1, 12e9, {"f32": 1e11}),),
+)  # fmt: skip
+ENVIRONMENT = {"processor": "a processor", "system": "Linux x86_64", "bncli": "0", "torch": "2", "python": "3"}
+
+
+def process(system: Path, number: int, name: str, ticks: int) -> None:
+    (system / str(number)).mkdir(exist_ok=True)
+    (system / str(number) / "stat").write_text(f"{number} ({name}) R 1 1 1 0 0 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0")
+
+
+def test_a_good_machine_needs_no_advice() -> None:
+    assert list(advice(GOOD)) == []
+
+
+def test_a_machine_that_tells_nothing_needs_none_either() -> None:
+    silent = replace(GOOD, governor=None, load=None, busy=None, stolen=None)
+    assert list(advice(silent)) == []
+    text = dict(lines(silent, ENVIRONMENT))
+    assert text["governor"] == "unknown (this system does not tell)"
+    found = document(silent, ENVIRONMENT, [])
+    assert (found["busy"], found["busy_reason"]) == (None, "this system does not tell without further tools")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"busy": {"python3": 1.5, "cc1": 0.1}}, "other programs take 1.6 of 4 cores (python3 1.5, cc1 0.1): end them"),
+        ({"busy": None, "load": 3.0}, "the load is 3.0 on 4 cores"),
+        ({"stolen": 0.05}, "the host gives 5% of this machine's time to others"),
+        ({"governor": "powersave"}, "the governor is 'powersave', which moves the clock with the load: sudo cpupower"),
+        ({"threads": 8}, "torch would use 8 threads on 4 cores"),
+        ({"cores": 1, "threads": 1}, "with one core whatever else runs is in the times"),
+        ({"timer_seconds": 1.5e-2}, "the clock moves in steps of 15000.0 us"),
+        ({"noise": 0.2}, "the same work varies by 20.0%"),
+    ],
+)
+def test_each_fault_has_one_sentence(change: dict[str, object], words: str) -> None:
+    (said,) = advice(replace(GOOD, **change))  # type: ignore[arg-type]
+    assert said.startswith(words)
+
+
+def test_busy_programs_are_counted_in_cores_by_name(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text("cpu 100 0 0 100 0 0 0 0\ncpu0 1\ncpu1 1\n")
+    for number, name in ((7, "py (x) 3"), (8, "py (x) 3"), (9, "idle"), (11, "ended")):
+        process(tmp_path, number, name, 1000)
+
+    def later(seconds: float) -> None:
+        (tmp_path / "stat").write_text("cpu 200 0 0 190 0 0 0 10\ncpu0 1\ncpu1 1\n")  # 100 ticks on each processor
+        process(tmp_path, 7, "py (x) 3", 1050)
+        process(tmp_path, 8, "py (x) 3", 1025)
+        (tmp_path / "11" / "stat").unlink()
+        process(tmp_path, 12, "new", 99)
+
+    busy, stolen = watch(tmp_path, sleep=later)
+    assert busy == {"py (x) 3": pytest.approx(0.75)}
+    assert stolen == pytest.approx(0.05)
+
+
+def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
+    assert watch(tmp_path) == (None, None)
+    assert governor(tmp_path) is None
+
+
+def test_governors_are_named_once(tmp_path: Path) -> None:
+    for number, name in enumerate(("powersave", "performance", "powersave")):
+        (tmp_path / f"cpu{number}" / "cpufreq").mkdir(parents=True)
+        (tmp_path / f"cpu{number}" / "cpufreq" / "scaling_governor").write_text(name + "\n")
+    assert governor(tmp_path) == "performance, powersave"
+
+
+def test_the_noise_floor_of_a_steady_clock_is_zero() -> None:
+    class Steady(WallClock):
+        def chunk(self, call: object, sets: object) -> float:
+            return 1e-3
+
+    assert noise_floor(Steady()) == 0.0
+
+
+def test_the_timer_moves() -> None:
+    assert 0 < timer_resolution() < 0.1
+
+
+def test_the_command_says_nothing_personal(tmp_path: Path) -> None:
+    secret = "--password=hunter2"
+    sleeper = subprocess.Popen([sys.executable, "-c", "while True: pass", secret])
+    try:
+        command = [sys.executable, "-m", "bncli", "doctor", "--json", "-"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    found = json.loads(done.stdout)
+    assert found["schema"] == "bncli/doctor/1"
+    assert found["rates"][0]["bandwidth"] > 0
+    assert found["busy"] is None or any(name.startswith("python") for name in found["busy"])
+    assert secret not in done.stdout
+    assert str(Path.home()) not in done.stdout

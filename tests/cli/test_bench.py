@@ -1,0 +1,91 @@
+"""`bncli bench` as a user types it, on a preset of two small cases."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bncli.bench.remote import Worker
+from tests.cli.conftest import Command
+
+
+def test_bench_prints_a_row_and_a_line_for_every_case(bncli: Command) -> None:
+    code, table, lines = bncli("bench", "tiny.yaml", "--warm")
+    assert code == 0
+    assert re.match(r"tiny: does it work\?\n2 cases · [23] processes a case · arguments in the cache", table)
+    assert "\ntrain-forward/N8C16/f32/nc/cpu\n" in table
+    assert len(set(re.findall(r"^\[\d/6\] (\S+): ", lines, re.MULTILINE))) == 2
+
+
+def test_a_kernel_much_slower_than_torch_is_called_worse(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMES", "50")
+    arguments = ("--kernel", "slow_norms:Repeated", "--only", "Repeated", "--warm", "--json", "-")
+    code, text, _ = bncli("bench", "tiny.yaml", *arguments)
+    assert code == 0
+    (row,) = json.loads(text)["rows"]
+    assert row["name"] == "slow_norms:Repeated/train-forward/N8C16/f32/nc/cpu"
+    assert row["verdict"] == "worse"
+    assert row["ratios"]["native"]["low"] > 2
+    assert row["ran"] == "native"
+
+
+def test_every_export_comes_from_one_measurement(
+    bncli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    (tmp_path / "summary.md").write_text("before\n")
+    exports = [f"--export={form}:{form}.out" for form in ("json", "csv", "md", "pytest-benchmark", "gha", "bmf")]
+    code, _, _ = bncli("bench", "tiny.yaml", "--warm", "--only", "batch", "--github", *exports)
+    assert code == 0
+    value = json.loads(Path("json.out").read_text())["rows"][0]["ratios"]["native"]["value"]
+    assert json.loads(Path("gha.out").read_text())[0]["value"] == value
+    assert str(value) in Path("csv.out").read_text()
+    assert (tmp_path / "summary.md").read_text() == "before\n" + Path("md.out").read_text()
+
+
+def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, calls = Worker.measure, list[object]()
+
+    def interrupted(worker: Worker, *arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(worker, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Worker, "measure", interrupted)
+    code, text, lines = bncli("bench", "tiny.yaml", "--warm", "--json", "-")
+    assert code == 130
+    assert len(json.loads(text)["rows"]) == 1
+    assert lines.endswith("interrupted after 1 measurements\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["bench", "quickstart"], "quickstart.yaml: is a study; run it by `bncli compare` or `bncli train`"),
+        (["compare", "bench-ci"], "bench-ci.yaml: is a bench preset; run it by `bncli bench`"),
+        (["bench", "bench-quik"], "no preset is called 'bench-quik'; did you mean 'bench-quick'?"),
+        (["bench", "tiny.yaml", "--only", "bacth"], "--only bacth: no case matches; nearest: batch"),
+        (["bench", "tiny.yaml", "--kernel", "nothing"], "--kernel nothing: expected module:attribute, as in "),
+        (["bench", "tiny.yaml", "--kernel", "slow_norms:Fast"], "--kernel slow_norms:Fast: module 'slow_norms' has no"),
+        (["bench", "tiny.yaml", "--device", "tpu"], "--device: must be auto, cpu or cuda, got 'tpu'"),
+        (["bench", "tiny.yaml", "--export", "xml:a"], "--export xml:a: no format is called 'xml'"),
+        (["bench", "tiny.yaml", "--export", "gha"], "--export gha: expected FORMAT:PATH, as in gha:bench.json"),
+        (["bench", "tiny.yaml", "--json", "no/a.json"], "--json no/a.json: there is no folder no"),
+        (["bench", "tiny.yaml", "--github"], "--github: GITHUB_STEP_SUMMARY is not set"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(
+    bncli: Command, arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    code, out, err = bncli(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_ls_and_validate_know_bench_presets(bncli: Command) -> None:
+    assert "  bench-quick      how fast are the norms on this machine" in bncli("ls", "presets")[1]
+    assert bncli("validate", "bench-ci")[:2] == (0, "bench-ci: good (6 cases)\n")

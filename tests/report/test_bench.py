@@ -1,0 +1,135 @@
+"""What `bncli bench` shows and exports, from a record made by hand."""
+
+import csv
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bncli.report.bench_exports import EXPORTS, as_bmf, as_csv, as_gha, as_json, as_markdown, as_pytest_benchmark
+from bncli.report.bench_table import show
+
+from .made_bench import record
+
+
+def shown(width: int, **changes: object) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    show(record(**changes), console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_table_at_160_columns() -> None:
+    lines = shown(160).splitlines()
+    assert lines[3:9] == [
+        "   norm                               time             vs torch   vs copy         GB/s     GB/s alg.      GFLOP/s      peak     saved     error   ran",
+        "train-forward/N32C64H28W28/f32/nchw/cpu",
+        " + batch              2.00 ms [1.80, 2.20]   0.59x [0.58, 0.59]     1.78x   6.42 (50%)    9.63 (75%)                6.42 MB   6.42 MB   5.0e-07   bncli",
+        " = batch,impl=plain   2.00 ms [1.80, 2.20]   1.00x [0.99, 1.01]     1.78x   6.42 (50%)    9.63 (75%)                    n/a   6.42 MB       n/a   native",
+        "train-backward/N32C64H28W28/f32/nchw/cpu",
+        " ? iternorm           2.00 ms [1.80, 2.20]                2.70x     1.78x   9.63 (75%)   16.1 (125%)   315 (197%)   6.54 MB   6.46 MB   5.4e-06   bncli",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160])
+def test_no_line_is_wider_than_the_terminal_and_columns_left_out_are_named(width: int) -> None:
+    text = shown(width)
+    assert max(len(line) for line in text.splitlines() if "cpu" not in line) <= width
+    assert ("left out at" in text) == (width < 160)
+    assert "0.59x [0.58, 0.59]" in text
+
+
+def test_what_an_interruption_left_is_said() -> None:
+    whole = record()
+    assert "warning: interrupted: 2 of 3 cases were measured" in shown(160, rows=whole.rows[:2], whole=False)
+    assert "warning: interrupted: 0 of 3 cases were measured" in shown(80, rows=(), whole=False)
+    assert "interrupted" not in shown(160)
+
+
+def test_doubts_are_said_with_their_case() -> None:
+    assert (
+        "warning: 3 of 9 measurements are in doubt (--json says which), as iternorm/train-backward/N32C64H28W28/f32/nchw"
+        "/cpu: the clock drifted"
+    ) in shown(160).replace("\n  ", " ")
+
+
+def test_json_keeps_raw_samples_and_says_why_a_number_is_missing() -> None:
+    found = json.loads(as_json(record()))
+    assert found["schema"] == "bncli/bench/1"
+    plain = found["rows"][1]
+    assert plain["processes"][2]["samples"]["case"] == [
+        [0.002, 0.002],
+        [0.0018, 0.0018],
+        [0.0022, 0.0022],
+        [0.002, 0.002],
+    ]
+    assert (plain["error"], plain["error_reason"]) == (None, "it draws noise")
+    assert (plain["peak_byte"], plain["peak_byte_reason"]) == (None, "nothing was seen")
+    assert plain["product_rate_reason"] == "only norms that decorrelate are counted in matrix products"
+
+
+def test_csv_has_a_line_a_case_and_leaves_the_unknown_empty() -> None:
+    lines = list(csv.DictReader(io.StringIO(as_csv(record()))))
+    assert [line["norm"] for line in lines] == ["batch", "batch,impl=plain", "iternorm"]
+    assert float(lines[0]["ratio_native"]) == 0.587
+    assert (lines[1]["error"], lines[2]["ratio_native_low"]) == ("", "")
+
+
+def test_markdown_is_a_table_with_doubts_below() -> None:
+    lines = as_markdown(record()).splitlines()
+    assert lines[4].startswith("| `+` | `batch/train-forward/N32C64H28W28/f32/nchw/cpu` | 2.00 ms [1.80, 2.20] | 0.59x")
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert lines[-1].startswith("- warning: 3 of 9 measurements are in doubt")
+
+
+def test_github_action_benchmark_gets_ratios_with_ranges() -> None:
+    first, _, last = json.loads(as_gha(record()))
+    assert first == {
+        "name": "batch/train-forward/N32C64H28W28/f32/nchw/cpu",
+        "unit": "x torch",
+        "value": 0.587,
+        "extra": "2.00 ms [1.80, 2.20]",
+        "range": "0.581 to 0.594",
+    }
+    assert "range" not in last
+
+
+def test_bencher_gets_latency_in_nanoseconds_and_only_known_ends() -> None:
+    found = json.loads(as_bmf(record()))
+    first, *_, last = found.values()
+    assert first["latency"] == pytest.approx({"value": 2e6, "lower_value": 1.8e6, "upper_value": 2.2e6})
+    assert last["ratio"] == {"value": 2.7}
+
+
+def test_pytest_benchmark_gets_its_statistics() -> None:
+    found = json.loads(as_pytest_benchmark(record()))
+    stats = found["benchmarks"][0]["stats"]
+    assert (stats["rounds"], stats["iterations"], stats["median"]) == (24, 3, 0.002)
+    assert stats["total"] == pytest.approx(0.048)
+    assert (stats["min"], stats["max"], stats["outliers"]) == (0.0018, 0.0022, "12;0")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("pytest_benchmark"), reason="pytest-benchmark is not installed")
+def test_pytest_benchmark_compares_what_we_export(tmp_path: Path) -> None:
+    (tmp_path / "ours.json").write_text(as_pytest_benchmark(record()))
+    command = [
+        sys.executable,
+        "-c",
+        "from pytest_benchmark.cli import main; main()",
+        "compare",
+        "ours.json",
+        "--csv=found",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (found,) = tmp_path.glob("*.csv")
+    assert [line["median"] for line in csv.DictReader(found.read_text().splitlines())] == ["0.002"] * 3
+
+
+@pytest.mark.parametrize("form", EXPORTS)
+def test_a_record_of_nothing_can_be_exported(form: str) -> None:
+    assert EXPORTS[form](record(rows=()))
