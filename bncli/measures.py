@@ -1,10 +1,13 @@
 """What a study can ask of its runs: every measure with its unit, its direction and how arms are compared on it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from bncli.catalogue import Catalogue, Row
 from bncli.findings import Direction, Scale
+from bncli.shift import METRICS
+from bncli.shift.row import MetricRow
 
 CROSSINGS = ("steps_to_target", "seconds_to_target", "examples_to_target")
 
@@ -14,7 +17,8 @@ class MeasureRow(Row):
     """One measure. `target` reads it off what `of` says, `summary` heads the table's column.
 
     Readers of a run are `(seed, result, target level) -> Value`; readers of a search are `(seed, trials) -> Value`
-    with the trials of one arm and one tuning seed, (tuned value, result), in order of values.
+    with the trials of one arm and one tuning seed, (tuned value, result), in order of values. Metrics of shift, which
+    `probes:` takes, are `(seed, result, metric, ratio=...) -> Value`.
     """
 
     noun: str = ""  # in a sentence; {split} is the evaluation split
@@ -22,10 +26,21 @@ class MeasureRow(Row):
     direction: Direction = "lower"
     scale: Scale = "difference"
     margin: str = "ratio"  # its key in a study's margins
-    of: Literal["run", "search"] = "run"
+    of: Literal["run", "search", "probe"] = "run"
 
 
 _RUN, _TIME, _SEARCH = "bncli.analysis.outcomes", "bncli.analysis.crossings", "bncli.analysis.searching"
+
+
+def _of_metric(name: str, metric: MetricRow) -> MeasureRow:
+    """A metric of shift, averaged over probes and layers."""
+    words = name.replace("-", " ")
+    scale: Scale = "ratio" if metric.low >= 0 and metric.high == math.inf else "difference"
+    return MeasureRow(
+        "bncli.analysis.probed:over_training", words, noun=words, direction=metric.better or "lower", scale=scale,
+        margin="ratio", of="probe",
+    )  # fmt: skip
+
 
 MEASURES = Catalogue("measure", {
     "steps_to_target": MeasureRow(
@@ -82,4 +97,5 @@ MEASURES = Catalogue("measure", {
         f"{_SEARCH}:largest_stable", "largest stable",
         noun="largest value that trains stably", unit="rate", direction="higher", scale="ratio", of="search",
     ),
+    **{name: _of_metric(name, metric) for name, metric in METRICS.items() if name != "percentiles"},
 })  # fmt: skip

@@ -23,6 +23,7 @@ _NOTATIONS = {
     "share": _Notation(100, 0, " %", " points"),
     "decades": _Notation(1, 2, "", " decades"),
     "rate": _Notation(1, None, "", ""),
+    "": _Notation(1, None, "", ""),
     "fraction": _Notation(100, 1, " %", " points"),
     "nats": _Notation(1, 4, "", " nats"),
     "squared error": _Notation(1, 4, "", ""),
@@ -56,7 +57,7 @@ def written_comparison(comparison: Comparison, measure: Measure, *, sentence: bo
         measure: gives scale and unit.
         sentence: say `at most` for `≤`, and the unit of a difference.
     """
-    return written_interval(comparison.estimate, comparison.low, comparison.high, measure, sentence=sentence)
+    return written_change(comparison.estimate, comparison.low, comparison.high, measure, sentence=sentence)
 
 
 def written_judgement(judgement: Judgement) -> str:
@@ -64,7 +65,7 @@ def written_judgement(judgement: Judgement) -> str:
     measure, kind = judgement.measure, judgement.claim.kind
     numbers = (judgement.estimate, judgement.low, judgement.high)
     if kind != "level":
-        return written_interval(*numbers, replace(measure, scale=kind))
+        return written_change(*numbers, replace(measure, scale=kind))
     low, high = ("unbounded" if end is None else written(end, measure.unit) for end in numbers[1:])
     if low == high == "unbounded":
         return "n/a"
@@ -85,7 +86,7 @@ def written_claim(judgement: Judgement) -> str:
     return f"{measure.label}, {claim.of}{sign}{at}: {' and '.join(limits)}"
 
 
-def written_interval(
+def written_change(
     estimate: float | None, low: float | None, high: float | None, measure: Measure, *, sentence: bool = False
 ) -> str:
     """`0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`, `n/a`; None is unbounded or unknown."""

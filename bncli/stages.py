@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bncli.analysis.searching import Trials, best, bracket, scores_of, survivors
-from bncli.config import Study
+from bncli.config import Probes, Study
 from bncli.config.asking import TUNING_SEED, Bisect, Tune
 from bncli.errors import BncliError
 from bncli.plan import Engine, Run, runs_of
@@ -106,10 +106,11 @@ def _extension(grid: Sequence[float], found: Mapping[Arm, Mapping[int, Trials]],
 def _chosen(
     study: Study, tune: Tune, found: Mapping[Arm, Mapping[int, Trials]], device: str, engine: Engine
 ) -> Iterator[Run]:
-    """The report's runs: each arm at its own value, with fresh seeds."""
+    """The report's runs: each arm at its own value, with fresh seeds, in the order of the study."""
     choice = {arm: _choice(search, tune.by, arm) for arm, search in found.items()}
     at = study.model_copy(update={"sweep": {**study.sweep, tune.key: tuple(sorted(set(choice.values())))}})
-    for run in runs_of(at, device, engine):
+    places = {arm: place for place, arm in enumerate(found)}
+    for run in sorted(runs_of(at, device, engine), key=lambda run: places[arm_of(run, tune.key)]):
         if choice[arm_of(run, tune.key)] == run.setting[tune.key]:
             yield replace(run, setting={k: v for k, v in run.setting.items() if k != tune.key})
 
@@ -152,10 +153,11 @@ def _bisecting(
 def _searching(
     study: Study, key: str, values: Sequence[float], seeds: Sequence[int], device: str, engine: Engine
 ) -> list[Run]:
-    """Runs of every arm at these values and seeds, evaluated on the validation examples."""
+    """Runs of every arm at these values and seeds, evaluated on the validation examples, without probes."""
     how = study.evaluation.model_copy(update={"split": "validation"})
     sweep = {**study.sweep, key: tuple(values)}
-    return runs_of(study.model_copy(update={"sweep": sweep, "seeds": tuple(seeds), "evaluation": how}), device, engine)
+    update = {"sweep": sweep, "seeds": tuple(seeds), "evaluation": how, "probes": Probes()}
+    return runs_of(study.model_copy(update=update), device, engine)
 
 
 def _point(run: Run, key: str) -> tuple[Arm, float]:

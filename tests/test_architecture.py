@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "presets": {"errors"},
     "notation": {"findings"},
     "catalogue": {"errors"},
-    "measures": {"catalogue", "findings"},
+    "measures": {"catalogue", "findings", "shift"},
     "config": {"errors", "catalogue", "measures", *CATALOGUES},
     "norms": {"catalogue", "errors", "kernels"},
     "kernels": {"catalogue", "errors"},

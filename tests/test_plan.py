@@ -99,6 +99,19 @@ def test_every_kind_of_network_is_described_in_a_few_signs(tiny: Tiny, model: st
     assert f" · {text} · " in describe(tiny(model=model), "cpu")
 
 
+def test_a_variant_may_name_its_own_evaluation_statistics(tiny: Tiny) -> None:
+    precise = {"norm": "batch", "evaluation": {"statistics": "precise"}}
+    runs = runs_of(tiny(variants={"batch": "batch", "precise": precise}, reference="batch", seeds=1), "cpu")
+    assert [run.evaluation.statistics for run in runs] == ["running", "precise"]
+    assert {run.evaluation.every for run in runs} == {10}
+
+
+def test_a_variant_may_not_be_evaluated_on_other_examples(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError) as error:
+        tiny(variants={"none": {"norm": "none", "evaluation": {"split": "test"}}})
+    assert "variants.none.evaluation.split" in str(error.value)
+
+
 def test_a_study_without_probes_has_the_ids_it_always_had(tiny: Tiny) -> None:
     runs = runs_of(tiny(), "cpu")
     assert all("probes" not in run.spec() for run in runs)
@@ -111,16 +124,3 @@ def test_probes_are_part_of_the_id(tiny: Tiny) -> None:
         runs_of(tiny(probes=probes), "cpu")[0].id for probes in ({}, "light", {"metrics": "light", "every": 7})
     )
     assert len({plain, light, finer}) == 3
-
-
-def test_a_variant_may_name_its_own_evaluation_statistics(tiny: Tiny) -> None:
-    precise = {"norm": "batch", "evaluation": {"statistics": "precise"}}
-    runs = runs_of(tiny(variants={"batch": "batch", "precise": precise}, reference="batch", seeds=1), "cpu")
-    assert [run.evaluation.statistics for run in runs] == ["running", "precise"]
-    assert {run.evaluation.every for run in runs} == {10}
-
-
-def test_a_variant_may_not_be_evaluated_on_other_examples(tiny: Tiny) -> None:
-    with pytest.raises(ConfigError) as error:
-        tiny(variants={"none": {"norm": "none", "evaluation": {"split": "test"}}})
-    assert "variants.none.evaluation.split" in str(error.value)

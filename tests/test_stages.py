@@ -62,10 +62,17 @@ def test_the_report_has_each_variants_own_value_and_fresh_seeds(tiny: Any) -> No
     study = tiny(tune={"over": {"training.lr": GRID}}, evaluation={"every": 10, "split": "test"})
     report = played(study, lambda run: peak(1.0 if run.norm.name == "batch" else 0.1)(run))[-1]
     assert {(run.variant, run.training.lr) for run in report.runs} == {("none", 0.1), ("batch", 1.0)}
+    assert [run.variant for run in report.runs] == ["none"] * 3 + ["batch"] * 3
     assert sorted(run.seed for run in report.runs) == [0, 0, 1, 1, 2, 2]
     assert {run.evaluation.split for run in report.runs} == {"test"}
     assert all(run.setting == {} for run in report.runs)
     assert report.searches == ""
+
+
+def test_the_report_keeps_the_order_of_the_study_whatever_is_chosen(tiny: Any) -> None:
+    study = tiny(tune={"over": {"training.lr": GRID}})
+    report = played(study, lambda run: peak(0.1 if run.norm.name == "batch" else 1.0)(run))[-1]
+    assert [run.variant for run in report.runs] == ["none"] * 3 + ["batch"] * 3
 
 
 def test_every_setting_of_a_sweep_is_tuned_for_itself(tiny: Any) -> None:
@@ -159,6 +166,8 @@ def test_bisection_ends_where_an_end_is_not_as_expected(tiny: Any) -> None:
         ({"claims": [{"measure": "reached", "of": "batch", "source": "x"}]}, "claims.0: give exactly one of ratio, difference, level"),
         ({"claims": [{"measure": "reached", "of": "batch", "level": {"above": 0}}]}, "claims.0.source: is required"),
         ({"claims": [{"measure": "largest_stable", "of": "batch", "level": {"above": 0}, "source": "x"}]}, "claims.0.measure: 'largest_stable' is measured by tune: or bisect: only"),
+        ({"measures": ["usable_range"]}, "measures.0: 'usable_range' is measured by tune: or bisect: only"),
+        ({"measures": ["effective-rank"]}, "measures.0: 'effective-rank' is not probed; add it to probes.metrics"),
         ({"claims": [{"measure": "reached", "of": "batch", "at": {"training.lr": 1}, "level": {"above": 0}, "source": "x"}]}, "claims.0.at: 'training.lr' is not swept"),
     ],
 )  # fmt: skip

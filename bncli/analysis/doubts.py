@@ -6,6 +6,7 @@ from bncli.analysis.ask import ArmRuns, Ask
 from bncli.analysis.comparing import log_margin, paired
 from bncli.analysis.inference import differences, interval, observed
 from bncli.analysis.intervals import half_width
+from bncli.analysis.outcomes import grew_most
 from bncli.findings import Arm, Measure, Value
 from bncli.measures import MEASURES
 from bncli.notation import written_setting
@@ -40,7 +41,18 @@ def _diverged(arm: ArmRuns) -> Iterator[str]:
     places = [f"seed {s} at step {run.info.step:,}" for s, run in arm.runs.items() if run.info.status == "diverged"]
     if places:
         more = f", {len(places) - _LISTED} more" if len(places) > _LISTED else ""
-        yield f"{_name(arm)}: {len(places)} of {len(arm.runs)} runs diverged ({', '.join(places[:_LISTED])}{more})"
+        said = f"{_name(arm)}: {len(places)} of {len(arm.runs)} runs diverged ({', '.join(places[:_LISTED])}{more})"
+        yield said + _blown_up(arm)
+
+
+def _blown_up(arm: ArmRuns) -> str:
+    """Which parameter had grown most before the first of the arm's runs diverged, as far as evaluations show."""
+    diverged = [run for run in arm.runs.values() if run.info.status == "diverged"]
+    found = grew_most(min(diverged, key=lambda run: run.info.step))
+    if found is None:
+        return ""
+    layer, factor, step = found
+    return f"; by step {step:,} the norm of {layer} had grown most, {factor:.3g}x"
 
 
 def _counted_as(runs: Sequence[ArmRuns], measures: Sequence[Measure]) -> Iterator[str]:

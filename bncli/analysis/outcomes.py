@@ -74,6 +74,20 @@ def loss_change(seed: int, result: RunResult, target: float | None = None) -> Va
     return final if final.low is None else Value(seed, None, 0.0, None, final.reason)
 
 
+def grew_most(result: RunResult) -> tuple[str, float, int] | None:
+    """The parameter whose norm had grown most by the last evaluation, by what factor, and when; where a run blew up.
+
+    None if no norm was measured twice, or none grew. Between evaluations nothing is seen: of a run that diverges within
+    a few steps this says where it was going, not which tensor overflowed first.
+    """
+    found = []
+    for layer in dict.fromkeys(r.layer for r in result.records if r.quantity == "parameter_norm"):
+        steps, norms = curve(result, "parameter_norm", layer)
+        if len(steps) > 1 and norms[0] > 0 and norms[-1] > norms[0]:
+            found.append((layer, norms[-1] / norms[0], steps[-1]))
+    return max(found, key=lambda each: each[1], default=None)
+
+
 def bias_growth(seed: int, result: RunResult, target: float | None = None) -> Value:
     """Growth of the L2 norm over all parameters called `bias`, per step, from the first evaluation to the last."""
     if result.info.status == "diverged":

@@ -12,7 +12,7 @@ from bncli.analysis.inference import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value
 from bncli.gate import Limit
 from bncli.measures import MEASURES
-from bncli.notation import written_interval, written_setting
+from bncli.notation import written_change, written_setting
 
 Document = Mapping[str, Any]
 Run = Mapping[str, Any]
@@ -95,7 +95,7 @@ def _moved(
     low, high = interval(pairs, measure.scale)
     points = observed(pairs, measure.scale)
     estimate = None if points is None else on_scale(float(np.mean(points)), measure)
-    change = written_interval(estimate, on_scale(low, measure), on_scale(high, measure), measure)
+    change = written_change(estimate, on_scale(low, measure), on_scale(high, measure), measure)
     message = f"now against the baseline: {change}, {len(pairs)} pairs"
     outcome = (
         _limited(low, high, _bound(limit, measure, pairs), limit.change)

@@ -10,4 +10,7 @@ def values_of(name: str, arm: ArmRuns, target: float | None) -> list[Value]:
     read = MEASURES.load(name)
     if MEASURES[name].of == "search":
         return [read(seed, trials) for seed, trials in sorted(arm.search.items())]
+    if MEASURES[name].of == "probe":
+        ratio = MEASURES[name].scale == "ratio"
+        return [read(seed, run, name, ratio=ratio) for seed, run in sorted(arm.runs.items())]
     return [read(seed, run, target) for seed, run in sorted(arm.runs.items())]

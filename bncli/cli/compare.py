@@ -64,8 +64,9 @@ def compare(
     from bncli.cli.findings import findings_document, findings_of, write_json  # only now: it brings numpy and scipy
 
     findings = findings_of(session, results, again=aa)
-    document = findings_document(session, findings, results)
-    tell({"event": "findings", **{key: document[key] for key in ("headlines", "verdicts", "warnings")}})
+    kept = json or events or save_baseline or baseline  # else the runs' curves need not be gathered
+    document = findings_document(session, findings, results) if kept else {}
+    tell({"event": "findings", **{key: document.get(key) for key in ("headlines", "verdicts", "warnings")}})
     if json:
         write_json(json, document)
     quiet = "-" in (json, events)

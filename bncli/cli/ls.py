@@ -1,4 +1,4 @@
-"""`bncli ls`: what there is: presets, norms, models, data sets, optimisers, metrics; and the card of one norm."""
+"""`bncli ls`: what there is: presets, norms, models, data, optimisers, metrics, measures; and the card of one norm."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,7 @@ import typer
 
 from bncli.cli.options import complete_norm
 
-KINDS = ("presets", "norms", "models", "data", "optimizers", "metrics")
+KINDS = ("presets", "norms", "models", "data", "optimizers", "metrics", "measures")
 
 
 def ls(
@@ -59,8 +59,13 @@ def _rows(kind: str) -> list[tuple[str, str]]:
 def _catalogue(kind: str) -> Any:
     from bncli.data import DATASETS
     from bncli.engine import OPTIMIZERS
+    from bncli.measures import MEASURES
     from bncli.models import MODELS
     from bncli.norms import NORMS
     from bncli.shift import METRICS
 
-    return {"norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS, "metrics": METRICS}[kind]
+    known = {
+        "norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS, "metrics": METRICS,
+        "measures": MEASURES,
+    }  # fmt: skip
+    return known[kind]

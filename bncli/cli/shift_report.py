@@ -36,7 +36,7 @@ def shift_report(
     path = preset_path(preset)  # first: a mistyped name is answered before anything heavy is imported
 
     from bncli.cli.progress import display
-    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_missing
+    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_study
     from bncli.cli.shift import chosen_metrics, findings_of, with_probes, write_json
 
     session = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
@@ -45,7 +45,7 @@ def shift_report(
     chosen = chosen_metrics(session, metrics)
     if dry_run:
         return show_plan(session)
-    results = train_missing(session, display)
+    session, results = train_study(session, display)
     findings = findings_of(session, results, chosen, layers)
     if json:
         write_json(json, session, findings, results)

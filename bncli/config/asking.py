@@ -108,10 +108,8 @@ class Bisect(Frozen):
         return self
 
 
-def claim_problems(
-    claims: Sequence[Claim], variants: Mapping[str, Any], swept: Mapping[str, Any], searched: bool
-) -> Iterator[Problem]:
-    """Claims about variants, settings or searches that the study does not have."""
+def claim_problems(claims: Sequence[Claim], variants: Mapping[str, Any], swept: Mapping[str, Any]) -> Iterator[Problem]:
+    """Claims about variants or settings that the study does not have."""
     for i, claim in enumerate(claims):
         for key, name in (("of", claim.of), ("versus", claim.versus)):
             if name is not None and name not in variants:
@@ -121,8 +119,20 @@ def claim_problems(
         for key in claim.at:
             if key not in swept:
                 yield Problem(("claims", i, "at"), f"{key!r} is not swept{did_you_mean(key, swept)}")
-        if MEASURES[claim.measure].of == "search" and not searched:
-            yield Problem(("claims", i, "measure"), f"{claim.measure!r} is measured by tune: or bisect: only")
+
+
+def unmeasured(
+    measures: Sequence[str], claims: Sequence[Claim], searched: bool, probed: Sequence[str]
+) -> Iterator[Problem]:
+    """Measures asked for or claimed that need a search or a probe which the study does not have."""
+    asked: list[tuple[tuple[str | int, ...], str]] = [(("measures", i), name) for i, name in enumerate(measures)]
+    asked += [(("claims", i, "measure"), claim.measure) for i, claim in enumerate(claims)]
+    for place, name in asked:
+        kind = MEASURES[name].of
+        if kind == "search" and not searched:
+            yield Problem(place, f"{name!r} is measured by tune: or bisect: only")
+        if kind == "probe" and name not in probed:
+            yield Problem(place, f"{name!r} is not probed; add it to probes.metrics")
 
 
 def tune_problems(tune: Tune | None, bisect: Bisect | None, seeds: Sequence[int]) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from bncli.config.asking import Bisect, Claim, MeasureName, Tune, claim_problems, tune_problems
+from bncli.config.asking import Bisect, Claim, MeasureName, Tune, claim_problems, tune_problems, unmeasured
 from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.config.recipe import DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.data import DATASETS
@@ -60,9 +60,8 @@ class Study(Frozen):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
     ]
-    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(
-        default_factory=dict
-    )  # dotted key -> its values
+    # dotted key -> its values
+    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(default_factory=dict)
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
         "steps_to_target",
         "final_accuracy",
@@ -116,7 +115,8 @@ class Study(Frozen):
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
     problems = [Problem((key,), message) for key, message in _references(study)]
-    problems += [*claim_problems(study.claims, study.variants, study.sweep, bool(study.tune or study.bisect))]
+    problems += claim_problems(study.claims, study.variants, study.sweep)
+    problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
     searched = searched_keys(study)
     study = study.model_copy(update={"sweep": {**study.sweep, **searched}})

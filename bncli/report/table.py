@@ -91,6 +91,12 @@ def _swept(arms: Sequence[Arm]) -> list[str]:
     return [key for key in keys[0] if all(key in other for other in keys)] if arms else []
 
 
+def _share(c: Comparison) -> str:
+    """`1.00 [0.48, 1.00]`: how often better, with the exact interval where there is one."""
+    known = c.superiority_low is not None and c.superiority_high is not None
+    return f"{c.superiority:.2f}" + (f" [{c.superiority_low:.2f}, {c.superiority_high:.2f}]" if known else "")
+
+
 def _versus(arms: Sequence[Arm]) -> str:
     """`vs none`; empty where nothing is compared."""
     return next((f"vs {c.reference}" for a in arms for c in a.comparisons), "")
@@ -138,7 +144,7 @@ def _superiorities(findings: Findings) -> Iterator[str]:
     """P(A > B) of each measure: how often the variant was the better one of a pair."""
     for measure in findings.measures:
         shares = [
-            f"{arm.variant}{f' ({written_setting(arm.setting)})' if arm.setting else ''} {c.superiority:.2f}"
+            f"{arm.variant}{f' ({written_setting(arm.setting)})' if arm.setting else ''} {_share(c)}"
             for arm in findings.arms
             if (c := _comparison(arm, measure)) and c.superiority is not None and c.pairs > 1
         ]

@@ -240,3 +240,10 @@ def test_a_loss_is_in_nats_for_classes_and_a_squared_error_for_numbers():
 
     assert (measure(10).unit, measure(10).label) == ("nats", "loss change (nats)")
     assert (measure(0).unit, measure(0).label) == ("squared error", "loss change (squared error)")
+
+
+def test_a_divergence_says_which_parameter_had_grown_most():
+    none, batch = two_arms([400] * 5, [900] * 5)
+    diverged = run_of({0: 0.1, 100: 0.6}, norms={"layers.3.weight": {0: 2.0, 100: 9.0}}, status="diverged", step=140)
+    findings = analyse([none, dataclasses.replace(batch, runs={**batch.runs, 2: diverged})], ask_of())
+    assert warned(findings, "(seed 2 at step 140); by step 100 the norm of layers.3.weight had grown most, 4.5x")

@@ -13,6 +13,7 @@ from bncli.analysis.outcomes import (
     diverged,
     final_accuracy,
     final_loss,
+    grew_most,
     loss_change,
 )
 from bncli.findings import Value
@@ -83,3 +84,9 @@ def test_after_a_divergence_the_area_counts_chance():
 def test_divergence_is_a_share_over_runs():
     assert diverged(0, run_of({0: 0.1}, status="diverged")).value == 1
     assert diverged(0, run_of({0: 0.1})).value == 0
+
+
+def test_the_parameter_that_blew_up_is_the_one_whose_norm_grew_by_the_largest_factor():
+    norms = {"layers.0.weight": {0: 5.0, 100: 50.0}, "layers.1.weight": {0: 1.0, 100: 30.0, 200: math.inf}}
+    assert grew_most(run_of(norms=norms, status="diverged", step=150)) == ("layers.1.weight", 30.0, 100)
+    assert grew_most(run_of(norms={"layers.0.bias": {0: 0.0, 100: 1.0}, "layers.0.weight": {0: 1.0}})) is None
