@@ -160,8 +160,10 @@ class _Heartbeats:
 
     def news(self) -> Iterator[Progress]:
         for entry in os.scandir(self._folder):
+            if not entry.name.endswith(".json"):  # one that is being written, and gone at any moment
+                continue
             changed = entry.stat().st_mtime
-            if entry.name.endswith(".json") and self._seen.get(entry.name) != changed:
+            if self._seen.get(entry.name) != changed:
                 self._seen[entry.name] = changed
                 if beat := Path(entry.path).read_text():  # empty: started, not yet evaluated
                     yield Progress(int(entry.name.removesuffix(".json")), *json.loads(beat))
