@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Callable[..., Study]:
     """Build a tiny MNIST study; keywords replace its parts."""
     return lambda **changes: study_of({**TINY, **changes})

@@ -31,12 +31,8 @@ def measured(study: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def study() -> Any:
-    from conftest import TINY
-
-    from bncli.config.study import study_of
-
-    return study_of({**TINY, "measures": list(MEASURES), "training": {"steps": 20, "batch_size": 40, "lr": 0.5}})
+def study(tiny: Any) -> Any:
+    return tiny(measures=list(MEASURES), training={"steps": 20, "batch_size": 40, "lr": 0.5})
 
 
 @pytest.fixture(scope="module")
