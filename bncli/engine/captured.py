@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from bncli.engine.noise import tensors_kept
+
 WARM_UP = 3  # steps on the side stream, as torch asks for before a capture
 
 
@@ -19,11 +21,10 @@ def captured(
     Raises:
         Exception: whatever torch raises for an operation that cannot be captured.
     """
-    kept = [tensor.detach().clone() for tensor in fixed]
     inputs, targets = x.clone(), y.clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    try:
+    with tensors_kept(fixed):
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):
                 operations(*fixed, inputs, targets)
@@ -31,10 +32,6 @@ def captured(
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             losses = operations(*fixed, inputs, targets)
-    finally:
-        with torch.no_grad():
-            for tensor, old in zip(fixed, kept, strict=True):
-                tensor.copy_(old)
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         inputs.copy_(x)

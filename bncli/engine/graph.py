@@ -70,8 +70,8 @@ def _drop_needless_views(graph: fx.Graph) -> None:
             same, source = None, node
             while source.target in VIEWS:
                 source = source.args[0]
-                if source.target in ALIASES or _lies_as(source, node):
-                    same = source if _lies_as(source, node) else same
+                if _lies_as(source, node):
+                    same = source
             if same is not None:
                 node.replace_all_uses_with(same)
                 graph.erase_node(node)

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from bncli.data import DATASETS
 from bncli.engine.layers import Layer, layers_of
-from bncli.engine.noise import noise_kept
+from bncli.engine.noise import noise_kept, tensors_kept
 from bncli.models import MODELS
 from bncli.models.initialise import initialise
 from bncli.models.normalised import Normaliser
@@ -70,12 +70,8 @@ class Network:
     @contextmanager
     def buffers_kept(self) -> Iterator[None]:
         """Put every buffer back as it was."""
-        kept = {name: buffer.clone() for name, buffer in self.buffers.items()}
-        try:
+        with tensors_kept(self.buffers.values()):
             yield
-        finally:
-            for name, buffer in self.buffers.items():
-                buffer.copy_(kept[name])
 
     @contextmanager
     def momentum(self, value: float) -> Iterator[None]:

@@ -1,6 +1,6 @@
-"""torch's global generators, from which norms draw noise: kept, saved and put back."""
+"""Torch's global generators, and tensors, kept and put back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -29,3 +29,15 @@ def put_noise(device: str, states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if device in more:
         more[device](states[1])
+
+
+@contextmanager
+def tensors_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Put every tensor's numbers back as they were."""
+    kept = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, old in kept:
+                tensor.copy_(old)

@@ -12,7 +12,7 @@ from bncli.data.splits import Split
 from bncli.engine.captured import captured
 from bncli.engine.graph import simplify
 from bncli.engine.network import Network
-from bncli.engine.noise import noise_kept
+from bncli.engine.noise import noise_kept, tensors_kept
 from bncli.engine.optimizers import Hyper, State
 from bncli.engine.recorder import Parts, record
 from bncli.kernels.linear import ProductsInOrder
@@ -106,14 +106,8 @@ def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., 
     Raises:
         Exception: whatever the step raises because it cannot be traced.
     """
-    kept = [tensor.detach().clone() for tensor in tensors]
     torch.vmap(torch.neg)(torch.zeros(1))  # torch 2.6 loads its compiler at the first vmap: not while it is recorded
-    try:
-        with noise_kept(tensors[0].device.type), ProductsInOrder():
-            graph = record(step, tensors, IN_PARTS)
-    finally:
-        with torch.no_grad():
-            for tensor, old in zip(tensors, kept, strict=True):
-                tensor.copy_(old)
+    with noise_kept(tensors[0].device.type), tensors_kept(tensors), ProductsInOrder():
+        graph = record(step, tensors, IN_PARTS)
     simplify(graph)
     return graph
