@@ -152,6 +152,13 @@ class Judgement:
     reason: str = ""  # why a number is missing, or what weakens the outcome
 
 
+def outcome_of(low: float, high: float, below: float | None, above: float | None) -> Outcome:
+    """What an interval says of a claimed band: confirmed if all of it is inside, refuted if all of it is outside."""
+    inside = (above is None or low > above) and (below is None or high < below)
+    outside = (above is not None and high <= above) or (below is not None and low >= below)
+    return "confirmed" if inside else "refuted" if outside else "undecided"
+
+
 @dataclass(frozen=True)
 class Check:
     """Something that had to hold, and whether it did."""

@@ -79,11 +79,14 @@ def written_claim(judgement: Judgement) -> str:
     notation = _NOTATIONS[measure.unit]
     unit = {"ratio": "x", "difference": notation.difference, "level": notation.suffix}[claim.kind]
     factor = 1 if claim.kind == "ratio" else notation.factor
-    limits = [
-        f"{word} {x * factor:g}{unit}" for word, x in (("above", claim.above), ("below", claim.below)) if x is not None
-    ]
     at = f" at {written_setting(judgement.setting)}" if judgement.setting else ""
-    return f"{measure.label}, {claim.of}{sign}{at}: {' and '.join(limits)}"
+    return f"{measure.label}, {claim.of}{sign}{at}: {written_band(claim.below, claim.above, unit, factor)}"
+
+
+def written_band(below: float | None, above: float | None, unit: str, factor: float = 1) -> str:
+    """Where a number is claimed to lie: `above 1x and below 1.1x`."""
+    limits = (("above", above), ("below", below))
+    return " and ".join(f"{word} {limit * factor:g}{unit}" for word, limit in limits if limit is not None)
 
 
 def written_change(

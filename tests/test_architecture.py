@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "plan": {"config", "errors", *CATALOGUES},
     "stages": {"config", "plan", "records", "errors", "analysis"},
     "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "kernels", "models", "data", "shift"},
-    "bench": {"config", "records", "errors", "catalogue", "norms", "kernels"},
+    "bench": {"config", "findings", "records", "errors", "catalogue", "norms", "kernels"},
     "store": {"records", "errors", "pack"},
     "pack": {"records"},
     "gate": {"errors"},

@@ -13,7 +13,7 @@ from bncli.analysis.headlines import CLAIM_PAIRS
 from bncli.analysis.inference import Pair, differences, interval, observed
 from bncli.analysis.intervals import mean_interval, share_interval
 from bncli.analysis.values import values_of
-from bncli.findings import Claim, Judgement, Measure, Outcome, Value
+from bncli.findings import Claim, Judgement, Measure, Value, outcome_of
 
 Interval = tuple[float | None, float, float]  # estimate, low, high; unbounded ends are infinite
 
@@ -58,20 +58,13 @@ def _decided(bare: Judgement, count: int, reason: str, found: Interval | None) -
     weak = f"indicative: fewer than {CLAIM_PAIRS} seeds" if count < CLAIM_PAIRS else ""
     return replace(
         bare,
-        outcome=_outcome(bare.claim, low, high),
+        outcome=outcome_of(low, high, bare.claim.below, bare.claim.above),
         pairs=count,
         estimate=estimate,
         low=low if math.isfinite(low) else None,
         high=high if math.isfinite(high) else None,
         reason=weak,
     )
-
-
-def _outcome(claim: Claim, low: float, high: float) -> Outcome:
-    below = math.inf if claim.below is None else claim.below
-    above = -math.inf if claim.above is None else claim.above
-    inside = (claim.above is None or low > above) and (claim.below is None or high < below)
-    return "confirmed" if inside else "refuted" if high <= above or low >= below else "undecided"
 
 
 def _versus(pairs: Sequence[Pair], kind: str) -> Interval:

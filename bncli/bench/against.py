@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from bncli.bench.clock import WallClock
 from bncli.bench.protocol import Job
-from bncli.bench.remote import Worker
+from bncli.bench.remote import Start, Worker
 from bncli.bench.results import CaseResult
 from bncli.bench.schedule import take_turns
 from bncli.bench.timed import Effort, Timed
@@ -13,19 +13,24 @@ from bncli.errors import BncliError
 
 
 def against(
-    here: Worker, there: Worker, jobs: Sequence[Job], effort: Effort, pairs: int, chance: random.Random
+    here: Start, there: Start, jobs: Sequence[Job], effort: Effort, pairs: int, chance: random.Random
 ) -> Iterator[CaseResult]:
     """Measure every job in so many pairs of processes, one here, one there, as contenders of one schedule.
 
     The case here is "case", there it is "against": the ratio to it is what `judge` takes without a baseline, under
     rules on `time`.
+
+    Raises:
+        BncliError: if the two environments are the same, or a job cannot be done in one of them.
     """
     for _ in range(pairs):
-        for job in chance.sample(jobs, len(jobs)):
-            seed = chance.randrange(2**32)
-            with here.opened(job, effort, seed) as mine, there.opened(job, effort, seed) as theirs:
-                contenders: dict[str, Timed] = {"case": mine["case"], "against": theirs["case"]}
-                yield take_turns(job.name, contenders, WallClock(), effort, chance)
+        with here() as our, there() as their:
+            check_differs(our, their)
+            for job in chance.sample(jobs, len(jobs)):
+                seed = chance.randrange(2**32)
+                with our.opened(job, effort, seed) as mine, their.opened(job, effort, seed) as theirs:
+                    contenders: dict[str, Timed] = {"case": mine["case"], "against": theirs["case"]}
+                    yield take_turns(job.name, contenders, WallClock(), effort, chance)
 
 
 def check_differs(here: Worker, there: Worker) -> None:

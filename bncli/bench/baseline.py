@@ -1,13 +1,13 @@
-"""Baselines: the ratios that a gate compares with, and the machine they were measured on."""
+"""Baselines: the readings that a gate compares with, and the machine they were taken on."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bncli.bench.gate import Ratios
+from bncli.bench.gate import Reading, Readings
 from bncli.errors import StoreError, UndecidedError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Machine:
     torch: str
     python: str  # major.minor: small cases are largely the interpreter's time
     arguments: str  # warm or cold
+    launches: str  # eager or graph: how a GPU gets its kernels
 
     @staticmethod
-    def of(environment: Mapping[str, Any], cores: int, *, warm: bool) -> "Machine":
+    def of(environment: Mapping[str, Any], cores: int, *, warm: bool, graph: bool = False) -> "Machine":
         """From the fingerprint that runs are stored with (`engine.environment`)."""
         version = ".".join(str(environment["python"]).split(".")[:2])
         facts = {key: str(environment[key]) for key in ("processor", "system", "device", "torch")}
-        return Machine(**facts, cores=cores, python=version, arguments="warm" if warm else "cold")
+        modes = {"arguments": "warm" if warm else "cold", "launches": "graph" if graph else "eager"}
+        return Machine(**facts, cores=cores, python=version, **modes)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Baseline:
 
     made: str  # ISO 8601, UTC
     machine: Machine
-    ratios: Ratios
+    readings: Readings
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that JSON takes."""
@@ -47,17 +49,20 @@ def baseline_from_json(place: str, document: Mapping[str, Any]) -> Baseline:
     """The inverse of `Baseline.to_json`; `place` is where it was read, for what is said if it is not one.
 
     Raises:
-        StoreError: if it is not a baseline, or a newer one.
+        StoreError: if it is not a baseline, or one of another schema.
     """
     schema = document.get("schema")
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise StoreError(f"{place}: baseline of schema {schema!r}, this bncli reads up to {SCHEMA}; update bncli")
+    if schema != SCHEMA:
+        raise StoreError(f"{place}: baseline of schema {schema!r}, this bncli reads {SCHEMA}; save it anew")
     try:
-        ratios = {
-            case: {yardstick: tuple(map(float, values)) for yardstick, values in of_case.items()}
-            for case, of_case in document["ratios"].items()
+        readings = {
+            case: {
+                yardstick: tuple(Reading(float(ratio), float(seconds)) for ratio, seconds in values)
+                for yardstick, values in of_case.items()
+            }
+            for case, of_case in document["readings"].items()
         }
-        return Baseline(str(document["made"]), Machine(**document["machine"]), ratios)
+        return Baseline(str(document["made"]), Machine(**document["machine"]), readings)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{place}: not a baseline of bncli ({type(error).__name__}: {error}); save it anew") from None
 

@@ -4,16 +4,13 @@ Shapes: N examples, C channels, H W pixels.
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import product
 from typing import Any
 
-from bncli.config.bench import Bench, Grid, sizes
-from bncli.config.parts import Part
+from bncli.config.bench import Bench, changed, label, sizes
 from bncli.errors import ConfigError
-from bncli.norms import NORMS
 
 BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
 
@@ -39,10 +36,23 @@ class Case:
         These six parts are always there, in this order; `t2` (threads) and `compiled` follow where a case has more
         than one thread or is compiled. A name says all of its case, whatever else its preset holds.
         """
-        norm = ",".join([self.norm, *(f"{key}={_written(value)}" for key, value in self.options)])
-        shape = "".join(f"{axis}{size}" for axis, size in zip("NCHW", self.shape, strict=False))
         extras = [f"t{self.threads}"] * (self.threads > 1) + ["compiled"] * self.compiled
-        return "/".join([norm, self.pass_, shape, self.dtype, self.layout, self.device, *extras])
+        at = self.setting
+        return "/".join([self.label, self.pass_, at["shape"], self.dtype, self.layout, self.device, *extras])
+
+    @property
+    def label(self) -> str:
+        """The norm with its options: `batch,impl=plain`."""
+        return label(self.norm, self.options)
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """All but the norm, by the axes of a grid, each as a preset writes it."""
+        shape = "".join(f"{axis}{size}" for axis, size in zip("NCHW", self.shape, strict=False))
+        return {
+            "shape": shape, "dtype": self.dtype, "layout": self.layout, "pass": self.pass_, "threads": self.threads,
+            "compile": self.compiled,
+        }  # fmt: skip
 
     @property
     def is_kernel(self) -> bool:
@@ -74,30 +84,15 @@ def cases_of(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list[Cas
             raise ConfigError(f"--kernel {kernel}: expected module:attribute, as in my_kernels:FastNorm")
     found: dict[Case, None] = {}
     for grid in bench.cases:
-        norms = [(part.name, _changed(part)) for part in grid.norms] + [(kernel, ()) for kernel in kernels]
-        for shape, dtype, layout, pass_, threads, compiled in _settings(grid):
+        norms = [(part.name, changed(part)) for part in grid.norms] + [(kernel, ()) for kernel in kernels]
+        for at in grid.settings():
             for name, options in norms:
-                found[Case(name, options, pass_, shape, dtype, layout, device, threads, compiled)] = None
+                case = Case(
+                    name, options, at["pass"], sizes(at["shape"]), at["dtype"], at["layout"], device, at["threads"],
+                    at["compile"],
+                )  # fmt: skip
+                found[case] = None
     return list(found)
-
-
-def _settings(grid: Grid) -> Iterator[tuple[Any, ...]]:
-    for shape, dtype, layout, *rest in product(
-        grid.shapes, grid.dtypes, grid.layouts, grid.passes, grid.threads, grid.compile
-    ):
-        size = sizes(shape)
-        yield size, dtype, layout if len(size) > 2 else "nc", *rest
-
-
-def _changed(part: Part) -> tuple[tuple[str, Any], ...]:
-    known = NORMS[part.name].options
-    return tuple((key, value) for key, value in part.options.items() if value != known[key].default)
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def chosen(cases: Sequence[Case], only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Case]:

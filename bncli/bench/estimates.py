@@ -43,17 +43,6 @@ def ratios(case: Blocks, yardstick: Blocks) -> list[float]:
     return [c / y for blocks in zip(case, yardstick, strict=True) for c, y in zip(*blocks, strict=True)]
 
 
-def undisturbed_ratio(case: Blocks, yardstick: Blocks) -> float:
-    """Lower decile of the case's chunks / that of the yardstick's: what a machine without neighbours would show.
-
-    Neighbours only ever add time, and not to all chunks. Beside a process that copies memory, this ratio of small
-    kernels moves by 2 % at most where the median moves by up to 7 %. It has no interval of its own: a gate takes it
-    from several processes.
-    """
-    low = [sorted(s for block in blocks for s in block) for blocks in (case, yardstick)]
-    return low[0][len(low[0]) // 10] / low[1][len(low[1]) // 10]
-
-
 def relative_width(estimate: Estimate) -> float:
     """Half of the interval's width in logarithms, near enough in fractions; infinite where there is no interval."""
     if estimate.low is None or estimate.high is None or estimate.low <= 0:

@@ -1,18 +1,17 @@
 """The gate: has any case become slower than its rule allows? Suspects are measured again before they are called so.
 
-Ratios to the yardstick are compared, one a process. A case is called a regression if new measurements, other than those
-that made it a suspect, say that it is slower by more than its limit, and surely by more than half of that: but for a
-false discovery rate of 5 % over all cases. The half is for what ratios owe to the hour and its load, which processes
-measured together share: 0.5 % in standard deviation, up to 2 % for some cases (docs/measurements.md).
+Ratios to the yardstick are compared, one a process, at one level of the machine (bench/inference.py). A case is called
+a regression if new measurements, other than those that made it a suspect, say that it is slower by more than its limit,
+and surely by more than half of that: but for a false discovery rate of 5 % over all cases. The half is for what ratios
+owe to the hour and its load beyond that, which processes measured together share.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from bncli.bench.estimates import undisturbed_ratio
-from bncli.bench.inference import Contrast, Prior, contrast, false_discovery, prior
+from bncli.bench.inference import Contrast, Levelled, Point, Prior, contrast, false_discovery, levelled, prior
 from bncli.bench.results import CaseResult, Estimate
 from bncli.bench.rules import MEASURES, Rule, limits
 from bncli.errors import UndecidedError
@@ -21,9 +20,18 @@ FALSE_DISCOVERY = 0.05
 _SLACK = 0.5  # of the limit: beyond it a case is a suspect, and surely beyond it a regression
 
 Verdict = Literal["holds", "better", "regression", "undecided"]
-Ratios = Mapping[str, Mapping[str, tuple[float, ...]]]  # case -> yardstick -> one a process
 _WORST: tuple[Verdict, ...] = ("regression", "undecided")
 Key = tuple[str, str]  # case, measure
+
+
+class Reading(NamedTuple):
+    """What one process says of a case and a yardstick."""
+
+    ratio: float  # time of the case over that of the yardstick
+    seconds: float  # a call of the yardstick: what the machine was like at the time
+
+
+Readings = Mapping[str, Mapping[str, tuple[Reading, ...]]]  # case -> yardstick -> one a process
 
 
 @dataclass(frozen=True)
@@ -53,25 +61,25 @@ class GateResult:
         return max(judgement.noise for judgement in self.judgements)
 
 
-def ratios_of(results: Iterable[CaseResult]) -> Ratios:
-    """The undisturbed ratios of every case, a process a number, in the order measured."""
-    found: dict[str, dict[str, tuple[float, ...]]] = {}
+def readings_of(results: Iterable[CaseResult]) -> Readings:
+    """What every process says of every case, in the order measured."""
+    found: dict[str, dict[str, tuple[Reading, ...]]] = {}
     for result in results:
         of_case = found.setdefault(result.name, {})
-        for yardstick in result.ratios:
-            ratio = undisturbed_ratio(result.samples["case"], result.samples[yardstick])
-            of_case[yardstick] = (*of_case.get(yardstick, ()), ratio)
+        for yardstick, ratio in result.ratios.items():
+            reading = Reading(ratio.value, result.seconds[yardstick].value)
+            of_case[yardstick] = (*of_case.get(yardstick, ()), reading)
     return found
 
 
 def judge(
-    rules: Sequence[Rule], before: Ratios | None, now: Ratios, measure_again: Callable[[Sequence[str]], Ratios]
+    rules: Sequence[Rule], before: Readings | None, now: Readings, measure_again: Callable[[Sequence[str]], Readings]
 ) -> GateResult:
     """Judge every case that a rule is for.
 
     Args:
         rules: where several are for a case, the last counts.
-        before: the baseline's; None where `now` holds ratios that were 1 if nothing had changed (--against).
+        before: the baseline's; None where ratios in `now` are 1 if nothing has changed (--against).
         now: at least two processes.
         measure_again: measures the cases named, in new processes: twice as many as before, or more.
 
@@ -79,12 +87,14 @@ def judge(
         UndecidedError: for a case that the baseline lacks, or has from a single process.
     """
     asked = limits(rules, now)
-    family = {key: (_logs(now, key), _before(before, key)) for key in asked}
-    priors = prior([n for n, _ in family.values()]), prior([b for _, b in family.values()])
-    first = {key: contrast(n, priors[0], b, priors[1]) for key, (n, b) in family.items()}
+    points = {key: (_points(now, key), _before(before, key)) for key in asked}
+    family = {key: levelled(ours, theirs) for key, (ours, theirs) in points.items()}
+    priors = prior([each.now for each in family.values()]), prior([each.before for each in family.values()])
+    first = {key: _contrast(each, priors) for key, each in family.items()}
     again = [key for key in asked if _needs_another_look(first[key], asked[key])]
     fresh = measure_again(list(dict.fromkeys(case for case, _ in again))) if again else {}
-    final = {key: _contrast_again(fresh, key, family[key][1], priors) for key in again}
+    anew = {key: levelled(_points(fresh, key), points[key][1], points[key][0]) for key in again}
+    final = {key: _contrast(each, priors) for key, each in anew.items()}
     judgements = _judged(asked, first, final)
     worst: Verdict = next((v for v in _WORST if any(j.verdict == v for j in judgements)), "holds")
     return GateResult(worst, judgements)
@@ -95,8 +105,8 @@ def _needs_another_look(found: Contrast, rule: Rule) -> bool:
     return found.change > _SLACK * limit or found.half_width > limit
 
 
-def _contrast_again(fresh: Ratios, key: Key, before: Sequence[float], priors: tuple[Prior, Prior]) -> Contrast:
-    return contrast(_logs(fresh, key), priors[0], before, priors[1])
+def _contrast(found: Levelled, priors: tuple[Prior, Prior]) -> Contrast:
+    return contrast(found.now, priors[0], found.before, priors[1], found.leverage)
 
 
 def _judged(
@@ -127,16 +137,15 @@ def _verdict(found: Contrast, rule: Rule, is_slower: bool, is_faster: bool) -> t
     return "holds", ""
 
 
-def _before(before: Ratios | None, key: Key) -> list[float]:
+def _before(before: Readings | None, key: Key) -> list[Point]:
     if before is None:
         return []
     case, measure = key
-    known = before.get(case, {}).get(MEASURES[measure], ())
-    if len(known) < 2:
+    if len(before.get(case, {}).get(MEASURES[measure], ())) < 2:
         raise UndecidedError(f"the baseline has no {measure} of {case}; save one anew with --save-baseline")
-    return [math.log(ratio) for ratio in known]
+    return _points(before, key)
 
 
-def _logs(ratios: Ratios, key: Key) -> list[float]:
+def _points(readings: Readings, key: Key) -> list[Point]:
     case, measure = key
-    return [math.log(ratio) for ratio in ratios[case][MEASURES[measure]]]
+    return [(math.log(seconds), math.log(ratio)) for ratio, seconds in readings[case][MEASURES[measure]]]

@@ -1,8 +1,10 @@
 """Changes between two sets of processes: moderated t-tests over a family of cases, and false-discovery control.
 
-The unit is the process: each gives one logarithm of a ratio for each case. Now and then one is far off, so means are
-trimmed by a fifth at either end (Yuen 1974, Biometrika 61:165). A few processes say little of their own variance, so
-each case's is moderated by the family's (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3).
+The unit is the process: each gives one logarithm of a ratio for each case. What a machine does beside slows a case and
+its yardstick by different factors, so ratios are compared at one level of the yardstick's own time (an analysis of
+covariance, Fisher 1932). Now and then a process is far off, so means are trimmed by a fifth at either end (Yuen 1974,
+Biometrika 61:165). A few processes say little of their own variance, so each case's is moderated by the family's (Smyth
+2004, Stat. Appl. Genet. Mol. Biol. 3:3).
 """
 
 import math
@@ -17,6 +19,8 @@ from bncli.bench.results import Estimate
 
 # A standard deviation of 0.1 %: no set of processes agrees better, but for the coarseness of a timer.
 _LEAST_VARIANCE = 1e-6
+Point = tuple[float, float]  # level, value
+_FENCE = 3.0  # interquartile ranges; of normal samples one in 400,000 lies beyond
 _MANY = 1e6  # degrees of freedom that are as good as infinite
 
 
@@ -27,6 +31,15 @@ class Trimmed:
     mean: float
     variance: float
     count: int
+
+
+@dataclass(frozen=True)
+class Levelled:
+    """Logarithms of ratios, a process each, as they would be at one level of the machine."""
+
+    now: list[float]
+    before: list[float]
+    leverage: float = 0.0  # squared error of the change that the slope adds, in variances of one process
 
 
 @dataclass(frozen=True)
@@ -87,13 +100,56 @@ def prior(samples: Sequence[Sequence[float]]) -> Prior:
     return Prior(math.exp(centre + float(digamma(half)) - math.log(half)), min(2 * half, _MANY))
 
 
-def contrast(now: Sequence[float], now_prior: Prior, before: Sequence[float], before_prior: Prior) -> Contrast:
+def levelled(now: Sequence[Point], before: Sequence[Point], others: Sequence[Point] = ()) -> Levelled:
+    """Move every ratio along the slope that it has within its set, to the mean level of all of `now` and `before`.
+
+    Of the slope, and of what it adds to the error, processes know nothing whose ratio is far off those of their set.
+
+    Args:
+        now: two processes or more, each (level, value): logarithms of the yardstick's time and of the ratio to it.
+        before: likewise, or none: then nothing is moved.
+        others: a third set, which helps to know the slope.
+    """
+    if not before:
+        return Levelled([value for _, value in now], [])
+    sets = [_near(points) for points in (now, before, others) if points]
+    centres = [tuple(map(statistics.fmean, zip(*points, strict=True))) for points in sets]
+    inner = [(x - cx, y - cy) for points, (cx, cy) in zip(sets, centres, strict=True) for x, y in points]
+    squares = sum(x * x for x, _ in inner)
+    if squares == 0:
+        return Levelled([value for _, value in now], [value for _, value in before])
+    slope, level = sum(x * y for x, y in inner) / squares, statistics.fmean(x for x, _ in (*now, *before))
+    free = len(inner) - len(sets)
+    stretch = math.sqrt(free / max(free - 1, 1))  # the slope has taken one degree of freedom from the deviations
+    ours, theirs = (
+        [cy - slope * (cx - level) + stretch * (y - cy - slope * (x - cx)) for x, y in points]
+        for points, (cx, cy) in zip((now, before), centres, strict=False)
+    )
+    return Levelled(ours, theirs, (centres[0][0] - centres[1][0]) ** 2 / squares)
+
+
+def _near(points: Sequence[Point]) -> Sequence[Point]:
+    """The points whose value is within Tukey's far-out fences of their set."""
+    if len(points) < 4:
+        return points
+    low, _, high = statistics.quantiles([value for _, value in points], n=4, method="inclusive")
+    reach = _FENCE * (high - low)
+    return [(level, value) for level, value in points if low - reach <= value <= high + reach]
+
+
+def contrast(
+    now: Sequence[float], now_prior: Prior, before: Sequence[float], before_prior: Prior, leverage: float = 0.0
+) -> Contrast:
     """The trimmed mean of `now` less that of `before`, logarithms of ratios; `before` empty is zero, known exactly.
 
     The two sides may differ in variance (Welch), since a neighbour may have come or gone; each has two values or more.
+    `leverage` is of levelled values.
     """
     sides = [(trimmed(sample), prior) for sample, prior in ((now, now_prior), (before, before_prior)) if sample]
     parts = [prior.moderate(side) for side, prior in sides]
+    if leverage:
+        each = statistics.fmean(part * side.count for (part, _), (side, _) in zip(parts, sides, strict=True))
+        parts.append((leverage * each, sum(freedom for _, freedom in parts)))
     square = sum(part for part, _ in parts)
     freedom = square**2 / sum(part**2 / own for part, own in parts)
     means = [side.mean for side, _ in sides]

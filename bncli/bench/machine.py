@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from bncli.bench.clock import Clock, CudaClock, ThreadClock, WallClock
+from bncli.bench.clock import Clock, clock_for
 from bncli.bench.contenders import last_level_cache_byte
 from bncli.bench.entries import DTYPES
 from bncli.bench.rows import Rates
@@ -14,13 +14,6 @@ from bncli.bench.rows import Rates
 _REPEATS, _LEAST_REPEATS, _ENOUGH_SECONDS = 9, 3, 0.5
 _LARGEST_BYTE = 2**29  # of a copy's source and target together
 _SIZE = 1024  # of a matrix product: large enough for full speed, 20 ms of one core
-
-
-def clock_for(device: str, threads: int) -> Clock:
-    """The clock that cases are timed by: processor time for one thread, which other programs cannot lengthen."""
-    if device == "cuda":
-        return CudaClock()
-    return ThreadClock() if threads == 1 else WallClock()
 
 
 def rates(threads: int, dtypes: Sequence[str], device: str) -> Rates:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bncli.bench.results import CaseResult, Estimate
 
-PROTOCOL = 1  # raise it when a message changes its meaning
+PROTOCOL = 2  # raise it when a message changes its meaning
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -164,10 +164,14 @@ def started(device: str, command: Sequence[str] = (), environment: Mapping[str, 
             process.stdout.close()
 
 
+Start = Callable[[], AbstractContextManager[Worker]]  # starts a measuring process, which ends on leaving
+
+
 def replicate(
-    worker: Worker, jobs: Sequence[Job], effort: Effort, replicates: int, chance: random.Random
+    start: Start, jobs: Sequence[Job], effort: Effort, replicates: int, chance: random.Random
 ) -> Iterator[CaseResult]:
-    """Measure every job in as many processes, one after the other, each round of jobs in another order."""
+    """Measure every job in as many processes, one after the other, each with another order of jobs."""
     for _ in range(replicates):
-        for job in chance.sample(jobs, len(jobs)):
-            yield worker.measure(job, effort, chance.randrange(2**32))
+        with start() as worker:
+            for job in chance.sample(jobs, len(jobs)):
+                yield worker.measure(job, effort, chance.randrange(2**32))

@@ -9,6 +9,7 @@ from bncli.bench.estimates import Symbol, symbol
 from bncli.bench.gate import GateResult
 from bncli.bench.results import CaseResult, Estimate
 from bncli.bench.work import Work
+from bncli.findings import Outcome
 
 # A ratio to a yardstick within 1 / 1.03 to 1.03 is called equal: what two processes differ by that run the same code.
 MARGIN = 0.03
@@ -75,6 +76,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What the measurements say of a claim at one setting."""
+
+    of: str
+    versus: str
+    at: str  # the case's name without its norm
+    below: float | None
+    above: float | None
+    source: str
+    outcome: Outcome
+    ratio: Estimate  # time of `of` over that of `versus`
+
+
+@dataclass(frozen=True)
 class BenchRecord:
     """One run of `bncli bench`: what every table, document and export is made from."""
 
@@ -90,6 +105,11 @@ class BenchRecord:
     warnings: tuple[str, ...] = ()
     gate: GateResult | None = None  # None where none was asked for
     whole: bool = True  # every case was timed in every process; not so after an interruption
+    graph: bool = False  # on a GPU, by replayed CUDA graphs
+    claims: tuple[Judged, ...] = ()
+    clock_hertz: tuple[
+        float, ...
+    ] = ()  # of the processor or the GPU, before and after each measurement; empty: not told
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bncli.bench.inference import contrast, prior
 from bncli.bench.inspection import inspect
 from bncli.bench.jobs import job_of
 from bncli.bench.machine import rates
-from bncli.bench.remote import Worker
+from bncli.bench.remote import Start
 from bncli.bench.results import CaseResult, Estimate
 from bncli.bench.rows import Facts, Rates, Row
 from bncli.bench.timed import Effort
@@ -51,26 +51,27 @@ def look(cases: Sequence[Case]) -> Iterator[Looked]:
 
 
 def rounds(
-    worker: Worker, cases: Sequence[Case], effort: Effort, processes: int, least: int, budget: float,
+    start: Start, cases: Sequence[Case], effort: Effort, processes: int, least: int, budget: float,
     chance: random.Random,
 ) -> Iterator[CaseResult]:  # fmt: skip
-    """Time every case in so many processes, all cases in random order before any has its next one.
+    """Time every case in so many processes, one after the other, each with another order of cases.
 
-    What is left of the budget, in seconds, is shared by the measurements that are left. After `least` rounds there is
-    no further one that would not end in time, or nearly.
+    What is left of the budget, in seconds without those that a process takes to start, is shared by the measurements
+    that are left. After `least` processes there is no further one that would not end in time, or nearly.
     """
-    begin, overhead, left = time.monotonic(), 0.0, processes * len(cases)
+    spent, overhead, left = 0.0, 0.0, processes * len(cases)
     for number in range(processes):
-        passed = time.monotonic() - begin
-        if number >= least and passed * (number + 1) / number > _TOLERATED * budget:
+        if number >= least and spent * (number + 1) / number > _TOLERATED * budget:
             return
-        for case in chance.sample(cases, len(cases)):
-            start = time.monotonic()
-            seconds = max((begin + budget - start) / left - overhead, _LEAST_SECONDS)
-            result = worker.measure(job_of(case), replace(effort, seconds=seconds), chance.randrange(2**32))
-            left -= 1
-            overhead = max(time.monotonic() - start - seconds, 0.0)
-            yield result
+        with start() as worker:
+            for case in chance.sample(cases, len(cases)):
+                begin = time.monotonic()
+                seconds = max((budget - spent) / left - overhead, _LEAST_SECONDS)
+                result = worker.measure(job_of(case), replace(effort, seconds=seconds), chance.randrange(2**32))
+                left -= 1
+                passed = time.monotonic() - begin
+                spent, overhead = spent + passed, max(passed - seconds, 0.0)
+                yield result
 
 
 def rows_of(looked: Iterable[Looked], results: Sequence[CaseResult]) -> tuple[Row, ...]:

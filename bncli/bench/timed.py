@@ -26,6 +26,7 @@ class Effort:
     least_blocks: int = 8
     most_blocks: int = 400
     warm: bool = False  # each chunk on one argument set that is in the cache, if it fits
+    graph: bool = False  # on a GPU, chunks are captured in CUDA graphs and replayed
     memory_byte: int = 2**30  # for the argument sets of one contender
     cache_byte: int = 0  # of the last-level cache; 0 is what the system says
 

@@ -1,9 +1,10 @@
 """The measuring process: `python -m bncli.bench.worker` answers one JSON line with one JSON line.
 
 It imports torch once and forks for each case, so that every measurement starts from a fresh heap and a kernel that
-crashes takes only itself along. Ratios vary between forks of one process about as much as between processes, so a
-fork counts as a process of its own (tests/performance/process_spread.py). Where there is no fork, or on a GPU, which
-does not survive one, the process measures itself.
+crashes takes only itself along. Forks share where their process has its libraries and its heap, and with it some luck:
+beside what differs from fork to fork, ratios differ by 1 % from process to process, as
+tests/performance/process_spread.py shows. So a process forks once for each case, and the next measurement of it is in
+another one. Where there is no fork, or on a GPU, which does not survive one, the process measures itself.
 """
 
 import gc
@@ -23,7 +24,7 @@ from typing import IO, Any
 import torch
 
 import bncli
-from bncli.bench.clock import Clock, CudaClock, ThreadClock, WallClock
+from bncli.bench.clock import Clock, clock_for
 from bncli.bench.contenders import Entry
 from bncli.bench.protocol import PROTOCOL, result_to_json
 from bncli.bench.schedule import measure
@@ -78,16 +79,14 @@ def _hello() -> dict[str, Any]:
 
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
-    entry = _entry(message)
-    result = measure(entry, _clock(message["device"]), Effort(**message["effort"]), message["seed"])
-    _say(replies, {"result": result_to_json(result)})
+    entry, clock, effort = _prepared(message)
+    _say(replies, {"result": result_to_json(measure(entry, clock, effort, message["seed"]))})
 
 
 def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     """Hold a case's contenders ready, and size or time a chunk of one whenever asked, until `close`."""
-    entry = _entry(message)
-    chance = random.Random(message["seed"])
-    contenders = timed_here(entry, _clock(message["device"]), Effort(**message["effort"]), chance)
+    entry, clock, effort = _prepared(message)
+    contenders = timed_here(entry, clock, effort, random.Random(message["seed"]))
     _say(replies, {name: {"clones": timed.clones, "cold": timed.cold} for name, timed in contenders.items()})
     while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
         timed = contenders[asked["contender"]]
@@ -97,6 +96,11 @@ def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
         else:
             _say(replies, {"seconds": timed.chunk(asked["block"])})
     _say(replies, {"closed": True})
+
+
+def _prepared(message: Message) -> tuple[Entry, Clock, Effort]:
+    entry, effort = _entry(message), Effort(**message["effort"])  # the entry sets the threads that the clock depends on
+    return entry, clock_for(message["device"], torch.get_num_threads(), graph=effort.graph), effort
 
 
 def _entry(message: Message) -> Entry:
@@ -109,13 +113,6 @@ def _entry(message: Message) -> Entry:
             f"bncli {bncli.__version__} cannot build this case ({type(error).__name__}: {error})"
         ) from error
     return entry
-
-
-def _clock(device: str) -> Clock:
-    """Processor time for one thread, which other processes cannot lengthen; else the wall's."""
-    if device == "cuda":
-        return CudaClock()
-    return ThreadClock() if torch.get_num_threads() == 1 else WallClock()
 
 
 def _in_a_fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from bncli.cli.options import Json, StoreFolder, complete_bench
 
-GATE = "Gate"
+GATE = "Checks"
 BenchArgument = Annotated[
     str, typer.Argument(help="A shipped bench preset's name, or a YAML file.", autocompletion=complete_bench)
 ]
@@ -17,11 +17,12 @@ Kernel = Annotated[
     list[str] | None, typer.Option(help="Time your own too: a function of the channels.", metavar="MODULE:ATTR")
 ]
 Warm = Annotated[bool, typer.Option("--warm", help="Leave the arguments in the cache instead of rotating copies.")]
+Graph = Annotated[bool, typer.Option("--graph", help="On a GPU, time replayed CUDA graphs: kernels, not launches.")]
 Budget = Annotated[float | None, typer.Option(min=1, help="Seconds of measuring, instead of the preset's.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 Export = Annotated[
     list[str] | None,
-    typer.Option(help="Write a file: json, csv, md, pytest-benchmark, gha or bmf.", metavar="FORMAT:PATH"),
+    typer.Option(help="Write a file: json, csv, md, junit, pytest-benchmark, gha or bmf.", metavar="FORMAT:PATH"),
 ]
 GitHub = Annotated[bool, typer.Option("--github", help="Append a table to $GITHUB_STEP_SUMMARY.")]
 Save = Annotated[
@@ -39,6 +40,9 @@ AnyMachine = Annotated[
     bool,
     typer.Option("--allow-other-machine", help="Compare with another machine's baseline too.", rich_help_panel=GATE),
 ]
+Check = Annotated[
+    bool, typer.Option("--check", help="Judge the preset's claims; exit 3 if one is refuted.", rich_help_panel=GATE)
+]
 Itself = Annotated[bool, typer.Option("--aa", help="Compare this code with itself: the noise.", rich_help_panel=GATE)]
 Against = Annotated[
     str | None,
@@ -48,14 +52,14 @@ Against = Annotated[
 
 def bench(
     preset: BenchArgument = "bench-quick", only: Only = None, skip: Skip = None, kernel: Kernel = None,
-    warm: Warm = False, budget: Budget = None, device: Device = "auto", json: Json = None, export: Export = None,
-    github: GitHub = False, save_baseline: Save = None, baseline: Baseline = None, fail_if: FailIf = None,
-    allow_other_machine: AnyMachine = False, aa: Itself = False, against: Against = None,
-    store: StoreFolder = Path(".bncli"),
+    warm: Warm = False, graph: Graph = False, budget: Budget = None, device: Device = "auto", json: Json = None,
+    export: Export = None, github: GitHub = False, save_baseline: Save = None, baseline: Baseline = None,
+    fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: Itself = False, against: Against = None,
+    check: Check = False, store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
     from bncli.bench.cases import cases_of, chosen
-    from bncli.cli.bench_gate import gate_asked
+    from bncli.cli.bench_gate import claims_asked, gate_asked
     from bncli.config import read_bench
     from bncli.presets import preset_path
 
@@ -65,20 +69,25 @@ def bench(
     gate = gate_asked(
         fail_if or (), baseline, save_baseline, against, aa=aa, any_machine=allow_other_machine, store=store
     )
+    claims = claims_asked(check, asked, cases, gate)
 
-    from bncli.cli.bench_exports import places_of, write_all
+    from bncli.cli.bench_exports import places_of, refuse_junit_of_nothing, write_all
 
     places = places_of(export or (), json, github=github)
+    refuse_junit_of_nothing(places, gate, claims)
 
+    from bncli.bench.timed import Effort
     from bncli.cli.bench_session import measured
+    from bncli.cli.checks import exit_for_checks
     from bncli.cli.console import stdout
+    from bncli.report.bench_checks import bench_checks
     from bncli.report.bench_table import show
 
-    record = measured(path.stem, asked, cases, device, budget or asked.budget, gate, warm=warm or asked.warm)
+    effort = Effort(warm=warm or asked.warm or graph, graph=graph)
+    record = measured(path.stem, asked, cases, device, budget or asked.budget, gate, claims, effort)
     write_all(record, places)
     if json != "-":
         show(record, stdout())
     if not record.whole:
         raise typer.Exit(130)
-    if record.gate:
-        raise typer.Exit({"regression": 3, "undecided": 4}.get(record.gate.verdict, 0))
+    exit_for_checks(bench_checks(record))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bncli.bench.rows import BenchRecord
+from bncli.cli.bench_gate import GateAsked
 from bncli.cli.files import write
+from bncli.config.bench import KernelClaim
 from bncli.errors import ConfigError, unknown
 from bncli.report.bench_exports import EXPORTS
 
@@ -58,5 +60,11 @@ def write_all(record: BenchRecord, places: Sequence[Place]) -> None:
         write(place.path, EXPORTS[place.format](record), place.flag, append=place.append)
 
 
+def refuse_junit_of_nothing(places: Sequence[Place], gate: GateAsked, claims: Sequence[KernelClaim]) -> None:
+    """Raise a ConfigError where nothing is checked: JUnit's XML of no tests reads as passed."""
+    if any(place.format == "junit" for place in places) and gate.with_ == "nothing" and not claims:
+        raise ConfigError("--export junit: nothing is checked; add --baseline NAME, --against PYTHON, --aa or --check")
+
+
 def _suffix(form: str) -> str:
-    return form if form in ("csv", "md") else "json"
+    return {"csv": "csv", "md": "md", "junit": "xml"}.get(form, "json")

@@ -1,4 +1,4 @@
-"""What the gate's flags of `bncli bench` ask for, checked before anything is measured."""
+"""What the flags of `bncli bench` ask to be checked, refused before anything is measured if it makes no sense."""
 
 import shlex
 from collections.abc import Sequence
@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bncli.bench.cases import Case
+from bncli.bench.pairs import pairs_of
 from bncli.bench.rules import Rule, read_rule
+from bncli.config.bench import Bench, KernelClaim
 from bncli.errors import ConfigError
 
 _TOLERATED = "+5%"  # where --fail-if says nothing else
@@ -57,3 +60,19 @@ def gate_asked(
         kinds[flags[0]] if flags else "nothing", rules, baseline or "", save or "", tuple(shlex.split(against or "")),
         any_machine, store,
     )  # fmt: skip
+
+
+def claims_asked(check: bool, bench: Bench, cases: Sequence[Case], gate: GateAsked) -> tuple[KernelClaim, ...]:
+    """The claims that --check is to judge: those about cases that are timed.
+
+    Raises:
+        ConfigError: if there are none, or if what they are held against is not measured.
+    """
+    if not check:
+        return ()
+    if gate.with_ == "other":
+        raise ConfigError("--check: claims are about ratios to torch's batch norm, which --against does not measure")
+    found = tuple(claim for claim in bench.claims if any(pairs_of(claim, cases)))
+    if not found:
+        raise ConfigError("--check: nothing is claimed about these cases; write it under `claims:` (docs/bench.md)")
+    return found

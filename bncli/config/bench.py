@@ -1,14 +1,16 @@
-"""A bench preset: which norms are timed, on what, in which passes, and for how long."""
+"""A bench preset: which norms are timed, on what, in which passes, for how long, and what is claimed of them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from bncli.catalogue import Count, Positive
+from bncli.config.asking import Band
 from bncli.config.parts import Frozen, NormPart, Part, validated
-from bncli.errors import ConfigError, Path, Problem
+from bncli.errors import ConfigError, Path, Problem, did_you_mean
 from bncli.norms import NORMS
 
 Pass = Literal["train-forward", "train-backward", "train-both", "eval-forward"]
@@ -40,6 +42,9 @@ def _listed(given: object) -> object:
 _LIST = (Field(min_length=1, strict=False), BeforeValidator(_listed))
 
 
+AXES = ("shape", "dtype", "layout", "pass", "threads", "compile")  # of a grid, beside its norms
+
+
 class Grid(Frozen):
     """Every combination of its lists is a case; a list of one may be written as its value."""
 
@@ -51,6 +56,27 @@ class Grid(Frozen):
     threads: Annotated[tuple[Count, ...], *_LIST] = (1,)
     compile: Annotated[tuple[bool, ...], *_LIST] = (False,)  # by torch.compile
 
+    def settings(self) -> Iterator[dict[str, Any]]:
+        """Every combination of its lists but the norms, by axis."""
+        for shape, dtype, layout, *rest in product(
+            self.shapes, self.dtypes, self.layouts, self.passes, self.threads, self.compile
+        ):
+            placed = layout if len(sizes(shape)) > 2 else "nc"
+            yield dict(zip(AXES, (shape, dtype, placed, *rest), strict=True))
+
+
+YARDSTICKS = {"torch": "native", "copy": "copy"}  # as claims call them -> as measurements do
+
+
+class KernelClaim(Frozen):
+    """A ratio of times that is said to hold; `bncli bench --check` confirms or refutes it, or leaves it open."""
+
+    of: str  # a norm as case names begin: `batch`, or `batch,impl=plain`
+    versus: str = "torch"  # another such, or a yardstick: torch's batch norm, or a copy
+    at: dict[str, Any] = Field(default_factory=dict)  # axes and their values; what is not named: at each of them
+    ratio: Band  # time of `of` over time of `versus`
+    source: Annotated[str, Field(min_length=1)]  # who says so, and where
+
 
 class Bench(Frozen):
     """What a bench preset says."""
@@ -59,6 +85,24 @@ class Bench(Frozen):
     budget: Positive = 60.0  # seconds of measuring, shared by all cases
     warm: bool = False  # arguments in the cache; otherwise many sets of them take turns, so that none is
     cases: Annotated[tuple[Grid, ...], *_LIST]
+    claims: Annotated[tuple[KernelClaim, ...], Field(strict=False)] = ()
+
+
+def changed(part: Part) -> tuple[tuple[str, Any], ...]:
+    """A norm's options that differ from its defaults."""
+    known = NORMS[part.name].options
+    return tuple((key, value) for key, value in part.options.items() if value != known[key].default)
+
+
+def label(norm: str, options: Sequence[tuple[str, Any]]) -> str:
+    """How a case's name begins: `batch,impl=plain`."""
+    return ",".join([norm, *(f"{key}={_written(value)}" for key, value in options)])
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def bench_of(tree: Mapping[str, Any]) -> Bench:
@@ -74,6 +118,7 @@ def bench_of(tree: Mapping[str, Any]) -> Bench:
         for place, part in enumerate(grid.norms)
         for message in misfits(part, grid)
     ]
+    problems += claim_problems(bench.claims, bench.cases)
     if problems:
         raise ConfigError(*problems)
     return bench
@@ -95,6 +140,27 @@ def misfits(part: Part, grid: Grid) -> Iterator[str]:
             yield f"norm {part.name!r} needs more than one value a channel, and {shape} has one"
 
 
+def claim_problems(claims: Sequence[KernelClaim], grids: Sequence[Grid]) -> Iterator[Problem]:
+    """Claims about norms or settings that no grid has."""
+    timed = [[label(part.name, changed(part)) for part in grid.norms] for grid in grids]
+    known = list(dict.fromkeys(name for names in timed for name in names))
+    for i, claim in enumerate(claims):
+        names = [("of", claim.of, known), ("versus", claim.versus, [*known, *YARDSTICKS])]
+        names += [("at", axis, list(AXES)) for axis in claim.at]
+        strange = [(key, name, those) for key, name, those in names if name not in those]
+        for key, name, those in strange:
+            what = "is no axis of a grid" if key == "at" else "is not timed"
+            yield Problem(("claims", i, key), f"{name!r} {what}{did_you_mean(name, those)} (known: {', '.join(those)})")
+        beside = [name for name in (claim.of, claim.versus) if name not in YARDSTICKS]
+        places = [
+            {tuple(setting.values()) for grid, here in zip(grids, timed, strict=True) if name in here
+             for setting in grid.settings() if claim.at.items() <= setting.items()}
+            for name in beside
+        ]  # fmt: skip
+        if not strange and not set.intersection(*places):
+            yield Problem(("claims", i, "at"), f"no grid times {' beside '.join(beside)} there")
+
+
 def is_bench(data: Mapping[str, Any]) -> bool:
     """Whether a plain tree is meant as a bench preset: it has cases and no variants."""
     return "cases" in data and "variants" not in data
@@ -113,4 +179,6 @@ def check_kind(data: Mapping[str, Any], wanted: Literal["study", "bench"], name:
 
 
 def _keys_at(path: Path) -> list[str]:
-    return [*(Grid.model_fields if path[:1] == ("cases",) else ()), *Bench.model_fields]
+    models: dict[str, type[Frozen]] = {"cases": Grid, "claims": KernelClaim}
+    inner = models.get(str(path[0])) if path else None
+    return [*(inner.model_fields if inner else ()), *Bench.model_fields]

@@ -11,10 +11,10 @@ SCHEMA = "bncli/bench/1"
 
 def document(record: BenchRecord) -> dict[str, Any]:
     """The record in types that JSON knows: seconds, bytes, operations a second."""
-    fields = {key: value for key, value in vars(record).items() if key not in ("rows", "gate")}
+    fields = {key: value for key, value in vars(record).items() if key not in ("rows", "gate", "claims")}
     gate = None if record.gate is None else asdict(record.gate) | {"noise_floor": record.gate.noise_floor}
-    rows = [_row(row) for row in record.rows]
-    made: dict[str, Any] = plain({"schema": SCHEMA, **fields, "gate": gate, "rows": rows})
+    rows, claims = [_row(row) for row in record.rows], [asdict(claim) for claim in record.claims]
+    made: dict[str, Any] = plain({"schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows})
     return made
 
 

@@ -11,8 +11,10 @@ from bncli import __version__
 from bncli.bench.results import Estimate
 from bncli.bench.rows import BenchRecord, Row
 from bncli.notation import written_bytes, written_ratio, written_seconds
+from bncli.report.bench_checks import as_junit, claim_checks
 from bncli.report.bench_document import document
 from bncli.report.bench_table import YARDSTICKS, group_of, warnings_of
+from bncli.report.checks import markdown
 from bncli.report.document import dumps, plain
 from bncli.report.gate_table import gate_markdown
 from bncli.report.table import SYMBOLS
@@ -47,6 +49,8 @@ def as_markdown(record: BenchRecord) -> str:
     if record.rows:
         lines += ["", f"{symbols}: {versus[0]}; [ ] is a 95 % interval over {record.processes} processes."]
     lines += ["", *(f"- warning: {warning}" for warning in warnings_of(record))]
+    if record.claims:
+        lines += ["", markdown("claims", claim_checks(record))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -98,6 +102,7 @@ EXPORTS: Mapping[str, Callable[[BenchRecord], str]] = {
     "json": as_json,
     "csv": as_csv,
     "md": as_markdown,
+    "junit": as_junit,
     "pytest-benchmark": as_pytest_benchmark,
     "gha": as_gha,
     "bmf": as_bmf,

@@ -9,6 +9,8 @@ from rich.text import Text
 
 from bncli.bench.rows import MARGIN, BenchRecord, Row
 from bncli.notation import written_bytes, written_ratio, written_seconds
+from bncli.report.bench_checks import claim_checks
+from bncli.report.checks import show_checks
 from bncli.report.gate_table import gate_lines
 from bncli.report.layout import Column, say, stacked, table, width, wrapped
 from bncli.report.table import SYMBOLS
@@ -30,6 +32,9 @@ def show(record: BenchRecord, console: Console) -> None:
     if record.gate:
         for line in gate_lines(record.gate, room):
             say(console, line)
+    if record.claims:
+        say(console, "")
+        show_checks(claim_checks(record), console)
     say(console, "")
     for note in _notes(record, left_out, room):
         say(console, wrapped(note, room, "  "), "dim")
@@ -116,7 +121,9 @@ def _products(row: Row) -> str:
 
 
 def _setup(record: BenchRecord) -> str:
-    cache = "arguments in the cache" if record.warm else "arguments out of the cache"
+    cache = ("arguments in the cache" if record.warm else "arguments out of the cache") + (
+        ", CUDA graphs replayed" if record.graph else ""
+    )
     processes = f"{record.processes} process{'es' * (record.processes > 1)} a case"
     parts = [f"{len(record.rows)} cases", processes, cache, f"{record.seconds:.0f} s"]
     for rates in {row.rates.threads: row.rates for row in record.rows}.values():

@@ -12,7 +12,7 @@ from bncli.notation import written_claim, written_judgement
 from bncli.report.layout import say, wrapped
 
 _STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "yellow"}
-_CHECKED: Mapping[Outcome, Literal["passed", "failed", "undecided"]] = {
+CHECKED: Mapping[Outcome, Literal["passed", "failed", "undecided"]] = {
     "confirmed": "passed", "refuted": "failed", "undecided": "undecided",
 }  # fmt: skip
 
@@ -65,7 +65,7 @@ def _of_claim(judgement: Judgement) -> Check:
     pairs = f"{judgement.pairs} {'runs' if claim.kind == 'level' else 'pairs'}"
     reason = f"; {judgement.reason}" if judgement.reason else ""
     message = f"measured {written_judgement(judgement)}, {pairs}{reason}; claimed by {claim.source}"
-    return Check(written_claim(judgement), _CHECKED[judgement.outcome], message, judgement.outcome)
+    return Check(written_claim(judgement), CHECKED[judgement.outcome], message, judgement.outcome)
 
 
 def _cell(text: str) -> str:

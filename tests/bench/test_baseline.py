@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bncli.bench.baseline import Baseline, Machine, baseline_from_json, check_comparable
+from bncli.bench.gate import Reading
 from bncli.errors import StoreError, UndecidedError
 from bncli.store import Store
 
@@ -18,9 +19,8 @@ ENVIRONMENT = {
     "bncli": "0.1",
 }
 MACHINE = Machine.of(ENVIRONMENT, cores=2, warm=True)
-BASELINE = Baseline(
-    "2026-11-23T08:00:00+00:00", MACHINE, {"batch/train-forward": {"native": (1.5, 1.25), "copy": (3.0, 3.5)}}
-)
+READINGS = {"native": (Reading(1.5, 1e-3), Reading(1.25, 2e-3)), "copy": (Reading(3.0, 5e-4),)}
+BASELINE = Baseline("2026-11-23T08:00:00+00:00", MACHINE, {"batch/train-forward": READINGS})
 
 
 def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_a_missing_baseline_leaves_a_gate_undecided(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"schema": 9}, "main.json: baseline of schema 9, this bncli reads up to 1; update bncli"),
-        ({"schema": 1}, "main.json: not a baseline of bncli (KeyError: 'ratios'); save it anew"),
+        ({"schema": 9}, "main.json: baseline of schema 9, this bncli reads 2; save it anew"),
+        ({"schema": 2}, "main.json: not a baseline of bncli (KeyError: 'readings'); save it anew"),
         (
-            {"schema": 1, "ratios": {"a": 3}},
+            {"schema": 2, "readings": {"a": 3}},
             "main.json: not a baseline of bncli (AttributeError: 'int' object has no attribute 'items'); save it anew",
         ),
     ],
@@ -80,3 +80,9 @@ def test_another_kind_of_machine_is_not_comparable() -> None:
         "not comparable: the baseline was made on another kind of machine (processor 'Xeon', here 'EPYC'; torch '2.13.0',"
         " here '2.14.1'; arguments 'warm', here 'cold'); save one here, or pass --allow-other-machine"
     )
+
+
+def test_replayed_cuda_graphs_are_not_comparable_with_launches() -> None:
+    replayed = Machine.of(ENVIRONMENT, cores=2, warm=True, graph=True)
+    with pytest.raises(UndecidedError, match=r"\(launches 'eager', here 'graph'\)"):
+        check_comparable(BASELINE, replayed)

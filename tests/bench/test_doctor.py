@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bncli.bench.clock import WallClock
-from bncli.bench.doctor import advice, governor, watch
+from bncli.bench.doctor import advice
 from bncli.bench.machine import noise_floor, timer_resolution
 from bncli.bench.rows import Condition, Rates
 from bncli.report.condition import document, lines
@@ -19,11 +19,6 @@ GOOD = Condition(
     rates=(Rates(1, 12e9, {"f32": 1e11}),),
 )  # fmt: skip
 ENVIRONMENT = {"processor": "a processor", "system": "Linux x86_64", "bncli": "0", "torch": "2", "python": "3"}
-
-
-def process(system: Path, number: int, name: str, ticks: int) -> None:
-    (system / str(number)).mkdir(exist_ok=True)
-    (system / str(number) / "stat").write_text(f"{number} ({name}) R 1 1 1 0 0 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0")
 
 
 def test_a_good_machine_needs_no_advice() -> None:
@@ -55,35 +50,6 @@ def test_a_machine_that_tells_nothing_needs_none_either() -> None:
 def test_each_fault_has_one_sentence(change: dict[str, object], words: str) -> None:
     (said,) = advice(replace(GOOD, **change))  # type: ignore[arg-type]
     assert said.startswith(words)
-
-
-def test_busy_programs_are_counted_in_cores_by_name(tmp_path: Path) -> None:
-    (tmp_path / "stat").write_text("cpu 100 0 0 100 0 0 0 0\ncpu0 1\ncpu1 1\n")
-    for number, name in ((7, "py (x) 3"), (8, "py (x) 3"), (9, "idle"), (11, "ended")):
-        process(tmp_path, number, name, 1000)
-
-    def later(seconds: float) -> None:
-        (tmp_path / "stat").write_text("cpu 200 0 0 190 0 0 0 10\ncpu0 1\ncpu1 1\n")  # 100 ticks on each processor
-        process(tmp_path, 7, "py (x) 3", 1050)
-        process(tmp_path, 8, "py (x) 3", 1025)
-        (tmp_path / "11" / "stat").unlink()
-        process(tmp_path, 12, "new", 99)
-
-    busy, stolen = watch(tmp_path, sleep=later)
-    assert busy == {"py (x) 3": pytest.approx(0.75)}
-    assert stolen == pytest.approx(0.05)
-
-
-def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
-    assert watch(tmp_path) == (None, None)
-    assert governor(tmp_path) is None
-
-
-def test_governors_are_named_once(tmp_path: Path) -> None:
-    for number, name in enumerate(("powersave", "performance", "powersave")):
-        (tmp_path / f"cpu{number}" / "cpufreq").mkdir(parents=True)
-        (tmp_path / f"cpu{number}" / "cpufreq" / "scaling_governor").write_text(name + "\n")
-    assert governor(tmp_path) == "performance, powersave"
 
 
 def test_the_noise_floor_of_a_steady_clock_is_zero() -> None:

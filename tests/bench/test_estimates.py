@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bncli.bench.estimates import median, outliers, ratio, symbol, undisturbed_ratio
+from bncli.bench.estimates import median, outliers, ratio, symbol
 from bncli.bench.results import Estimate
 
 
@@ -69,15 +69,3 @@ def test_outliers_lie_far_above_the_quartiles() -> None:
 )  # fmt: skip
 def test_symbols(interval: tuple[float | None, float | None], expected: str) -> None:
     assert symbol(Estimate(1.0, *interval), margin=0.03) == expected
-
-
-def test_the_undisturbed_ratio_is_that_of_lower_deciles() -> None:
-    case, yardstick = [(float(k), float(k + 10)) for k in range(10)], [(2.0, 4.0)] * 10  # 20 chunks each
-    assert undisturbed_ratio(case, yardstick) == 1.0
-
-
-def test_neighbours_that_disturb_the_case_alone_do_not_move_the_undisturbed_ratio() -> None:
-    quiet = [(3.0, 3.0)] * 10
-    disturbed = [(3.0, 3.0 + k) for k in range(10)]
-    yardstick = [(2.0, 2.0)] * 10
-    assert undisturbed_ratio(disturbed, yardstick) == undisturbed_ratio(quiet, yardstick) == 1.5

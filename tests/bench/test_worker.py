@@ -5,6 +5,8 @@ import random
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 import bncli
 from bncli.bench.against import against, check_differs
 from bncli.bench.cases import Case
-from bncli.bench.gate import judge, ratios_of
+from bncli.bench.gate import Readings, judge, readings_of
 from bncli.bench.jobs import case_of, job_of
 from bncli.bench.protocol import Job
 from bncli.bench.remote import Worker, replicate, started
@@ -37,10 +39,11 @@ def _job(do: str, rounds: int = 100) -> Job:
 
 
 def test_a_case_is_measured_in_a_process_of_its_own(worker: Worker) -> None:
-    found = list(replicate(worker, [_job("work", rounds=1000)], EFFORT, 2, random.Random(0)))
-    assert [result.name for result in found] == ["work", "work"]
-    assert all(5 < result.ratios["native"].value < 20 for result in found)  # ten times the work
+    jobs = [_job("work"), _job("print")]
+    found = list(replicate(lambda: nullcontext(worker), jobs, EFFORT, 2, random.Random(0)))
+    assert sorted(result.name for result in found) == ["print", "print", "work", "work"]
     assert all(len(result.samples["case"]) == 8 for result in found)
+    assert all(result.ratios["native"].value > 0 for result in found)
 
 
 def test_a_case_may_print(worker: Worker, capfd: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +99,7 @@ def test_another_protocol_is_refused(tmp_path: Path) -> None:
         pass
     assert (
         str(caught.value)
-        == f"{script}: its bncli 3.0 measures by protocol 9, this one by 1; install the same bncli there"
+        == f"{script}: its bncli 3.0 measures by protocol 9, this one by 2; install the same bncli there"
     )
 
 
@@ -116,11 +119,12 @@ def test_a_kernel_slowed_in_another_checkout_is_found(worker: Worker, tmp_path: 
         text.replace("        return x\n", "        for _ in range(50):\n            x.exp()\n        return x\n")
     )
     rules, job, chance = [read_rule("time:+50%")], job_of(NO_NORM), random.Random(0)
-    with started(
-        "cpu", ["env", f"PYTHONPATH={tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", sys.executable]
-    ) as slow:
-        check_differs(slow, worker)
-        ratios = ratios_of(against(slow, worker, [job], EFFORT, 2, chance))
-        result = judge(rules, None, ratios, lambda names: ratios_of(against(slow, worker, [job], EFFORT, 4, chance)))
+    path = f"PYTHONPATH={tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    slow = partial(started, "cpu", ["env", path, sys.executable])
+
+    def pairs(count: int) -> Readings:
+        return readings_of(against(slow, lambda: nullcontext(worker), [job], EFFORT, count, chance))
+
+    result = judge(rules, None, pairs(2), lambda names: pairs(3))
     assert [(j.case, j.verdict) for j in result.judgements] == [(NO_NORM.name, "regression")]
     assert result.judgements[0].change.value > 5

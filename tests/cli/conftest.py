@@ -1,4 +1,4 @@
-"""`bncli` in this process, in a folder with a small bench preset and a kernel that is as slow as wanted."""
+"""`bncli` in this process, in a folder with a small bench preset and a kernel."""
 
 import sys
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import pytest
 
 from bncli.bench import machine
 from bncli.cli import bench_session, main
+from tests.bench.made_worker import made_started
 
 PRESET = """
 question: does it work?
@@ -18,16 +19,18 @@ cases:
     passes: [train-forward]
 """
 KERNEL = """
-import os
 from torch import nn
 
-class Repeated(nn.BatchNorm1d):
-    def forward(self, x):
-        for _ in range(int(os.environ.get("TIMES", "1"))):
-            y = super().forward(x)
-        return y
+class Slow(nn.BatchNorm1d):
+    pass
 """
 Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured: times are as `tests/bench/made_worker.py` says."""
+    monkeypatch.setattr(bench_session, "started", made_started)
 
 
 @pytest.fixture
@@ -36,8 +39,7 @@ def bncli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr(machine, "last_level_cache_byte", lambda: 2**20)
-    for number in ("_GATE", "_SAVED", "_AGAIN"):
-        monkeypatch.setattr(bench_session, number, 2)
+    monkeypatch.setattr(bench_session, "watch", lambda: ({}, 0.0))
     (tmp_path / "tiny.yaml").write_text(PRESET)
     (tmp_path / "slow_norms.py").write_text(KERNEL)
 

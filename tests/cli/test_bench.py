@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bncli.bench.remote import Worker
+from bncli.bench.vitals import Vitals
+from bncli.cli import bench_session
+from bncli.report.bench_exports import EXPORTS
+from tests.bench.made_worker import MadeWorker
 from tests.cli.conftest import Command
 
 
@@ -18,24 +21,26 @@ def test_bench_prints_a_row_and_a_line_for_every_case(bncli: Command) -> None:
     assert len(set(re.findall(r"^\[\d/6\] (\S+): ", lines, re.MULTILINE))) == 2
 
 
-def test_a_kernel_much_slower_than_torch_is_called_worse(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIMES", "50")
-    arguments = ("--kernel", "slow_norms:Repeated", "--only", "Repeated", "--warm", "--json", "-")
+@pytest.mark.usefixtures("made")
+def test_a_kernel_slower_than_torch_is_called_worse(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMES", "1.2")
+    arguments = ("--kernel", "slow_norms:Slow", "--only", "Slow", "--warm", "--json", "-")
     code, text, _ = bncli("bench", "tiny.yaml", *arguments)
     assert code == 0
     (row,) = json.loads(text)["rows"]
-    assert row["name"] == "slow_norms:Repeated/train-forward/N8C16/f32/nc/cpu"
+    assert row["name"] == "slow_norms:Slow/train-forward/N8C16/f32/nc/cpu"
     assert row["verdict"] == "worse"
-    assert row["ratios"]["native"]["low"] > 2
+    assert row["ratios"]["native"]["value"] == pytest.approx(1.2, rel=0.02)
     assert row["ran"] == "native"
 
 
+@pytest.mark.usefixtures("made")
 def test_every_export_comes_from_one_measurement(
     bncli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     (tmp_path / "summary.md").write_text("before\n")
-    exports = [f"--export={form}:{form}.out" for form in ("json", "csv", "md", "pytest-benchmark", "gha", "bmf")]
+    exports = [f"--export={form}:{form}.out" for form in EXPORTS if form != "junit"]
     code, _, _ = bncli("bench", "tiny.yaml", "--warm", "--only", "batch", "--github", *exports)
     assert code == 0
     value = json.loads(Path("json.out").read_text())["rows"][0]["ratios"]["native"]["value"]
@@ -44,16 +49,17 @@ def test_every_export_comes_from_one_measurement(
     assert (tmp_path / "summary.md").read_text() == "before\n" + Path("md.out").read_text()
 
 
+@pytest.mark.usefixtures("made")
 def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, calls = Worker.measure, list[object]()
+    measure, calls = MadeWorker.measure, list[object]()
 
-    def interrupted(worker: Worker, *arguments: object) -> object:
+    def interrupted(worker: MadeWorker, *arguments: object) -> object:
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return measure(worker, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Worker, "measure", interrupted)
+    monkeypatch.setattr(MadeWorker, "measure", interrupted)
     code, text, lines = bncli("bench", "tiny.yaml", "--warm", "--json", "-")
     assert code == 130
     assert len(json.loads(text)["rows"]) == 1
@@ -71,6 +77,7 @@ def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pyt
         (["bench", "tiny.yaml", "--kernel", "slow_norms:Fast"], "--kernel slow_norms:Fast: module 'slow_norms' has no"),
         (["bench", "tiny.yaml", "--device", "tpu"], "--device: must be auto, cpu or cuda, got 'tpu'"),
         (["bench", "tiny.yaml", "--export", "xml:a"], "--export xml:a: no format is called 'xml'"),
+        (["bench", "tiny.yaml", "--export", "junit:a.xml"], "--export junit: nothing is checked; add --baseline NAME"),
         (["bench", "tiny.yaml", "--export", "gha"], "--export gha: expected FORMAT:PATH, as in gha:bench.json"),
         (["bench", "tiny.yaml", "--json", "no/a.json"], "--json no/a.json: there is no folder no"),
         (["bench", "tiny.yaml", "--github"], "--github: GITHUB_STEP_SUMMARY is not set"),
@@ -89,3 +96,17 @@ def test_a_mistake_is_one_line_and_exit_2(
 def test_ls_and_validate_know_bench_presets(bncli: Command) -> None:
     assert "  bench-quick      how fast are the norms on this machine" in bncli("ls", "presets")[1]
     assert bncli("validate", "bench-ci")[:2] == (0, "bench-ci: good (6 cases)\n")
+
+
+@pytest.mark.usefixtures("made")
+def test_what_disturbs_the_machine_is_a_warning(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_session, "watch", lambda: ({"cc1": 1.5}, 0.0))
+    clocks = iter([2.4e9] + [1.2e9] * 9)
+    monkeypatch.setattr(bench_session, "vitals", lambda device: Vitals(None, None, next(clocks)))
+    _, text, _ = bncli("bench", "tiny.yaml", "--warm", "--json", "-")
+    found = json.loads(text)
+    assert re.match(r"other programs take 1.5 of \d+ cores \(cc1 1.5\): end them", found["warnings"][0])
+    assert found["warnings"][1:] == [
+        "the processor's clock moved between 1.20 and 2.40 GHz meanwhile: governor, heat or load"
+    ]
+    assert found["clock_hertz"] == [2.4e9, *[1.2e9] * 6]

@@ -4,7 +4,8 @@ Each gate measures 20 small cases and compares them with a baseline at `ratio:+5
 process. One case, another in each gate, is measured as it is, with 5 % and with 10 % more work: so a gate says three
 things, of identical code and of two slowdowns. The peer's rule is `--benchmark-compare-fail=median:5%`, on its own
 measurements of the same calls, in every fourth pair of gates. A new baseline is taken every 20 gates, without the busy
-process. 200 gates take about 25 minutes on two cores.
+process, and from as many new measuring processes; those of the gates are renewed every 10, since starting one takes as
+long as ten measurements. 200 gates take about an hour on two cores; interrupted, it says what it has found so far.
 """
 
 import argparse
@@ -17,8 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +35,9 @@ from scipy.stats import binomtest  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from bncli.bench.contenders import Contender, Entry  # noqa: E402
-from bncli.bench.gate import Judgement, Ratios, judge, ratios_of  # noqa: E402
+from bncli.bench.gate import Judgement, Readings, judge, readings_of  # noqa: E402
 from bncli.bench.protocol import Job  # noqa: E402
-from bncli.bench.remote import Worker, replicate, started  # noqa: E402
+from bncli.bench.remote import Start, Worker, replicate, started  # noqa: E402
 from bncli.bench.rules import read_rule  # noqa: E402
 from bncli.bench.timed import Effort  # noqa: E402
 
@@ -62,13 +65,13 @@ def dyt(x: Tensor) -> Tensor:
 
 
 NORMS = {norm.__name__: norm for norm in (batch, layer, rms, group, dyt)}
-CASES = [f"{norm}/{n}x{c}" for norm in NORMS for n, c in ((64, 32), (32, 64), (64, 128), (16, 256))]
+CASES = [f"{norm}/{n}x{c}" for norm in NORMS for n, c in ((64, 32), (32, 64), (16, 64), (16, 256))]
 TIMES = 20  # a case is so many calls of its norm, so that one more and two more are slowdowns of 5 and 10 %
 SLOWED = (1, 2)
 RULE = "ratio:+5%"
-EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.003, chunk=1.5e-4, least_blocks=12, warm=True)
-FIRST, AGAIN, BASELINE = 3, 8, 10  # processes
-BASELINE_EVERY = 20  # gates
+EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.003, chunk=1.5e-4, least_blocks=40, warm=True)
+FIRST, AGAIN, BASELINE = 3, 10, 10  # processes
+BASELINE_EVERY, POOL_EVERY = 20, 10  # gates
 
 
 @dataclass(frozen=True)
@@ -105,28 +108,40 @@ def job(case: str, extra: int = 0) -> Job:
     return Job(f"{case}+{extra}", "gate_quality:planted", {"case": case, "extra": extra})
 
 
-def measured(worker: Worker, jobs: Sequence[Job], replicates: int, chance: random.Random) -> Ratios:
-    return ratios_of(replicate(worker, jobs, EFFORT, replicates, chance))
+def measured(start: Start, jobs: Sequence[Job], replicates: int, chance: random.Random) -> Readings:
+    return readings_of(replicate(start, jobs, EFFORT, replicates, chance))
 
 
-def gate(before: Ratios, victim: str, chance: random.Random) -> dict[int, tuple[Judgement, ...]]:
+@contextmanager
+def pool(count: int) -> Iterator[Start]:
+    """So many measuring processes, handed out in turn."""
+    with ExitStack() as running:
+        turn = cycle([running.enter_context(started("cpu")) for _ in range(count)])
+
+        @contextmanager
+        def start() -> Iterator[Worker]:
+            yield next(turn)
+
+        yield start
+
+
+def gate(start: Start, before: Readings, victim: str, chance: random.Random) -> dict[int, tuple[Judgement, ...]]:
     """One gate: what it says of identical code (0), and with the victim slowed in each way."""
     jobs = {j.name: j for j in [*(job(case) for case in CASES), *(job(victim, extra) for extra in SLOWED)]}
     seen: dict[str, Any] = {}
-    with started("cpu") as worker:
-        now = measured(worker, list(jobs.values()), FIRST, chance)
+    now = measured(start, list(jobs.values()), FIRST, chance)
 
-        def again(names: Sequence[str]) -> Ratios:
-            new = [jobs[name] for name in names if name not in seen]
-            seen.update(measured(worker, new, AGAIN, chance))
-            return {name: seen[name] for name in names}
+    def again(names: Sequence[str]) -> Readings:
+        new = [jobs[name] for name in names if name not in seen]
+        seen.update(measured(start, new, AGAIN, chance))
+        return {name: seen[name] for name in names}
 
-        found = {}
-        for extra in (0, *SLOWED):
-            own, other = job(victim).name, job(victim, extra).name
-            family = {name: ratios for name, ratios in now.items() if name.endswith("+0") and name != own}
-            family[other] = now[other]
-            found[extra] = judge([read_rule(RULE)], {**before, other: before[own]}, family, again).judgements
+    found = {}
+    for extra in (0, *SLOWED):
+        own, other = job(victim).name, job(victim, extra).name
+        family = {name: ratios for name, ratios in now.items() if name.endswith("+0") and name != own}
+        family[other] = now[other]
+        found[extra] = judge([read_rule(RULE)], {**before, other: before[own]}, family, again).judgements
     return found
 
 
@@ -190,16 +205,18 @@ def peer_gate(folder: Path, baseline: Path, victim: str) -> dict[int, bool]:
 
 def outcomes(gates: int, seed: int, with_peer: bool) -> Iterator[Outcome]:
     chance = random.Random(seed)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         for number in range(gates):
             if number % BASELINE_EVERY == 0:
-                with started("cpu") as worker:
-                    before = measured(worker, [job(case) for case in CASES], BASELINE, chance)
+                before = measured(partial(started, "cpu"), [job(case) for case in CASES], BASELINE, chance)
                 their_before = peer_baseline(folder) if with_peer else None
+            if number % POOL_EVERY == 0:
+                running.close()
+                start = running.enter_context(pool(FIRST + AGAIN))
             victim, busy = chance.choice(CASES), number % 2 == 1
             with neighbour(busy):
-                found = gate(before, victim, chance)
+                found = gate(start, before, victim, chance)
                 theirs = peer_gate(folder, their_before, victim) if their_before and number % 8 < 2 else None
             yield outcome(found, busy, victim, theirs)
 
@@ -258,9 +275,13 @@ def main() -> None:
         except ImportError:
             sys.exit("the peer is not installed: pip install pytest-benchmark; or pass --no-peer")
     start, found = time.monotonic(), []
-    for outcome in outcomes(options.gates, options.seed, not options.no_peer):
-        found.append(outcome)
-        print(f"[{len(found)}/{options.gates}] {time.monotonic() - start:.0f} s {outcome}", file=sys.stderr, flush=True)
+    try:
+        for outcome in outcomes(options.gates, options.seed, not options.no_peer):
+            found.append(outcome)
+            passed = time.monotonic() - start
+            print(f"[{len(found)}/{options.gates}] {passed:.0f} s {outcome}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print(f"interrupted after {len(found)} gates", file=sys.stderr)
     if options.json:
         print(json.dumps(figures(found)))
         return

@@ -1,8 +1,9 @@
 """How much a ratio to the yardstick varies between forks of one process and between processes, by what is read off it.
 
-The gate takes a fork for a process of its own: that is right if the part between processes is about nothing. Standard
-deviations of logarithms, in per cent, pooled over the cases of gate_quality.py; a table, or --json. Four processes of
-six forks take about a minute on two cores.
+Forks of one process share where it has its libraries and its heap; the part between processes is what that is worth.
+Standard deviations of logarithms, in per cent, pooled over the cases of gate_quality.py, as measured and at one level of
+the machine (bncli/bench/inference.py); a table, or --json. Six processes of six forks take about three minutes on two
+cores, the processes in turns.
 """
 
 import argparse
@@ -11,11 +12,12 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 from gate_quality import CASES, EFFORT, job, neighbour
 
-from bncli.bench.estimates import Blocks, ratio, undisturbed_ratio
-from bncli.bench.remote import replicate, started
+from bncli.bench.estimates import Blocks, ratio
+from bncli.bench.remote import started
 from bncli.bench.results import CaseResult
 
 
@@ -23,22 +25,27 @@ def by_blocks(case: Blocks, yardstick: Blocks) -> float:
     return statistics.median(sum(c) / sum(y) for c, y in zip(case, yardstick, strict=True))
 
 
+def lower_deciles(case: Blocks, yardstick: Blocks) -> float:
+    low = [sorted(s for block in blocks for s in block) for blocks in (case, yardstick)]
+    return low[0][len(low[0]) // 10] / low[1][len(low[1]) // 10]
+
+
 READINGS: Mapping[str, Callable[[Blocks, Blocks], float]] = {
     "median of blocks": by_blocks,
     "median of halves of blocks": lambda case, yardstick: ratio(case, yardstick).value,
-    "lower decile": undisturbed_ratio,
+    "lower decile": lower_deciles,
 }
 
 
-def measure(processes: int, forks: int, busy: bool) -> list[dict[str, list[CaseResult]]]:
-    """For each process, each case's forks."""
-    found = []
-    for seed in range(processes):
-        of_process: dict[str, list[CaseResult]] = {}
-        with neighbour(busy), started("cpu") as worker:
-            for result in replicate(worker, [job(case) for case in CASES], EFFORT, forks, random.Random(seed)):
-                of_process.setdefault(result.name, []).append(result)
-        found.append(of_process)
+def measure(processes: int, forks: int, busy: bool) -> dict[str, list[list[CaseResult]]]:
+    """For each case, each process's forks."""
+    chance, found = random.Random(0), {case: [[] for _ in range(processes)] for case in CASES}
+    with neighbour(busy), ExitStack() as running:
+        workers = [running.enter_context(started("cpu")) for _ in range(processes)]
+        for _ in range(forks):
+            for case in chance.sample(CASES, len(CASES)):
+                for number in chance.sample(range(processes), processes):
+                    found[case][number].append(workers[number].measure(job(case), EFFORT, chance.randrange(2**32)))
     return found
 
 
@@ -48,9 +55,18 @@ def spread(logs: Sequence[Sequence[float]]) -> tuple[float, float]:
     return within, statistics.variance(map(statistics.fmean, logs)) - within / len(logs[0])
 
 
+def at_one_level(logs: Sequence[Sequence[float]], levels: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Moved along the slope that they have on the logarithm of the yardstick's time within processes."""
+    inner = [
+        (x - statistics.fmean(xs), y) for xs, ys in zip(levels, logs, strict=True) for x, y in zip(xs, ys, strict=True)
+    ]
+    slope = sum(x * y for x, y in inner) / sum(x * x for x, _ in inner)
+    return [[y - slope * x for x, y in zip(xs, ys, strict=True)] for xs, ys in zip(levels, logs, strict=True)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=6)
     parser.add_argument("--forks", type=int, default=6)
     parser.add_argument("--busy", action="store_true", help="beside a process that copies memory")
     parser.add_argument("--json", action="store_true")
@@ -58,19 +74,22 @@ def main() -> None:
     found = measure(options.processes, options.forks, options.busy)
     figures = {}
     for name, read in READINGS.items():
-        parts = [
-            spread([[math.log(read(r.samples["case"], r.samples["native"])) for r in each[case]] for each in found])
-            for case in found[0]
-        ]
-        for part, values in zip(("forks", "processes"), zip(*parts, strict=True), strict=True):
-            mean = statistics.fmean(values)
-            value = 100 * math.copysign(math.sqrt(abs(mean)), mean)
-            figures[f"{name}, between {part}"] = {"value": value, "unit": "%"}
+        parts: dict[str, list[tuple[float, float]]] = {"as measured": [], "at one level": []}
+        for of_case in found.values():
+            logs = [[math.log(read(r.samples["case"], r.samples["native"])) for r in forks] for forks in of_case]
+            levels = [[math.log(r.seconds["native"].value) for r in forks] for forks in of_case]
+            parts["as measured"].append(spread(logs))
+            parts["at one level"].append(spread(at_one_level(logs, levels)))
+        for how, variances in parts.items():
+            for part, values in zip(("forks", "processes"), zip(*variances, strict=True), strict=True):
+                mean = statistics.fmean(values)
+                value = 100 * math.copysign(math.sqrt(abs(mean)), mean)
+                figures[f"{name}, {how}, between {part}"] = {"value": value, "unit": "%"}
     if options.json:
         print(json.dumps(figures))
         return
     for name, figure in figures.items():
-        print(f"{name:48} {figure['value']:.2f} {figure['unit']}")
+        print(f"{name:64} {figure['value']:.2f} {figure['unit']}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""Claims about kernels: what measured ratios of times say of them."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from bncli.bench.inference import contrast, prior
+from bncli.bench.pairs import pairs_of
+from bncli.bench.results import Estimate
+from bncli.bench.rows import Judged, Row
+from bncli.config.bench import YARDSTICKS, KernelClaim
+from bncli.findings import outcome_of
+
+
+def judged(claims: Sequence[KernelClaim], rows: Sequence[Row]) -> Iterator[Judged]:
+    """Judge every claim at every setting that was timed, by whether its whole 95 % interval agrees.
+
+    Two norms are compared by their ratios to torch's batch norm, which each was timed in turn with.
+    """
+    rows_by_case = {row.case: row for row in rows}
+    for claim in claims:
+        for case, other in pairs_of(claim, list(rows_by_case)):
+            row = rows_by_case[case]
+            ratio = row.ratios[YARDSTICKS[claim.versus]] if other is None else _ratio(row, rows_by_case[other], rows)
+            yield _judged(claim, row, ratio)
+
+
+def _judged(claim: KernelClaim, row: Row, ratio: Estimate) -> Judged:
+    low = -math.inf if ratio.low is None else ratio.low
+    high = math.inf if ratio.high is None else ratio.high
+    outcome = outcome_of(low, high, claim.ratio.below, claim.ratio.above)
+    at = row.case.name.partition("/")[2]
+    return Judged(claim.of, claim.versus, at, claim.ratio.below, claim.ratio.above, claim.source, outcome, ratio)
+
+
+def _ratio(row: Row, other: Row, rows: Sequence[Row]) -> Estimate:
+    """Time of a row over that of another norm at the same setting, each by its ratio to torch's batch norm."""
+    common = prior([_logs(each) for each in rows])
+    both = _logs(row), _logs(other)
+    if min(map(len, both)) < 2:
+        return Estimate(math.exp(both[0][0] - both[1][0]))
+    return contrast(both[0], common, both[1], common).estimate()
+
+
+def _logs(row: Row) -> list[float]:
+    return [math.log(result.ratios["native"].value) for result in row.results]

@@ -1,0 +1,50 @@
+"""The exit codes that no other test shows: bncli's own bug, and runs that failed."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bncli.cli import main, session
+from bncli.engine.study import Finished
+from bncli.records import RunInfo, RunResult
+
+BUG = """
+import sys
+import bncli.presets
+from bncli.cli import main
+
+bncli.presets.preset_path = lambda name: 1 / 0
+sys.argv = ["bncli", "compare"]
+main()
+"""
+
+
+def test_a_bug_of_ours_keeps_its_traceback_and_exits_with_1() -> None:
+    done = subprocess.run([sys.executable, "-c", BUG], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_runs_that_fail_are_said_and_exit_with_5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(jobs: Any, *others: Any) -> Iterator[Finished]:
+        for number, job in enumerate(jobs):
+            infos = [RunInfo(run.id, "failed", 0, "out of memory") for run in job.runs]
+            yield Finished(
+                number, tuple(RunResult(run.spec(), info) for run, info in zip(job.runs, infos, strict=True))
+            )
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "run_jobs", failing)
+    monkeypatch.setattr(sys, "argv", ["bncli", "compare", "smoke", "--seeds", "2", "--json", "found.json"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 5
+    assert capsys.readouterr().err.endswith("4 of 4 runs failed: out of memory\n")
+    assert Path("found.json").exists()
