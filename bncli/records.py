@@ -36,6 +36,7 @@ class RunInfo:
     status: Status
     step: int  # the last step trained; for a diverged run the first step whose loss was not finite
     reason: str = ""  # why it failed or diverged, in words
+    layer: str = ""  # of a diverged run, the layer that stopped being finite first; empty where none was seen to
     engine: str = ""  # the path that trained it: "5 lanes (vmap)" or "plain"
     parameters: int = 0  # trainable numbers in the network
     # this run's share of: start (reading the data set, building the network), training, evaluation, data (drawing and

@@ -1,5 +1,6 @@
 """Doubts about a result, in words: too few seeds, diverged or missing runs, a grid too coarse."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bncli.analysis.ask import ArmRuns, Ask
@@ -46,8 +47,10 @@ def _diverged(arm: ArmRuns) -> Iterator[str]:
 
 
 def _blown_up(arm: ArmRuns) -> str:
-    """Which parameter had grown most before the first of the arm's runs diverged, as far as evaluations show."""
+    """Which layers stopped being finite first; or else which parameter had grown most, as far as evaluations show."""
     diverged = [run for run in arm.runs.values() if run.info.status == "diverged"]
+    if layers := Counter(run.info.layer for run in diverged if run.info.layer):
+        return f"; the first layer to overflow was {', '.join(f'{layer} ({n})' for layer, n in layers.most_common())}"
     found = grew_most(min(diverged, key=lambda run: run.info.step))
     if found is None:
         return ""

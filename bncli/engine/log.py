@@ -13,6 +13,7 @@ from bncli.engine.network import Network
 from bncli.plan import Job
 from bncli.records import Record, RunInfo, RunResult
 
+_NOT_FINITE = "the training loss is not finite"
 _LOSS_UNITS = {"cross_entropy": "nats", "squared_error": "squared error"}
 
 
@@ -24,6 +25,7 @@ class Log:
         self._units = {"accuracy": "fraction", "loss": _LOSS_UNITS[loss]}
         self._records: list[list[Record]] = [[] for _ in job.runs]
         self._diverged: list[tuple[int, str] | None] = [None for _ in job.runs]
+        self._blamed: list[str] = ["" for _ in job.runs]
         self._levels: list[float] = []
         self._losses: list[float] = []
 
@@ -64,6 +66,18 @@ class Log:
         living = [v for v, gone in zip(values, self._diverged, strict=True) if not gone]
         return sum(living) / len(living) if living else math.nan
 
+    def blown_up_since(self, step: int) -> dict[int, list[int]]:
+        """Steps after `step` whose training loss was not finite, and the lanes that diverged there."""
+        found: dict[int, list[int]] = {}
+        for lane, gone in enumerate(self._diverged):
+            if gone and gone[0] > step and gone[1] == _NOT_FINITE:
+                found.setdefault(gone[0], []).append(lane)
+        return found
+
+    def blame(self, lane: int, layer: str) -> None:
+        """Take down which layer of a lane stopped being finite first."""
+        self._blamed[lane] = layer
+
     def all_diverged(self) -> bool:
         """Whether no lane is worth training on."""
         return all(self._diverged)
@@ -76,13 +90,14 @@ class Log:
         """All of it as plain values."""
         return {
             "records": [[astuple(record) for record in records] for records in self._records],
-            "diverged": self._diverged, "levels": self._levels, "losses": self._losses,
+            "diverged": self._diverged, "blamed": self._blamed, "levels": self._levels, "losses": self._losses,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         self._records = [[Record(*record) for record in records] for records in state["records"]]
-        self._diverged, self._levels, self._losses = state["diverged"], state["levels"], state["losses"]
+        self._diverged, self._blamed = state["diverged"], state.get("blamed", self._blamed)
+        self._levels, self._losses = state["levels"], state["losses"]
 
     def results(self, step: int, seconds: Mapping[str, float]) -> list[RunResult]:
         """How every run ended; a lane's seconds are its equal share of the job's."""
@@ -91,10 +106,10 @@ class Log:
         share = {kind: total / count for kind, total in seconds.items()}
         where, memory = environment(self._job.runs[0].device), peak_memory(self._job.runs[0].device)
         found = []
-        for run, records, gone in zip(self._job.runs, self._records, self._diverged, strict=True):
+        for run, records, gone, layer in zip(self._job.runs, self._records, self._diverged, self._blamed, strict=True):
             info = RunInfo(
                 id=run.id, status="diverged" if gone else "done", step=gone[0] if gone else step,
-                reason=gone[1] if gone else "", engine=self._engine, parameters=self._network.size,
+                reason=gone[1] if gone else "", layer=layer, engine=self._engine, parameters=self._network.size,
                 seconds=share, samples_per_second=count * batch * step / spent if spent else 0.0,
                 peak_memory=memory, environment=where,
             )  # fmt: skip
@@ -106,7 +121,7 @@ def _divergence(step: int, lane: int, loss: float, trained: Tensor | None) -> tu
     if trained is not None:
         bad = (~trained[:, lane].isfinite()).nonzero()
         if len(bad):
-            return step - len(trained) + int(bad[0]) + 1, "the training loss is not finite"
+            return step - len(trained) + int(bad[0]) + 1, _NOT_FINITE
     if not math.isfinite(loss):
         return step, "the evaluation loss is not finite"
     return None

@@ -95,8 +95,10 @@ class Network:
         """Layers in the order in which they run on x (N, features)."""
         return layers_of(self._model, x)
 
-    def watch(self, x: Tensor, capture: Capture) -> dict[str, Tensor]:
-        """What `capture(model)` takes down while x (N, features), which all lanes share, passes: each (*lanes, ...).
+    def watch(self, x: Tensor, capture: Capture, *, shared: bool = True) -> dict[str, Tensor]:
+        """What `capture(model)` takes down while x passes: each (*lanes, ...).
+
+        x is (N, features) where all lanes share it, else (*lanes, N, features).
 
         Nothing changes: buffers are copies, generators are put back.
         """
@@ -108,7 +110,7 @@ class Network:
 
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         with torch.no_grad(), noise_kept(x.device.type):
-            return (_lanes(call, None) if self.lanes else call)(self.parameters, buffers, x)
+            return (_lanes(call, None if shared else 0) if self.lanes else call)(self.parameters, buffers, x)
 
     def _vmapped(self, x: Tensor, shared: bool) -> Tensor:
         program = self._common if shared else self._own

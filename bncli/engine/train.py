@@ -13,10 +13,12 @@ from bncli.data import DATASETS
 from bncli.data.splits import Splits
 from bncli.engine import OPTIMIZERS
 from bncli.engine.batches import Batches
+from bncli.engine.blowup import first_overflows
 from bncli.engine.checkpoints import Checkpoints
 from bncli.engine.clock import Clock
 from bncli.engine.evaluate import evaluate, losses_of
 from bncli.engine.log import Log
+from bncli.engine.moment import copied
 from bncli.engine.network import Network
 from bncli.engine.noise import noise, put_noise
 from bncli.engine.optimizers import Hyper, Optimizer, State, clipped
@@ -88,6 +90,7 @@ class _Loop:
     def __init__(self, job: Job, checkpoints: Path | None) -> None:
         first = job.runs[0]
         self.how, self.device, self.loss = first.evaluation, first.device, DATASETS[first.data.name].loss
+        self.clipped = first.training.clip is not None
         self.clock, self.step, self.last = Clock(), 0, first.training.steps - 1
         with self.clock.of("start"):
             self.splits: Splits = DATASETS.load(first.data.name)(**first.data.options, device=first.device)
@@ -105,6 +108,7 @@ class _Loop:
         self.losses = torch.empty(0, *self.network.lanes, device=first.device)  # since the last evaluation
         self.prober = Prober(job, self.network, self.splits, self.batches, step, self.state, self.hyper)
         self.checkpoints = Checkpoints(checkpoints, job.id)
+        self.kept: dict[str, Any] = {}  # what training depends on, as it was at the last evaluation
 
     def advance(self, stop: int) -> None:
         """Train up to and with step `stop`."""
@@ -124,8 +128,38 @@ class _Loop:
             found = evaluate(self.network, split, self.how, self.loss, self.batches)
             self.log.add(self.step, found, self.losses if self.step else None)
         self.losses = self.losses[:0]
+        if self.kept and (steps := self.log.blown_up_since(self.kept["step"])):
+            self._blame(steps)
+        self.kept = self._kept()
         notes = tuple(self.checkpoints.notes)
         return Sign(self.step, self.log.level(), self.log.loss(), self.hyper.lr.mean().item(), notes)
+
+    def _blame(self, steps: Mapping[int, Sequence[int]]) -> None:
+        """Find the layers that blew up at these steps in these lanes: train again up to there, look, and come back."""
+        now, lr, last = self._kept(), self.hyper.lr.clone(), max(steps)
+        with self.clock.of("evaluation"):
+            self._put(self.kept)
+            for step, (x, y) in enumerate(self.batches.next(last - self.step), self.step + 1):
+                if lanes := steps.get(step):
+                    blamed = first_overflows(self.network, x, clipped=self.clipped)
+                    for lane in lanes:
+                        self.log.blame(lane, blamed[lane])
+                if step < last:
+                    torch.mul(self.lr, self.factor(step - 1), out=self.hyper.lr)
+                    self.train_step(x, y)
+            self._put(now)
+            self.hyper.lr.copy_(lr)
+
+    def _kept(self) -> dict[str, Any]:
+        """What the further course of training depends on, copied."""
+        return {**copied(self._tensors()), **self._place()}
+
+    def _put(self, kept: Mapping[str, Any]) -> None:
+        for name, tensors in self._tensors().items():
+            _copy(kept[name], tensors)
+        self.step = kept["step"]
+        self.batches.restore(kept["batches"])
+        put_noise(self.device, kept["noise"])
 
     def probe(self) -> None:
         """Look at distributions and gradients, if that is due."""
@@ -145,16 +179,13 @@ class _Loop:
             found = self.checkpoints.newest()
             if found is None:
                 return False
-            for name, tensors in self._tensors().items():
-                _copy(found[name], tensors)
+            self._put(found)
             self.losses = found["losses"].to(self.device)
-        self.step = found["step"]
-        self.batches.restore(found["batches"])
+        self.kept = found.get("kept", {})
         self.log.restore(found["log"])
         for kind, seconds in found["seconds"].items():
             self.clock.seconds[kind] += seconds
         self.prober.restore(found.get("probed", {}), self.device)
-        put_noise(self.device, found["noise"])
         return True
 
     def _tensors(self) -> dict[str, Any]:
@@ -162,9 +193,12 @@ class _Loop:
 
     def _plain(self) -> dict[str, Any]:
         return {
-            "step": self.step, "losses": self.losses, "batches": self.batches.state(), "log": self.log.state(),
-            "noise": noise(self.device), "seconds": self.clock.seconds, "probed": self.prober.state(),
+            **self._place(), "losses": self.losses, "log": self.log.state(), "seconds": self.clock.seconds,
+            "probed": self.prober.state(), "kept": self.kept,
         }  # fmt: skip
+
+    def _place(self) -> dict[str, Any]:
+        return {"step": self.step, "batches": self.batches.state(), "noise": noise(self.device)}
 
 
 @torch.no_grad()
