@@ -8,6 +8,7 @@ from rich.text import Text
 from bncli.findings import Arm, Comparison, Findings, Measure, Verdict
 from bncli.notation import written_comparison, written_option, written_setting, written_summary
 from bncli.report.layout import Column, say, stacked, table, width, wrapped
+from bncli.report.search import search_lines
 
 SYMBOLS: Mapping[Verdict, tuple[str, str]] = {  # verdict -> symbol, style
     "better": ("+", "bold green"),
@@ -31,6 +32,8 @@ def show(findings: Findings, console: Console) -> None:
         say(console, "")
         for line in lines:
             say(console, line)
+    for line in search_lines(findings, room):
+        say(console, line)
     footnotes = [*_legend(findings), *_superiorities(findings), *findings.notes]
     if footnotes:
         say(console, "")
