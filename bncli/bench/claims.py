@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from bncli.bench.inference import contrast, prior
+from bncli.bench.inference import Prior, contrast, prior
 from bncli.bench.pairs import pairs_of
 from bncli.bench.results import Estimate
 from bncli.bench.rows import Judged, Row
@@ -18,9 +18,10 @@ def judged(claims: Sequence[KernelClaim], rows: Sequence[Row]) -> Iterator[Judge
     """
     rows_by_case = {row.case: row for row in rows}
     for claim in claims:
+        common = prior([_logs(row) for row in rows])
         for case, other in pairs_of(claim, list(rows_by_case)):
             row = rows_by_case[case]
-            ratio = row.ratios[YARDSTICKS[claim.versus]] if other is None else _ratio(row, rows_by_case[other], rows)
+            ratio = row.ratios[YARDSTICKS[claim.versus]] if other is None else _ratio(row, rows_by_case[other], common)
             yield _judged(claim, row, ratio)
 
 
@@ -32,9 +33,8 @@ def _judged(claim: KernelClaim, row: Row, ratio: Estimate) -> Judged:
     return Judged(claim.of, claim.versus, at, claim.ratio.below, claim.ratio.above, claim.source, outcome, ratio)
 
 
-def _ratio(row: Row, other: Row, rows: Sequence[Row]) -> Estimate:
+def _ratio(row: Row, other: Row, common: Prior) -> Estimate:
     """Time of a row over that of another norm at the same setting, each by its ratio to torch's batch norm."""
-    common = prior([_logs(each) for each in rows])
     both = _logs(row), _logs(other)
     if min(map(len, both)) < 2:
         return Estimate(math.exp(both[0][0] - both[1][0]))

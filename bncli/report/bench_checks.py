@@ -1,12 +1,17 @@
 """What `bncli bench` was asked to check, and how it came out: a gate's judgements and claims, as checks."""
 
+from collections.abc import Mapping
 from typing import Literal
 
-from bncli.bench.gate import Judgement
+from bncli.bench.gate import Judgement, Verdict
 from bncli.bench.rows import BenchRecord, Judged
 from bncli.findings import Check
 from bncli.notation import written_band, written_ratio
 from bncli.report.checks import CHECKED, junit
+
+_JUDGED: Mapping[Verdict, Literal["passed", "failed", "undecided"]] = {
+    "holds": "passed", "better": "passed", "regression": "failed", "undecided": "undecided",
+}  # fmt: skip
 
 
 def bench_checks(record: BenchRecord) -> list[Check]:
@@ -26,13 +31,12 @@ def as_junit(record: BenchRecord) -> str:
 
 def _of_gate(judgement: Judgement) -> Check:
     change, verdict = judgement.change, judgement.verdict
-    outcome: Literal["passed", "failed", "undecided"] = (
-        "failed" if verdict == "regression" else "undecided" if verdict == "undecided" else "passed"
-    )
     again = " (measured again)" if judgement.measured_again else ""
     why = f"; {judgement.why}" if judgement.why else ""
     message = f"now against before: {written_ratio(change.value, change.low, change.high)}{again}{why}"
-    return Check(f"{judgement.case}: {judgement.measure} +{100 * judgement.limit:g}%", outcome, message, verdict)
+    return Check(
+        f"{judgement.case}: {judgement.measure} +{100 * judgement.limit:g}%", _JUDGED[verdict], message, verdict
+    )
 
 
 def _of_claim(judged: Judged) -> Check:
