@@ -121,6 +121,16 @@ def written_setting(setting: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.rsplit('.', 1)[-1]} {written_option(value)}" for key, value in setting.items())
 
 
+def written_arm(variant: str, setting: Mapping[str, Any]) -> str:
+    """An arm in a sentence: `batch (lr 0.5)`, without a swept value `batch`."""
+    return f"{variant} ({written_setting(setting)})" if setting else variant
+
+
+def written_score(score: float, by: str) -> str:
+    """A tuning score without its unit: an accuracy in per cent, or a loss, which scores hold with its sign turned."""
+    return f"{-score:.3f}" if by == "validation_loss" else f"{100 * score:.1f}"
+
+
 def written_option(value: Any) -> str:
     """One swept value, short: `0.1`, `sgd`, `sgd momentum=0.9`."""
     if isinstance(value, Mapping):

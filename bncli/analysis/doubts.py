@@ -10,7 +10,7 @@ from bncli.analysis.intervals import half_width
 from bncli.analysis.outcomes import grew_most
 from bncli.findings import Arm, Measure, Value
 from bncli.measures import MEASURES
-from bncli.notation import written_setting
+from bncli.notation import written_arm
 
 ENOUGH_SEEDS = 5
 _LISTED = 5  # diverged runs named one by one, before the rest is counted
@@ -110,4 +110,4 @@ def _grid_dominates(arm: Arm, arms: Sequence[Arm], measure: Measure, margin: flo
 
 
 def _name(arm: ArmRuns | Arm) -> str:
-    return f"{arm.variant} ({written_setting(arm.setting)})" if arm.setting else arm.variant
+    return written_arm(arm.variant, arm.setting)

@@ -12,7 +12,7 @@ from bncli.analysis.inference import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value
 from bncli.gate import Limit
 from bncli.measures import MEASURES
-from bncli.notation import written_change, written_setting
+from bncli.notation import written_arm, written_change
 
 Document = Mapping[str, Any]
 Run = Mapping[str, Any]
@@ -35,7 +35,7 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> lis
     measures = {m["name"]: Measure(**m) for m in now["measures"]}
     found = list[Check]()
     for (variant, setting), runs in arms.items():
-        name = variant + (f" ({written_setting(json.loads(setting))})" if setting != "{}" else "")
+        name = written_arm(variant, json.loads(setting))
         ours = [limit for limit in limits if limit.concerns(variant)]
         found += _arm(name, runs, measures, ours, now["study"]["margins"])
     return found

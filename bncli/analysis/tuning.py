@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from bncli.analysis.ask import ArmRuns, Ask
 from bncli.analysis.searching import best, expected_best, scores_of, usable
 from bncli.findings import Tuning
-from bncli.notation import written_option, written_setting
+from bncli.notation import written_arm, written_option, written_score
 
 
 def tunings(arms: Sequence[ArmRuns], ask: Ask) -> Iterator[Tuning]:
@@ -27,9 +27,8 @@ def tuning_notes(found: Sequence[Tuning]) -> Iterator[str]:
         f" {first.by.replace('_', ' ')}: {runs} runs, {steps:,} steps{raced}; the report's seeds are fresh"
     )
     for t in found:
-        at = f" ({written_setting(t.setting)})" if t.setting else ""
         yield (
-            f"{t.variant}{at}: {_short(t.key)} {written_option(t.chosen)}; usable {written_option(t.usable_low)} to"
+            f"{_name(t)}: {_short(t.key)} {written_option(t.chosen)}; usable {written_option(t.usable_low)} to"
             f" {written_option(t.usable_high)}; best of {_trials(t)}"
         )
 
@@ -38,10 +37,9 @@ def tuning_doubts(found: Sequence[Tuning]) -> Iterator[str]:
     """Arms whose best value lies on the edge of the grid: it may be better beyond."""
     for t in found:
         if t.on_edge:
-            at = f" ({written_setting(t.setting)})" if t.setting else ""
             yield (
-                f"{t.variant}{at}: the best {_short(t.key)}, {written_option(t.chosen)}, is on the edge of the grid and"
-                " may be better beyond; widen it for all, or set tune.extend: true"
+                f"{_name(t)}: the best {_short(t.key)}, {written_option(t.chosen)}, is on the edge of the grid and may"
+                " be better beyond; widen it for all, or set tune.extend: true"
             )
 
 
@@ -74,11 +72,13 @@ def _trials(tuning: Tuning) -> str:
     """`1, 3, 7 values drawn at random: 71.2, 90.3, 94.1 %`."""
     total = len(tuning.expected_best)
     counts = sorted({1, max(1, total // 2), total})
-    if tuning.by == "validation_loss":
-        levels = ", ".join(f"{-tuning.expected_best[n - 1]:.3f}" for n in counts)
-    else:
-        levels = ", ".join(f"{100 * tuning.expected_best[n - 1]:.1f}" for n in counts) + " %"
-    return f"{', '.join(map(str, counts))} values drawn at random: {levels} to be expected"
+    levels = ", ".join(written_score(tuning.expected_best[n - 1], tuning.by) for n in counts)
+    unit = " %" if tuning.by == "validation_accuracy" else ""
+    return f"{', '.join(map(str, counts))} values drawn at random: {levels}{unit} to be expected"
+
+
+def _name(tuning: Tuning) -> str:
+    return written_arm(tuning.variant, tuning.setting)
 
 
 def _short(key: str) -> str:

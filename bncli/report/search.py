@@ -6,7 +6,7 @@ from itertools import accumulate, groupby
 from rich.text import Text
 
 from bncli.findings import Findings, Tuning
-from bncli.notation import written_option, written_setting
+from bncli.notation import written_arm, written_option, written_score
 from bncli.report.layout import Column, stacked, table, width, wrapped
 
 
@@ -29,20 +29,15 @@ def _so_far(tuning: Tuning) -> str:
     """Of the values that were tried on as many seeds as the chosen one; others were raced off."""
     most = max(map(len, tuning.scores))
     kept = [median for median, scores in zip(tuning.medians, tuning.scores, strict=True) if len(scores) == most]
-    return " ".join(_score(tuning, score) for score in accumulate(kept, max))
+    return " ".join(written_score(score, tuning.by) for score in accumulate(kept, max))
 
 
 def _cell(tuning: Tuning, value: float) -> Text:
     if value not in tuning.values:
         return Text("")
-    score = _score(tuning, tuning.medians[tuning.values.index(value)])
+    score = written_score(tuning.medians[tuning.values.index(value)], tuning.by)
     return Text(f"{score}*", style="bold green") if value == tuning.chosen else Text(score + " ")
 
 
-def _score(tuning: Tuning, score: float) -> str:
-    """An accuracy in per cent, or a loss; the findings hold the loss with its sign turned."""
-    return f"{100 * score:.1f}" if tuning.by == "validation_accuracy" else f"{-score:.3f}"
-
-
 def _name(tuning: Tuning) -> str:
-    return f"{tuning.variant} ({written_setting(tuning.setting)})" if tuning.setting else tuning.variant
+    return written_arm(tuning.variant, tuning.setting)

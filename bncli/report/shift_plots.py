@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bncli.findings import Band as Percentiles
 from bncli.findings import ShiftFindings
-from bncli.notation import written_setting
+from bncli.notation import written_arm
 from bncli.report import figures
 from bncli.report.bands import Band
 from bncli.report.drawing import draw
@@ -60,7 +60,9 @@ def layers_figure(findings: ShiftFindings) -> Spec | None:
     """Every metric by layer, with what sampling noise alone would show."""
     labels, layers = _labels(findings), layer_names(findings)
     points = [
-        Point(labels[cell.metric], layers[cell.layer], _name(arm.variant, arm.setting), cell.centre, noise=cell.null)
+        Point(
+            labels[cell.metric], layers[cell.layer], written_arm(arm.variant, arm.setting), cell.centre, noise=cell.null
+        )
         for arm in findings.arms
         for cell in arm.cells
     ]
@@ -73,7 +75,9 @@ def ratios_figure(findings: ShiftFindings) -> Spec | None:
     labels, scales = _labels(findings), {d.name: d.scale for d in findings.definitions}
     layers = {**layer_names(findings), "": "all layers"}
     cells = [
-        Ratio(labels[c.metric], layers[c.layer], _name(c.variant, c.setting), c.estimate, c.side in ("less", "more"))
+        Ratio(
+            labels[c.metric], layers[c.layer], written_arm(c.variant, c.setting), c.estimate, c.side in ("less", "more")
+        )
         for c in findings.comparisons
         if scales[c.metric] == "ratio" and c.estimate is not None
     ]
@@ -87,9 +91,5 @@ def _labels(findings: ShiftFindings) -> Mapping[str, str]:
     return {definition.name: definition.label for definition in findings.definitions}
 
 
-def _name(variant: str, setting: Mapping[str, object]) -> str:
-    return f"{variant} ({written_setting(setting)})" if setting else variant
-
-
 def _who(band: Percentiles) -> str:
-    return _name(band.variant, band.setting)
+    return written_arm(band.variant, band.setting)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bncli.findings import Arm, Comparison, Findings, Measure, Verdict
-from bncli.notation import written_comparison, written_option, written_setting, written_summary
+from bncli.notation import written_arm, written_comparison, written_option, written_summary
 from bncli.report.layout import Column, say, stacked, table, width, wrapped
 from bncli.report.search import search_lines
 
@@ -147,7 +147,7 @@ def _superiorities(findings: Findings) -> Iterator[str]:
     """P(A > B) of each measure: how often the variant was the better one of a pair."""
     for measure in findings.measures:
         shares = [
-            f"{arm.variant}{f' ({written_setting(arm.setting)})' if arm.setting else ''} {_share(c)}"
+            f"{written_arm(arm.variant, arm.setting)} {_share(c)}"
             for arm in findings.arms
             if (c := _comparison(arm, measure)) and c.superiority is not None and c.pairs > 1
         ]
