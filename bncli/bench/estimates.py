@@ -12,8 +12,8 @@ Blocks = Sequence[tuple[float, float]]  # of one contender: each block's two chu
 Symbol = Literal["+", "-", "=", "?"]
 
 CONFIDENCE = 0.95
-# Tukey's far-out fence; of normal samples one in 400,000 lies beyond it.
-_FENCE = 3.0
+# Tukey's far-out fence, in interquartile ranges; of normal samples one in 400,000 lies beyond it.
+FENCE = 3.0
 
 
 def median(values: Sequence[float]) -> Estimate:
@@ -55,7 +55,7 @@ def outliers(seconds: Sequence[float]) -> int:
     if len(seconds) < 4:
         return 0
     low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
-    return sum(s > high + _FENCE * (high - low) for s in seconds)
+    return sum(s > high + FENCE * (high - low) for s in seconds)
 
 
 def symbol(ratio: Estimate, margin: float) -> Symbol:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 
 from scipy.special import digamma, polygamma, stdtr, stdtrit
 
-from bncli.bench.estimates import CONFIDENCE
+from bncli.bench.estimates import CONFIDENCE, FENCE
 from bncli.bench.results import Estimate
 
 # A standard deviation of 0.1 %: no set of processes agrees better, but for the coarseness of a timer.
 _LEAST_VARIANCE = 1e-6
 Point = tuple[float, float]  # level, value
-_FENCE = 3.0  # interquartile ranges; of normal samples one in 400,000 lies beyond
 _MANY = 1e6  # degrees of freedom that are as good as infinite
 
 
@@ -31,6 +30,7 @@ class Trimmed:
     mean: float
     variance: float
     count: int
+    whole: int  # of the sample, with those left out
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _near(points: Sequence[Point]) -> Sequence[Point]:
     if len(points) < 4:
         return points
     low, _, high = statistics.quantiles([value for _, value in points], n=4, method="inclusive")
-    reach = _FENCE * (high - low)
+    reach = FENCE * (high - low)
     return [(level, value) for level, value in points if low - reach <= value <= high + reach]
 
 
@@ -148,7 +148,7 @@ def contrast(
     sides = [(trimmed(sample), prior) for sample, prior in ((now, now_prior), (before, before_prior)) if sample]
     parts = [prior.moderate(side) for side, prior in sides]
     if leverage:
-        each = statistics.fmean(part * side.count for (part, _), (side, _) in zip(parts, sides, strict=True))
+        each = statistics.fmean(part * side.whole for (part, _), (side, _) in zip(parts, sides, strict=True))
         parts.append((leverage * each, sum(freedom for _, freedom in parts)))
     square = sum(part for part, _ in parts)
     freedom = square**2 / sum(part**2 / own for part, own in parts)
@@ -162,7 +162,7 @@ def trimmed(sample: Sequence[float]) -> Trimmed:
     kept = ordered[out : len(ordered) - out]
     winsorised = [kept[0]] * out + kept + [kept[-1]] * out
     squares = statistics.variance(winsorised) * (len(sample) - 1)
-    return Trimmed(statistics.fmean(kept), max(squares / (len(kept) - 1), _LEAST_VARIANCE), len(kept))
+    return Trimmed(statistics.fmean(kept), max(squares / (len(kept) - 1), _LEAST_VARIANCE), len(kept), len(sample))
 
 
 def false_discovery(p_values: Sequence[float]) -> list[float]:

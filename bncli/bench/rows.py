@@ -107,9 +107,8 @@ class BenchRecord:
     whole: bool = True  # every case was timed in every process; not so after an interruption
     graph: bool = False  # on a GPU, by replayed CUDA graphs
     claims: tuple[Judged, ...] = ()
-    clock_hertz: tuple[
-        float, ...
-    ] = ()  # of the processor or the GPU, before and after each measurement; empty: not told
+    # Of the processor or the GPU, before and after each measurement; empty where the system does not tell.
+    clock_hertz: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
