@@ -3,7 +3,8 @@
 Ratios to the yardstick are compared, one a process, at one level of the machine (bench/inference.py). A case is called
 a regression if new measurements, other than those that made it a suspect, say that it is slower by more than its limit,
 and surely by more than half of that: but for a false discovery rate of 5 % over all cases. The half is for what ratios
-owe to the hour and its load beyond that, which processes measured together share.
+owe to the hour and its load beyond that, which processes measured together share. What the new measurements leave
+undecided is measured once more, and judged by all of them.
 """
 
 import math
@@ -16,8 +17,9 @@ from bncli.bench.results import CaseResult, Estimate
 from bncli.bench.rules import MEASURES, Rule, limits
 from bncli.errors import UndecidedError
 
-FALSE_DISCOVERY = 0.05
 _SLACK = 0.5  # of the limit: beyond it a case is a suspect, and surely beyond it a regression
+_LOOKS = 2  # after the first: at all suspects, then at those that are still undecided
+_FALSE_DISCOVERY = 0.0294  # of each look, so that two together keep 5 % (Pocock 1977, Biometrika 64:191)
 
 Verdict = Literal["holds", "better", "regression", "undecided"]
 _WORST: tuple[Verdict, ...] = ("regression", "undecided")
@@ -65,10 +67,7 @@ def readings_of(results: Iterable[CaseResult]) -> Readings:
     """What every process says of every case, in the order measured."""
     found: dict[str, dict[str, tuple[Reading, ...]]] = {}
     for result in results:
-        of_case = found.setdefault(result.name, {})
-        for yardstick, ratio in result.ratios.items():
-            reading = Reading(ratio.value, result.seconds[yardstick].value)
-            of_case[yardstick] = (*of_case.get(yardstick, ()), reading)
+        _add(found, {result.name: {y: (Reading(r.value, result.seconds[y].value),) for y, r in result.ratios.items()}})
     return found
 
 
@@ -81,7 +80,8 @@ def judge(
         rules: where several are for a case, the last counts.
         before: the baseline's; None where ratios in `now` are 1 if nothing has changed (--against).
         now: at least two processes.
-        measure_again: measures the cases named, in new processes: twice as many as before, or more.
+        measure_again: measures the cases named, in new processes: twice as many as before, or more; asked twice at
+            most.
 
     Raises:
         UndecidedError: for a case that the baseline lacks, or has from a single process.
@@ -91,13 +91,26 @@ def judge(
     family = {key: levelled(ours, theirs) for key, (ours, theirs) in points.items()}
     priors = prior([each.now for each in family.values()]), prior([each.before for each in family.values()])
     first = {key: _contrast(each, priors) for key, each in family.items()}
-    again = [key for key in asked if _needs_another_look(first[key], asked[key])]
-    fresh = measure_again(list(dict.fromkeys(case for case, _ in again))) if again else {}
-    anew = {key: levelled(_points(fresh, key), points[key][1], points[key][0]) for key in again}
-    final = {key: _contrast(each, priors) for key, each in anew.items()}
+    open_ = [key for key in asked if _needs_another_look(first[key], asked[key])]
+    fresh, final = dict[str, dict[str, tuple[Reading, ...]]](), dict[Key, Contrast]()
     judgements = _judged(asked, first, final)
+    for _ in range(_LOOKS):
+        if not open_:
+            break
+        _add(fresh, measure_again(list(dict.fromkeys(case for case, _ in open_))))
+        anew = {key: levelled(_points(fresh, key), points[key][1], points[key][0]) for key in open_}
+        final |= {key: _contrast(each, priors) for key, each in anew.items()}
+        judgements = _judged(asked, first, final)
+        open_ = [(j.case, j.measure) for j in judgements if j.verdict == "undecided"]
     worst: Verdict = next((v for v in _WORST if any(j.verdict == v for j in judgements)), "holds")
     return GateResult(worst, judgements)
+
+
+def _add(readings: dict[str, dict[str, tuple[Reading, ...]]], more: Readings) -> None:
+    for case, of_case in more.items():
+        known = readings.setdefault(case, {})
+        for yardstick, found in of_case.items():
+            known[yardstick] = (*known.get(yardstick, ()), *found)
 
 
 def _needs_another_look(found: Contrast, rule: Rule) -> bool:
@@ -118,7 +131,7 @@ def _judged(
     found = []
     for key, is_slower, is_faster in zip(asked, slower, faster, strict=True):
         contrast, rule = final.get(key, first[key]), asked[key]
-        verdict, why = _verdict(contrast, rule, is_slower <= FALSE_DISCOVERY, is_faster <= FALSE_DISCOVERY)
+        verdict, why = _verdict(contrast, rule, is_slower <= _FALSE_DISCOVERY, is_faster <= _FALSE_DISCOVERY)
         noise = math.expm1(contrast.half_width)
         found.append(Judgement(*key, rule.limit, verdict, contrast.estimate(), noise, key in final, why))
     return tuple(found)

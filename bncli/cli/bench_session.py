@@ -32,8 +32,8 @@ from bncli.store import Store
 
 # Processes a case: starting one takes two seconds and making its argument sets another, so that more cost time and
 # fewer width of interval.
-_TABLE, _LEAST, _GATE, _SAVED = 3, 2, 5, 10
-_AGAIN = 10  # for what a gate suspects
+_TABLE, _LEAST, _GATE, _SAVED = 3, 2, 5, 20
+_AGAIN = 10  # for what a gate suspects, and as many for what it leaves undecided
 
 
 @dataclass
