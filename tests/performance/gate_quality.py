@@ -3,9 +3,9 @@
 Each gate measures 20 small cases and compares them with a baseline at `ratio:+5%`, half of the gates beside a busy
 process. One case, another in each gate, is measured as it is, with 5 % and with 10 % more work: so a gate says three
 things, of identical code and of two slowdowns. The peer's rule is `--benchmark-compare-fail=median:5%`, on its own
-measurements of the same calls, in every fourth pair of gates. A new baseline is taken every 20 gates, without the busy
-process, and from as many new measuring processes; those of the gates are renewed every 10, since starting one takes as
-long as ten measurements. 200 gates take about an hour on two cores; interrupted, it says what it has found so far.
+measurements of the same calls. Every 40 gates a new baseline is taken, without the busy process and from 20 new
+measuring processes, and those of the gates are renewed: starting one takes as long as twenty measurements. 200 gates
+take about an hour and a half on two cores; interrupted, it says what it has found so far.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +32,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.g
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-from scipy.stats import binomtest  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from bncli.bench.contenders import Contender, Entry  # noqa: E402
@@ -69,9 +69,9 @@ CASES = [f"{norm}/{n}x{c}" for norm in NORMS for n, c in ((64, 32), (32, 64), (1
 TIMES = 20  # a case is so many calls of its norm, so that one more and two more are slowdowns of 5 and 10 %
 SLOWED = (1, 2)
 RULE = "ratio:+5%"
-EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.003, chunk=1.5e-4, least_blocks=40, warm=True)
-FIRST, AGAIN, BASELINE = 3, 10, 10  # processes
-BASELINE_EVERY, POOL_EVERY = 20, 10  # gates
+EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.003, chunk=1.5e-4, least_blocks=32, warm=True)
+FIRST, AGAIN, BASELINE = 5, 10, 20  # processes, as the command has
+RENEWED_EVERY = 40  # gates
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,24 @@ def pool(count: int) -> Iterator[Start]:
 def gate(start: Start, before: Readings, victim: str, chance: random.Random) -> dict[int, tuple[Judgement, ...]]:
     """One gate: what it says of identical code (0), and with the victim slowed in each way."""
     jobs = {j.name: j for j in [*(job(case) for case in CASES), *(job(victim, extra) for extra in SLOWED)]}
-    seen: dict[str, Any] = {}
     now = measured(start, list(jobs.values()), FIRST, chance)
+    looks = defaultdict[str, list[Any]](list)  # at each case again, shared by the three families
 
-    def again(names: Sequence[str]) -> Readings:
-        new = [jobs[name] for name in names if name not in seen]
-        seen.update(measured(start, new, AGAIN, chance))
-        return {name: seen[name] for name in names}
+    def again(count: Counter[str], names: Sequence[str]) -> Readings:
+        count.update(names)
+        new = measured(start, [jobs[name] for name in names if len(looks[name]) < count[name]], AGAIN, chance)
+        for name, readings in new.items():
+            looks[name].append(readings)
+        return {name: looks[name][count[name] - 1] for name in names}
 
     found = {}
     for extra in (0, *SLOWED):
         own, other = job(victim).name, job(victim, extra).name
         family = {name: ratios for name, ratios in now.items() if name.endswith("+0") and name != own}
         family[other] = now[other]
-        found[extra] = judge([read_rule(RULE)], {**before, other: before[own]}, family, again).judgements
+        found[extra] = judge(
+            [read_rule(RULE)], {**before, other: before[own]}, family, partial(again, Counter())
+        ).judgements
     return found
 
 
@@ -171,10 +175,10 @@ def test(job, benchmark):
 
 
 def peer(folder: Path, victims: Sequence[str], *options: str) -> str:
-    """Run pytest-benchmark; what it printed. Each benchmark has as many seconds as three processes of ours."""
+    """Run pytest-benchmark; what it printed. Each benchmark has as many seconds as five processes of ours."""
     (folder / "test_peer.py").write_text(f"VICTIMS = {list(victims)}\n{PEER_TESTS}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-c", os.devnull]
-    command += ["--rootdir", str(folder), "--benchmark-max-time=0.05", "--benchmark-min-time=0.0001", *options]
+    command += ["--rootdir", str(folder), "--benchmark-max-time=0.08", "--benchmark-min-time=0.0001", *options]
     done = subprocess.run([*command, "test_peer.py"], cwd=folder, capture_output=True, text=True)
     if "- benchmark: " not in done.stdout:
         sys.exit(f"pytest-benchmark did not run:\n{done.stdout}\n{done.stderr}")
@@ -208,16 +212,15 @@ def outcomes(gates: int, seed: int, with_peer: bool) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         for number in range(gates):
-            if number % BASELINE_EVERY == 0:
+            if number % RENEWED_EVERY == 0:
+                running.close()
                 before = measured(partial(started, "cpu"), [job(case) for case in CASES], BASELINE, chance)
                 their_before = peer_baseline(folder) if with_peer else None
-            if number % POOL_EVERY == 0:
-                running.close()
-                start = running.enter_context(pool(FIRST + AGAIN))
+                start = running.enter_context(pool(FIRST + 2 * AGAIN))
             victim, busy = chance.choice(CASES), number % 2 == 1
             with neighbour(busy):
                 found = gate(start, before, victim, chance)
-                theirs = peer_gate(folder, their_before, victim) if their_before and number % 8 < 2 else None
+                theirs = peer_gate(folder, their_before, victim) if their_before else None
             yield outcome(found, busy, victim, theirs)
 
 
@@ -256,6 +259,8 @@ def share(answers: Sequence[bool], goal: str) -> dict[str, Any]:
     """The share of yeses, with its exact 95 % interval."""
     if not answers:
         return {}
+    from scipy.stats import binomtest  # not above: measuring processes import this file, and it takes a second
+
     interval = binomtest(sum(answers), len(answers)).proportion_ci()
     value = sum(answers) / len(answers)
     unit = f"share of {len(answers)} gates"
