@@ -54,9 +54,10 @@ class _Session:
     @property
     def processes(self) -> int:
         """Of each case; a gate against itself has two sides."""
-        if self.gate.with_ == "nothing":
-            return _SAVED if self.gate.save else _GATE if self.claims else _TABLE
-        return max(_GATE * (2 if self.gate.with_ == "itself" else 1), _SAVED if self.gate.save else 0)
+        if self.gate.with_ == "itself":
+            return _SAVED + _GATE
+        least = _TABLE if self.gate.with_ == "nothing" and not self.claims else _GATE
+        return _SAVED if self.gate.save else least
 
     @property
     def least(self) -> int:
@@ -120,11 +121,12 @@ def _judged(
     if session.gate.with_ == "nothing":
         return None
     if session.gate.with_ == "itself":
-        size = len(session.cases)
-        even, odd = (
-            [r for place, r in enumerate(results) if place // size % 2 == side] for side in (0, 1)
-        )  # every other round
-        return judge(rules, readings_of(even), readings_of(odd), again)
+        size, every = len(session.cases), session.processes // _GATE  # every fifth round, of 20 + 5
+        middle = [place // size % every == every // 2 for place in range(len(results))]
+        now, others = (
+            [r for r, is_now in zip(results, middle, strict=True) if is_now == side] for side in (True, False)
+        )
+        return judge(rules, readings_of(others), readings_of(now), again)
     return judge(rules, before, readings_of(results), again)
 
 
