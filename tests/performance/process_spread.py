@@ -1,9 +1,9 @@
 """How much a ratio to the yardstick varies between forks of one process and between processes, by what is read off it.
 
 Forks of one process share where it has its libraries and its heap; the part between processes is what that is worth.
-Standard deviations of logarithms, in per cent, pooled over the cases of gate_quality.py, as measured and at one level of
-the machine (bncli/bench/inference.py); a table, or --json. Six processes of six forks take about three minutes on two
-cores, the processes in turns.
+Standard deviations of logarithms, in per cent, pooled over the cases of gate_quality.py with a bootstrap's interval over
+cases, as measured and at one level of the machine (bncli/bench/inference.py); a variance that comes out below zero has a
+standard deviation with a minus. A table, or --json. Six processes of six forks, in turns, take two minutes on two cores.
 """
 
 import argparse
@@ -64,6 +64,19 @@ def at_one_level(logs: Sequence[Sequence[float]], levels: Sequence[Sequence[floa
     return [[y - slope * x for x, y in zip(xs, ys, strict=True)] for xs, ys in zip(levels, logs, strict=True)]
 
 
+def deviation(variances: Sequence[float]) -> float:
+    """In per cent, of the mean variance; below zero where that is."""
+    mean = statistics.fmean(variances)
+    return 100 * math.copysign(math.sqrt(abs(mean)), mean)
+
+
+def figure(variances: Sequence[float]) -> dict[str, float | str]:
+    """The deviation that the cases have in common, with a percentile interval of 1,000 sets of cases drawn from them."""
+    chance = random.Random(0)
+    drawn = sorted(deviation(chance.choices(variances, k=len(variances))) for _ in range(1000))
+    return {"value": deviation(variances), "low": drawn[25], "high": drawn[974], "unit": "%", "goal": ""}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=6)
@@ -82,14 +95,12 @@ def main() -> None:
             parts["at one level"].append(spread(at_one_level(logs, levels)))
         for how, variances in parts.items():
             for part, values in zip(("forks", "processes"), zip(*variances, strict=True), strict=True):
-                mean = statistics.fmean(values)
-                value = 100 * math.copysign(math.sqrt(abs(mean)), mean)
-                figures[f"{name}, {how}, between {part}"] = {"value": value, "unit": "%"}
+                figures[f"{name}, {how}, between {part}"] = figure(values)
     if options.json:
         print(json.dumps(figures))
         return
-    for name, figure in figures.items():
-        print(f"{name:64} {figure['value']:.2f} {figure['unit']}")
+    for name, one in figures.items():
+        print(f"{name:64} {one['value']:5.2f} [{one['low']:.2f}, {one['high']:.2f}] {one['unit']}")
 
 
 if __name__ == "__main__":
