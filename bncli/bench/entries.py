@@ -50,11 +50,17 @@ def contender_of(case: Case) -> Contender:
     return contender
 
 
-def reference(case: Case) -> Contender:
-    """The pass of a case by the same norm in float64, uncompiled, on the same input."""
-    exact = replace(case, dtype="f64", compiled=False)
-    x, g = inputs(case)
-    return _contender(module_of(exact), exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
+def with_reference(case: Case) -> tuple[Contender, Contender]:
+    """The pass of a case, and the same in float64, uncompiled, on the same input and from the same state.
+
+    Both are fresh: what a norm remembers of its calls is alike as long as both are called as often.
+    """
+    exact, norm = replace(case, dtype="f64", compiled=False), module_of(case)
+    twin, (x, g) = module_of(exact), inputs(case)
+    if isinstance(norm, nn.Module) and isinstance(twin, nn.Module):
+        twin.load_state_dict(norm.state_dict())
+    own = _contender(compiled(norm) if case.compiled else norm, case, x, g)
+    return own, _contender(twin, exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
 
 
 def side_by_side(case: Contender, yardstick: Contender) -> tuple[Contender, Contender]:

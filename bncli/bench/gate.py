@@ -80,8 +80,7 @@ def judge(
         rules: where several are for a case, the last counts.
         before: the baseline's; None where ratios in `now` are 1 if nothing has changed (--against).
         now: at least two processes.
-        measure_again: measures the cases named, in new processes: twice as many as before, or more; asked twice at
-            most.
+        measure_again: measures the cases named, in as many new processes or more; asked twice at most.
 
     Raises:
         UndecidedError: for a case that the baseline lacks, or has from a single process.

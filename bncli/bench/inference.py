@@ -178,14 +178,6 @@ def false_discovery(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def over_processes(values: Sequence[float]) -> Estimate:
-    """Trimmed geometric mean of positive values, one a process, with its t-interval; without one for fewer than two."""
-    logs = [math.log(value) for value in values]
-    if len(logs) < 2:
-        return Estimate(values[0])
-    return contrast(logs, Prior(_LEAST_VARIANCE, 0.0), (), Prior(_LEAST_VARIANCE, 0.0)).estimate()
-
-
 def _inverse_trigamma(value: float) -> float:
     """x with trigamma(x) = value, by Newton's method on 1 / trigamma, which is convex and nearly linear."""
     x = 0.5 + 1 / value

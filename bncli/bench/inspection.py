@@ -13,7 +13,7 @@ from torch.autograd.profiler import profile
 
 from bncli.bench.cases import Case
 from bncli.bench.contenders import Contender
-from bncli.bench.entries import reference
+from bncli.bench.entries import with_reference
 from bncli.bench.rows import Facts
 from bncli.kernels import batch_norm, newton_schulz, whitening
 
@@ -41,7 +41,7 @@ _LIBRARIES = {
 def inspect(case: Case, contender: Contender) -> Facts:
     """Run a case's pass a few times, untimed, and look."""
     names, peak = _profiled(contender, case.device)
-    error, why = _error(case, contender)
+    error, why = _error(case)
     reasons = {
         "peak_byte": "" if peak is not None else "torch's profiler saw no allocation",
         "error": why,
@@ -125,15 +125,16 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _error(case: Case, contender: Contender) -> tuple[float | None, str]:
+def _error(case: Case) -> tuple[float | None, str]:
     if case.dtype == "f64":
         return None, "it is float64 itself"
-    before = torch.get_rng_state()
-    found = _results(contender.call, contender.make_arguments())
-    if not torch.equal(before, torch.get_rng_state()):
-        return None, "it draws noise, and other numbers in float64"
+    state = torch.cuda.get_rng_state if case.device == "cuda" else torch.get_rng_state
     try:
-        exact = reference(case)
+        own, exact = with_reference(case)
+        before = state()
+        found = _results(own.call, own.make_arguments())
+        if not torch.equal(before, state()):
+            return None, "it draws noise, and other numbers in float64"
         wanted = _results(exact.call, exact.make_arguments())
     except Exception as error:  # anybody's kernel
         return None, f"it does not run in float64 ({type(error).__name__})"

@@ -23,9 +23,16 @@ def rates(threads: int, dtypes: Sequence[str], device: str) -> Rates:
     return Rates(threads, bandwidth(device, clock), {dtype: product_rate(dtype, device, clock) for dtype in dtypes})
 
 
+def cache_byte(device: str) -> int:
+    """The size of the last cache before the memory: the processor's, or the GPU's L2."""
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size)
+    return last_level_cache_byte()
+
+
 def bandwidth(device: str, clock: Clock) -> float:
     """Bytes a second that a plain copy reads and writes, out of the last-level cache."""
-    size = min(2 * last_level_cache_byte(), _LARGEST_BYTE) // 2
+    size = min(2 * cache_byte(device), _LARGEST_BYTE) // 2
     source, target = (torch.ones(size // 4, device=device) for _ in range(2))
     return 2 * source.nbytes / _median_seconds(lambda: target.copy_(source), clock)
 

@@ -2,11 +2,11 @@
 
 import json
 import os
-import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,10 @@ class Worker:
             line = ""
         if not line:
             raise BncliError(f"{self._command}: the measuring process ended with code {self._process.wait()}")
-        reply: dict[str, Any] = json.loads(line)
+        try:
+            reply: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise BncliError(f"{self._command}: said {line.strip()[:80]!r}, not what a bncli says") from None
         return reply
 
     def _hello(self) -> Place:
@@ -133,7 +136,7 @@ class RemoteTimed:
 
 @contextmanager
 def started(device: str, command: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
-    """A measuring process, ended on leaving.
+    """A measuring process, ended on leaving; in a session of its own, where Ctrl-C does not reach it.
 
     Args:
         device: cpu or cuda.
@@ -147,31 +150,32 @@ def started(device: str, command: Sequence[str] = (), environment: Mapping[str, 
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [own, variables.get("PYTHONPATH")]))
     words = [*(command or [sys.executable]), "-P", "-m", "bncli.bench.worker"]  # -P: not what lies in this folder
     try:
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables, start_new_session=True
+        )
     except OSError as error:
         raise BncliError(f"{words[0]}: cannot be run ({error.strerror})") from None
     try:
         yield Worker(process, " ".join(command) or "this bncli", device)
     finally:
         if process.stdin:
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill(process)
             process.wait()
         if process.stdout:
             process.stdout.close()
 
 
+def _kill(process: subprocess.Popen[str]) -> None:
+    """With the fork that measures: the process leads its session."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:  # Windows, where nothing forks
+        process.kill()
+
+
 Start = Callable[[], AbstractContextManager[Worker]]  # starts a measuring process, which ends on leaving
-
-
-def replicate(
-    start: Start, jobs: Sequence[Job], effort: Effort, replicates: int, chance: random.Random
-) -> Iterator[CaseResult]:
-    """Measure every job in as many processes, one after the other, each with another order of jobs."""
-    for _ in range(replicates):
-        with start() as worker:
-            for job in chance.sample(jobs, len(jobs)):
-                yield worker.measure(job, effort, chance.randrange(2**32))

@@ -109,6 +109,7 @@ class BenchRecord:
     claims: tuple[Judged, ...] = ()
     # Of the processor or the GPU, before and after each measurement; empty where the system does not tell.
     clock_hertz: tuple[float, ...] = ()
+    again: tuple[CaseResult, ...] = ()  # a gate's further looks at suspects, one a case and process
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bncli.bench.cases import matches
 from bncli.errors import ConfigError, unknown
 
-# What may be limited, and the yardstick it is a ratio to; None is what the gate compares with itself (--against).
+# What may be limited, and the yardstick it is a ratio to; "against" is the same case in the other environment.
 MEASURES: Mapping[str, str] = {"ratio": "native", "copy": "copy", "time": "against"}
 
 _FORM = re.compile(r"(?:(?P<pattern>.*)=)?(?P<measure>[^:=]*):\+(?P<limit>\d+(?:\.\d*)?)%")

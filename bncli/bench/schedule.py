@@ -35,10 +35,10 @@ def take_turns(
     Stops when the interval of the case's ratio to the second contender is narrow enough, asked at 8, 12, 18, ... blocks
     only, so that looking often does not make it look narrow by chance; or when seconds or blocks have run out.
     """
-    with _no_garbage_collection():
+    with no_garbage_collection():
         _warm_up(contenders, clock, effort)
         samples, stopped = _blocks(contenders, clock, effort, chance)
-    return _summarised(name, contenders, samples, stopped)
+    return _summarised(name, contenders, samples, stopped, warm=effort.warm)
 
 
 def _warm_up(contenders: Mapping[str, Timed], clock: Clock, effort: Effort) -> None:
@@ -71,9 +71,13 @@ def _blocks(
     return samples, "blocks"
 
 
-def _summarised(name: str, contenders: Mapping[str, Timed], samples: Samples, stopped: Stopped) -> CaseResult:
+def _summarised(
+    name: str, contenders: Mapping[str, Timed], samples: Samples, stopped: Stopped, *, warm: bool
+) -> CaseResult:
     """Medians, ratios, outliers and doubts beside the raw samples."""
     blocks = {c: tuple(taken) for c, taken in samples.items()}
+    cold = all(contender.cold for contender in contenders.values())
+    cached = () if warm or cold else ("not cold: all argument sets together fit the last-level cache; see --warm",)
     return CaseResult(
         name=name,
         samples=blocks,
@@ -83,13 +87,14 @@ def _summarised(name: str, contenders: Mapping[str, Timed], samples: Samples, st
         outliers={c: outliers([s for block in taken for s in block]) for c, taken in blocks.items()},
         stopped=stopped,
         clones={c: contender.clones for c, contender in contenders.items()},
-        cold=all(contender.cold for contender in contenders.values()),
-        warnings=doubts(blocks),
+        cold=cold,
+        warnings=(*cached, *doubts(blocks)),
     )
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Collect garbage once, then not until the end."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()

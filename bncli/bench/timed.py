@@ -28,7 +28,7 @@ class Effort:
     warm: bool = False  # each chunk on one argument set that is in the cache, if it fits
     graph: bool = False  # on a GPU, chunks are captured in CUDA graphs and replayed
     memory_byte: int = 2**30  # for the argument sets of one contender
-    cache_byte: int = 0  # of the last-level cache; 0 is what the system says
+    cache_byte: int = 0  # of the last-level cache; 0 is the processor's, as the system says
 
 
 class Timed(Protocol):

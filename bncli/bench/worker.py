@@ -1,8 +1,8 @@
 """The measuring process: `python -m bncli.bench.worker` answers one JSON line with one JSON line.
 
 It imports torch once and forks for each case, so that every measurement starts from a fresh heap and a kernel that
-crashes takes only itself along. Forks share where their process has its libraries and its heap, and with it some luck:
-beside what differs from fork to fork, ratios differ by 1 % from process to process, as
+crashes while it is timed takes only its fork along. Forks share where their process has its libraries and its heap, and
+with it some luck: beside what differs from fork to fork, ratios differ by 1 % from process to process, as
 tests/performance/process_spread.py shows. So a process forks once for each case, and the next measurement of it is in
 another one. Where there is no fork, or on a GPU, which does not survive one, the process measures itself.
 """
@@ -27,11 +27,12 @@ import bncli
 from bncli.bench.clock import Clock, clock_for
 from bncli.bench.contenders import Entry
 from bncli.bench.protocol import PROTOCOL, result_to_json
-from bncli.bench.schedule import measure
+from bncli.bench.schedule import measure, no_garbage_collection
 from bncli.bench.timed import Effort, timed_here
 from bncli.errors import BncliError
 
 Message = Mapping[str, Any]
+_ANSWERED = 90  # what a fork ends with that has replied; no kernel that ends its process hits on it
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def serve(requests: IO[bytes], replies: IO[str]) -> None:
         if message["do"] == "hello":
             _say(replies, _hello())
             continue
-        _prepare_for_forks(message["build"].partition(":")[0])
+        prepare_for_forks(message["build"].partition(":")[0])
         if message["device"] == "cpu" and hasattr(os, "fork"):
             _in_a_fork(actions[message["do"]], message, requests, replies)
         else:
@@ -58,12 +59,13 @@ def serve(requests: IO[bytes], replies: IO[str]) -> None:
 
 
 @cache
-def _prepare_for_forks(module: str) -> None:
+def prepare_for_forks(module: str) -> None:
     """Import, once for all forks, what they need; and what is there by then no garbage collection of theirs visits."""
     with suppress(ImportError):  # the fork will say it
         import_module(module)
-    x = torch.ones(1, requires_grad=True)
-    torch.autograd.grad(x * 1.0, x, torch.ones(1))  # torch's first backward pass imports 500 modules: 0.3 s
+    if not torch.accelerator.is_available():  # or else the pass starts a thread for each GPU, and forks may make none
+        x = torch.ones(1, requires_grad=True)
+        torch.autograd.grad(x * 1.0, x, torch.ones(1))  # torch's first backward pass imports 500 modules: 0.3 s
     gc.collect()
     gc.freeze()
 
@@ -88,13 +90,14 @@ def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     entry, clock, effort = _prepared(message)
     contenders = timed_here(entry, clock, effort, random.Random(message["seed"]))
     _say(replies, {name: {"clones": timed.clones, "cold": timed.cold} for name, timed in contenders.items()})
-    while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
-        timed = contenders[asked["contender"]]
-        if asked["do"] == "size":
-            timed.size(asked["seconds"])
-            _say(replies, {"calls": timed.calls})
-        else:
-            _say(replies, {"seconds": timed.chunk(asked["block"])})
+    with no_garbage_collection():
+        while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
+            timed = contenders[asked["contender"]]
+            if asked["do"] == "size":
+                timed.size(asked["seconds"])
+                _say(replies, {"calls": timed.calls})
+            else:
+                _say(replies, {"seconds": timed.chunk(asked["block"])})
     _say(replies, {"closed": True})
 
 
@@ -118,14 +121,16 @@ def _entry(message: Message) -> Entry:
 def _in_a_fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     child = os.fork()
     if child == 0:
+        code = 1
         try:
             _answer(action, message, requests, replies)
+            code = _ANSWERED
         finally:
-            os._exit(0)  # no clean-up of what belongs to the parent
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        killer = signal.Signals(os.WTERMSIG(status)).name
-        _say(replies, {"error": f"the process that measured it was ended by {killer}"})
+            os._exit(code)  # no clean-up of what belongs to the parent
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != _ANSWERED:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended itself, with exit code {code}"
+        _say(replies, {"error": f"the process that measured it {how}"})
 
 
 def _answer(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:

@@ -59,15 +59,16 @@ def bench(
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
     from bncli.bench.cases import cases_of, chosen
-    from bncli.cli.bench_gate import claims_asked, gate_asked
+    from bncli.cli.bench_gate import claims_asked, device_asked, gate_asked
     from bncli.config import read_bench
     from bncli.presets import preset_path
 
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
     asked = read_bench(path)
-    cases = chosen(cases_of(asked, "cpu", kernel or ()), only or (), skip or ())
+    where = device_asked(device, graph=graph)
+    cases = chosen(cases_of(asked, where, kernel or ()), only or (), skip or ())
     gate = gate_asked(
-        fail_if or (), baseline, save_baseline, against, aa=aa, any_machine=allow_other_machine, store=store
+        cases, fail_if or (), baseline, save_baseline, against, aa=aa, any_machine=allow_other_machine, store=store
     )
     claims = claims_asked(check, asked, cases, gate)
 
@@ -84,10 +85,12 @@ def bench(
     from bncli.report.bench_table import show
 
     effort = Effort(warm=warm or asked.warm or graph, graph=graph)
-    record = measured(path.stem, asked, cases, device, budget or asked.budget, gate, claims, effort)
-    write_all(record, places)
-    if json != "-":
+    record, error = measured(path.stem, asked, cases, where, budget or asked.budget, gate, claims, effort)
+    if not any(place.path == "-" for place in places):
         show(record, stdout())
+    write_all(record, places)
+    if error:
+        raise error
     if not record.whole:
         raise typer.Exit(130)
     exit_for_checks(bench_checks(record))

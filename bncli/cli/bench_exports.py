@@ -9,7 +9,7 @@ from bncli.bench.rows import BenchRecord
 from bncli.cli.bench_gate import GateAsked
 from bncli.cli.files import write
 from bncli.config.bench import KernelClaim
-from bncli.errors import ConfigError, unknown
+from bncli.errors import BncliError, ConfigError, unknown
 from bncli.report.bench_exports import EXPORTS
 
 
@@ -47,17 +47,27 @@ def places_of(exports: Sequence[str], json: str | None, *, github: bool) -> list
     for place in places:
         if place.path != "-" and not Path(place.path).parent.is_dir():
             raise ConfigError(f"{place.flag}: there is no folder {Path(place.path).parent}")
+        if Path(place.path).is_dir():
+            raise ConfigError(f"{place.flag}: {place.path} is a folder; name a file in it")
     return places
 
 
 def write_all(record: BenchRecord, places: Sequence[Place]) -> None:
-    """Write every file.
+    """Write every file; of what was cut short nothing was judged, so no JUnit, which would read as passed.
 
     Raises:
-        BncliError: if one cannot be written.
+        BncliError: if one cannot be written; the others are.
     """
+    failed = list[str]()
     for place in places:
-        write(place.path, EXPORTS[place.format](record), place.flag, append=place.append)
+        if place.format == "junit" and not record.whole:
+            continue
+        try:
+            write(place.path, EXPORTS[place.format](record), place.flag, append=place.append)
+        except BncliError as error:
+            failed.append(str(error))
+    if failed:
+        raise BncliError("\n".join(failed))
 
 
 def refuse_junit_of_nothing(places: Sequence[Place], gate: GateAsked, claims: Sequence[KernelClaim]) -> None:

@@ -8,8 +8,9 @@ from typing import Literal
 
 from bncli.bench.cases import Case
 from bncli.bench.pairs import pairs_of
-from bncli.bench.rules import Rule, read_rule
+from bncli.bench.rules import Rule, limits, read_rule
 from bncli.config.bench import Bench, KernelClaim
+from bncli.engine.environment import resolve_device
 from bncli.errors import ConfigError
 
 _TOLERATED = "+5%"  # where --fail-if says nothing else
@@ -28,14 +29,29 @@ class GateAsked:
     store: Path
 
 
+def device_asked(wanted: str, *, graph: bool) -> str:
+    """Where cases are timed: cpu or cuda.
+
+    Raises:
+        ConfigError: for a device that is not there, or cannot do what is asked of it.
+    """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device: must be auto, cpu or cuda, got {wanted!r}")
+    found = "cuda" if resolve_device(wanted) == "cuda" else "cpu"
+    if graph and found == "cpu":
+        raise ConfigError("--graph: replays CUDA graphs, and this measures on the cpu")
+    return found
+
+
 def gate_asked(
-    fail_if: Sequence[str], baseline: str | None, save: str | None, against: str | None, *,
+    cases: Sequence[Case], fail_if: Sequence[str], baseline: str | None, save: str | None, against: str | None, *,
     aa: bool, any_machine: bool, store: Path,
 ) -> GateAsked:  # fmt: skip
     """The flags together.
 
     Raises:
-        ConfigError: for flags that exclude each other, or a rule without anything to compare with.
+        ConfigError: for flags that exclude each other, a rule without anything to compare with or for no case, or an
+            interpreter that no shell could read.
     """
     given = {"--baseline": baseline, "--aa": aa, "--against": against}
     flags = [flag for flag, value in given.items() if value]
@@ -53,12 +69,16 @@ def gate_asked(
         if (rule.measure == "time") != bool(against):
             fitting = "time" if against else "ratio or copy"
             raise ConfigError(f"--fail-if '{rule}': {flags[0]} compares {fitting}")
+    limits(rules, [case.name for case in cases])
+    try:
+        other = tuple(shlex.split(against or ""))
+    except ValueError as error:
+        raise ConfigError(f"--against {against}: {str(error).lower()}") from None
     kinds: dict[str, Literal["baseline", "itself", "other"]] = {
         "--baseline": "baseline", "--aa": "itself", "--against": "other",
     }  # fmt: skip
     return GateAsked(
-        kinds[flags[0]] if flags else "nothing", rules, baseline or "", save or "", tuple(shlex.split(against or "")),
-        any_machine, store,
+        kinds[flags[0]] if flags else "nothing", rules, baseline or "", save or "", other, any_machine, store,
     )  # fmt: skip
 
 

@@ -2,11 +2,10 @@
 
 import os
 import random
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +16,8 @@ from bncli.bench.cases import Case
 from bncli.bench.claims import judged
 from bncli.bench.gate import GateResult, Readings, judge, readings_of
 from bncli.bench.jobs import job_of
-from bncli.bench.remote import Worker, started
+from bncli.bench.machine import cache_byte
+from bncli.bench.remote import started
 from bncli.bench.results import CaseResult
 from bncli.bench.rows import BenchRecord
 from bncli.bench.run import Looked, look, rounds, rows_of
@@ -25,8 +25,8 @@ from bncli.bench.timed import Effort
 from bncli.bench.vitals import Vitals, changes, disturbances, governor, load, vitals, watch
 from bncli.cli.bench_gate import GateAsked
 from bncli.config import Bench, KernelClaim
-from bncli.engine.environment import device_count, environment, resolve_device
-from bncli.errors import ConfigError, UndecidedError
+from bncli.engine.environment import device_count, environment
+from bncli.errors import BncliError, UndecidedError
 from bncli.notation import written_ratio, written_seconds
 from bncli.store import Store
 
@@ -49,6 +49,7 @@ class _Session:
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     looked: list[Looked] = field(default_factory=list)
     results: list[CaseResult] = field(default_factory=list)
+    again: list[CaseResult] = field(default_factory=list)  # of a gate's further looks
     readings: list[Vitals] = field(default_factory=list)  # before the first of them, and after each
 
     @property
@@ -68,40 +69,52 @@ class _Session:
 def measured(
     name: str, bench: Bench, cases: Sequence[Case], device: str, budget: float, gate: GateAsked,
     claims: Sequence[KernelClaim], effort: Effort,
-) -> BenchRecord:  # fmt: skip
-    """Measure the cases, judge them and what is claimed of them; interrupted, give what has been measured.
+) -> tuple[BenchRecord, BncliError | None]:  # fmt: skip
+    """Measure the cases on cpu or cuda, judge them and what is claimed of them.
+
+    Cut short, by Ctrl-C or by the error that comes beside, give what has been measured.
 
     Raises:
-        BncliError: for a device that is not there, or a kernel that cannot be had or run.
+        BncliError: for a kernel that cannot be had or run, before anything is measured.
         UndecidedError: for a baseline that is missing, incomplete or of another machine.
     """
-    where = _device(device, effort)
-    session = _Session([replace(c, device=where) for c in cases], where, budget, effort, gate, bool(claims))
+    session = _Session(cases, device, budget, replace(effort, cache_byte=cache_byte(device)), gate, bool(claims))
     started_at, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    machine = Machine.of(environment(where), device_count("cpu"), warm=effort.warm, graph=effort.graph)
+    machine = Machine.of(environment(device), device_count("cpu"), warm=effort.warm, graph=effort.graph)
     before = _baseline(session, machine)
     verdict: GateResult | None = None
-    disturbed, interrupted = list[str](), False
+    disturbed, cut, error = list[str](), True, None
     try:
         busy, stolen = watch()
         disturbed += disturbances(device_count("cpu"), busy, load(), stolen, governor())
         verdict = _measure(session, before)
+        cut = False
+        if gate.save:
+            _save(gate, verdict, Baseline(started_at, machine, readings_of(session.results)))
     except KeyboardInterrupt:
-        interrupted = True
-        print(f"interrupted after {len(session.results)} measurements", file=sys.stderr)
+        count = len(session.results) + len(session.again)
+        unsaved = ", no baseline is saved" if gate.save else ""
+        print(f"interrupted after {count} measurements{unsaved}", file=sys.stderr)
+    except BncliError as found:
+        if not session.results:
+            raise
+        error = found
     rows = rows_of(session.looked, session.results)
-    enough = len(session.results) >= session.least * len(cases)
-    if gate.save and enough:
-        made = Baseline(started_at, machine, readings_of(session.results)).to_json()
-        print(f"baseline saved in {Store(gate.store).write_baseline(gate.save, made)}", file=sys.stderr)
     processes = max((len(row.results) for row in rows), default=0)
-    changed = tuple(changes(session.readings, "GPU" if where == "cuda" else "processor"))
+    changed = tuple(changes(session.readings, "GPU" if device == "cuda" else "processor"))
     return BenchRecord(
-        name, bench.question, rows, len(cases), effort.warm, processes, environment(where), started_at,
-        time.monotonic() - begin, (*disturbed, *changed), verdict, not interrupted, effort.graph,
-        () if interrupted else tuple(judged(claims, rows)),
-        tuple(reading.hertz for reading in session.readings if reading.hertz),
-    )  # fmt: skip
+        name, bench.question, rows, len(cases), effort.warm, processes, environment(device), started_at,
+        time.monotonic() - begin, (*disturbed, *changed), verdict, not cut, effort.graph,
+        () if cut else tuple(judged(claims, rows)),
+        tuple(reading.hertz for reading in session.readings if reading.hertz), tuple(session.again),
+    ), error  # fmt: skip
+
+
+def _save(gate: GateAsked, verdict: GateResult | None, made: Baseline) -> None:
+    if verdict and verdict.verdict == "regression":
+        print("no baseline is saved: the gate found a regression; to accept it, save without a gate", file=sys.stderr)
+        return
+    print(f"baseline saved in {Store(gate.store).write_baseline(gate.save, made.to_json())}", file=sys.stderr)
 
 
 def _measure(session: _Session, before: Readings | None) -> GateResult | None:
@@ -132,11 +145,11 @@ def _judged(
 
 def _take(session: _Session, cases: Sequence[Case], processes: int, budget: float, least: int) -> Iterator[CaseResult]:
     """Measure, and read after each measurement what the system says of itself."""
-    here = partial(_started, session.device)
+    here = partial(started, session.device)
     if session.gate.with_ != "other":
         found = rounds(here, cases, session.effort, processes, least, budget, session.chance)
     else:
-        there, jobs = partial(_started, session.device, session.gate.other), [job_of(case) for case in cases]
+        there, jobs = partial(started, session.device, session.gate.other), [job_of(case) for case in cases]
         effort = replace(session.effort, seconds=budget / processes / len(cases))
         found = against(here, there, jobs, effort, processes, session.chance)
     for result in found:
@@ -144,34 +157,15 @@ def _take(session: _Session, cases: Sequence[Case], processes: int, budget: floa
         yield result
 
 
-def _again(session: _Session, names: Sequence[str]) -> Iterable[CaseResult]:
+def _again(session: _Session, names: Sequence[str]) -> Iterator[CaseResult]:
     """The cases named, in new processes, each for as long as before."""
     print(f"measuring again: {', '.join(names)}", file=sys.stderr, flush=True)
     cases = [case for case in session.cases if case.name in names]
-    budget = session.budget * _AGAIN / session.processes * len(cases) / len(session.cases)
-    return _take(session, cases, _AGAIN, budget, _AGAIN)
-
-
-@contextmanager
-def _started(device: str, command: Sequence[str] = ()) -> Iterator[Worker]:
-    """A measuring process that never sees Ctrl-C, and ends when it is told to."""
-    with ExitStack() as running:
-        with _interrupts_held():
-            worker = running.enter_context(started(device, command))
-        yield worker
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits, and processes started meanwhile never see it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    count = _SAVED if session.gate.save else _AGAIN
+    budget = session.budget * count / session.processes * len(cases) / len(session.cases)
+    for result in _take(session, cases, count, budget, count):
+        session.again.append(result)
+        yield result
 
 
 def _baseline(session: _Session, machine: Machine) -> Readings | None:
@@ -190,15 +184,6 @@ def _baseline(session: _Session, machine: Machine) -> Readings | None:
             f" missing); make it anew with --save-baseline {gate.baseline}"
         )
     return found.readings
-
-
-def _device(wanted: str, effort: Effort) -> str:
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"--device: must be auto, cpu or cuda, got {wanted!r}")
-    found = "cuda" if resolve_device(wanted) == "cuda" else "cpu"
-    if effort.graph and found == "cpu":
-        raise ConfigError("--graph: replays CUDA graphs, and this measures on the cpu")
-    return found
 
 
 def _progress(total: int) -> AbstractContextManager[Callable[[CaseResult], None]]:

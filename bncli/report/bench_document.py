@@ -11,10 +11,13 @@ SCHEMA = "bncli/bench/1"
 
 def document(record: BenchRecord) -> dict[str, Any]:
     """The record in types that JSON knows: seconds, bytes, operations a second."""
-    fields = {key: value for key, value in vars(record).items() if key not in ("rows", "gate", "claims")}
+    fields = {key: value for key, value in vars(record).items() if key not in ("rows", "gate", "claims", "again")}
     gate = None if record.gate is None else asdict(record.gate) | {"noise_floor": record.gate.noise_floor}
     rows, claims = [_row(row) for row in record.rows], [asdict(claim) for claim in record.claims]
-    made: dict[str, Any] = plain({"schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows})
+    looks = [asdict(result) for result in record.again]
+    made: dict[str, Any] = plain(
+        {"schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows, "again": looks}
+    )
     return made
 
 
@@ -22,7 +25,7 @@ def _row(row: Row) -> dict[str, Any]:
     facts = asdict(row.facts)
     reasons = {f"{key}_reason": why for key, why in facts.pop("reasons").items()}
     if row.product_rate is None:
-        reasons["product_rate_reason"] = "only norms that decorrelate are counted in matrix products"
+        reasons["product_rate_reason"] = "its matrix products, if it has any, are not counted"
     return {
         "name": row.case.name,
         "case": asdict(row.case),

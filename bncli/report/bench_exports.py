@@ -167,7 +167,11 @@ def _pytest_row(row: Row) -> dict[str, Any]:
         "params": None,
         "param": None,
         "extra_info": {"ratio": row.ratios[row.yardstick].value, "yardstick": row.yardstick, "ran": row.facts.ran},
-        "options": {"disable_gc": True, "timer": "perf_counter", "warmup": True},
+        "options": {
+            "disable_gc": True,
+            "timer": "process_time" if row.case.threads == 1 else "perf_counter",
+            "warmup": True,
+        },
         "stats": _pytest_stats(seconds, row.results[0].calls["case"]),
     }
 

@@ -1,5 +1,6 @@
 """`bncli bench` on a terminal: one table by groups of cases that differ in the norm alone, footnotes and warnings."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -73,7 +74,10 @@ def warnings_of(record: BenchRecord) -> Iterator[str]:
         first = f"{doubted[0].name}: {doubted[0].warnings[0]}"
         yield f"{len(doubted)} of {len(results)} measurements are in doubt (--json says which), as {first}"
     if not record.whole:
-        yield f"interrupted: {len(record.rows)} of {record.cases} cases were measured, some in fewer processes"
+        yield (
+            f"cut short: {len(record.rows)} of {record.cases} cases were measured, perhaps in fewer processes, and none"
+            " is judged"
+        )
 
 
 def _columns(rows: Sequence[Row]) -> Iterator[Column]:
@@ -149,8 +153,12 @@ def _notes(record: BenchRecord, left_out: Sequence[str], room: int) -> Iterator[
         "share of what a large copy reaches here; error: largest, against float64, in root mean squares (docs/bench.md)"
     )
     results = [result for row in record.rows for result in row.results]
-    early = sum(result.stopped == "narrow" for result in results)
-    yield f"{early} of {len(results)} measurements stopped because their ratio was known to 1 %, the others for time"
+    ends = Counter(result.stopped for result in results)
+    full = f", {ends['blocks']} at the most blocks" if ends["blocks"] else ""
+    yield (
+        f"{ends['narrow']} of {len(results)} measurements stopped because their ratio was known to 1 %{full}, the"
+        " others for time"
+    )
     if outliers := sum(result.outliers["case"] for result in results):
         taken = 2 * sum(len(result.samples["case"]) for result in results)
         yield f"{outliers} of {taken:,} timings lie far above the others of their case; they are kept"

@@ -37,7 +37,8 @@ def headline(gate: GateResult) -> str:
     """All of it in a sentence or two."""
     counts = Counter(judgement.verdict for judgement in gate.judgements)
     parts = ", ".join(f"{counts[verdict]} {said}" for verdict, said in _WORDS.items() if counts[verdict])
-    return f"gate: {gate.verdict}: of {len(gate.judgements)} cases {parts}; noise floor {gate.noise_floor:.1%}"
+    what = "cases" if len({judgement.measure for judgement in gate.judgements}) == 1 else "limits of cases"
+    return f"gate: {gate.verdict}: of {len(gate.judgements)} {what} {parts}; noise floor {gate.noise_floor:.1%}"
 
 
 def gate_markdown(gate: GateResult) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from bncli.bench.contenders import Contender, Entry
 
 def entry(document: Mapping[str, Any]) -> Entry:
     """A case that works for so many rounds, or does what its name says."""
-    actions = {"work": _work, "print": _print, "crash": _crash, "bug": _bug}
+    actions = {"work": _work, "print": _print, "crash": _crash, "bug": _bug, "leave": sys.exit, "leave-at-once": _leave}
     case = actions[document["do"]]
     rounds = document.get("rounds", 100)
     yardstick = Contender(_work, lambda: (100,), 8)
@@ -29,6 +30,10 @@ def _print(rounds: int) -> None:
 
 def _crash(rounds: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _leave(rounds: int) -> None:
+    os._exit(0)
 
 
 def _bug(rounds: int) -> None:

@@ -1,5 +1,7 @@
 """The clocks; a GPU's with stand-ins for torch.cuda, which takes down what is asked of it and in what order."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bncli.bench.clock import CudaClock, ThreadClock, WallClock, clock_for
+from bncli.bench.clock import CudaClock, ProcessClock, WallClock, clock_for
 from bncli.errors import BncliError
 
 
@@ -83,6 +85,19 @@ def test_what_cannot_be_captured_is_one_line_with_the_way_out(monkeypatch: pytes
     )
 
 
+def test_a_kernel_is_charged_for_threads_of_its_own() -> None:
+    def spin() -> None:
+        while time.thread_time() < 0.02:
+            pass
+
+    def kernel() -> None:
+        thread = threading.Thread(target=spin)
+        thread.start()
+        thread.join()
+
+    assert ProcessClock().chunk(kernel, [()]) >= 0.02
+
+
 def test_one_thread_is_timed_by_its_processor_time() -> None:
-    assert isinstance(clock_for("cpu", 1), ThreadClock)
+    assert isinstance(clock_for("cpu", 1), ProcessClock)
     assert isinstance(clock_for("cpu", 2), WallClock)

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from bncli.bench.clock import WallClock
+from bncli.bench.contenders import last_level_cache_byte
 from bncli.bench.doctor import advice
-from bncli.bench.machine import noise_floor, timer_resolution
+from bncli.bench.machine import cache_byte, noise_floor, timer_resolution
 from bncli.bench.rows import Condition, Rates
 from bncli.report.condition import document, lines
 
@@ -58,6 +61,13 @@ def test_the_noise_floor_of_a_steady_clock_is_zero() -> None:
             return 1e-3
 
     assert noise_floor(Steady()) == 0.0
+
+
+def test_the_cache_of_a_gpu_is_its_l2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(L2_cache_size=50 * 2**20))
+    assert cache_byte("cuda") == 50 * 2**20
+    assert cache_byte("cpu") == last_level_cache_byte()
 
 
 def test_the_timer_moves() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -80,8 +81,7 @@ def test_noise_that_hides_the_limit_is_undecided() -> None:
     result = World(seed=4, sigma=0.3).gate({})
     assert result.verdict == "undecided"
     assert result.noise_floor > 0.05
-    whys = {j.why.split(" of ")[0] for j in result.judgements if j.verdict == "undecided"}
-    assert whys <= {"noise", "beyond the limit, but not surely beyond half"}
+    assert any(re.fullmatch(r"noise of \d+% hides a change of 5%", j.why) for j in result.judgements)
 
 
 def test_a_case_that_the_baseline_lacks_cannot_be_judged() -> None:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, ttest_1samp, ttest_ind
 
-from bncli.bench.inference import Point, Prior, contrast, false_discovery, levelled, over_processes, prior
-from bncli.bench.results import Estimate
+from bncli.bench.inference import Point, Prior, contrast, false_discovery, levelled, prior
 
 ALONE = Prior(1.0, 0.0)  # no family
 
@@ -70,15 +69,11 @@ def test_two_cases_are_no_family() -> None:
 def test_intervals_over_processes_cover_what_they_promise() -> None:
     chance, covered, trials = random.Random(4), 0, 2000
     for _ in range(trials):
-        found = over_processes([1.5 * math.exp(e) for e in _sample(chance, 5)])
+        found = contrast([math.log(1.5) + e for e in _sample(chance, 5)], ALONE, (), ALONE).estimate()
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= 1.5 <= found.high
     assert covered / trials == pytest.approx(0.95, abs=0.015)
-
-
-def test_one_process_has_no_interval() -> None:
-    assert over_processes([1.5]) == Estimate(1.5)
 
 
 def _points(chance: random.Random, count: int, level: float, shift: float) -> list[Point]:

@@ -56,6 +56,12 @@ def test_the_error_is_the_largest_difference_in_root_mean_squares() -> None:
     assert error == pytest.approx(0.01 / float((x + 1).square().mean().sqrt()), rel=1e-4)
 
 
+def test_the_error_is_of_the_arithmetic_and_not_of_what_a_norm_remembers() -> None:
+    error = facts("online").error
+    assert error is not None
+    assert error < 1e-5
+
+
 def test_peak_memory_is_what_the_pass_allocates() -> None:
     assert facts(f"{__name__}:Plus", "eval-forward").peak_byte == pytest.approx(X, abs=64)
 

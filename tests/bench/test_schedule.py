@@ -111,6 +111,7 @@ def test_too_little_memory_for_a_cold_cache_is_said() -> None:
     clock = HandClock()
     result = measure(clock.entry(case=1.0), clock, replace(EFFORT, memory_byte=500))
     assert (result.clones["case"], result.cold) == (5, False)
+    assert result.warnings == ("not cold: all argument sets together fit the last-level cache; see --warm",)
 
 
 def test_clones_amount_to_one_and_a_half_caches() -> None:

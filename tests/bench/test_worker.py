@@ -1,5 +1,6 @@
 """Measuring processes: what they measure, what they survive, and two environments in one job."""
 
+import gc
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 import bncli
 from bncli.bench.against import against, check_differs
@@ -17,9 +19,10 @@ from bncli.bench.cases import Case
 from bncli.bench.gate import Readings, judge, readings_of
 from bncli.bench.jobs import case_of, job_of
 from bncli.bench.protocol import Job
-from bncli.bench.remote import Worker, replicate, started
+from bncli.bench.remote import Worker, started
 from bncli.bench.rules import read_rule
 from bncli.bench.timed import Effort
+from bncli.bench.worker import prepare_for_forks
 from bncli.errors import BncliError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,9 +42,8 @@ def _job(do: str, rounds: int = 100) -> Job:
 
 
 def test_a_case_is_measured_in_a_process_of_its_own(worker: Worker) -> None:
-    jobs = [_job("work"), _job("print")]
-    found = list(replicate(lambda: nullcontext(worker), jobs, EFFORT, 2, random.Random(0)))
-    assert sorted(result.name for result in found) == ["print", "print", "work", "work"]
+    found = [worker.measure(_job(name), EFFORT, 0) for name in ("work", "print", "work")]
+    assert [result.name for result in found] == ["work", "print", "work"]
     assert all(len(result.samples["case"]) == 8 for result in found)
     assert all(result.ratios["native"].value > 0 for result in found)
 
@@ -50,10 +52,18 @@ def test_a_case_may_print(worker: Worker, capfd: pytest.CaptureFixture[str]) -> 
     assert worker.measure(_job("print"), EFFORT, 0).name == "print"
 
 
-def test_a_case_that_kills_its_process_is_said_and_the_next_is_measured(worker: Worker) -> None:
+@pytest.mark.parametrize(
+    ("do", "how"),
+    [
+        ("crash", "was ended by SIGKILL"),
+        ("leave", "ended itself, with exit code 1"),
+        ("leave-at-once", "ended itself, with exit code 0"),
+    ],
+)
+def test_a_case_that_ends_its_process_is_said_and_the_next_is_measured(worker: Worker, do: str, how: str) -> None:
     with pytest.raises(BncliError) as caught:
-        worker.measure(_job("crash"), EFFORT, 0)
-    assert str(caught.value) == "crash: this bncli: the process that measured it was ended by SIGKILL"
+        worker.measure(_job(do), EFFORT, 0)
+    assert str(caught.value) == f"{do}: this bncli: the process that measured it {how}"
     assert worker.measure(_job("work"), EFFORT, 0).name == "work"
 
 
@@ -101,6 +111,24 @@ def test_another_protocol_is_refused(tmp_path: Path) -> None:
         str(caught.value)
         == f"{script}: its bncli 3.0 measures by protocol 9, this one by 2; install the same bncli there"
     )
+
+
+def test_what_is_no_bncli_is_said() -> None:
+    with pytest.raises(BncliError) as caught, started("cpu", ["sh", "-c", "read line; echo hello"]):
+        pass
+    assert str(caught.value).startswith(
+        "sh -c read line; echo hello: said 'hello', not what a bncli says; is bncli installed there"
+    )
+
+
+def test_no_backward_pass_comes_before_the_forks_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = list[object]()
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments: done.append(arguments))
+    for there in (True, False):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda there=there: there)
+        prepare_for_forks.__wrapped__("json")
+        assert bool(done) == (not there)
 
 
 def test_the_same_environment_twice_is_refused(worker: Worker) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bncli.bench.vitals import Vitals
 from bncli.cli import bench_session
+from bncli.errors import BncliError
 from bncli.report.bench_exports import EXPORTS
 from tests.bench.made_worker import MadeWorker
 from tests.cli.conftest import Command
@@ -66,6 +67,42 @@ def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pyt
     assert lines.endswith("interrupted after 1 measurements\n")
 
 
+@pytest.mark.usefixtures("made")
+def test_a_failure_keeps_what_is_measured(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, calls = MadeWorker.measure, list[object]()
+
+    def failing(worker: MadeWorker, *arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise BncliError("layer: the process that measured it was ended by SIGKILL")
+        return measure(worker, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MadeWorker, "measure", failing)
+    code, text, lines = bncli("bench", "tiny.yaml", "--warm", "--save-baseline", "main", "--json", "bench.json")
+    assert code == 2
+    assert "warning: cut short: 1 of 2 cases were measured" in text
+    assert len(json.loads(Path("bench.json").read_text())["rows"]) == 1
+    assert lines.endswith("layer: the process that measured it was ended by SIGKILL\n")
+    assert not Path(".bncli/baselines").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that takes nothing is Linux's")
+@pytest.mark.usefixtures("made")
+def test_a_file_that_cannot_be_written_costs_nothing_else(bncli: Command) -> None:
+    code, text, lines = bncli("bench", "tiny.yaml", "--warm", "--json", "/dev/full", "--export", "csv:bench.csv")
+    assert code == 2
+    assert "vs torch" in text
+    assert Path("bench.csv").read_text().count("\n") == 3
+    assert lines.endswith("--json /dev/full: cannot write (No space left on device)\n")
+
+
+@pytest.mark.usefixtures("made")
+def test_stdout_is_a_document_or_a_table(bncli: Command) -> None:
+    _, text, _ = bncli("bench", "tiny.yaml", "--warm", "--export", "csv:-")
+    assert text.startswith("name,")
+    assert text.count("\n") == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -80,6 +117,7 @@ def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pyt
         (["bench", "tiny.yaml", "--export", "junit:a.xml"], "--export junit: nothing is checked; add --baseline NAME"),
         (["bench", "tiny.yaml", "--export", "gha"], "--export gha: expected FORMAT:PATH, as in gha:bench.json"),
         (["bench", "tiny.yaml", "--json", "no/a.json"], "--json no/a.json: there is no folder no"),
+        (["bench", "tiny.yaml", "--json", "."], "--json .: . is a folder; name a file in it"),
         (["bench", "tiny.yaml", "--github"], "--github: GITHUB_STEP_SUMMARY is not set"),
     ],
 )

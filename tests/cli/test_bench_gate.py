@@ -35,6 +35,25 @@ def test_the_same_code_holds_and_a_slower_kernel_does_not(saved: Command, monkey
     assert '<testsuite name="tiny" tests="1" failures="1" skipped="0">' in Path("gate.xml").read_text()
 
 
+def test_a_slower_kernel_is_no_new_baseline(saved: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(".bncli/baselines/main.json")
+    before = place.read_text()
+    monkeypatch.setenv("TIMES", "1.1")
+    code, _, said = saved(*KERNEL, "--baseline", "main", "--save-baseline", "main")
+    assert (code, place.read_text()) == (3, before)
+    assert said.endswith("no baseline is saved: the gate found a regression; to accept it, save without a gate\n")
+    assert saved(*KERNEL, "--save-baseline", "main")[0] == 0
+    assert place.read_text() != before
+
+
+def test_a_further_look_is_kept_with_its_samples(saved: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMES", "1.1")
+    _, text, _ = saved(*KERNEL, "--baseline", "main", "--json", "-")
+    found = json.loads(text)
+    assert (len(found["rows"][0]["processes"]), len(found["again"])) == (5, 10)
+    assert len(found["again"][0]["samples"]["case"]) == 8
+
+
 def test_what_noise_hides_is_undecided(saved: Command) -> None:
     code, text, _ = saved(*KERNEL, "--baseline", "main", "--fail-if", "ratio:+0.5%", "--json", "-")
     assert code == 4
@@ -54,9 +73,10 @@ def test_an_interruption_of_the_second_look_judges_nothing(saved: Command, monke
 
     monkeypatch.setattr(MadeWorker, "measure", interrupted)
     monkeypatch.setenv("TIMES", "1.1")
-    code, text, said = saved(*KERNEL, "--baseline", "main", "--json", "-")
+    code, text, said = saved(*KERNEL, "--baseline", "main", "--json", "-", "--export", "junit:gate.xml")
     assert code == 130
     assert json.loads(text)["gate"] is None
+    assert not Path("gate.xml").exists()
     assert said.endswith(
         "measuring again: slow_norms:Slow/train-forward/N8C16/f32/nc/cpu\ninterrupted after 5 measurements\n"
     )
@@ -129,6 +149,11 @@ def test_claims_are_judged_and_give_the_exit_code(bncli: Command) -> None:
             ["--save-baseline", "a", "--against", "b"],
             "--save-baseline: holds ratios to torch's batch norm, which --aga",
         ),
+        (
+            ["--aa", "--fail-if", "bacth/*=ratio:+5%"],
+            "--fail-if 'bacth/*=ratio:+5%': no case matches (cases: batch/train",
+        ),
+        (["--against", "python '"], "--against python ': no closing quotation"),
         (["--aa", "--fail-if", "time:+5%"], "--fail-if 'time:+5%': --aa compares ratio or copy"),
         (["--check"], "--check: nothing is claimed about these cases; write it under `claims:` (docs/bench.md)"),
         (["--check", "--against", "b"], "--check: claims are about ratios to torch's batch norm, which --against does"),

@@ -37,7 +37,7 @@ from torch import Tensor  # noqa: E402
 from bncli.bench.contenders import Contender, Entry  # noqa: E402
 from bncli.bench.gate import Judgement, Readings, judge, readings_of  # noqa: E402
 from bncli.bench.protocol import Job  # noqa: E402
-from bncli.bench.remote import Start, Worker, replicate, started  # noqa: E402
+from bncli.bench.remote import Start, Worker, started  # noqa: E402
 from bncli.bench.rules import read_rule  # noqa: E402
 from bncli.bench.timed import Effort  # noqa: E402
 
@@ -109,7 +109,11 @@ def job(case: str, extra: int = 0) -> Job:
 
 
 def measured(start: Start, jobs: Sequence[Job], replicates: int, chance: random.Random) -> Readings:
-    return readings_of(replicate(start, jobs, EFFORT, replicates, chance))
+    found = []
+    for _ in range(replicates):
+        with start() as worker:
+            found += [worker.measure(job, EFFORT, chance.randrange(2**32)) for job in chance.sample(jobs, len(jobs))]
+    return readings_of(found)
 
 
 @contextmanager

@@ -45,8 +45,8 @@ def test_no_line_is_wider_than_the_terminal_and_columns_left_out_are_named(width
 
 def test_what_an_interruption_left_is_said() -> None:
     whole = record()
-    assert "warning: interrupted: 2 of 3 cases were measured" in shown(160, rows=whole.rows[:2], whole=False)
-    assert "warning: interrupted: 0 of 3 cases were measured" in shown(80, rows=(), whole=False)
+    assert "warning: cut short: 2 of 3 cases were measured" in shown(160, rows=whole.rows[:2], whole=False)
+    assert "warning: cut short: 0 of 3 cases were measured" in shown(80, rows=(), whole=False)
     assert "interrupted" not in shown(160)
 
 
@@ -69,7 +69,7 @@ def test_json_keeps_raw_samples_and_says_why_a_number_is_missing() -> None:
     ]
     assert (plain["error"], plain["error_reason"]) == (None, "it draws noise")
     assert (plain["peak_byte"], plain["peak_byte_reason"]) == (None, "nothing was seen")
-    assert plain["product_rate_reason"] == "only norms that decorrelate are counted in matrix products"
+    assert plain["product_rate_reason"] == "its matrix products, if it has any, are not counted"
 
 
 def test_csv_has_a_line_a_case_and_leaves_the_unknown_empty() -> None:
