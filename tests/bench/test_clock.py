@@ -98,6 +98,13 @@ def test_a_kernel_is_charged_for_threads_of_its_own() -> None:
     assert ProcessClock().chunk(kernel, [()]) >= 0.02
 
 
+def test_a_clock_that_stood_still_gives_way_to_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    walls = iter([3.0, 5.0])
+    monkeypatch.setattr(time, "process_time", lambda: 1.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(walls))
+    assert ProcessClock().chunk(lambda: None, [()]) == 2.0
+
+
 def test_one_thread_is_timed_by_its_processor_time() -> None:
     assert isinstance(clock_for("cpu", 1), ProcessClock)
     assert isinstance(clock_for("cpu", 2), WallClock)
