@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bncli.bench.vitals import Vitals
-from bncli.cli import bench_session
+from bncli.cli import bench_gate, bench_session
 from bncli.errors import BncliError
 from bncli.report.bench_exports import EXPORTS
 from tests.bench.made_worker import MadeWorker
@@ -129,6 +129,13 @@ def test_a_mistake_is_one_line_and_exit_2(
     assert (code, out) == (2, "")
     assert err.startswith(line)
     assert err.count("\n") == 1
+
+
+def test_filters_know_the_names_that_cases_have_on_a_gpu(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_gate, "resolve_device", lambda wanted: "cuda")
+    code, _, err = bncli("bench", "tiny.yaml", "--only", "*/cuda", "--skip", "*/cpu")
+    assert code == 2
+    assert err.startswith("--skip */cpu: no case matches")
 
 
 def test_ls_and_validate_know_bench_presets(bncli: Command) -> None:
