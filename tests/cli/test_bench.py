@@ -10,7 +10,7 @@ from bncli.bench.vitals import Vitals
 from bncli.cli import bench_gate, bench_session
 from bncli.errors import BncliError
 from bncli.report.bench_exports import EXPORTS
-from tests.bench.made_worker import MadeWorker
+from tests.bench.made_worker import MadeWorker, measures
 from tests.cli.conftest import Command
 
 
@@ -52,15 +52,7 @@ def test_every_export_comes_from_one_measurement(
 
 @pytest.mark.usefixtures("made")
 def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, calls = MadeWorker.measure, list[object]()
-
-    def interrupted(worker: MadeWorker, *arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return measure(worker, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(MadeWorker, "measure", interrupted)
+    monkeypatch.setattr(MadeWorker, "measure", measures(1, then=KeyboardInterrupt()))
     code, text, lines = bncli("bench", "tiny.yaml", "--warm", "--json", "-")
     assert code == 130
     assert len(json.loads(text)["rows"]) == 1
@@ -69,15 +61,8 @@ def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pyt
 
 @pytest.mark.usefixtures("made")
 def test_a_failure_keeps_what_is_measured(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, calls = MadeWorker.measure, list[object]()
-
-    def failing(worker: MadeWorker, *arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) > 1:
-            raise BncliError("layer: the process that measured it was ended by SIGKILL")
-        return measure(worker, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(MadeWorker, "measure", failing)
+    failure = BncliError("layer: the process that measured it was ended by SIGKILL")
+    monkeypatch.setattr(MadeWorker, "measure", measures(1, then=failure))
     code, text, lines = bncli("bench", "tiny.yaml", "--warm", "--save-baseline", "main", "--json", "bench.json")
     assert code == 2
     assert "warning: cut short: 1 of 2 cases were measured" in text

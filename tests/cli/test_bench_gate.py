@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.made_worker import MadeWorker
+from tests.bench.made_worker import MadeWorker, measures
 from tests.cli.conftest import Command
 
 KERNEL = ("bench", "tiny.yaml", "--warm", "--kernel", "slow_norms:Slow", "--only", "Slow")
@@ -63,15 +63,7 @@ def test_what_noise_hides_is_undecided(saved: Command) -> None:
 
 
 def test_an_interruption_of_the_second_look_judges_nothing(saved: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, calls = MadeWorker.measure, list[object]()
-
-    def interrupted(worker: MadeWorker, *arguments: object) -> object:
-        calls.append(arguments)
-        if len(calls) > 5:
-            raise KeyboardInterrupt
-        return measure(worker, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(MadeWorker, "measure", interrupted)
+    monkeypatch.setattr(MadeWorker, "measure", measures(5, then=KeyboardInterrupt()))
     monkeypatch.setenv("TIMES", "1.1")
     code, text, said = saved(*KERNEL, "--baseline", "main", "--json", "-", "--export", "junit:gate.xml")
     assert code == 130

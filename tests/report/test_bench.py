@@ -47,7 +47,7 @@ def test_what_an_interruption_left_is_said() -> None:
     whole = record()
     assert "warning: cut short: 2 of 3 cases were measured" in shown(160, rows=whole.rows[:2], whole=False)
     assert "warning: cut short: 0 of 3 cases were measured" in shown(80, rows=(), whole=False)
-    assert "interrupted" not in shown(160)
+    assert "cut short" not in shown(160)
 
 
 def test_doubts_are_said_with_their_case() -> None:
