@@ -4,7 +4,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"norm": "bncli.norms", "normalise": "bncli.norms", "NORMS": "bncli.norms", "compare": "bncli.scripting"}
+_PUBLIC = {"norm": "bncli.norms", "normalise": "bncli.norms", "NORMS": "bncli.norms", "compare": "bncli.api"}
 
 
 def __getattr__(name: str) -> Any:

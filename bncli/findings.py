@@ -187,12 +187,12 @@ class Findings:
 
     def to_json(self) -> str:
         """All of it as one JSON document (docs/schema.json), without the curves of the runs."""
-        document = import_module("bncli.report.document")  # looked up when used: findings know no renderer
+        document = import_module("bncli.report.study.json")  # looked up when used: findings know no renderer
         return str(document.dumps(document.document(self)))
 
     def _repr_html_(self) -> str:
         """The table, as notebooks show it."""
-        return str(import_module("bncli.report.html").page_part(self))
+        return str(import_module("bncli.report.study.html").page_part(self))
 
 
 Side = Literal["less", "more", "same", "open", "not comparable"]  # of shift, or of whatever else is measured

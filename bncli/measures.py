@@ -7,7 +7,7 @@ from typing import Literal
 from bncli.catalogue import Catalogue, Row
 from bncli.findings import Direction, Scale
 from bncli.shift import METRICS
-from bncli.shift.row import MetricRow
+from bncli.shift.rows import MetricRow
 
 CROSSINGS = ("steps_to_target", "seconds_to_target", "examples_to_target")
 
@@ -22,14 +22,14 @@ class MeasureRow(Row):
     """
 
     noun: str = ""  # in a sentence; {split} is the evaluation split
-    unit: str = ""  # a key of bncli.notation's table
+    unit: str = ""  # a key of bncli.format's table
     direction: Direction = "lower"
     scale: Scale = "difference"
     margin: str = "ratio"  # its key in a study's margins
     of: Literal["run", "search", "probe"] = "run"
 
 
-_RUN, _TIME, _SEARCH = "bncli.analysis.outcomes", "bncli.analysis.crossings", "bncli.analysis.searching"
+_RUN, _TIME, _SEARCH = "bncli.analysis.readers", "bncli.analysis.readers", "bncli.analysis.tuning"
 
 
 def _of_metric(name: str, metric: MetricRow) -> MeasureRow:
@@ -37,7 +37,7 @@ def _of_metric(name: str, metric: MetricRow) -> MeasureRow:
     words = name.replace("-", " ")
     scale: Scale = "ratio" if metric.low >= 0 and metric.high == math.inf else "difference"
     return MeasureRow(
-        "bncli.analysis.probed:over_training", words, noun=words, direction=metric.better or "lower", scale=scale,
+        "bncli.analysis.readers:over_training", words, noun=words, direction=metric.better or "lower", scale=scale,
         margin="ratio", of="probe",
     )  # fmt: skip
 

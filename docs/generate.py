@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 from bncli.findings import Findings
 from bncli.norms import NORMS
 from bncli.report.cards import page
-from bncli.report.document import SCHEMA
-from bncli.report.metrics import metric_table
+from bncli.report.study.json import SCHEMA
+from bncli.report.cards import metric_table
 from bncli.shift import METRICS
 
 FOLDER = Path(__file__).parent

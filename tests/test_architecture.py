@@ -8,37 +8,53 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "bncli"
-CATALOGUES = {"norms", "models", "data", "shift", "engine"}  # their __init__ holds rows of strings, no torch
+CATALOGUES = {"norms", "models", "data", "optim", "shift"}  # their __init__ holds rows of strings, no torch
 MAY_IMPORT = {
     "errors": set(),
     "records": {"errors"},
     "findings": {"errors"},
     "presets": {"errors"},
-    "notation": {"findings"},
+    "format": {"findings"},
     "catalogue": {"errors"},
+    "limits": {"errors"},
     "measures": {"catalogue", "findings", "shift"},
     "config": {"errors", "catalogue", "measures", *CATALOGUES},
     "norms": {"catalogue", "errors", "kernels"},
-    "kernels": {"catalogue", "errors"},
+    "kernels": {"errors"},
     "models": {"catalogue", "errors"},
     "data": {"catalogue", "errors"},
+    "optim": {"catalogue", "errors", "config"},
     "shift": {"catalogue", "errors"},
     "plan": {"config", "errors", *CATALOGUES},
-    "stages": {"config", "plan", "records", "errors", "analysis"},
-    "engine": {"plan", "config", "records", "errors", "catalogue", "norms", "kernels", "models", "data", "shift"},
-    "bench": {"config", "findings", "records", "errors", "catalogue", "norms", "kernels"},
-    "store": {"records", "errors", "pack"},
-    "pack": {"records"},
-    "gate": {"errors"},
-    "scripting": {"cli", "findings", "presets"},
-    "analysis": {"records", "findings", "notation", "measures", "gate", "errors"},
-    "report": {"findings", "notation", "records", "errors", "bench"},
+    "engine": {"plan", "config", "records", "errors", "kernels", *CATALOGUES},
+    "executors": {"plan", "records", "errors", "engine"},
+    "timing": {"config", "limits", "records", "findings", "errors", "catalogue", "norms", "kernels"},
+    "store": {"records", "errors"},
+    "analysis": {"records", "findings", "format", "measures", "limits", "errors"},
+    "report": {"findings", "format", "records", "errors", "timing"},
+    "session": {
+        "config",
+        "plan",
+        "records",
+        "findings",
+        "limits",
+        "executors",
+        "store",
+        "analysis",
+        "timing",
+        "errors",
+        "engine",
+        "format",
+        "measures",
+        "shift",
+    },
+    "api": {"cli", "findings", "presets"},
 }
 HEAVY = {
-    "torch": {"norms", "kernels", "models", "data", "shift", "engine", "bench"},
+    "torch": {"norms", "kernels", "models", "data", "optim", "shift", "engine", "executors", "timing"},
     "triton": {"kernels"},
-    "scipy": {"analysis", "bench"},
-    "numpy": {"store", "pack", "analysis", "data", "shift"},
+    "scipy": {"analysis", "timing"},
+    "numpy": {"store", "analysis", "data", "shift"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
     "vl_convert": {"report"},
@@ -84,7 +100,7 @@ def test_of_the_torch_packages_only_the_catalogues_are_imported(package: str) ->
                     assert inner[0] not in CATALOGUES or len(inner) == 1, f"{path}: {name} is more than a catalogue"
 
 
-PLAIN_DATA = {"bench.rows", "bench.results", "bench.cases", "bench.gate"}  # of bench: what imports no torch
+PLAIN_DATA = {"timing.results", "timing.cases"}  # of timing: what imports no torch
 
 
 def test_reports_of_bench_read_its_plain_data_alone() -> None:
@@ -92,7 +108,7 @@ def test_reports_of_bench_read_its_plain_data_alone() -> None:
         if package_of(path) == "report":
             for name in imports_of(path):
                 inner = name.removeprefix("bncli.")
-                assert not inner.startswith("bench") or inner in PLAIN_DATA, f"{path}: {name} is more than plain data"
+                assert not inner.startswith("timing") or inner in PLAIN_DATA, f"{path}: {name} is more than plain data"
     imports = "; ".join(f"import bncli.{name}" for name in sorted(PLAIN_DATA))
     subprocess.run([sys.executable, "-c", f"import sys; {imports}; assert 'torch' not in sys.modules"], check=True)
 

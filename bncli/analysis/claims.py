@@ -7,12 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from bncli.analysis.ask import ArmRuns
-from bncli.analysis.comparing import unpaired
-from bncli.analysis.headlines import CLAIM_PAIRS
-from bncli.analysis.inference import Pair, differences, interval, observed
-from bncli.analysis.intervals import mean_interval, share_interval
-from bncli.analysis.values import values_of
+from bncli.analysis.comparisons import unpaired
+from bncli.analysis.inputs import ArmRuns
+from bncli.analysis.readers import values_of
+from bncli.analysis.stats import Pair, differences, interval, mean_interval, observed, share_interval
+from bncli.analysis.text import CLAIM_PAIRS
 from bncli.findings import Claim, Judgement, Measure, Value, outcome_of
 
 Interval = tuple[float | None, float, float]  # estimate, low, high; unbounded ends are infinite

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bncli.analysis.comparing import log_margin, on_scale, unpaired
-from bncli.analysis.inference import Pair, interval, observed, verdict
+from bncli.analysis.comparisons import log_margin, on_scale, unpaired
+from bncli.analysis.stats import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value
-from bncli.gate import Limit
+from bncli.format import written_arm, written_change
+from bncli.limits import Limit, limits_by_name
 from bncli.measures import MEASURES
-from bncli.notation import written_arm, written_change
 
 Document = Mapping[str, Any]
 Run = Mapping[str, Any]
@@ -33,10 +33,11 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> lis
     for (variant, setting, _), pair in pairs.items():
         arms.setdefault((variant, setting), []).append(pair)
     measures = {m["name"]: Measure(**m) for m in now["measures"]}
+    asked = limits_by_name(limits, {variant for variant, _ in arms})
     found = list[Check]()
     for (variant, setting), runs in arms.items():
         name = written_arm(variant, json.loads(setting))
-        ours = [limit for limit in limits if limit.concerns(variant)]
+        ours = [limit for (of, *_), limit in asked.items() if of == variant]
         found += _arm(name, runs, measures, ours, now["study"]["margins"])
     return found
 

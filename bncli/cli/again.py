@@ -7,7 +7,7 @@ from bncli.analysis import ArmRuns
 from bncli.cli.session import Session
 from bncli.errors import ConfigError
 from bncli.findings import Check, Findings
-from bncli.notation import written_comparison, written_setting
+from bncli.format import written_comparison, written_setting
 from bncli.plan import runs_of
 from bncli.records import RunResult
 

@@ -58,10 +58,10 @@ def bench(
     check: Check = False, store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
-    from bncli.bench.cases import cases_of, chosen
     from bncli.cli.bench_gate import claims_asked, device_asked, gate_asked
     from bncli.config import read_bench
     from bncli.presets import preset_path
+    from bncli.timing.cases import cases_of, chosen
 
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
     asked = read_bench(path)
@@ -77,12 +77,12 @@ def bench(
     places = places_of(export or (), json, github=github)
     refuse_junit_of_nothing(places, gate, claims)
 
-    from bncli.bench.timed import Effort
     from bncli.cli.bench_session import measured
     from bncli.cli.checks import exit_for_checks
     from bncli.cli.console import stdout
-    from bncli.report.bench_checks import bench_checks
-    from bncli.report.bench_table import show
+    from bncli.report.timing.gate import bench_checks
+    from bncli.report.timing.table import show
+    from bncli.timing.subjects import Effort
 
     effort = Effort(warm=warm or asked.warm or graph, graph=graph)
     record, error = measured(path.stem, asked, cases, where, budget or asked.budget, gate, claims, effort)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bncli.bench.rows import BenchRecord
 from bncli.cli.bench_gate import GateAsked
 from bncli.cli.files import write
 from bncli.config.bench import KernelClaim
 from bncli.errors import BncliError, ConfigError, unknown
-from bncli.report.bench_exports import EXPORTS
+from bncli.report.timing.exports import EXPORTS
+from bncli.timing.results import BenchRecord
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bncli.bench.cases import Case
-from bncli.bench.pairs import pairs_of
-from bncli.bench.rules import Rule, limits, read_rule
 from bncli.config.bench import Bench, KernelClaim
 from bncli.engine.environment import resolve_device
 from bncli.errors import ConfigError
+from bncli.limits import BENCH_MEASURES, Limit, limits_by_name, read_limit
+from bncli.timing.cases import Case, matches, pairs_of
 
 _TOLERATED = "+5%"  # where --fail-if says nothing else
 
@@ -21,7 +20,7 @@ class GateAsked:
     """What is to be compared with what, and what is tolerated."""
 
     with_: Literal["nothing", "baseline", "itself", "other"]
-    rules: tuple[Rule, ...]
+    rules: tuple[Limit, ...]
     baseline: str  # name or file
     save: str  # name or file under which the ratios are saved; "" is not at all
     other: tuple[str, ...]  # the other interpreter, in words
@@ -64,12 +63,12 @@ def gate_asked(
     if save and against:
         raise ConfigError("--save-baseline: holds ratios to torch's batch norm, which --against does not measure")
     measure = "time" if against else "ratio"
-    rules = tuple(map(read_rule, fail_if or [f"{measure}:{_TOLERATED}"]))
+    rules = tuple(read_limit(text, BENCH_MEASURES, slower=True) for text in fail_if or [f"{measure}:{_TOLERATED}"])
     for rule in rules:
         if (rule.measure == "time") != bool(against):
             fitting = "time" if against else "ratio or copy"
-            raise ConfigError(f"--fail-if '{rule}': {flags[0]} compares {fitting}")
-    limits(rules, [case.name for case in cases])
+            raise ConfigError(f"--fail-if {rule}: {flags[0]} compares {fitting}")
+    limits_by_name(rules, [case.name for case in cases], matches)
     try:
         other = tuple(shlex.split(against or ""))
     except ValueError as error:

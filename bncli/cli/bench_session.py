@@ -10,25 +10,22 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from bncli.bench.against import against
-from bncli.bench.baseline import Baseline, Machine, baseline_from_json, check_comparable
-from bncli.bench.cases import Case
-from bncli.bench.claims import judged
-from bncli.bench.gate import GateResult, Readings, judge, readings_of
-from bncli.bench.jobs import job_of
-from bncli.bench.machine import cache_byte
-from bncli.bench.remote import started
-from bncli.bench.results import CaseResult
-from bncli.bench.rows import BenchRecord
-from bncli.bench.run import Looked, look, rounds, rows_of
-from bncli.bench.timed import Effort
-from bncli.bench.vitals import Vitals, changes, disturbances, governor, load, vitals, watch
 from bncli.cli.bench_gate import GateAsked
 from bncli.config import Bench, KernelClaim
 from bncli.engine.environment import device_count, environment
 from bncli.errors import BncliError, UndecidedError
-from bncli.notation import written_ratio, written_seconds
-from bncli.store import Store
+from bncli.format import written_ratio, written_seconds
+from bncli.store.folder import Store
+from bncli.timing.baseline import Baseline, Machine, baseline_from_json, check_comparable
+from bncli.timing.cases import Case
+from bncli.timing.claims import judged
+from bncli.timing.gate import judge, readings_of
+from bncli.timing.process.client import started
+from bncli.timing.process.protocol import job_of
+from bncli.timing.results import BenchRecord, CaseResult, GateResult, Readings
+from bncli.timing.run import Looked, against, look, rounds, rows_of
+from bncli.timing.subjects import Effort
+from bncli.timing.system import Vitals, cache_byte, changes, disturbances, governor, load, vitals, watch
 
 # Processes a case: starting one takes two seconds and making its argument sets another, so that more cost time and
 # fewer width of interval.

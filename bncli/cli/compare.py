@@ -72,7 +72,7 @@ def compare(
     quiet = "-" in (json, events)
     if not quiet:
         from bncli.cli.console import stdout
-        from bncli.report.table import show as show_table
+        from bncli.report.study.table import show as show_table
 
         show_table(findings, stdout())
         print(f"\n{len(results)} runs in {session.store.folder}")

@@ -5,13 +5,13 @@ from bncli.cli.options import Json
 
 def doctor(json: Json = None) -> None:
     """Say how fit this machine is to measure on: its state, its noise, its speed, and what to change."""
-    from bncli.bench.doctor import advice, examine
     from bncli.cli.console import stdout
     from bncli.cli.files import write
     from bncli.engine.environment import device_count, environment
-    from bncli.report.condition import document, lines
-    from bncli.report.document import dumps
     from bncli.report.layout import say, wrapped
+    from bncli.report.study.json import dumps
+    from bncli.report.timing.table import document, lines
+    from bncli.timing.system import advice, examine
 
     condition = examine(device_count("cpu"))
     found, changes = environment("cpu"), list(advice(condition))

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bncli.engine.study import Finished, Progress
 from bncli.errors import BncliError
+from bncli.executors.loop import Finished, Progress
 from bncli.plan import Job
 
 Event = Mapping[str, Any]

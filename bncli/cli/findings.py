@@ -14,7 +14,7 @@ from bncli.config.study import searched_keys
 from bncli.findings import Findings
 from bncli.plan import describe, warnings_of
 from bncli.records import RunResult
-from bncli.report.document import document, dumps
+from bncli.report.study.json import document, dumps
 
 
 def findings_of(session: Session, results: Mapping[str, RunResult], *, again: bool = False) -> Findings:
@@ -44,7 +44,7 @@ def _arms(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:
     """The arms of the report with what was searched for them; of a bisection, the arms that were searched."""
     if not session.searched:
         return [ArmRuns(*arm) for arm in session.arms(results)]
-    from bncli.stages import arm_of, search_of
+    from bncli.session.search import arm_of, search_of
 
     key = next(iter(searched_keys(session.study)))
     search = search_of(session.searched, key, results)

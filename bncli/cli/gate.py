@@ -9,9 +9,9 @@ from bncli.cli.session import Session
 from bncli.cli.sources import fingerprint
 from bncli.errors import ConfigError, StoreError
 from bncli.findings import Check, Findings
-from bncli.gate import Limit, limit_of
-from bncli.report.document import SCHEMA
-from bncli.store import Store
+from bncli.limits import Limit, read_limit
+from bncli.report.study.json import SCHEMA
+from bncli.store.folder import Store
 
 
 def retrained(session: Session) -> Session:
@@ -29,7 +29,7 @@ def limits_of(texts: Sequence[str], session: Session) -> list[Limit]:
     Raises:
         ConfigError: if one is not `MEASURE:+10%`, or about a measure that the study does not ask for.
     """
-    return [limit_of(text, session.study.measures) for text in texts]
+    return [read_limit(text, session.study.measures) for text in texts]
 
 
 def baseline_of(session: Session, name: str) -> Mapping[str, Any]:

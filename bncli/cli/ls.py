@@ -58,10 +58,10 @@ def _rows(kind: str) -> list[tuple[str, str]]:
 
 def _catalogue(kind: str) -> Any:
     from bncli.data import DATASETS
-    from bncli.engine import OPTIMIZERS
     from bncli.measures import MEASURES
     from bncli.models import MODELS
     from bncli.norms import NORMS
+    from bncli.optim import OPTIMIZERS
     from bncli.shift import METRICS
 
     known = {

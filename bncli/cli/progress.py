@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bncli.engine.study import Finished, Progress
+from bncli.executors.loop import Finished, Progress
 from bncli.plan import Job
-from bncli.report.runs import sparkline
+from bncli.report.study.runs import sparkline
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,11 +12,11 @@ import typer
 
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
-from bncli.engine.study import Finished, Progress, WorkerDied, run_jobs
 from bncli.errors import ConfigError
+from bncli.executors.loop import Finished, Progress, WorkerDied, run_jobs
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
 from bncli.records import RunResult
-from bncli.store import Store
+from bncli.store.folder import Store
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -76,7 +76,7 @@ def open_session(
     session = Session(path.stem, study, where, (), (), Store(store), jobs or device_count(where), how)
     if not (study.tune or study.bisect):
         return session.planned(runs_of(study, where, how))
-    from bncli.stages import next_stage  # brings in scipy, which a plain study's plan does without
+    from bncli.session.search import next_stage  # brings in scipy, which a plain study's plan does without
 
     first = next_stage(study, {}, where, how)
     return session.planned(first.runs if first else ())
@@ -115,7 +115,7 @@ def train_study(session: Session, show: Any) -> tuple[Session, dict[str, RunResu
     results = train_missing(session, show)
     if not (session.study.tune or session.study.bisect):
         return session, results
-    from bncli.stages import next_stage, stages_of
+    from bncli.session.search import next_stage, stages_of
 
     while stage := next_stage(session.study, results, session.device, session.engine):
         results |= train_missing(session.planned(stage.runs), show)
@@ -130,7 +130,7 @@ def train_missing(session: Session, show: Any) -> dict[str, RunResult]:
 
     Interrupted, it ends its workers and exits with 130; what was stored stays.
     """
-    from bncli.engine.executors.local import local, stop
+    from bncli.executors.local import local, stop
 
     missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
     if missing:

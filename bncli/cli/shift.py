@@ -11,7 +11,7 @@ from bncli.errors import ConfigError, did_you_mean
 from bncli.findings import Definition, ShiftFindings
 from bncli.plan import describe, warnings_of
 from bncli.records import RunResult
-from bncli.report.document import dumps, shift_document
+from bncli.report.study.json import dumps, shift_document
 from bncli.shift import METRICS
 
 

@@ -50,12 +50,12 @@ def shift_report(
     if json:
         write_json(json, session, findings, results)
     if plot:
-        from bncli.report.shift_plots import write_plots
+        from bncli.report.shift.figures import write_plots
 
         write_plots(findings, plot)
     if json != "-":
         from bncli.cli.console import stdout
-        from bncli.report.shift import show
+        from bncli.report.shift.table import show
 
         show(findings, stdout())
         print(f"\n{len(results)} runs in {session.store.folder}")

@@ -18,7 +18,7 @@ def train(
     from bncli.cli.console import stdout
     from bncli.cli.progress import display
     from bncli.cli.session import exit_for_failures, open_session, show_plan, train_study
-    from bncli.report.runs import show_accounting, show_runs
+    from bncli.report.study.runs import show_accounting, show_runs
 
     session = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
     if dry_run:

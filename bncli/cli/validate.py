@@ -11,11 +11,11 @@ def validate(
     presets: Annotated[list[str], typer.Argument(help="Presets' names or YAML files.", autocompletion=complete_preset)],
 ) -> None:
     """Check presets and print every mistake with its line; exit 2 if there is one."""
-    from bncli.bench.cases import cases_of
     from bncli.config import Bench, read_preset
     from bncli.errors import ConfigError
     from bncli.plan import runs_of, warnings_of
     from bncli.presets import preset_path
+    from bncli.timing.cases import cases_of
 
     wrong: list[str] = []
     for name in presets:

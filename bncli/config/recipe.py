@@ -7,9 +7,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from bncli.catalogue import Count, Fraction, NonNegative, Positive
 from bncli.config.parts import Frozen, Part, part_of
 from bncli.data import DATASETS
-from bncli.engine import OPTIMIZERS, SCHEDULES
 from bncli.errors import ConfigError
 from bncli.models import MODELS
+from bncli.optim import OPTIMIZERS, SCHEDULES
 from bncli.shift import METRICS
 
 ModelPart = Annotated[Part, part_of(MODELS, "mlp")]

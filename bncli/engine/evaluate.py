@@ -10,7 +10,7 @@ from bncli.config import Evaluation
 from bncli.data.splits import Split
 from bncli.engine.batches import Batches
 from bncli.engine.network import Network
-from bncli.engine.noise import noise_kept
+from bncli.engine.state import noise_kept
 
 CHUNK = 2_000  # examples a forward pass: large enough for full speed, small enough for the cache
 CHUNK_OF_IMAGES = 200  # the same where convolutions keep channels x pixels of each

@@ -1,14 +1,17 @@
-"""What a job has measured so far: the records of every lane, and the step at which it diverged."""
+"""What a job has measured so far, where its seconds go, which lanes diverged and in which layer first."""
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from bncli.engine.environment import environment, peak_memory
+from bncli.engine.layers import Layer, outputs_of
 from bncli.engine.network import Network
 from bncli.plan import Job
 from bncli.records import Record, RunInfo, RunResult
@@ -125,3 +128,73 @@ def _divergence(step: int, lane: int, loss: float, trained: Tensor | None) -> tu
     if not math.isfinite(loss):
         return step, "the evaluation loss is not finite"
     return None
+
+
+def first_overflows(network: Network, x: Tensor, *, clipped: bool = False) -> list[str]:
+    """For each lane, the layer that makes a batch's loss infinite or NaN; "" where every layer is finite.
+
+    A parameter that is not finite was made so by the step before: the gradient runs from the output to the input, so
+    the last such layer overflowed first. Where all parameters are finite, an output is not: the first such layer.
+
+    Args:
+        network: with the weights that the step is taken from.
+        x: (*lanes, N, features), the batch of the step.
+        clipped: whether gradients are clipped by their common norm, which spreads one NaN over all of them: then
+            nothing is said where parameters are not finite.
+    """
+    layers = network.layers(x[0] if network.lanes else x)
+    names = {module for layer in layers for module in _modules(layer)}
+    outputs = network.watch(x, lambda model: outputs_of(model, names), shared=False)
+    count = len(x) if network.lanes else 1
+    blamed = [""] * count
+    for layer in reversed(layers):  # so that the first in order has the last word
+        for lane in _not_finite([outputs[module] for module in _modules(layer)], count):
+            blamed[lane] = layer.name
+    for layer in layers:  # and here the last
+        for lane in _not_finite([network.parameters[name] for name in layer.parameters], count):
+            blamed[lane] = "" if clipped else layer.name
+    return blamed
+
+
+def _modules(layer: Layer) -> list[str]:
+    return [name for name in (layer.name, layer.norm, layer.activation) if name]
+
+
+def _not_finite(tensors: list[Tensor], lanes: int) -> set[int]:
+    """The lanes in which some tensor (*lanes, ...) has a value that is not finite."""
+    bad = [(~torch.isfinite(tensor.detach())).reshape(lanes, -1).any(-1) for tensor in tensors]
+    return {lane for each in bad for lane in each.nonzero().flatten().tolist()}
+
+
+T = TypeVar("T")
+KINDS = ("start", "training", "evaluation", "data", "checkpointing", "compilation", "probing")
+
+
+class Clock:
+    """Seconds of each kind; of two that nest, a second counts for the inner one alone."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(KINDS, 0.0)
+
+    @contextmanager
+    def of(self, kind: str) -> Iterator[None]:
+        """Charge what happens inside to `kind`."""
+        start, others = time.perf_counter(), sum(self.seconds.values())
+        try:
+            yield
+        finally:
+            nested = sum(self.seconds.values()) - others
+            self.seconds[kind] += time.perf_counter() - start - nested
+
+    def each(self, kind: str, items: Iterable[T]) -> Iterator[T]:
+        """`items`, with the making of each charged to `kind`."""
+        source = iter(items)
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            finally:
+                self.seconds[kind] += time.perf_counter() - start
+            yield item

@@ -14,9 +14,9 @@ from bncli.engine.batches import Batches
 from bncli.engine.evaluate import losses_of
 from bncli.engine.layers import Layer, outputs_of
 from bncli.engine.network import Network
-from bncli.engine.noise import noise_kept
-from bncli.engine.optimizers import Hyper, State
+from bncli.engine.state import noise_kept
 from bncli.models.initialise import generator
+from bncli.optim.optimizers import Hyper, State
 
 ROWS = 4_000  # values of a channel that a metric is given, at most, where locations are examples too
 CHUNK = 500  # examples a forward pass

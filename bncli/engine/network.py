@@ -12,10 +12,10 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from bncli.data import DATASETS
 from bncli.engine.layers import Layer, layers_of
-from bncli.engine.noise import noise_kept, tensors_kept
+from bncli.engine.state import noise_kept, tensors_kept
 from bncli.models import MODELS
 from bncli.models.initialise import initialise
-from bncli.models.normalised import Normaliser
+from bncli.models.unit import Normaliser
 from bncli.norms import NORMS
 from bncli.plan import Run
 

@@ -14,13 +14,13 @@ from bncli.engine.batches import Batches
 from bncli.engine.layers import Layer
 from bncli.engine.moment import CHUNK, Samples, Step, Subject
 from bncli.engine.network import Network
-from bncli.engine.optimizers import Hyper, State
 from bncli.engine.readings import Moment, Reading, read
 from bncli.errors import ConfigError
+from bncli.optim.optimizers import Hyper, State
 from bncli.plan import Job
 from bncli.records import Record
 from bncli.shift import METRICS
-from bncli.shift.percentiles import SHARES, percentiles
+from bncli.shift.distribution import SHARES, percentiles
 
 NULL_EVERY = 4  # probes to one that has a null band: it is averaged over time, and costs as much as a drift
 BAND = tuple(f"percentile_{100 * share:.0f}" for share in SHARES)

@@ -9,8 +9,7 @@ from torch import Tensor
 from bncli.engine.layers import Layer
 from bncli.engine.moment import Samples, Subject, resampled
 from bncli.shift import METRICS
-from bncli.shift.gradients import gradient_shift
-from bncli.shift.landscape import walk
+from bncli.shift.gradients import gradient_shift, walk
 
 POPULATION = 20  # training batches that stand for the population
 COMPANIES = 8  # batches in whose company an example is normalised again

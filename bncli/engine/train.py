@@ -11,21 +11,18 @@ from torch import Tensor
 from bncli.config import Training
 from bncli.data import DATASETS
 from bncli.data.splits import Splits
-from bncli.engine import OPTIMIZERS
 from bncli.engine.batches import Batches
-from bncli.engine.blowup import first_overflows
-from bncli.engine.checkpoints import Checkpoints
-from bncli.engine.clock import Clock
 from bncli.engine.evaluate import evaluate, losses_of
-from bncli.engine.log import Log
+from bncli.engine.log import Clock, Log, first_overflows
 from bncli.engine.moment import copied
 from bncli.engine.network import Network
-from bncli.engine.noise import noise, put_noise
-from bncli.engine.optimizers import Hyper, Optimizer, State, clipped
 from bncli.engine.probes import Prober
-from bncli.engine.schedules import factor_of
+from bncli.engine.state import Checkpoints, noise, put_noise
 from bncli.engine.trace import engine_of
 from bncli.models.initialise import seed_for
+from bncli.optim import OPTIMIZERS
+from bncli.optim.optimizers import Hyper, Optimizer, State, clipped
+from bncli.optim.schedules import factor_of
 from bncli.plan import Job, checkpoint_steps
 from bncli.records import RunResult
 

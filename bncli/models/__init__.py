@@ -133,7 +133,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         sizes=sizes.residual_mlp, residual=True,
     ),
     "convnet": ModelRow(
-        "bncli.models.convnet:ConvNet", "3x3 convolutions and max pooling in stages, then linear: a small VGG",
+        "bncli.models.convolutional:ConvNet", "3x3 convolutions and max pooling in stages, then linear: a small VGG",
         {
             "channels": Option(_CHANNELS, (16, 32, 64), "of each stage's convolutions; 2x2 max pooling ends a stage"),
             "convolutions": Option(Count, 1, "in each stage"),
@@ -159,7 +159,8 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         text=lambda options, shape, layers: f"depth {options['depth']} {_stages(options, shape, layers)}",
     ),
     "inception-bn": ModelRow(
-        "bncli.models.inception:InceptionBN", "modules 3a, 3b, 3c, 4a of Ioffe & Szegedy 2015's Inception, narrowed",
+        "bncli.models.convolutional:InceptionBN",
+        "modules 3a, 3b, 3c, 4a of Ioffe & Szegedy 2015's Inception, narrowed",
         {
             "divisor": Option(Literal[1, 2, 4, 8, 16, 32], 8, "how many times fewer channels than in the paper"),
             **_common("relu", "he"), **_PLACEMENT,
@@ -168,7 +169,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         text=lambda options, shape, layers: f"{_image(shape)}-3a3b3c4a/{options['divisor']}-{layers[-1].channels}",
     ),
     "deep-linear": ModelRow(
-        "bncli.models.deep_linear:DeepLinear", "matrices alone, a norm behind each: Santurkar et al. 2018",
+        "bncli.models.linear:DeepLinear", "matrices alone, a norm behind each: Santurkar et al. 2018",
         {
             "depth": Option(Count, 25, "matrices"),
             "width": Option(Count, 10, "numbers between them"),
@@ -177,7 +178,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         sizes=sizes.deep_linear, text=_repeated,
     ),
     "shift": ModelRow(
-        "bncli.models.shift:Shift", "one layer that adds a learned bias, then a norm: Ioffe & Szegedy 2015, section 2",
+        "bncli.models.linear:Shift", "one layer that adds a learned bias, then a norm: Ioffe & Szegedy 2015, section 2",
         sizes=sizes.shift, layers=False,
     ),
 })  # fmt: skip

@@ -5,8 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bncli.models.normalised import Normaliser
-from bncli.models.unit import Unit
+from bncli.models.unit import Normaliser, Unit
 
 
 class MLP(nn.Module):

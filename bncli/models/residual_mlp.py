@@ -4,8 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bncli.models.normalised import Normaliser, activations_normalised, normalised, weights_normalised
-from bncli.models.unit import ACTIVATIONS, named
+from bncli.models.unit import ACTIVATIONS, Normaliser, activations_normalised, named, normalised, weights_normalised
 
 
 class ResidualMLP(nn.Module):

@@ -7,9 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bncli.models.normalised import Normaliser, activations_normalised
 from bncli.models.sizes import blocks_of
-from bncli.models.unit import ACTIVATIONS, Unit, convolution, named
+from bncli.models.unit import ACTIVATIONS, Normaliser, Unit, activations_normalised, convolution, named
 
 
 class ResNet(nn.Module):

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from bncli.catalogue import Catalogue
 from bncli.errors import ConfigError
-from bncli.norms.row import NormRow
-from bncli.norms.rows.activation import ACTIVATION
+from bncli.norms.rows import NormRow
 from bncli.norms.rows.batch import BATCH
+from bncli.norms.rows.others import ACTIVATION, WEIGHT
 from bncli.norms.rows.sample import SAMPLE
-from bncli.norms.rows.weight import WEIGHT
 from bncli.norms.rows.whitening import WHITENING
 
 if TYPE_CHECKING:

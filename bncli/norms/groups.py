@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from bncli.kernels import Impl, whitening
 from bncli.kernels.whitening import ClosedForm
 from bncli.norms.channels import channels_checked, values_per_channel
-from bncli.norms.layout import laid_out_like
+
+
+def laid_out_like(y: Tensor, x: Tensor) -> Tensor:
+    """`y` with its channels innermost (channels_last) if those of `x` are, both (N, C, ...) of one shape."""
+    if x.ndim > 3 and x.shape[1] > 1 and x.stride(1) == 1:
+        return y.movedim(1, -1).contiguous().movedim(-1, 1)
+    return y
+
 
 Root = Callable[[Tensor], Tensor]
 

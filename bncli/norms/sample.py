@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bncli.errors import ConfigError
 from bncli.norms.channels import channels_checked
 from bncli.norms.groups import scaled, single_or_better
-from bncli.norms.row import undivided
+from bncli.norms.rows import undivided
 
 
 class Layer(nn.Module):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from bncli.errors import ConfigError
 from bncli.norms.channels import channels_checked
-from bncli.norms.groups import Root, covariance, scaled, single_or_better
-from bncli.norms.layout import laid_out_like
+from bncli.norms.groups import Root, covariance, laid_out_like, scaled, single_or_better
 from bncli.norms.roots import inverse_root, newton_schulz
 
 By = Literal["iterative", "zca"]

@@ -5,8 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bncli.norms.groups import add_state, bessel, covariance, grouped, ridged, scaled, single_or_better
-from bncli.norms.layout import laid_out_like
+from bncli.norms.groups import add_state, bessel, covariance, grouped, laid_out_like, ridged, scaled, single_or_better
 from bncli.norms.roots import newton_schulz
 from bncli.norms.sample_whitening import by_example, from_examples
 

@@ -1,5 +1,6 @@
-"""What the catalogue of norms says of them: a listing, the card of one norm, and the page of all."""
+"""What the catalogues say of norms and metrics: listings, cards, pages."""
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -91,3 +92,23 @@ def _value(default: Any) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "·") if "`" not in text else text.replace("|", "\\|")
+
+
+_METRIC_HEADS = ("metric", "what it is", "formula", "unit", "range", "nothing", "better", "of each", "tier", "source")
+
+
+def metric_table(metrics: Mapping[str, Any]) -> str:
+    """Every row as one line of a Markdown table."""
+    lines = [_METRIC_HEADS, ("---",) * len(_METRIC_HEADS), *(_metric_cells(name, row) for name, row in metrics.items())]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _metric_cells(name: str, row: Any) -> tuple[str, ...]:
+    nothing = "" if row.null is None else f"{row.null:g}"
+    formula, unit = f"`{row.formula}`", row.unit or "-"
+    spans = f"{_end(row.low)} to {_end(row.high)}"
+    return (f"`{name}`", row.summary, formula, unit, spans, nothing, row.better or "", row.per, row.tier, row.citation)
+
+
+def _end(value: float) -> str:
+    return f"{value:g}" if math.isfinite(value) else "-∞" if value < 0 else "∞"

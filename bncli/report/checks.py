@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bncli.findings import Check, Findings, Judgement, Outcome
-from bncli.notation import written_claim, written_judgement
+from bncli.format import written_claim, written_judgement
 from bncli.report.layout import say, wrapped
 
 _STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "yellow"}

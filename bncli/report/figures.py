@@ -3,8 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from bncli.errors import BncliError
 from bncli.report.bands import Band
 
 Spec = dict[str, Any]
@@ -229,3 +232,34 @@ def _times(ratio: float) -> str:
     if ratio < 0.0995:
         return f"{ratio:.2g}×"
     return f"{ratio:.{0 if ratio >= 9.95 else 1 if ratio >= 0.995 else 2}f}×"
+
+
+VERSION = "5.20"  # of Vega-Lite, among those that vl-convert carries
+
+
+def draw(spec: Mapping[str, Any], path: Path) -> list[Path]:
+    """Write `path` with the endings .svg and .png, and return both.
+
+    Raises:
+        BncliError: without the extra `report`, or where the files cannot be written.
+    """
+    converter = _converter()
+    svg = converter.vegalite_to_svg(dict(spec), vl_version=VERSION, allowed_base_urls=[])
+    png = converter.vegalite_to_png(dict(spec), vl_version=VERSION, scale=2, allowed_base_urls=[])
+    files = [path.with_name(f"{path.name}.{ending}") for ending in ("svg", "png")]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files[0].write_text(svg, encoding="utf-8")
+        files[1].write_bytes(png)
+    except OSError as error:
+        raise BncliError(f"{path.parent}: cannot write figures: {error.strerror}") from None
+    return files
+
+
+def _converter() -> ModuleType:
+    try:
+        import vl_convert
+    except ImportError:
+        raise BncliError("figures need vl-convert: pip install 'bncli[report]'") from None
+    found: ModuleType = vl_convert
+    return found

@@ -21,8 +21,7 @@ float32; spectra in float64.
 """
 
 from bncli.catalogue import Catalogue
-from bncli.shift.row import MetricRow
-from bncli.shift.rows import CONDITIONING, DISTRIBUTION, GRADIENT, LANDSCAPE, PERCENTILES, STATISTICS
+from bncli.shift.rows import CONDITIONING, DISTRIBUTION, GRADIENT, LANDSCAPE, PERCENTILES, STATISTICS, MetricRow
 
 METRICS: Catalogue[MetricRow] = Catalogue(
     "metric", {**PERCENTILES, **DISTRIBUTION, **GRADIENT, **LANDSCAPE, **CONDITIONING, **STATISTICS}

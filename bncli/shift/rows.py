@@ -1,10 +1,33 @@
-"""Rows of the metrics: what is known of each without importing torch."""
+"""The rows of the metrics of shift, and what a row says."""
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
-from bncli.catalogue import Fraction, Option
-from bncli.shift.row import MetricRow
+from bncli.catalogue import Fraction, Option, Row
+
+Kind = Literal["pair", "sample", "gradient", "landscape", "statistics", "draws", "modes"]
+Tier = Literal["light", "standard", "full"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow(Row):
+    """A metric's row: all that a study, a listing or a report must know of it without importing torch."""
+
+    kind: Kind  # what it is a function of (bncli/shift/__init__.py)
+    per: Literal["unit", "layer"]  # what it is a number of: each channel, or the whole layer
+    unit: str  # of the number: "activation", "share", "nats"; "" for a pure number
+    low: float = 0.0  # the least that it can be
+    high: float = math.inf  # the most
+    null: float | None = None  # what it is where nothing has changed; None if no value says that
+    better: Literal["lower", "higher"] | None = None  # the side that those who proposed it call better, if any
+    tier: Tier = (
+        "standard"  # light: moments, quantiles and counts alone; full: spectra, or further passes of the network
+    )
+    relative: bool = False  # it stays as it is where all activations, or gradients, are multiplied by one number
+    formula: str  # in plain text
+    citation: str
+
 
 _FIGURE_1 = "Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.1, figure 1"
 _WASSERSTEIN = "Villani 2009, Optimal Transport, chapter 6"
@@ -15,17 +38,17 @@ _HUANG = "after Huang et al. 2022, Delving into the estimation shift of batch no
 
 PERCENTILES = {
     "percentiles": MetricRow(
-        "bncli.shift.percentiles:percentiles", "the 15th, 50th and 85th percentile of each unit",
+        "bncli.shift.distribution:percentiles", "the 15th, 50th and 85th percentile of each unit",
         kind="sample", per="unit", unit="activation", low=-math.inf, tier="light",
         formula="q(.15), q(.50), q(.85)", citation=_FIGURE_1,
     ),
     "percentile-drift": MetricRow(
-        "bncli.shift.percentiles:percentile_drift", "how far the three percentiles moved, on average",
+        "bncli.shift.distribution:percentile_drift", "how far the three percentiles moved, on average",
         kind="pair", per="unit", unit="activation", null=0, better="lower", tier="light",
         formula="mean |q' - q| over the three", citation=f"after {_FIGURE_1}",
     ),
     "percentile-drift-relative": MetricRow(
-        "bncli.shift.percentiles:relative_percentile_drift", "the same in widths of the band between 15 and 85 %",
+        "bncli.shift.distribution:relative_percentile_drift", "the same in widths of the band between 15 and 85 %",
         kind="pair", per="unit", unit="band width", null=0, better="lower", tier="light", relative=True,
         formula="mean |q' - q| / (q(.85) - q(.15))", citation=f"after {_FIGURE_1}",
     ),
@@ -79,7 +102,7 @@ DISTRIBUTION = {
         formula="sqrt(|m - m'|^2 + tr(S + S' - 2 (S^1/2 S' S^1/2)^1/2))", citation=_GAUSSIAN_W2,
     ),
     "saturation": MetricRow(
-        "bncli.shift.saturation:saturation", "share of inputs where the activation has next to no slope",
+        "bncli.shift.statistics:saturation", "share of inputs where the activation has next to no slope",
         {
             "activation": Option(
                 Literal["sigmoid", "tanh", "relu", "gelu", "silu", "identity"], "sigmoid", "the activation"
@@ -154,17 +177,17 @@ GRADIENT = {
 
 LANDSCAPE = {
     "loss-range": MetricRow(
-        "bncli.shift.landscape:loss_range", "how much the loss differs along the step",
+        "bncli.shift.gradients:loss_range", "how much the loss differs along the step",
         kind="landscape", per="layer", unit="loss", null=0, better="lower", tier="full",
         formula="max L - min L over the step sizes", citation=f"{_SANTURKAR}, section 3.1",
     ),
     "gradient-predictiveness": MetricRow(
-        "bncli.shift.landscape:gradient_predictiveness", "how much the gradient changes along the step",
+        "bncli.shift.gradients:gradient_predictiveness", "how much the gradient changes along the step",
         kind="landscape", per="layer", unit="gradient", null=0, better="lower", tier="full",
         formula="max ||grad L(theta) - grad L(theta - eta grad)||_2", citation=f"{_SANTURKAR}, section 3.1",
     ),
     "effective-smoothness": MetricRow(
-        "bncli.shift.landscape:effective_smoothness", "the same by the distance walked: beta-smoothness along the step",
+        "bncli.shift.gradients:effective_smoothness", "the same by the distance walked: beta-smoothness along the step",
         kind="landscape", per="layer", unit="gradient per weight", null=0, better="lower", tier="full",
         formula="max ||grad L(theta) - grad L(theta - eta grad)||_2 / ||eta grad||_2",
         citation=f"{_SANTURKAR}, section 3.1",

@@ -7,7 +7,7 @@ import pytest
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 from bncli.analysis import analyse
 from bncli.findings import Claim
-from bncli.notation import written_claim, written_judgement
+from bncli.format import written_claim, written_judgement
 from bncli.report.checks import annotations, claim_checks, junit, markdown
 
 

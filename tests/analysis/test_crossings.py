@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.made_runs import reaching, run_of
-from bncli.analysis.crossings import (
+from bncli.analysis.readers import (
     examples_to_target,
     reached,
     restricted_steps,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bncli.analysis.inference import interval, observed, superiority, verdict
+from bncli.analysis.stats import interval, observed, superiority, verdict
 from bncli.findings import Value
 
 T2, T4 = 4.302652730, 2.776445105  # two-sided 95 % quantiles of t with 2 and 4 degrees of freedom

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bncli.analysis.intervals import mean_interval, share_interval
+from bncli.analysis.stats import mean_interval, share_interval
 
 STUDIES = 4000  # a share of 0.95 is then known to 0.0034; 0.93 and 0.97 are six standard errors off
 

@@ -5,8 +5,7 @@ import math
 import pytest
 
 from analysis.made_runs import reaching, run_of
-from bncli.analysis.crossings import steps_to_target
-from bncli.analysis.outcomes import (
+from bncli.analysis.readers import (
     accuracy_area,
     best_accuracy,
     bias_growth,
@@ -15,6 +14,7 @@ from bncli.analysis.outcomes import (
     final_loss,
     grew_most,
     loss_change,
+    steps_to_target,
 )
 from bncli.findings import Value
 

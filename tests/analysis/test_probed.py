@@ -7,7 +7,7 @@ import pytest
 
 from analysis.made_runs import arm_of, ask_of, run_of
 from bncli.analysis import analyse
-from bncli.analysis.probed import over_training
+from bncli.analysis.readers import over_training
 from bncli.findings import Claim
 from bncli.records import Record
 

@@ -11,10 +11,10 @@ from bncli.analysis import ArmRuns, analyse
 from bncli.analysis.regression import first_difference, regressions
 from bncli.cli.findings import run_document
 from bncli.engine.train import train
-from bncli.gate import limit_of
+from bncli.limits import read_limit
 from bncli.norms import batch
 from bncli.plan import jobs_of, runs_of
-from bncli.report.document import document
+from bncli.report.study.json import document
 
 MEASURES = ("steps_to_target", "final_accuracy", "final_loss")
 
@@ -121,7 +121,7 @@ def test_a_limit_is_to_one_side(before: dict[str, Any], limit: str, outcome: str
             ("value", "low", "high"), run["values"]["final_accuracy"]["value"] - 0.1
         ) | {"reason": ""}
 
-    found = regressions(moved(before, nudge), before, [limit_of(limit, MEASURES)])
+    found = regressions(moved(before, nudge), before, [read_limit(limit, MEASURES)])
     assert [check.outcome for check in found] == [outcome, outcome]
 
 
@@ -141,14 +141,14 @@ def test_a_ratio_has_its_limit_as_a_ratio(before: dict[str, Any]) -> None:
         ("steps_to_target:+150%", "passed"),
         ("steps_to_target:+5", "failed"),
     ):
-        assert {check.outcome for check in regressions(now, then, [limit_of(limit, MEASURES)])} == {outcome}
+        assert {check.outcome for check in regressions(now, then, [read_limit(limit, MEASURES)])} == {outcome}
 
 
 def test_with_limits_a_change_within_them_passes_and_is_still_told(before: dict[str, Any]) -> None:
     def nudge(run: dict[str, Any]) -> None:
         run["curves"][0]["values"][-1] += 1e-9
 
-    found = regressions(moved(before, nudge), before, [limit_of("final_loss:+5%", MEASURES)])
+    found = regressions(moved(before, nudge), before, [read_limit("final_loss:+5%", MEASURES)])
     assert [check.outcome for check in found] == ["passed"] * 4
     assert found[0].word == "changed"
 

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.made_runs import ask_of, reaching, run_of
 from bncli.analysis import ArmRuns, analyse
-from bncli.analysis.searching import best, bracket, expected_best, largest_stable, scores_of, survivors, usable_range
+from bncli.analysis.tuning import best, bracket, expected_best, largest_stable, scores_of, survivors, usable_range
 from bncli.findings import Value
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 from bncli.analysis import analyse
-from bncli.analysis.survival import kaplan_meier, median, restricted_mean
+from bncli.analysis.summaries import kaplan_meier, median, restricted_mean
 
 # The 6-mercaptopurine arm of Freireich et al. 1963, the textbook case; S by hand: 18/21, then x 16/17, 14/15, ...
 REMISSION = [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35]

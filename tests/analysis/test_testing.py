@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from bncli.analysis.testing import holm, more_seeds, paired_test, sign_flip_test, wilcoxon_test
+from bncli.analysis.stats import holm, more_seeds, paired_test, sign_flip_test, wilcoxon_test
 
 
 def array(*numbers):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bncli.bench import machine
 from bncli.cli import bench_session, main
-from tests.bench.made_worker import made_started
+from bncli.timing import system as machine
+from tests.timing.made_worker import made_started
 
 PRESET = """
 question: does it work?

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bncli.bench.vitals import Vitals
 from bncli.cli import bench_gate, bench_session
 from bncli.errors import BncliError
-from bncli.report.bench_exports import EXPORTS
-from tests.bench.made_worker import MadeWorker, measures
+from bncli.report.timing.exports import EXPORTS
+from bncli.timing.system import Vitals
 from tests.cli.conftest import Command
+from tests.timing.made_worker import MadeWorker, measures
 
 
 def test_bench_prints_a_row_and_a_line_for_every_case(bncli: Command) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bncli.cli import main, session
-from bncli.engine.study import Finished
+from bncli.executors.loop import Finished
 from bncli.records import RunInfo, RunResult
 
 BUG = """

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from bncli.cli.progress import Bars
 from bncli.config import Study
-from bncli.engine.study import Progress
+from bncli.executors.loop import Progress
 from bncli.plan import jobs_of, runs_of
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bncli.config import Study
-from bncli.engine.blowup import first_overflows
+from bncli.engine.log import first_overflows
 from bncli.engine.network import Network
 from bncli.engine.train import train
 from bncli.plan import Job, runs_of

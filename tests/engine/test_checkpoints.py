@@ -14,7 +14,7 @@ import torch
 
 from bncli.config import Study
 from bncli.engine.batches import Batches
-from bncli.engine.checkpoints import Checkpoints
+from bncli.engine.state import Checkpoints
 from bncli.engine.train import Sign, train
 from bncli.plan import CHECKPOINT_SECONDS, Job, checkpoint_steps, runs_of, seconds_of
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from bncli.config import Study
 from bncli.engine.evaluate import losses_of
 from bncli.engine.network import Network, build
-from bncli.engine.optimizers import clipped
 from bncli.engine.train import train
 from bncli.errors import ConfigError
+from bncli.optim.optimizers import clipped
 from bncli.plan import Job, Run, runs_of
 
 Tiny = Callable[..., Study]

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from bncli.config import Study
-from bncli.engine.captured import captured
-from bncli.engine.trace import trace
+from bncli.engine.trace import captured, trace
 from bncli.engine.train import train
 from bncli.kernels.linear import linear
 from bncli.norms import NORMS

@@ -12,7 +12,7 @@ from bncli.data import DATASETS
 from bncli.engine.network import Network, build
 from bncli.models import MODELS
 from bncli.models.initialise import initialise
-from bncli.models.normalised import Normaliser
+from bncli.models.unit import Normaliser
 from bncli.norms.batch import Batch
 from bncli.plan import Run, runs_of
 

@@ -9,8 +9,8 @@ from torch import nn
 import bncli
 from bncli.errors import ConfigError
 from bncli.models.initialise import initialise
-from bncli.models.normalised import Normaliser
 from bncli.models.residual_mlp import ResidualMLP
+from bncli.models.unit import Normaliser
 from bncli.norms import normalise
 
 BLOCKS, WIDTH = 4, 12

@@ -6,8 +6,7 @@ from golden_arrays import assert_trains_like, golden
 from torch.autograd import gradcheck, gradgradcheck
 
 from bncli.errors import ConfigError
-from bncli.norms.roots import newton_schulz
-from bncli.norms.uncoupled import uncoupled_newton_schulz
+from bncli.norms.roots import newton_schulz, uncoupled_newton_schulz
 from bncli.norms.whitening import IterNorm
 
 

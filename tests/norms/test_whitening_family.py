@@ -6,7 +6,7 @@ import torch
 from bncli.norms import NORMS, norm
 from bncli.norms.pca import principal_axes
 from bncli.norms.roots import inverse_cholesky, inverse_root
-from bncli.norms.zca_cor import correlation_root
+from bncli.norms.whitening import correlation_root
 
 FULL = {"zca": inverse_root, "zca-cor": correlation_root, "cholesky": inverse_cholesky, "pca": principal_axes}
 FAMILY = [name for name, row in NORMS.items() if row.family == "whitening"]

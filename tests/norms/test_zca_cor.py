@@ -6,7 +6,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from bncli.norms.batch import Batch
 from bncli.norms.roots import inverse_root
-from bncli.norms.zca_cor import ZCACor, correlation_root
+from bncli.norms.whitening import ZCACor, correlation_root
 
 
 def data(examples, channels, dtype=torch.float64):

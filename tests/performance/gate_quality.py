@@ -34,12 +34,12 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from bncli.bench.contenders import Contender, Entry  # noqa: E402
-from bncli.bench.gate import Judgement, Readings, judge, readings_of  # noqa: E402
-from bncli.bench.protocol import Job  # noqa: E402
-from bncli.bench.remote import Start, Worker, started  # noqa: E402
-from bncli.bench.rules import read_rule  # noqa: E402
-from bncli.bench.timed import Effort  # noqa: E402
+from bncli.limits import BENCH_MEASURES, read_limit  # noqa: E402
+from bncli.timing.gate import judge, readings_of  # noqa: E402
+from bncli.timing.process.client import Start, Worker, started  # noqa: E402
+from bncli.timing.process.protocol import Job  # noqa: E402
+from bncli.timing.results import CaseJudgement, Readings  # noqa: E402
+from bncli.timing.subjects import Contender, Effort, Entry  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -129,7 +129,7 @@ def pool(count: int) -> Iterator[Start]:
         yield start
 
 
-def gate(start: Start, before: Readings, victim: str, chance: random.Random) -> dict[int, tuple[Judgement, ...]]:
+def gate(start: Start, before: Readings, victim: str, chance: random.Random) -> dict[int, tuple[CaseJudgement, ...]]:
     """One gate: what it says of identical code (0), and with the victim slowed in each way."""
     jobs = {j.name: j for j in [*(job(case) for case in CASES), *(job(victim, extra) for extra in SLOWED)]}
     now = measured(start, list(jobs.values()), FIRST, chance)
@@ -148,7 +148,10 @@ def gate(start: Start, before: Readings, victim: str, chance: random.Random) -> 
         family = {name: ratios for name, ratios in now.items() if name.endswith("+0") and name != own}
         family[other] = now[other]
         found[extra] = judge(
-            [read_rule(RULE)], {**before, other: before[own]}, family, partial(again, Counter())
+            [read_limit(RULE, BENCH_MEASURES, slower=True)],
+            {**before, other: before[own]},
+            family,
+            partial(again, Counter()),
         ).judgements
     return found
 
@@ -229,7 +232,7 @@ def outcomes(gates: int, seed: int, with_peer: bool) -> Iterator[Outcome]:
 
 
 def outcome(
-    found: Mapping[int, tuple[Judgement, ...]], busy: bool, victim: str, theirs: Mapping[int, bool] | None
+    found: Mapping[int, tuple[CaseJudgement, ...]], busy: bool, victim: str, theirs: Mapping[int, bool] | None
 ) -> Outcome:
     of_victim = {extra: next(j for j in found[extra] if j.case == job(victim, extra).name) for extra in found}
     return Outcome(

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bncli import store as store_module
 from bncli.config.study import study_of
 from bncli.plan import Run, runs_of
 from bncli.records import Record, RunInfo, RunResult
-from bncli.store import Store
+from bncli.store.folder import Store
+from bncli.store.folder import folder as store_module
 
 GOAL = 2.0
 STEPS = range(0, 2001, 100)
@@ -62,7 +62,7 @@ def measure(folder: Path) -> dict[str, float]:
 
     from bncli.cli.findings import findings_of
     from bncli.cli.session import Session
-    from bncli.report.table import show
+    from bncli.report.study.table import show
 
     times = [time.process_time()]
     runs = tuple(runs_of(study_of(STUDY), "cpu"))

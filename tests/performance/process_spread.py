@@ -2,7 +2,7 @@
 
 Forks of one process share where it has its libraries and its heap; the part between processes is what that is worth.
 Standard deviations of logarithms, in per cent, pooled over the cases of gate_quality.py with a bootstrap's interval over
-cases, as measured and at one level of the machine (bncli/bench/inference.py); a variance that comes out below zero has a
+cases, as measured and at one level of the machine (bncli/timing/stats.py); a variance that comes out below zero has a
 standard deviation with a minus. A table, or --json. Six processes of six forks, in turns, take two minutes on two cores.
 """
 
@@ -16,9 +16,9 @@ from contextlib import ExitStack
 
 from gate_quality import CASES, EFFORT, job, neighbour
 
-from bncli.bench.estimates import Blocks, ratio
-from bncli.bench.remote import started
-from bncli.bench.results import CaseResult
+from bncli.timing.process.client import started
+from bncli.timing.results import CaseResult
+from bncli.timing.stats import Blocks, ratio
 
 
 def by_blocks(case: Blocks, yardstick: Blocks) -> float:

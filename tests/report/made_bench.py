@@ -1,9 +1,7 @@
 """A record of `bncli bench` made by hand: three cases, of which one could not be decided."""
 
-from bncli.bench.cases import Case
-from bncli.bench.results import CaseResult, Estimate
-from bncli.bench.rows import BenchRecord, Facts, Rates, Row
-from bncli.bench.work import work_of
+from bncli.timing.cases import Case, work_of
+from bncli.timing.results import BenchRecord, CaseResult, Estimate, Facts, Rates, Row
 
 BLOCKS = ((0.002, 0.002), (0.0018, 0.0018), (0.0022, 0.0022), (0.002, 0.002))
 RATES = Rates(1, 12.8e9, {"f32": 160e9})

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bncli.report.bench_exports import EXPORTS, as_bmf, as_csv, as_gha, as_json, as_markdown, as_pytest_benchmark
-from bncli.report.bench_table import show
+from bncli.report.timing.exports import EXPORTS, as_bmf, as_csv, as_gha, as_json, as_markdown, as_pytest_benchmark
+from bncli.report.timing.table import show
 
 from .made_bench import record
 

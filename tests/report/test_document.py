@@ -8,7 +8,7 @@ import pytest
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 
 from bncli.analysis import analyse
-from bncli.report.document import document, dumps
+from bncli.report.study.json import document, dumps
 
 STUDY = {"question": "?", "target": {"accuracy": 0.95, "final_of": None}, "seeds": (0, 1)}
 

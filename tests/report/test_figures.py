@@ -8,8 +8,7 @@ import pytest
 
 from bncli.errors import BncliError
 from bncli.report.bands import Band
-from bncli.report.drawing import draw
-from bncli.report.figures import Point, Ratio, by_layer, curves, percentile_bands, ratios
+from bncli.report.figures import Point, Ratio, by_layer, curves, draw, percentile_bands, ratios
 
 STEPS = [0, 500, 1000]
 

@@ -11,7 +11,7 @@ from analysis.made_runs import arm_of, ask_of, reaching, run_of
 
 from bncli.analysis import ArmRuns, analyse
 from bncli.findings import Claim
-from bncli.report.document import document, dumps
+from bncli.report.study.json import document, dumps
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schema.json").read_text())
 TYPES = {

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bncli.findings import Tuning
-from bncli.report.search import search_lines
+from bncli.report.study.table import search_lines
 from tests.report.made_findings import figure1
 
 TUNING = Tuning(

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from bncli.findings import Band, Cell, Definition, ShiftArm, ShiftComparison, ShiftFindings
-from bncli.report.shift import MOST_LAYERS, show
-from bncli.report.shift_plots import bands_figure, last_bands, layer_names, layers_figure, ratios_figure
+from bncli.report.shift.figures import bands_figure, last_bands, layer_names, layers_figure, ratios_figure
+from bncli.report.shift.table import MOST_LAYERS, show
 
 METRICS = ("percentile-drift", "percentile-drift-relative", "symmetric-kl-standardised", "location-drift", "ks")
 DEFINITIONS = tuple(Definition(name, name.replace("-", " "), "pair", "", "ratio", "lower") for name in METRICS)

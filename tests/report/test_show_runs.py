@@ -3,7 +3,7 @@
 import pytest
 
 from bncli.records import Record, RunInfo, RunResult
-from bncli.report.runs import show_accounting, show_runs, sparkline
+from bncli.report.study.runs import show_accounting, show_runs, sparkline
 from report.made_findings import console, printed
 
 

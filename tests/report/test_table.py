@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from bncli.report.table import show
+from bncli.report.study.table import show
 from report.made_findings import console, figure1, printed
 
 WIDE = """\

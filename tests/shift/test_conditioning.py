@@ -18,7 +18,7 @@ from bncli.shift.conditioning import (
     stable_rank,
     whiteness,
 )
-from bncli.shift.saturation import SIGMOID_EDGE, TANH_EDGE, saturation
+from bncli.shift.statistics import SIGMOID_EDGE, TANH_EDGE, saturation
 
 
 def with_covariance(*variances, examples=200):

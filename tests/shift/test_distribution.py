@@ -11,13 +11,15 @@ from bncli.shift.distribution import (
     gaussian_w2,
     ks,
     location_drift,
+    percentile_drift,
+    percentiles,
+    relative_percentile_drift,
     relative_w1,
     scale_drift,
     standardised_symmetric_kl,
     symmetric_kl,
     w1,
 )
-from bncli.shift.percentiles import percentile_drift, percentiles, relative_percentile_drift
 from bncli.shift.samples import moments
 
 

@@ -7,8 +7,17 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from bncli.shift.gradients import cosine, gradient_shift, relative_shift, shift_norm
-from bncli.shift.landscape import Walk, effective_smoothness, gradient_predictiveness, loss_range, walk
+from bncli.shift.gradients import (
+    Walk,
+    cosine,
+    effective_smoothness,
+    gradient_predictiveness,
+    gradient_shift,
+    loss_range,
+    relative_shift,
+    shift_norm,
+    walk,
+)
 
 
 def product(p):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bncli.shift import METRICS
-from bncli.shift.landscape import Walk
+from bncli.shift.gradients import Walk
 
 C, N, B, P, K = 4, 12, 3, 7, 5
 

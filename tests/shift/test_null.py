@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from bncli.shift import METRICS
-from bncli.shift.gradients import gradients
-from bncli.shift.landscape import walk
+from bncli.shift.gradients import gradients, walk
 from bncli.shift.null import noise_of, null_band
 
 N, C = 400, 64

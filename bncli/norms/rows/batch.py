@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from bncli.catalogue import Count, Fraction, NonNegative, Option
-from bncli.norms.row import AFFINE, IMPL, MOMENTUM, NormRow, eps
+from bncli.norms.rows import AFFINE, IMPL, MOMENTUM, NormRow, eps
 
 
 def _momentum(given: Any) -> Any:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bncli.catalogue import Fraction, Option
-from bncli.norms.row import AFFINE, MOMENTUM, NormRow, eps, groups
+from bncli.norms.rows import AFFINE, MOMENTUM, NormRow, eps, groups
 
 SAMPLE = {
     "layer": NormRow(

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bncli.catalogue import Count, Fraction, Option
-from bncli.norms.row import AFFINE, IMPL, MOMENTUM, NormRow, eps, group_size
+from bncli.norms.rows import AFFINE, IMPL, MOMENTUM, NormRow, eps, group_size
 
 STEPS = Option(Count, 5, "Newton-Schulz iterations")
 BY = Option(Literal["iterative", "zca"], "iterative", "T Newton-Schulz steps, or the symmetric root itself")
@@ -30,7 +30,7 @@ WHITENING = {
         parameters="2*C", buffers="C + G*d*d", cost=3.5, absorbs_bias=True, batch_statistics=True, whitens=True,
     ),
     "zca-cor": NormRow(
-        "bncli.norms.zca_cor:ZCACor", "whitening by the symmetric root of the correlation, after scaling",
+        "bncli.norms.whitening:ZCACor", "whitening by the symmetric root of the correlation, after scaling",
         {"eps": eps(1e-3), "momentum": MOMENTUM, "affine": AFFINE, "group_size": group_size(16), "impl": IMPL},
         family="whitening", citation="Kessy, Lewin & Strimmer 2018, arXiv:1512.00809",
         formula="y = weight P^-1/2 V^-1/2 (x - mean) + bias, S = cov + eps I = V^1/2 P V^1/2, V = diag S",

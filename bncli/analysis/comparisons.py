@@ -1,0 +1,126 @@
+"""One arm against the reference: pairs of runs with the same seed become a comparison."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bncli.analysis.stats import (
+    Pair,
+    differences,
+    holm,
+    interval,
+    more_seeds,
+    observed,
+    paired_test,
+    ranked,
+    superiority,
+    verdict,
+)
+from bncli.findings import Arm, Comparison, Measure, Summary, Value
+
+
+def compare(
+    arm: Arm, reference: Arm | None, reference_name: str, margins: Mapping[str, float], measure: Measure
+) -> Comparison:
+    """Compare two arms of the same setting on one measure.
+
+    Args:
+        arm: the variant.
+        reference: None where the reference has no run at this setting.
+        reference_name: says who it would be.
+        margins: by measure; a ratio's is its distance from 1.
+        measure: one of those that the arms are summarised by.
+    """
+    sides = (arm.variant, reference_name)
+    pairs = paired(arm, reference, measure.name) if reference is not None else []
+    bare = Comparison(
+        measure.name, *sides, arm.setting, len(pairs), None, None, None, None, "not comparable", unpaired(pairs, sides)
+    )
+    return bare if bare.reason else _judged(bare, pairs, margins[measure.name], measure)
+
+
+def paired(arm: Arm, reference: Arm, measure: str) -> list[Pair]:
+    """Values of one measure of the seeds that both arms have, in order of seeds."""
+    ours, theirs = (_by_seed(summary_of(a, measure)) for a in (arm, reference))
+    return [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+
+
+def summary_of(arm: Arm, measure: str) -> Summary:
+    """The arm's summary of one measure."""
+    return next(s for s in arm.summaries if s.measure == measure)
+
+
+def log_margin(margin: float, measure: Measure) -> float:
+    """A margin on the scale that intervals are computed on: a ratio of 1.05 is as far from 1 as 1/1.05."""
+    return math.log1p(margin) if measure.scale == "ratio" else margin
+
+
+def corrected(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Arms whose comparisons know their p corrected for all variants of the same setting and measure."""
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for arm in arms:
+        for c in arm.comparisons:
+            groups.setdefault((c.measure, repr(dict(c.setting))), []).append(c)
+    adjusted = {id(c): p for group in groups.values() for c, p in zip(group, holm([c.p for c in group]), strict=True)}
+    return tuple(
+        replace(arm, comparisons=tuple(replace(c, p_holm=adjusted[id(c)]) for c in arm.comparisons)) for arm in arms
+    )
+
+
+def _judged(bare: Comparison, pairs: Sequence[Pair], margin: float, measure: Measure) -> Comparison:
+    points, ranks = observed(pairs, measure.scale), ranked(pairs)
+    low, high = interval(pairs, measure.scale) if len(pairs) > 1 else (-math.inf, math.inf)
+    share = superiority(pairs, measure.direction) or (None, None, None)
+    said = verdict(low, high, log_margin(margin, measure), measure.direction)
+    tested = ranks if points is None else points
+    return replace(
+        bare,
+        estimate=None if points is None else on_scale(float(np.mean(points)), measure),
+        low=on_scale(low, measure),
+        high=on_scale(high, measure),
+        superiority=share[0],
+        verdict=said,
+        reason="one seed: no interval" if len(pairs) == 1 else _open(pairs, (bare.variant, bare.reference)),
+        superiority_low=share[1],
+        superiority_high=share[2],
+        p=None if tested is None else paired_test(tested),
+        more_seeds=_more(pairs, margin, measure) if said == "inconclusive" else None,
+    )
+
+
+def _more(pairs: Sequence[Pair], margin: float, measure: Measure) -> int | None:
+    return more_seeds(*differences(pairs, measure.scale), log_margin(margin, measure))
+
+
+def on_scale(number: float, measure: Measure) -> float | None:
+    """A number of the interval's scale on that of the measure: a ratio for a logarithm; None if it is unbounded."""
+    if not math.isfinite(number):
+        return None
+    return math.exp(number) if measure.scale == "ratio" else number
+
+
+def unpaired(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
+    """Why there is nothing to compare; empty if there is."""
+    if not pairs:
+        return f"no seed has a run of both {sides[0]} and {sides[1]}"
+    for i in (0, 1):
+        if all(pair[i].low is None for pair in pairs):
+            return f"{sides[i]}: {pairs[0][i].reason}"
+    return ""
+
+
+def _open(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
+    """Which runs leave the interval open, and at which end."""
+    found = []
+    for i, end in ((0, "upper"), (1, "lower")):
+        lacking = [pair[i] for pair in pairs if pair[i].value is None]
+        if lacking:
+            ends = "both ends are" if any(v.low is None for v in lacking) else f"the {end} end is"
+            found.append(f"{sides[i]} in {len(lacking)} of {len(pairs)} pairs: {lacking[0].reason}; {ends} unbounded")
+    return "; ".join(found)
+
+
+def _by_seed(summary: Summary) -> dict[int, Value]:
+    return {value.seed: value for value in summary.values}

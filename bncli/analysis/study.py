@@ -1,0 +1,112 @@
+"""The flow from runs to findings: targets, arms, comparisons, and what is said of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+from bncli.analysis import summaries
+from bncli.analysis.claims import judged
+from bncli.analysis.comparisons import compare, corrected
+from bncli.analysis.inputs import ArmRuns, Ask
+from bncli.analysis.readers import final_accuracy, steps_to_target, values_of
+from bncli.analysis.summaries import crossing
+from bncli.analysis.text import headlines, level, notes
+from bncli.analysis.tuning import tuning_doubts, tuning_notes, tunings
+from bncli.analysis.warnings import doubts
+from bncli.findings import Arm, Findings, Measure
+from bncli.measures import CROSSINGS, MEASURES
+
+
+def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
+    """Summarise every arm, compare each with the reference at the same setting, and say what may be said.
+
+    Runs that failed count as missing. The order of the arms is kept.
+    """
+    arms = [_finished(arm) for arm in arms]
+    tuned = tuple(tunings(arms, ask))
+    targets = [_target(arm, arms, ask) for arm in arms]
+    measures = tuple(_measure(name, targets, arms, ask) for name in ask.measures)
+    claimed = {claim.measure: _measure(claim.measure, targets, arms, ask) for claim in ask.claims}
+    choices = {(t.variant, repr(t.setting)): {t.key: t.chosen} for t in tuned}
+    bare = [
+        replace(_arm(arm, target, ask), chosen=choices.get((arm.variant, repr(arm.setting)), {}))
+        for arm, target in zip(arms, targets, strict=True)
+    ]
+    compared = corrected([_compared(arm, bare, measures, ask) for arm in bare])
+    return Findings(
+        ask.name,
+        ask.question,
+        ask.setup,
+        headlines=headlines(compared, measures[0], ask),
+        measures=measures,
+        arms=compared,
+        notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned)),
+        warnings=(*ask.warnings, *tuning_doubts(tuned), *doubts(arms, compared, measures, ask)),
+        environment=ask.environment,
+        claims=tuple(judged(ask.claims, arms, targets, claimed)),
+        tunings=tuned,
+    )
+
+
+def _finished(arm: ArmRuns) -> ArmRuns:
+    return replace(arm, runs={s: r for s, r in sorted(arm.runs.items()) if r.info.status != "failed"})
+
+
+def _target(arm: ArmRuns, arms: Sequence[ArmRuns], ask: Ask) -> float | None:
+    """The level timed at the arm's setting; None where there is none to be had."""
+    if ask.target_final_of is None:
+        return ask.target_accuracy
+    timed = [a for a in arms if a.variant == ask.target_final_of and dict(a.setting) == dict(arm.setting)]
+    finals = [final_accuracy(seed, run).value for a in timed for seed, run in a.runs.items()]
+    known = [f for f in finals if f is not None and math.isfinite(f)]
+    return median(known) if known else None
+
+
+def _measure(name: str, targets: Sequence[float | None], arms: Sequence[ArmRuns], ask: Ask) -> Measure:
+    kind = MEASURES[name]
+    unit, label = kind.unit, kind.summary
+    if name in CROSSINGS:
+        label = f"{unit} to {_target_words(targets, ask)}"
+    elif unit == "nats":
+        classes = {int(run.spec["classes"]) for arm in arms for run in arm.runs.values()}
+        unit = "squared error" if classes == {0} else unit  # numbers are fitted, not classes
+        label = f"{label} ({unit})"
+    return Measure(name, label, unit, kind.direction, kind.scale)
+
+
+def _target_words(targets: Sequence[float | None], ask: Ask) -> str:
+    """`95 %`; where settings have levels of their own, whose they are."""
+    levels = {target for target in targets if target is not None}
+    if len(levels) == 1:
+        return level(levels.pop())
+    return f"final of {ask.target_final_of}" if levels else "target"
+
+
+def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
+    found = {name: values_of(name, arm, target) for name in ask.measures}
+    runs = list(arm.runs.values())
+    timed = target is not None and any(name in CROSSINGS for name in ask.measures)
+    steps = [steps_to_target(seed, run, target) for seed, run in arm.runs.items()] if timed else None
+    return Arm(
+        arm.variant,
+        arm.setting,
+        is_reference=arm.variant == ask.reference,
+        seeds=len(runs),
+        target=target,
+        reached=None if steps is None else sum(value.value is not None for value in steps),
+        statuses=summaries.statuses(runs),
+        summaries=tuple(summaries.summary(name, values) for name, values in found.items()),
+        comparisons=(),
+        ms_per_step=summaries.ms_per_step(runs),
+        parameters=summaries.parameters(runs),
+        crossing=None if steps is None else crossing(steps, runs),
+    )
+
+
+def _compared(arm: Arm, arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Arm:
+    if arm.is_reference:
+        return arm
+    reference = next((a for a in arms if a.is_reference and dict(a.setting) == dict(arm.setting)), None)
+    margins: Mapping[str, float] = {m.name: ask.margins[MEASURES[m.name].margin] for m in measures}
+    return replace(arm, comparisons=tuple(compare(arm, reference, ask.reference, margins, m) for m in measures))

@@ -1,0 +1,130 @@
+"""Sentences about a study: headlines on the first measure, and the footnotes that say how to read the numbers."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from bncli.analysis.inputs import ArmRuns, Ask
+from bncli.analysis.stats import BOOTSTRAP_FROM, CONFIDENCE
+from bncli.findings import Arm, Comparison, Measure
+from bncli.format import written, written_comparison, written_setting
+from bncli.measures import CROSSINGS, MEASURES
+
+CLAIM_PAIRS = 10  # below it a result is labelled indicative: intervals at few seeds are wide and hide skew
+
+
+def headlines(arms: Sequence[Arm], measure: Measure, ask: Ask) -> tuple[str, ...]:
+    """One sentence for each arm that is compared; one for all of them where none has two seeds."""
+    compared = [(arm, c) for arm in arms for c in arm.comparisons if c.measure == measure.name]
+    if compared and all(c.pairs == 1 for _, c in compared):
+        return ("no claim is made: one seed says nothing about the spread between seeds",)
+    return tuple(_at(arm) + _sentence(arm, comparison, measure, ask) for arm, comparison in compared)
+
+
+def level(accuracy: float) -> str:
+    """An accuracy as a target is written: `95 %`, `97.13 %`."""
+    return f"{100 * accuracy:.2f}".rstrip("0").rstrip(".") + " %"
+
+
+def _at(arm: Arm) -> str:
+    return f"at {written_setting(arm.setting)}: " if arm.setting else ""
+
+
+def _sentence(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
+    if c.verdict == "not comparable":
+        return f"{c.variant} and {c.reference} cannot be compared: {c.reason}"
+    if c.pairs == 1:
+        return f"no claim is made about {c.variant}: one paired seed says nothing about the spread between seeds"
+    seeds = f"{c.pairs} paired seeds" + (", indicative" if c.pairs < CLAIM_PAIRS else "")
+    seeds += f"; about {c.more_seeds} more would decide" if c.more_seeds else ""
+    if measure.name in CROSSINGS:
+        return f"{_of_steps(arm, c, measure, ask)} ({seeds})"
+    return f"{_of_difference(c, measure, MEASURES[measure.name].noun.format(split=ask.split))} ({seeds})"
+
+
+def _of_steps(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
+    ratio = written_comparison(c, measure, sentence=True)
+    target = f"{level(arm.target)} {ask.split} accuracy" if arm.target is not None else "the target"
+    sooner = f"{c.variant} reaches {target} in fewer {measure.unit} than {c.reference}"
+    if c.low is None and c.high is None:
+        return f"whether {sooner} is open: {c.reason}"
+    if c.verdict == "inconclusive":
+        return f"whether {sooner} is open: {ratio} the {measure.unit}"
+    if c.verdict == "equivalent":
+        return f"{c.variant} and {c.reference} reached {target} in as many {measure.unit}, within the margin: {ratio}"
+    if arm.reached == arm.seeds:
+        return f"{c.variant} reached {target} in {ratio} the {measure.unit} of {c.reference}"
+    runs = f"{arm.reached} of {arm.seeds} runs"
+    return f"{c.variant} reached {target} in {runs} and takes {ratio} the {measure.unit} of {c.reference}"
+
+
+def _of_difference(c: Comparison, measure: Measure, noun: str) -> str:
+    difference = written_comparison(c, measure, sentence=True)
+    if c.low is None and c.high is None:
+        return f"whether {c.variant} and {c.reference} differ in {noun} is open: {c.reason}"
+    if c.verdict == "inconclusive":
+        return f"whether {c.variant} and {c.reference} differ in {noun} is open: {difference}"
+    if c.verdict == "equivalent":
+        return f"{c.variant} and {c.reference} have the same {noun}, within the margin: {difference}"
+    higher = (c.verdict == "better") == (measure.direction == "higher")
+    return f"{c.variant} has a {'higher' if higher else 'lower'} {noun} than {c.reference}: {difference}"
+
+
+def notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> tuple[str, ...]:
+    """What the grid, ±, [ ], the margins and `indicative` mean, as far as they occur."""
+    return tuple(_notes(runs, arms, measures, ask))
+
+
+def grid(runs: Sequence[ArmRuns]) -> int | None:
+    """Steps between evaluations of accuracy, the most common of all runs; None where it was measured once at most."""
+    gaps: Counter[int] = Counter()
+    for arm in runs:
+        for run in arm.runs.values():
+            steps, _ = run.curve("accuracy")
+            gaps.update(b - a for a, b in pairwise(steps))
+    return gaps.most_common(1)[0][0] if gaps else None
+
+
+def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
+    every, comparisons = grid(runs), [c for arm in arms for c in arm.comparisons]
+    timed = any(measure.name in CROSSINGS for measure in measures)
+    if timed and every:
+        yield (
+            f"accuracy is measured every {every:,} steps, so a crossing is known to lie between two evaluations; "
+            "[ ] includes that"
+        )
+    if any(s.spread is not None for arm in arms for s in arm.summaries):
+        yield "± is the standard deviation over seeds"
+    if any(c.low is not None or c.high is not None for c in comparisons):
+        kind = "t-interval" if any(c.pairs < BOOTSTRAP_FROM for c in comparisons) else "bootstrap interval (BCa)"
+        yield f"[ ] is a 95 % {kind} over pairs of runs with the same seed, each comparison for itself"
+    if timed and any(arm.reached is not None and arm.reached < arm.seeds for arm in arms):
+        yield "a run that never reached the target is counted as later than its budget, never dropped"
+    if any(c.verdict == "equivalent" for c in comparisons):
+        yield f"equivalent: the whole interval lies within {', '.join(_margin(m, ask) for m in measures)}"
+    yield from _several(arms, measures[0])
+    if any(1 < c.pairs < CLAIM_PAIRS for c in comparisons):
+        yield f"indicative: fewer than {CLAIM_PAIRS} paired seeds"
+
+
+def _several(arms: Sequence[Arm], measure: Measure) -> Iterator[str]:
+    """What several comparisons at once leave of the verdicts on the first measure, by exact tests."""
+    found = [c for arm in arms for c in arm.comparisons if c.measure == measure.name and c.pairs > 1]
+    family = max(Counter(repr(dict(c.setting)) for c in found).values(), default=0)
+    unsure = [c.variant for c in found if c.verdict in ("better", "worse") and (c.p_holm or 0) > 1 - CONFIDENCE]
+    if family < 2 or not unsure:
+        return
+    pairs = min(c.pairs for c in found)
+    needed = next(n for n in range(1, 99) if family * 2 / 2**n <= 1 - CONFIDENCE)
+    tests = f"exact paired tests, corrected for {family} variants compared at once (Holm)"
+    if pairs < needed:
+        yield f"{tests}, need {needed} pairs to say anything at 5 %; here are {pairs}"
+    else:
+        yield f"{tests}, leave open: {', '.join(dict.fromkeys(unsure))}"
+
+
+def _margin(measure: Measure, ask: Ask) -> str:
+    margin = ask.margins[MEASURES[measure.name].margin]
+    if measure.scale == "ratio":
+        return f"1/{1 + margin:g} to {1 + margin:g}x ({measure.label})"
+    return f"±{written(margin, measure.unit).replace(' %', ' points')} ({measure.label})"

@@ -1,0 +1,81 @@
+"""What a gate tolerates: `--fail-if "[PATTERN=]MEASURE:+10%"`, one grammar for studies and for kernels."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from bncli.errors import ConfigError, unknown
+
+# What `bncli bench` may limit, and what it is a ratio to; "against" is the same case in the other environment.
+BENCH_MEASURES: Mapping[str, str] = {"ratio": "native", "copy": "copy", "time": "against"}
+
+_LIMIT = re.compile(r"(?:(.*)=)?\s*([\w.-]+)\s*:\s*([+-])\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How far a measure may move from its baseline, in one direction; the other direction is free."""
+
+    measure: str
+    change: float  # +0.1: it may rise by 10 % of the baseline (relative), or by 0.1 in its unit; -0.1: fall
+    relative: bool
+    pattern: str = "*"  # of the variants or cases that it holds for
+
+    def __str__(self) -> str:
+        """As it is typed."""
+        return f"{self.pattern}={self.measure}:{self.text.replace(' ', '')}".removeprefix("*=")
+
+    @property
+    def text(self) -> str:
+        """`+10 %`, `-0.005`."""
+        return f"{100 * self.change:+g} %" if self.relative else f"{self.change:+g}"
+
+
+def read_limit(text: str, known: Iterable[str], *, slower: bool = False) -> Limit:
+    """Read one `--fail-if`: `MEASURE:+10%` of the baseline, `MEASURE:-0.005` in its unit, `PATTERN=MEASURE:+10%`.
+
+    Args:
+        text: as it was typed.
+        known: measures that may be limited.
+        slower: only how much slower something may become can be limited, `+N%`.
+
+    Raises:
+        ConfigError: if it is not that, or about no measure in `known`.
+    """
+    form = "[PATTERN=]MEASURE:+5%" if slower else "[PATTERN=]MEASURE:+10% or MEASURE:-0.005, a change with its sign"
+    found = _LIMIT.fullmatch(text)
+    if not found or (slower and (found[3] == "-" or not found[5])):
+        raise ConfigError(f"--fail-if {text}: expected {form}")
+    pattern, name, sign, number, percent = found.groups()
+    known = list(known)
+    if name not in known:
+        raise ConfigError(f"--fail-if {text}: {unknown('measure', name, known)}")
+    try:
+        change = float(f"{sign}{number}") / (100 if percent else 1)
+    except ValueError:
+        raise ConfigError(f"--fail-if {text}: {number} is not a number; expected {form}") from None
+    if change == 0:
+        raise ConfigError(f"--fail-if {text}: must tolerate more than 0, which noise alone exceeds; expected {form}")
+    return Limit(name, change, bool(percent), pattern or "*")
+
+
+def limits_by_name(
+    limits: Sequence[Limit], names: Iterable[str], matches: Callable[[str, str], bool] = fnmatchcase
+) -> dict[tuple[str, str, bool], Limit]:
+    """The limit of every (name, measure, whether it is of a rise) that has one; where several match, the last.
+
+    Raises:
+        ConfigError: for a limit that matches no name.
+    """
+    names = list(names)
+    for limit in limits:
+        if not any(matches(name, limit.pattern) for name in names):
+            some = ", ".join([*names[:3], *["..."] * (len(names) > 3)])
+            raise ConfigError(f"--fail-if {limit}: nothing here matches {limit.pattern} (known: {some})")
+    return {
+        (name, limit.measure, limit.change > 0): limit
+        for limit in limits
+        for name in names
+        if matches(name, limit.pattern)
+    }

@@ -1,0 +1,110 @@
+"""Rows of the norms that are an activation as well, that act on weights, and of the fair baselines without a norm."""
+
+from typing import Literal
+
+from bncli.catalogue import Option, Positive
+from bncli.norms.rows import MOMENTUM, NormRow, eps, groups
+
+WEIGHT = {
+    "weight": NormRow(
+        "bncli.norms.weight:weight_norm", "length and direction of each output's weights learned apart",
+        side="weight", family="weight", citation="Salimans & Kingma 2016, arXiv:1602.07868",
+        formula="y = w x + bias, w = g v / |v| for each output", over="", evaluation="the same",
+        differs="Without the paper's data-dependent start: g starts at |v|, so that the layer does what it did.",
+        parameters="C", cost=2.1,
+    ),
+    "weight-std": NormRow(
+        "bncli.norms.weight:weight_std", "each output's weights to mean 0, standard deviation 1",
+        {
+            "eps": eps(1e-5, "added to the standard deviation (`form: root`: to the variance)"),
+            "form": Option(
+                Literal["paper", "readme", "root"], "paper",
+                "std: paper (biased), readme (unbiased, as the authors' code), root (eps inside the root, as timm)",
+            ),
+        },
+        side="weight", family="weight", citation="Qiao et al. 2019, arXiv:1903.10520",
+        formula="y = w x + bias, w = (v - mean) / (std + eps), std biased",
+        over="the weights of an output", evaluation="the same",
+        differs="Stands alone; the paper puts group or batch norm behind it. The authors' code takes the unbiased std.",
+        cost=2.3,
+    ),
+    "scaled-weight-std": NormRow(
+        "bncli.norms.weight:scaled_weight_std", "standardised weights that keep the activations' variance",
+        {
+            "eps": eps(1e-4, "the least of fan-in times variance"),
+            "activation": Option(
+                Literal["identity", "relu", "silu", "gelu", "tanh", "sigmoid"], "relu",
+                "what stands before the layer: its constant gamma",
+            ),
+            "affine": Option(bool, True, "learn a gain for each output"),
+        },
+        side="weight", family="weight", citation="Brock et al. 2021, arXiv:2101.08692",
+        formula="y = w x + bias, w = gain gamma (v - mean) / sqrt(max(N var, eps)), N the fan-in, var biased",
+        over="the weights of an output", evaluation="the same",
+        differs="gamma is in every layer's weights, also in the first, which no activation precedes;"
+        " without the paper's scaled residual blocks and gradient clipping.",
+        parameters="C", cost=2.6,
+    ),
+    "fixup": NormRow(
+        "bncli.norms.residual:fixup", "no norm: scaled and zeroed residual branches with scalar biases",
+        side="network", family="none", citation="Zhang, Dauphin & Ma 2019, arXiv:1901.09321",
+        formula="y = x + multiplier branch(x); branch weights times L^(-1/(2m-2)), the last and the readout 0",
+        over="", evaluation="the same",
+        differs="The first layer keeps its bias per channel, and has no scalar one before it.",
+        parameters="5", cost=1.15,
+    ),
+    "skipinit": NormRow(
+        "bncli.norms.residual:skipinit", "no norm: residual branches times a learned number that starts at 0",
+        side="network", family="none", citation="De & Smith 2020, arXiv:2002.10444",
+        formula="y = x + multiplier branch(x), multiplier 0 at the start", over="", evaluation="the same",
+        differs="Biases stay where the layers have them.",
+        parameters="1", cost=1.05,
+    ),
+}  # fmt: skip
+
+
+ALPHA0 = Option(Positive, 0.5, "alpha before training")
+
+ACTIVATION = {
+    "frn": NormRow(
+        "bncli.norms.activation:FRN", "filter response normalisation with a learned threshold: norm and activation",
+        {"eps": eps(1e-6, "added to the mean square")},
+        family="activation", citation="Singh & Krishnan 2020, arXiv:1911.09737",
+        formula="y = max(weight x / sqrt(mean(x^2) + eps) + bias, tau)",
+        over="locations of each channel of each example", evaluation="the same",
+        differs="On a single location |learned_eps|, from 1e-4 on, is added to eps: the paper's rule for (N, C).",
+        parameters="3*C + 1", cost=1.9, activates=True,
+    ),
+    "evonorm-b0": NormRow(
+        "bncli.norms.activation:EvoNormB0", "found by search: the larger of batch and instance deviation, no centring",
+        {"eps": eps(1e-5), "momentum": MOMENTUM},
+        family="activation", citation="Liu et al. 2020, arXiv:2004.02967",
+        formula="y = weight x / max(sqrt(var_batch + eps), v x + sqrt(var_instance + eps)) + bias",
+        over="locations of each example, and examples and locations",
+        evaluation="running unbiased variance of the batch",
+        differs="Published code often has eps 1e-3. On a single location the variance of the instance is 0.",
+        parameters="3*C", buffers="C", cost=2.1, batch_statistics=True, activates=True,
+    ),
+    "evonorm-s0": NormRow(
+        "bncli.norms.activation:EvoNormS0", "found by search: a swish over the deviation of a group, no centring",
+        {"groups": groups(32), "eps": eps(1e-5)},
+        family="activation", citation="Liu et al. 2020, arXiv:2004.02967",
+        formula="y = weight x sigmoid(v x) / sqrt(var + eps) + bias, var biased",
+        over="locations and the channels of a group, of each example", evaluation="the same",
+        parameters="3*C", cost=2.2, equal_groups=True, activates=True,
+    ),
+    "dyt": NormRow(
+        "bncli.norms.dynamic:DyT", "dynamic tanh: squashes each value, takes no statistics",
+        {"alpha0": ALPHA0},
+        family="activation", citation="Zhu et al. 2025, arXiv:2503.10622",
+        formula="y = weight tanh(alpha x) + bias", over="", evaluation="the same",
+        parameters="2*C + 1", cost=1.1,
+    ),
+    "derf": NormRow(
+        "bncli.norms.dynamic:Derf", "dynamic erf: squashes each value, takes no statistics",
+        {"alpha0": ALPHA0},
+        family="activation", citation="Chen et al. 2025, arXiv:2512.10938",
+        formula="y = weight erf(alpha x + shift) + bias", over="", evaluation="the same",
+        parameters="2*C + 2", cost=1.2,
+    ),
+}  # fmt: skip

@@ -1,0 +1,50 @@
+"""Optimisers and learning-rate schedules: rows of strings, no torch."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from bncli.catalogue import Catalogue, Count, Fraction, Option, Positive, Row
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+_ADAM = {
+    "beta1": Option(Momentum, 0.9, "decay of the gradient's average"),
+    "beta2": Option(Momentum, 0.999, "decay of the squared gradient's average"),
+    "eps": Option(Positive, 1e-8, "added to the root of the second moment"),
+}
+
+OPTIMIZERS: Catalogue[Row] = Catalogue("optimizer", {
+    "sgd": Row(
+        "bncli.optim.optimizers:SGD", "stochastic gradient descent",
+        {
+            "momentum": Option(Momentum, 0.0, "weight of the old velocity"),
+            "nesterov": Option(bool, False, "look ahead along the velocity"),
+        },
+    ),
+    "adam": Row("bncli.optim.optimizers:ADAM", "Adam; weight decay is added to the gradient", _ADAM),
+    "adamw": Row("bncli.optim.optimizers:ADAMW", "Adam with decoupled weight decay", _ADAM),
+})  # fmt: skip
+
+_WARMUP = {"warmup": Option(Annotated[int, Field(ge=0)], 0, "steps of even rise before it begins")}
+_EVERY = {
+    "every": Option(Count, 10_000, "steps until the rate is `factor` times what it was"),
+    "factor": Option(Fraction, 0.1, "what the rate is multiplied by in that time"),
+}
+
+SCHEDULES: Catalogue[Row] = Catalogue("schedule", {
+    "constant": Row("bncli.optim.schedules:constant", "the learning rate as it is", _WARMUP),
+    "step": Row("bncli.optim.schedules:steps", "falls by a factor at once, every so many steps", _EVERY | _WARMUP),
+    "exponential": Row(
+        "bncli.optim.schedules:exponential", "falls by a factor in so many steps, a little each step",
+        {
+            **_EVERY,
+            "faster": Option(Positive, 1.0, "how many times faster; 6 in section 4.2.1 of Ioffe & Szegedy 2015"),
+            **_WARMUP,
+        },
+    ),
+    "cosine": Row(
+        "bncli.optim.schedules:cosine", "half a cosine down to a final fraction at the last step",
+        {"final": Option(Annotated[float, Field(ge=0, le=1)], 0.0, "fraction of the rate at the end"), **_WARMUP},
+    ),
+})  # fmt: skip

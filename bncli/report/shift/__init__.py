@@ -1,0 +1,1 @@
+"""What `bncli shift-report` shows and draws."""

@@ -1,0 +1,94 @@
+"""Shift findings as figures, each a function of findings: bands, metrics by layer, ratios by definition."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bncli.findings import Band as Percentiles
+from bncli.findings import ShiftFindings
+from bncli.format import written_arm
+from bncli.report import figures
+from bncli.report.bands import Band
+from bncli.report.figures import Point, Ratio, Spec, draw
+
+
+def write_plots(findings: ShiftFindings, folder: Path) -> list[Path]:
+    """Write every figure that the findings hold, as SVG and PNG.
+
+    Raises:
+        BncliError: without the extra `report`, or where the files cannot be written.
+    """
+    made = {"bands": bands_figure(findings), "layers": layers_figure(findings), "ratios": ratios_figure(findings)}
+    return [file for name, spec in made.items() if spec for file in draw(spec, folder / f"{findings.name}-{name}")]
+
+
+def last_bands(findings: ShiftFindings) -> list[list[Percentiles]]:
+    """Figure 1 b, c: percentiles at the last layer that has them, first of the median unit, then of a typical one."""
+    last = {_who(band): band.layer for band in findings.bands}
+    found = [band for band in findings.bands if band.layer == last[_who(band)]]
+    medians = [band for band in found if band.unit == "median of units"]
+    return [group for group in (medians, [band for band in found if band not in medians]) if group]
+
+
+def drawn(band: Percentiles, *, panels: bool = False) -> Band:
+    """As a terminal draws it; or with `panels` as a figure does, a colour a variant."""
+    unit = band.unit if band.unit == "median of units" else f"typical ({band.unit})"
+    title = f"{_who(band)}: {unit}"
+    label, panel = (_who(band), title) if panels else (title, "")
+    return Band(label, band.steps, band.low, band.middle, band.high, panel)
+
+
+def layer_names(findings: ShiftFindings) -> Mapping[str, str]:
+    """Layers as they are shown: without the place where all have the same."""
+    layers = {cell.layer for arm in findings.arms for cell in arm.cells} | {band.layer for band in findings.bands}
+    places = {layer.partition("/")[2] for layer in layers if "/" in layer}
+    whole = {"": "network"}
+    return whole | {n: n.partition("/")[0] if len(places) == 1 else n for n in layers if n}
+
+
+def bands_figure(findings: ShiftFindings) -> Spec | None:
+    """Figure 1 b, c."""
+    bands = [drawn(band, panels=True) for group in last_bands(findings) for band in group]
+    if not bands:
+        return None
+    layer = layer_names(findings)[findings.bands[-1].layer]
+    title = f"{layer}: 15th, 50th and 85th percentile over training"
+    return figures.percentile_bands(bands, title=title, subtitle=findings.setup)
+
+
+def layers_figure(findings: ShiftFindings) -> Spec | None:
+    """Every metric by layer, with what sampling noise alone would show."""
+    labels, layers = _labels(findings), layer_names(findings)
+    points = [
+        Point(
+            labels[cell.metric], layers[cell.layer], written_arm(arm.variant, arm.setting), cell.centre, noise=cell.null
+        )
+        for arm in findings.arms
+        for cell in arm.cells
+    ]
+    subtitle = f"{findings.setup} · grey: sampling noise alone"
+    return figures.by_layer(points, title="Shift by layer, mean over training", subtitle=subtitle) if points else None
+
+
+def ratios_figure(findings: ShiftFindings) -> Spec | None:
+    """Every definition that has a ratio, against the reference."""
+    labels, scales = _labels(findings), {d.name: d.scale for d in findings.definitions}
+    layers = {**layer_names(findings), "": "all layers"}
+    cells = [
+        Ratio(
+            labels[c.metric], layers[c.layer], written_arm(c.variant, c.setting), c.estimate, c.side in ("less", "more")
+        )
+        for c in findings.comparisons
+        if scales[c.metric] == "ratio" and c.estimate is not None
+    ]
+    if not cells:
+        return None
+    reference = next(c.reference for c in findings.comparisons)
+    return figures.ratios(cells, reference=reference, title=f"Times {reference}", subtitle=findings.setup)
+
+
+def _labels(findings: ShiftFindings) -> Mapping[str, str]:
+    return {definition.name: definition.label for definition in findings.definitions}
+
+
+def _who(band: Percentiles) -> str:
+    return written_arm(band.variant, band.setting)

@@ -1,0 +1,1 @@
+"""What `bncli compare` and `bncli train` show and write."""

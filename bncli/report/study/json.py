@@ -1,0 +1,155 @@
+"""Findings as one JSON document: raw values, verdicts, units, and a reason wherever a number is missing."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from numbers import Integral, Real
+from typing import Any
+
+from bncli.findings import Arm, Comparison, Findings, Judgement, ShiftFindings
+from bncli.format import written_claim
+
+SCHEMA = "bncli/findings/1"
+SHIFT_SCHEMA = "bncli/shift/1"
+
+
+def document(
+    findings: Findings, study: Mapping[str, Any] | None = None, runs: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Everything that a study says, in types that JSON knows.
+
+    A number that is not finite becomes None, with a sentence under `<key>_reason` beside it.
+
+    Args:
+        findings: what the analysis says.
+        study: the configuration, whole; null where it is not at hand.
+        runs: one mapping a run with at least `variant`, `setting`, `seed`, and whatever else is to be kept (status,
+            curves); each gets its value of every measure added as `values`. Without them: those that the values are of.
+    """
+    values = _values(findings.arms)
+    runs = list(_bare_runs(findings.arms)) if runs is None else runs
+    whole = {
+        "schema": SCHEMA,
+        "name": findings.name,
+        "question": findings.question,
+        "setup": findings.setup,
+        "study": study,
+        **({} if study else {"study_reason": "not kept with findings alone"}),
+        "measures": [asdict(measure) for measure in findings.measures],
+        "runs": [{**run, "values": values.get(_key(run), {})} for run in runs],
+        "arms": [_arm(arm) for arm in findings.arms],
+        "verdicts": [_comparison(comparison) for arm in findings.arms for comparison in arm.comparisons],
+        "claims": [_judgement(judgement) for judgement in findings.claims],
+        "tunings": [asdict(tuning) for tuning in findings.tunings],
+        "headlines": findings.headlines,
+        "notes": findings.notes,
+        "warnings": findings.warnings,
+        "environment": findings.environment,
+    }
+    made: dict[str, Any] = plain(whole)
+    return made
+
+
+def shift_document(
+    findings: ShiftFindings, study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The same of a study with probes: every number that a sentence of it says, and the curves behind them."""
+    whole = {"schema": SHIFT_SCHEMA, **asdict(findings), "study": study, "runs": runs}
+    made: dict[str, Any] = plain(whole)
+    return made
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """The document as text, indented; refuses NaN and infinities."""
+    return json.dumps(document, allow_nan=False, indent=2)
+
+
+def _arm(arm: Arm) -> dict[str, Any]:
+    """An arm without its comparisons and raw values, which stand under `verdicts` and `runs`."""
+    fields = {key: value for key, value in asdict(arm).items() if key not in ("summaries", "comparisons")}
+    for key, reason in (
+        ("target", "no target is timed"),
+        ("reached", "no target is timed"),
+        ("ms_per_step", "no training time was recorded"),
+        ("parameters", "not recorded"),
+        ("crossing", "no target is timed"),
+    ):
+        if fields[key] is None:
+            fields[f"{key}_reason"] = reason
+    if arm.crossing:
+        fields["crossing"] = _reasoned(
+            asdict(arm.crossing), median="fewer than half of the runs got there", running_time="no run got there"
+        )
+    summaries = [{k: v for k, v in asdict(s).items() if k != "values"} for s in arm.summaries]
+    return {**fields, "summaries": summaries}
+
+
+def _bare_runs(arms: Sequence[Arm]) -> Iterator[dict[str, Any]]:
+    for arm in arms:
+        for seed in sorted({value.seed for summary in arm.summaries for value in summary.values}):
+            yield {"variant": arm.variant, "setting": arm.setting, "seed": seed}
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    decided = "no more are needed" if comparison.verdict != "inconclusive" else "none up to 1,000 would decide"
+    return _reasoned(asdict(comparison), more_seeds=decided)
+
+
+def _judgement(judgement: Judgement) -> dict[str, Any]:
+    """A judgement with its claim in words, and of the claim what was given."""
+    fields = {key: value for key, value in asdict(judgement).items() if key != "measure"}
+    fields["claim"] = {key: value for key, value in fields["claim"].items() if value is not None}
+    open_end = judgement.reason or "unbounded: a run has no value"
+    return {"text": written_claim(judgement), **_reasoned(fields, estimate=open_end, low=open_end, high=open_end)}
+
+
+def _reasoned(fields: dict[str, Any], **reasons: str) -> dict[str, Any]:
+    """`fields` with a sentence beside each of these that is None."""
+    return {**fields, **{f"{key}_reason": reason for key, reason in reasons.items() if fields[key] is None}}
+
+
+def _values(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
+    """Raw values of each run by measure, found by variant, setting and seed."""
+    found: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        for summary in arm.summaries:
+            for value in summary.values:
+                bracket = {key: part for key, part in asdict(value).items() if key != "seed"}
+                key = _key({"variant": arm.variant, "setting": arm.setting, "seed": value.seed})
+                found.setdefault(key, {})[summary.measure] = bracket
+    return found
+
+
+def _key(run: Mapping[str, Any]) -> str:
+    return json.dumps(plain([run["variant"], run["setting"], run["seed"]]), sort_keys=True)
+
+
+def plain(value: Any) -> Any:
+    """Mappings, lists, texts, booleans, whole and finite numbers; anything else as text."""
+    if isinstance(value, Mapping):
+        return _with_reasons(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    return str(value)
+
+
+def _with_reasons(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    made = {}
+    for key, value in mapping.items():
+        made[str(key)] = plain(value)
+        if not isinstance(value, Mapping) and _not_finite(value):
+            made[f"{key}_reason"] = "a number that was not finite is null"
+    return made
+
+
+def _not_finite(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_not_finite(item) for item in value)
+    return isinstance(value, Real) and not math.isfinite(value)

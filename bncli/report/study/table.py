@@ -1,0 +1,190 @@
+"""Findings on a terminal: what was asked, the headlines, one table, footnotes and warnings."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, groupby
+
+from rich.console import Console
+from rich.text import Text
+
+from bncli.findings import Arm, Comparison, Findings, Measure, Tuning, Verdict
+from bncli.format import written_arm, written_comparison, written_option, written_score, written_summary
+from bncli.report.layout import Column, say, stacked, table, width, wrapped
+
+
+def search_lines(findings: Findings, room: int) -> Iterator[Text]:
+    """One table for each tuned key: variants by values, the chosen one marked; then the best so far, value by value."""
+    for (key, by), group in groupby(findings.tunings, lambda tuning: (tuning.key, tuning.by)):
+        tunings = list(group)
+        columns = [Column("variant", tuple(Text(_name(t)) for t in tunings))]
+        for value in sorted({value for t in tunings for value in t.values}):
+            columns.append(Column(written_option(value), tuple(_cell(t, value) for t in tunings), right=True, gap=2))
+        unit = ", %" if by == "validation_accuracy" else ""
+        title = f"{by.replace('_', ' ')}{unit}, median over tuning seeds, by {key.rsplit('.', 1)[-1]}; * is chosen"
+        yield from (Text(""), Text(wrapped(title, room), style="bold"))
+        yield from table(columns) if width(columns) <= room else stacked(columns, 1, room)
+        for tuning in tunings:
+            yield Text(wrapped(f" {_name(tuning)}, best so far in that order: {_so_far(tuning)}", room, "   "), "dim")
+
+
+def _so_far(tuning: Tuning) -> str:
+    """Of the values that were tried on as many seeds as the chosen one; others were raced off."""
+    most = max(map(len, tuning.scores))
+    kept = [median for median, scores in zip(tuning.medians, tuning.scores, strict=True) if len(scores) == most]
+    return " ".join(written_score(score, tuning.by) for score in accumulate(kept, max))
+
+
+def _cell(tuning: Tuning, value: float) -> Text:
+    if value not in tuning.values:
+        return Text("")
+    score = written_score(tuning.medians[tuning.values.index(value)], tuning.by)
+    return Text(f"{score}*", style="bold green") if value == tuning.chosen else Text(score + " ")
+
+
+def _name(tuning: Tuning) -> str:
+    return written_arm(tuning.variant, tuning.setting)
+
+
+SYMBOLS: Mapping[Verdict, tuple[str, str]] = {  # verdict -> symbol, style
+    "better": ("+", "bold green"),
+    "worse": ("-", "bold red"),
+    "equivalent": ("=", "cyan"),
+    "inconclusive": ("?", "yellow"),
+    "not comparable": ("n/a", "dim"),
+}
+
+
+def show(findings: Findings, console: Console) -> None:
+    """Print findings at the console's width: one table, or one a measure, or a list where that is too wide too."""
+    room = console.width
+    say(console, wrapped(f"{findings.name}: {findings.question}", room), "bold")
+    say(console, wrapped(findings.setup, room), "dim")
+    if findings.headlines:
+        say(console, "")
+    for sentence in findings.headlines:
+        say(console, wrapped(sentence, room))
+    for lines in tables(findings, room):
+        say(console, "")
+        for line in lines:
+            say(console, line)
+    for line in search_lines(findings, room):
+        say(console, line)
+    footnotes = [*_legend(findings), *_superiorities(findings), *findings.notes]
+    if footnotes:
+        say(console, "")
+    for note in footnotes:
+        say(console, wrapped(note, room, "  "), "dim")
+    if findings.warnings:
+        say(console, "")
+    for warning in findings.warnings:
+        say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")
+
+
+def tables(findings: Findings, room: int) -> list[list[Text]]:
+    """Lines of the table or tables; the first layout that fits into `room` characters, else a list."""
+    whole = columns(findings)
+    if width(whole) <= room:
+        return [table(whole)]
+    parts = [_columns(findings, [measure]) for measure in findings.measures]
+    if len(parts) > 1 and all(width(part) <= room for part in parts):
+        return [table(part) for part in parts]
+    return [stacked(whole, 2 if _versus(findings.arms) else 1, room)]
+
+
+def columns(findings: Findings) -> list[Column]:
+    """All columns of the one wide table."""
+    return _columns(findings, findings.measures)
+
+
+def _columns(findings: Findings, measures: Sequence[Measure]) -> list[Column]:
+    """Columns that say which arm, then those of each measure, then the time; the symbol judges the first measure."""
+    arms = findings.arms
+    columns = [Column("", _cells(arms, lambda a: _symbol(_comparison(a, measures[0]))), gap=1)] if _versus(arms) else []
+    columns.append(Column("variant", _cells(arms, lambda a: a.variant + (" (ref)" if a.is_reference else ""))))
+    for key in _swept(arms):
+        cells = tuple(Text(written_option({**arm.setting, **arm.chosen}[key])) for arm in arms)
+        columns.append(Column(key.rsplit(".", 1)[-1], cells, right=True))
+    for measure in measures:
+        columns += _measure_columns(arms, measure)
+    if measures[-1] is findings.measures[-1] and any(a.ms_per_step is not None for a in arms):
+        columns.append(Column("ms/step", _cells(arms, _time), right=True))
+    return columns
+
+
+def _measure_columns(arms: Sequence[Arm], measure: Measure) -> Iterator[Column]:
+    if measure.name.endswith("_to_target") and any(a.reached is not None for a in arms):
+        yield Column("reached", _cells(arms, _reached), right=True)
+    yield Column(measure.label, _cells(arms, lambda a: _value(a, measure)), right=True)
+    if versus := _versus(arms):
+        yield Column(versus, _cells(arms, lambda a: _against(a, measure)))
+
+
+def _cells(arms: Sequence[Arm], write: Callable[[Arm], str | Text]) -> tuple[Text, ...]:
+    return tuple(cell if isinstance(cell, Text) else Text(cell) for cell in map(write, arms))
+
+
+def _swept(arms: Sequence[Arm]) -> list[str]:
+    """Swept and tuned keys that every arm has a value for."""
+    keys = [{**arm.setting, **arm.chosen} for arm in arms]
+    return [key for key in keys[0] if all(key in other for other in keys)] if arms else []
+
+
+def _share(c: Comparison) -> str:
+    """`1.00 [0.48, 1.00]`: how often better, with the exact interval where there is one."""
+    known = c.superiority_low is not None and c.superiority_high is not None
+    return f"{c.superiority:.2f}" + (f" [{c.superiority_low:.2f}, {c.superiority_high:.2f}]" if known else "")
+
+
+def _versus(arms: Sequence[Arm]) -> str:
+    """`vs none`; empty where nothing is compared."""
+    return next((f"vs {c.reference}" for a in arms for c in a.comparisons), "")
+
+
+def _comparison(arm: Arm, measure: Measure) -> Comparison | None:
+    return next((c for c in arm.comparisons if c.measure == measure.name), None)
+
+
+def _symbol(comparison: Comparison | None) -> Text:
+    return Text(*SYMBOLS[comparison.verdict]) if comparison else Text("")
+
+
+def _value(arm: Arm, measure: Measure) -> str:
+    return next((written_summary(s, measure.unit) for s in arm.summaries if s.measure == measure.name), "n/a")
+
+
+def _against(arm: Arm, measure: Measure) -> Text:
+    comparison = _comparison(arm, measure)
+    if comparison is None:
+        return Text(("1" if measure.scale == "ratio" else "-") if arm.is_reference else "n/a")
+    return Text(written_comparison(comparison, measure), style=SYMBOLS[comparison.verdict][1])
+
+
+def _reached(arm: Arm) -> str:
+    return "-" if arm.reached is None else f"{arm.reached}/{arm.seeds}"
+
+
+def _time(arm: Arm) -> str:
+    return "n/a" if arm.ms_per_step is None else f"{arm.ms_per_step:.2f}"
+
+
+def _legend(findings: Findings) -> Iterator[str]:
+    """Which symbols occur, and what they judge."""
+    found = {c.verdict for arm in findings.arms for c in arm.comparisons}
+    if found:
+        symbols = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
+        which = (
+            "; the sign before a variant judges the first measure of its table" if len(findings.measures) > 1 else ""
+        )
+        yield symbols + which
+
+
+def _superiorities(findings: Findings) -> Iterator[str]:
+    """P(A > B) of each measure: how often the variant was the better one of a pair."""
+    for measure in findings.measures:
+        shares = [
+            f"{written_arm(arm.variant, arm.setting)} {_share(c)}"
+            for arm in findings.arms
+            if (c := _comparison(arm, measure)) and c.superiority is not None and c.pairs > 1
+        ]
+        if shares:
+            reference = _versus(findings.arms).removeprefix("vs ")
+            yield f"P(better than {reference}) on {measure.label}, share of pairs: {', '.join(shares)}"

@@ -1,0 +1,1 @@
+"""What `bncli bench` shows and writes."""

@@ -1,0 +1,228 @@
+"""What `bncli bench` has found as one JSON document and in the formats of other tools."""
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bncli import __version__
+from bncli.format import written_bytes, written_ratio, written_seconds
+from bncli.report.checks import markdown
+from bncli.report.study.json import dumps, plain
+from bncli.report.study.table import SYMBOLS
+from bncli.report.timing.gate import as_junit, claim_checks, gate_markdown
+from bncli.report.timing.table import YARDSTICKS, group_of, warnings_of
+from bncli.timing.results import BenchRecord, Estimate, Row
+
+SCHEMA = "bncli/bench/1"
+
+
+def document(record: BenchRecord) -> dict[str, Any]:
+    """The record in types that JSON knows: seconds, bytes, operations a second."""
+    fields = {key: value for key, value in vars(record).items() if key not in ("rows", "gate", "claims", "again")}
+    gate = None if record.gate is None else asdict(record.gate) | {"noise_floor": record.gate.noise_floor}
+    rows, claims = [_row(row) for row in record.rows], [asdict(claim) for claim in record.claims]
+    looks = [asdict(result) for result in record.again]
+    made: dict[str, Any] = plain(
+        {"schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows, "again": looks}
+    )
+    return made
+
+
+def _row(row: Row) -> dict[str, Any]:
+    facts = asdict(row.facts)
+    reasons = {f"{key}_reason": why for key, why in facts.pop("reasons").items()}
+    if row.product_rate is None:
+        reasons["product_rate_reason"] = "its matrix products, if it has any, are not counted"
+    return {
+        "name": row.case.name,
+        "case": asdict(row.case),
+        "processes": [asdict(result) for result in row.results],
+        "seconds": asdict(row.seconds),
+        "ratios": {yardstick: asdict(ratio) for yardstick, ratio in row.ratios.items()},
+        "verdict": row.verdict,
+        "least_byte": row.work.least_byte,
+        "algorithmic_byte": row.work.algorithmic_byte,
+        "least_bandwidth": row.least_bandwidth,
+        "algorithmic_bandwidth": row.algorithmic_bandwidth,
+        "products": row.work.products,
+        "product_rate": row.product_rate,
+        **facts,
+        **reasons,
+        "machine": asdict(row.rates),
+    }
+
+
+def as_json(record: BenchRecord) -> str:
+    """The whole record."""
+    return dumps(document(record)) + "\n"
+
+
+def as_csv(record: BenchRecord) -> str:
+    """One line a case: seconds, ratios, bytes, operations a second; an empty cell is unknown."""
+    lines = [_flat(row) for row in record.rows]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(lines[0]) if lines else ["name"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def as_markdown(record: BenchRecord) -> str:
+    """A table for a pull request or a step summary, the gate's verdict first."""
+    yardsticks = list(record.rows[0].ratios) if record.rows else []
+    versus = [f"vs {YARDSTICKS[yardstick]}" for yardstick in yardsticks]
+    heads = ["", "case", "time", *versus, "peak", "saved", "error", "ran"]
+    lines = [f"### {record.name}: {record.question}", ""]
+    if record.gate:
+        lines += [*gate_markdown(record.gate), ""]
+    lines += [_cells(heads), _cells(["---"] * len(heads)), *(_cells(_markdown_row(row)) for row in record.rows)]
+    found = {row.verdict for row in record.rows}
+    symbols = ", ".join(f"`{symbol}` {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
+    if record.rows:
+        lines += ["", f"{symbols}: {versus[0]}; [ ] is a 95 % interval over {record.processes} processes."]
+    lines += ["", *(f"- warning: {warning}" for warning in warnings_of(record))]
+    if record.claims:
+        lines += ["", markdown("claims", claim_checks(record))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_pytest_benchmark(record: BenchRecord) -> str:
+    """What `pytest --benchmark-json` writes, for `pytest-benchmark compare` and whatever else reads it."""
+    whole = {
+        "machine_info": {"cpu": {"brand_raw": record.environment.get("processor", "")}, **record.environment},
+        "commit_info": {"id": "unversioned", "dirty": False},
+        "benchmarks": [_pytest_row(row) for row in record.rows],
+        "datetime": record.started,
+        "version": f"bncli {__version__}",
+    }
+    return dumps(plain(whole)) + "\n"
+
+
+def as_gha(record: BenchRecord) -> str:
+    """The `customSmallerIsBetter` of github-action-benchmark: each case's time as a share of torch's batch norm's.
+
+    The ratio, because runners differ; its interval as the range, the time as the extra.
+    """
+    entries = []
+    for row in record.rows:
+        ratio = row.ratios[row.yardstick]
+        entry = {
+            "name": row.case.name,
+            "unit": f"x {YARDSTICKS[row.yardstick]}",
+            "value": ratio.value,
+            "extra": _time(row),
+        }
+        if ratio.low is not None and ratio.high is not None:
+            entry["range"] = f"{ratio.low:.3g} to {ratio.high:.3g}"
+        entries.append(entry)
+    return json.dumps(entries, indent=2, allow_nan=False) + "\n"
+
+
+def as_bmf(record: BenchRecord) -> str:
+    """Bencher Metric Format: latency in nanoseconds and the ratio to torch's batch norm, with their intervals."""
+    found = {
+        row.case.name: {
+            "latency": _metric(row.seconds, 1e9),
+            "ratio": _metric(row.ratios[row.yardstick], 1.0),
+        }
+        for row in record.rows
+    }
+    return json.dumps(found, indent=2, allow_nan=False) + "\n"
+
+
+EXPORTS: Mapping[str, Callable[[BenchRecord], str]] = {
+    "json": as_json,
+    "csv": as_csv,
+    "md": as_markdown,
+    "junit": as_junit,
+    "pytest-benchmark": as_pytest_benchmark,
+    "gha": as_gha,
+    "bmf": as_bmf,
+}
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    case, facts = row.case, row.facts
+    ratios = {
+        f"ratio_{yardstick}{end}": value
+        for yardstick, ratio in row.ratios.items()
+        for end, value in (("", ratio.value), ("_low", ratio.low), ("_high", ratio.high))
+    }
+    return {
+        "name": case.name, "norm": case.name.partition("/")[0], "pass": case.pass_,
+        "shape": "x".join(map(str, case.shape)), "dtype": case.dtype, "layout": case.layout, "device": case.device,
+        "threads": case.threads, "compiled": case.compiled,
+        "seconds": row.seconds.value, "seconds_low": row.seconds.low, "seconds_high": row.seconds.high,
+        **ratios, "verdict": row.verdict,
+        "least_byte": row.work.least_byte, "algorithmic_byte": row.work.algorithmic_byte,
+        "least_bandwidth": row.least_bandwidth, "algorithmic_bandwidth": row.algorithmic_bandwidth,
+        "machine_bandwidth": row.rates.bandwidth, "product_rate": row.product_rate,
+        "machine_product_rate": row.rates.products[case.dtype],
+        "peak_byte": facts.peak_byte, "saved_byte": facts.saved_byte, "error": facts.error, "ran": facts.ran,
+        "processes": len(row.results), "outliers": sum(result.outliers["case"] for result in row.results),
+    }  # fmt: skip
+
+
+def _markdown_row(row: Row) -> Iterator[str]:
+    first, *others = row.ratios.values()
+    facts = row.facts
+    yield f"`{SYMBOLS[row.verdict][0]}`"
+    yield f"`{row.case.name}`"
+    yield _time(row)
+    yield written_ratio(first.value, first.low, first.high)
+    yield from (written_ratio(other.value) for other in others)
+    yield "n/a" if facts.peak_byte is None else written_bytes(facts.peak_byte)
+    yield written_bytes(facts.saved_byte)
+    yield "n/a" if facts.error is None else f"{facts.error:.1e}"
+    yield facts.ran
+
+
+def _cells(cells: Sequence[str] | Iterator[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _time(row: Row) -> str:
+    return written_seconds(row.seconds.value, row.seconds.low, row.seconds.high)
+
+
+def _metric(estimate: Estimate, factor: float) -> dict[str, float]:
+    ends = {"lower_value": estimate.low, "upper_value": estimate.high}
+    return {"value": estimate.value * factor, **{key: end * factor for key, end in ends.items() if end is not None}}
+
+
+def _pytest_row(row: Row) -> dict[str, Any]:
+    seconds = [s for result in row.results for block in result.samples["case"] for s in block]
+    return {
+        "group": group_of(row),
+        "name": row.case.name,
+        "fullname": row.case.name,
+        "params": None,
+        "param": None,
+        "extra_info": {"ratio": row.ratios[row.yardstick].value, "yardstick": row.yardstick, "ran": row.facts.ran},
+        "options": {
+            "disable_gc": True,
+            "timer": "process_time" if row.case.threads == 1 else "perf_counter",
+            "warmup": True,
+        },
+        "stats": _pytest_stats(seconds, row.results[0].calls["case"]),
+    }
+
+
+def _pytest_stats(seconds: Sequence[float], calls: int) -> dict[str, Any]:
+    """pytest-benchmark's statistics; its rounds are our chunks of calls."""
+    ordered = sorted(seconds)
+    mean, spread = statistics.fmean(ordered), statistics.stdev(ordered)
+    q1, middle, q3 = statistics.quantiles(ordered, n=4, method="inclusive")
+    fence = 1.5 * (q3 - q1)
+    inside = [s for s in ordered if q1 - fence <= s <= q3 + fence]
+    far, beyond = len(ordered) - len(inside), sum(abs(s - mean) > spread for s in ordered)
+    return {
+        "min": ordered[0], "max": ordered[-1], "mean": mean, "stddev": spread, "rounds": len(ordered),
+        "median": middle, "iqr": q3 - q1, "q1": q1, "q3": q3, "iqr_outliers": far, "stddev_outliers": beyond,
+        "outliers": f"{beyond};{far}", "ld15iqr": inside[0], "hd15iqr": inside[-1], "ops": 1 / mean,
+        "total": sum(ordered), "iterations": calls, "data": list(seconds),
+    }  # fmt: skip

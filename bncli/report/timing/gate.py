@@ -1,0 +1,120 @@
+"""What a gate of `bncli bench` says, on a terminal and as checks."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from rich.text import Text
+
+from bncli.findings import Check
+from bncli.format import written_band, written_ratio
+from bncli.report.checks import CHECKED, junit
+from bncli.report.layout import Column, stacked, table, width, wrapped
+from bncli.timing.results import BenchRecord, CaseJudgement, GateResult, GateVerdict, Judged
+
+_SYMBOLS: Mapping[GateVerdict, tuple[str, str]] = {  # verdict -> symbol, style
+    "better": ("+", "bold green"),
+    "regression": ("-", "bold red"),
+    "holds": ("=", "cyan"),
+    "undecided": ("?", "yellow"),
+}
+
+_WORDS: Mapping[GateVerdict, str] = {
+    "regression": "slower than allowed",
+    "undecided": "undecided",
+    "better": "faster",
+    "holds": "within limits",
+}
+
+
+def gate_lines(gate: GateResult, room: int) -> Iterator[Text]:
+    """An empty line, a verdict, and a table or a list of judgements within `room` characters."""
+    yield Text("")
+    style = {"regression": "bold red", "undecided": "bold yellow"}.get(gate.verdict, "bold green")
+    yield Text(wrapped(headline(gate), room, "  "), style=style)
+    columns = _columns(gate.judgements)
+    yield from table(columns) if width(columns) <= room else stacked(columns, 2, room)
+
+
+def headline(gate: GateResult) -> str:
+    """All of it in a sentence or two."""
+    counts = Counter(judgement.verdict for judgement in gate.judgements)
+    parts = ", ".join(f"{counts[verdict]} {said}" for verdict, said in _WORDS.items() if counts[verdict])
+    what = "cases" if len({judgement.measure for judgement in gate.judgements}) == 1 else "limits of cases"
+    return f"gate: {gate.verdict}: of {len(gate.judgements)} {what} {parts}; noise floor {gate.noise_floor:.1%}"
+
+
+def gate_markdown(gate: GateResult) -> Iterator[str]:
+    """The same for a step summary."""
+    yield f"**{headline(gate)}**"
+    yield ""
+    yield "|  | case | change | limit | verdict |"
+    yield "| --- | --- | --- | --- | --- |"
+    for judgement in gate.judgements:
+        symbol = _SYMBOLS[judgement.verdict][0]
+        yield f"| `{symbol}` | `{judgement.case}` | {_change(judgement)} | {_limit(judgement)} | {_said(judgement)} |"
+
+
+def _columns(judgements: tuple[CaseJudgement, ...]) -> list[Column]:
+    cells = list(zip(*(_cells(judgement) for judgement in judgements), strict=True))
+    titles = ("", "case", "change", "limit", "verdict")
+    return [
+        Column(title, column, right=title in ("change", "limit"), gap=1 if not title else 3)
+        for title, column in zip(titles, cells, strict=True)
+    ]
+
+
+def _cells(judgement: CaseJudgement) -> list[Text]:
+    symbol, style = _SYMBOLS[judgement.verdict]
+    change = Text(_change(judgement), style=style)
+    return [Text(symbol, style), Text(judgement.case), change, Text(_limit(judgement)), Text(_said(judgement))]
+
+
+def _change(judgement: CaseJudgement) -> str:
+    return written_ratio(judgement.change.value, judgement.change.low, judgement.change.high)
+
+
+def _limit(judgement: CaseJudgement) -> str:
+    return f"{judgement.measure} +{100 * judgement.limit:g}%"
+
+
+def _said(judgement: CaseJudgement) -> str:
+    again = " (measured again)" if judgement.measured_again else ""
+    return judgement.verdict + again + (f": {judgement.why}" if judgement.why else "")
+
+
+_JUDGED: Mapping[GateVerdict, Literal["passed", "failed", "undecided"]] = {
+    "holds": "passed", "better": "passed", "regression": "failed", "undecided": "undecided",
+}  # fmt: skip
+
+
+def bench_checks(record: BenchRecord) -> list[Check]:
+    """One check a case that the gate judged, then one a claim and setting."""
+    return [*map(_of_gate, record.gate.judgements if record.gate else ()), *claim_checks(record)]
+
+
+def claim_checks(record: BenchRecord) -> list[Check]:
+    """One check a claim and setting: confirmed passes, refuted fails."""
+    return [_of_claim(judged) for judged in record.claims]
+
+
+def as_junit(record: BenchRecord) -> str:
+    """All checks as JUnit's XML."""
+    return junit(record.name, bench_checks(record))
+
+
+def _of_gate(judgement: CaseJudgement) -> Check:
+    change, verdict = judgement.change, judgement.verdict
+    again = " (measured again)" if judgement.measured_again else ""
+    why = f"; {judgement.why}" if judgement.why else ""
+    message = f"now against before: {written_ratio(change.value, change.low, change.high)}{again}{why}"
+    return Check(
+        f"{judgement.case}: {judgement.measure} +{100 * judgement.limit:g}%", _JUDGED[verdict], message, verdict
+    )
+
+
+def _of_claim(judged: Judged) -> Check:
+    ratio = judged.ratio
+    name = f"time, {judged.of} / {judged.versus} at {judged.at}: {written_band(judged.below, judged.above, 'x')}"
+    message = f"measured {written_ratio(ratio.value, ratio.low, ratio.high)}; claimed by {judged.source}"
+    return Check(name, CHECKED[judged.outcome], message, judged.outcome)

@@ -1,0 +1,206 @@
+"""`bncli bench` on a terminal: one table by groups of cases; `bncli doctor`: the machine's condition."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from bncli.format import written_bytes, written_ratio, written_seconds
+from bncli.report.checks import show_checks
+from bncli.report.layout import Column, say, stacked, table, width, wrapped
+from bncli.report.study.json import plain
+from bncli.report.study.table import SYMBOLS
+from bncli.report.timing.gate import claim_checks, gate_lines
+from bncli.timing.results import MARGIN, BenchRecord, Condition, Row
+
+YARDSTICKS = {"native": "torch", "copy": "copy", "against": "other"}
+# Columns in the order in which a narrow terminal goes without them.
+_DISPENSABLE = ("GB/s alg.", "saved", "peak", "error", "GFLOP/s", "vs copy", "GB/s", "ran")
+
+
+def show(record: BenchRecord, console: Console) -> None:
+    """Print a record at the console's width; columns that do not fit are left out, and named."""
+    room = console.width
+    say(console, wrapped(f"{record.name}: {record.question}", room), "bold")
+    say(console, wrapped(_setup(record), room), "dim")
+    lines, left_out = table_lines(record.rows, room)
+    say(console, "")
+    for line in lines:
+        say(console, line)
+    if record.gate:
+        for line in gate_lines(record.gate, room):
+            say(console, line)
+    if record.claims:
+        say(console, "")
+        show_checks(claim_checks(record), console)
+    say(console, "")
+    for note in _notes(record, left_out, room):
+        say(console, wrapped(note, room, "  "), "dim")
+    for warning in warnings_of(record):
+        say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")
+
+
+def table_lines(rows: Sequence[Row], room: int) -> tuple[list[Text], list[str]]:
+    """The table's lines within `room` characters, and the titles of the columns that it goes without."""
+    columns, left_out = list(_columns(rows)), list[str]()
+    for title in _DISPENSABLE:
+        if width(columns) <= room:
+            break
+        kept = [column for column in columns if column.title != title]
+        left_out += [title] * (len(kept) < len(columns))
+        columns = kept
+    if width(columns) > room:
+        return stacked(columns, 2, room), left_out
+    titles, *lines = table(columns)
+    found = [titles]
+    for (group, _), members in groupby(zip(map(group_of, rows), lines, strict=True), lambda pair: (pair[0], 0)):
+        found += [Text(group, style="bold"), *(line for _, line in members)]
+    return found, left_out
+
+
+def group_of(row: Row) -> str:
+    """A case's name without its norm: what the rows of a group share."""
+    return row.case.name.partition("/")[2]
+
+
+def warnings_of(record: BenchRecord) -> Iterator[str]:
+    """Doubts about the whole and about each case, in words."""
+    yield from record.warnings
+    results = [result for row in record.rows for result in row.results]
+    if doubted := [result for result in results if result.warnings]:
+        first = f"{doubted[0].name}: {doubted[0].warnings[0]}"
+        yield f"{len(doubted)} of {len(results)} measurements are in doubt (--json says which), as {first}"
+    if not record.whole:
+        yield (
+            f"cut short: {len(record.rows)} of {record.cases} cases were measured, perhaps in fewer processes, and none"
+            " is judged"
+        )
+
+
+def _columns(rows: Sequence[Row]) -> Iterator[Column]:
+    def column(title: str, write: Callable[[Row], str | Text], gap: int = 3) -> Column:
+        cells = tuple(cell if isinstance(cell, Text) else Text(cell) for cell in map(write, rows))
+        return Column(title, cells, right=title not in ("", "norm", "ran"), gap=gap)
+
+    yield column("", lambda row: Text(*SYMBOLS[row.verdict]), gap=1)
+    yield column("norm", lambda row: row.case.name.partition("/")[0])
+    yield column("time", _time)
+    first, *others = rows[0].ratios if rows else ("native",)
+    yield column(f"vs {YARDSTICKS[first]}", lambda row: Text(_ratio(row), style=SYMBOLS[row.verdict][1]))
+    for other in others:
+        yield column(f"vs {YARDSTICKS[other]}", partial(_value, yardstick=other))
+    yield column("GB/s", lambda row: _share(row.least_bandwidth, row.rates.bandwidth))
+    yield column("GB/s alg.", lambda row: _share(row.algorithmic_bandwidth, row.rates.bandwidth))
+    if any(row.product_rate for row in rows):
+        yield column("GFLOP/s", _products)
+    yield column("peak", lambda row: "n/a" if row.facts.peak_byte is None else written_bytes(row.facts.peak_byte))
+    yield column("saved", lambda row: written_bytes(row.facts.saved_byte))
+    yield column("error", lambda row: "n/a" if row.facts.error is None else f"{row.facts.error:.1e}")
+    yield column("ran", lambda row: row.facts.ran)
+
+
+def _time(row: Row) -> str:
+    seconds = row.seconds
+    return written_seconds(seconds.value, seconds.low, seconds.high)
+
+
+def _ratio(row: Row) -> str:
+    ratio = row.ratios[row.yardstick]
+    return written_ratio(ratio.value, ratio.low, ratio.high)
+
+
+def _value(row: Row, yardstick: str) -> str:
+    return written_ratio(row.ratios[yardstick].value)
+
+
+def _share(rate: float, ceiling: float) -> str:
+    return f"{rate / 1e9:.3g} ({rate / ceiling:.0%})"
+
+
+def _products(row: Row) -> str:
+    return "" if row.product_rate is None else _share(row.product_rate, row.rates.products[row.case.dtype])
+
+
+def _setup(record: BenchRecord) -> str:
+    cache = ("arguments in the cache" if record.warm else "arguments out of the cache") + (
+        ", CUDA graphs replayed" if record.graph else ""
+    )
+    processes = f"{record.processes} process{'es' * (record.processes > 1)} a case"
+    parts = [f"{len(record.rows)} cases", processes, cache, f"{record.seconds:.0f} s"]
+    for rates in {row.rates.threads: row.rates for row in record.rows}.values():
+        products = ", ".join(f"{rate / 1e9:.3g} GFLOP/s in {dtype}" for dtype, rate in rates.products.items())
+        threads = f"{rates.threads} thread{'s' * (rates.threads > 1)}"
+        parts.append(f"{threads}: {rates.bandwidth / 1e9:.3g} GB/s, products {products}")
+    return " · ".join([*parts, str(record.environment.get("processor", ""))]).rstrip(" ·")
+
+
+def _notes(record: BenchRecord, left_out: Sequence[str], room: int) -> Iterator[str]:
+    if left_out:
+        yield f"left out at {room} columns: {', '.join(left_out)} (a wider terminal or --json has them)"
+    found = {row.verdict for row in record.rows}
+    symbols = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
+    yardstick = {
+        "native": "torch's own batch norm, taken in turn with it",
+        "against": "the same case in the other environment, taken in turn with it",
+    }[record.rows[0].yardstick if record.rows else "native"]
+    yield f"{symbols}: time against {yardstick}; = is within {MARGIN:.0%}"
+    yield "[ ] is a 95 % interval over processes" if record.processes > 1 else "[ ] is the 95 % interval of a median"
+    yield (
+        "GB/s counts every tensor once (speed of light), GB/s alg. what the algorithm must read; beside them their "
+        "share of what a large copy reaches here; error: largest, against float64, in root mean squares (docs/bench.md)"
+    )
+    results = [result for row in record.rows for result in row.results]
+    ends = Counter(result.stopped for result in results)
+    full = f", {ends['blocks']} at the most blocks" if ends["blocks"] else ""
+    yield (
+        f"{ends['narrow']} of {len(results)} measurements stopped because their ratio was known to 1 %{full}, the"
+        " others for time"
+    )
+    if outliers := sum(result.outliers["case"] for result in results):
+        taken = 2 * sum(len(result.samples["case"]) for result in results)
+        yield f"{outliers} of {taken:,} timings lie far above the others of their case; they are kept"
+
+
+_UNKNOWN = {
+    "governor": "this system does not tell",
+    "load": "this system has no load average",
+    "busy": "this system does not tell without further tools",
+    "stolen": "this system does not tell",
+}
+
+
+def lines(condition: Condition, environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Label and value, in words."""
+    yield "processor", f"{environment['processor']}, {environment['system']}"
+    yield "software", f"bncli {environment['bncli']}, torch {environment['torch']}, Python {environment['python']}"
+    yield "cores", f"{condition.cores} for this process; torch would use {condition.threads} threads"
+    yield "governor", condition.governor or f"unknown ({_UNKNOWN['governor']})"
+    load, busy = condition.load, condition.busy
+    yield "load", f"unknown ({_UNKNOWN['load']})" if load is None else f"{load:.2f} over the last minute"
+    if busy is None:
+        yield "other programs", f"unknown ({_UNKNOWN['busy']})"
+    else:
+        names = ", ".join(f"{name} {cores:.2f} cores" for name, cores in sorted(busy.items(), key=lambda x: -x[1]))
+        yield "other programs", names or "idle"
+    if condition.stolen is not None:
+        yield "stolen", f"{condition.stolen:.1%} of the time, by the host of a virtual machine"
+    yield "timer", f"{written_seconds(condition.timer_seconds)} between two readings"
+    yield "noise floor", f"{condition.noise:.1%} (half the middle half of 200 times of the same copy of 4 MB)"
+    for rates in condition.rates:
+        threads = f"{rates.threads} thread{'s' * (rates.threads > 1)}"
+        products = ", ".join(f"{rate / 1e9:.3g} GFLOP/s in {dtype}" for dtype, rate in rates.products.items())
+        yield threads, f"{rates.bandwidth / 1e9:.3g} GB/s copied, {products} of matrix products"
+
+
+def document(condition: Condition, environment: Mapping[str, Any], advice: Sequence[str]) -> dict[str, Any]:
+    """All of it in types that JSON knows."""
+    fields = asdict(condition)
+    reasons = {f"{key}_reason": why for key, why in _UNKNOWN.items() if fields[key] is None}
+    whole = {"schema": "bncli/doctor/1", **fields, **reasons, "advice": list(advice), "environment": environment}
+    made: dict[str, Any] = plain(whole)
+    return made

@@ -1,0 +1,45 @@
+"""What a session tells while it works: typed events through one `on_event`, which a terminal or a notebook shows."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from bncli.executors.loop import Finished, Progress, WorkerDied
+from bncli.plan import Job
+from bncli.timing.results import CaseResult
+
+
+@dataclass(frozen=True)
+class Started:
+    """Jobs that are about to be trained: those of a study, or of one stage of a search."""
+
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """What the user should know while it runs, one line."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement of `bncli bench` is done, of about `total`."""
+
+    done: int
+    total: int
+    result: CaseResult
+
+
+Event = Started | Progress | Finished | WorkerDied | Warned | Measured
+
+
+class OnEvent(Protocol):
+    """Called with everything that happens, in order and in the caller's thread; what it raises ends the session."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take one event."""
+
+
+def ignore(event: Event) -> None:
+    """Show nothing."""

@@ -1,0 +1,1 @@
+"""The only package that writes results: immutable records in a folder, and the pack that reads thousands fast."""

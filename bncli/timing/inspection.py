@@ -1,0 +1,157 @@
+"""What a case is beside its time: its error, its memory, and the implementation that really ran."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.profiler import profile
+
+from bncli.kernels import batch_norm, newton_schulz, whitening
+from bncli.timing.build import with_reference
+from bncli.timing.cases import Case
+from bncli.timing.results import Facts
+from bncli.timing.subjects import Contender
+
+# Functions of bncli's own kernels, as the profiler writes them.
+_OURS = {
+    name + backward
+    for module in (batch_norm, newton_schulz, whitening)
+    for name, found in vars(module).items()
+    if isinstance(found, type) and issubclass(found, Function) and found is not Function
+    for backward in ("", "Backward")
+}
+_COMPILED = ("Torch-Compiled Region", "## Call CompiledFxGraph", "CompiledFunction")
+# what an operation's name begins with -> the library behind it; the first that is found says what ran
+_LIBRARIES = {
+    "aten::cudnn_batch_norm": "cuDNN",
+    "aten::miopen_batch_norm": "MIOpen",
+    "aten::mkldnn": "oneDNN",
+    "triton_": "triton",
+    "aten::native_": "native",
+    "aten::_native_": "native",
+    "aten::_fused_rms_norm": "native",
+}
+
+
+def inspect(case: Case, contender: Contender) -> Facts:
+    """Run a case's pass a few times, untimed, and look."""
+    names, peak = _profiled(contender, case.device)
+    error, why = _error(case)
+    reasons = {
+        "peak_byte": "" if peak is not None else "torch's profiler saw no allocation",
+        "error": why,
+    }
+    return Facts(
+        what_ran(case, names), _saved_byte(contender), peak, error, {key: why for key, why in reasons.items() if why}
+    )
+
+
+def what_ran(case: Case, names: Set[str]) -> str:
+    """Which implementation the profiler saw, by the names of its operations and kernels."""
+    library = next((lib for start, lib in _LIBRARIES.items() if any(n.startswith(start) for n in names)), "composed")
+    ours = bool(names & _OURS)
+    if case.compiled:
+        compiled = any(name.startswith(_COMPILED) for name in names)
+        found = "triton" if library == "triton" else "inductor"
+        return found if compiled else f"fallback: {'bncli' if ours else library}"
+    if ours:
+        return "bncli"
+    asked = ("impl", "fast") in case.options and case.pass_ != "eval-forward"  # evaluation has no fast version
+    return f"fallback: {library}" if asked else library
+
+
+def _saved_byte(contender: Contender) -> int:
+    """Bytes of the distinct memory that autograd saves, but for leaves other than the input."""
+    found: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            storage = tensor.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        arguments = contender.make_arguments()
+        kept = contender.call(*arguments)
+    del kept, arguments
+    return sum(found.values())
+
+
+def _profiled(contender: Contender, device: str) -> tuple[set[str], int | None]:
+    """The names of what ran, and the peak of what it allocated."""
+    contender.call(*contender.make_arguments())
+    arguments = contender.make_arguments()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if device == "cuda" else 0
+    with _quiet(), profile(use_device=device if device == "cuda" else None, profile_memory=True) as profiler:
+        kept = contender.call(*arguments)
+        if device == "cuda":
+            torch.cuda.synchronize()
+    del kept
+    events = profiler.kineto_results.events()
+    names = {event.name() for event in events}
+    if device == "cuda":
+        return names, torch.cuda.max_memory_allocated() - before
+    return names, _peak([(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"])
+
+
+def _peak(allocations: list[tuple[int, int]]) -> int | None:
+    """The greatest running sum of (time, bytes; negative when freed)."""
+    held = peak = 0
+    for _, size in sorted(allocations):
+        held += size
+        peak = max(peak, held)
+    return peak if allocations else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the profiler's library writes to file descriptor 2."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _error(case: Case) -> tuple[float | None, str]:
+    if case.dtype == "f64":
+        return None, "it is float64 itself"
+    state = torch.cuda.get_rng_state if case.device == "cuda" else torch.get_rng_state
+    try:
+        own, exact = with_reference(case)
+        before = state()
+        found = _results(own.call, own.make_arguments())
+        if not torch.equal(before, state()):
+            return None, "it draws noise, and other numbers in float64"
+        wanted = _results(exact.call, exact.make_arguments())
+    except Exception as error:  # anybody's kernel
+        return None, f"it does not run in float64 ({type(error).__name__})"
+    errors = [_largest(a.detach().double(), b.detach()) for a, b in zip(found, wanted, strict=True)]
+    largest = max((e for e in errors if e is not None), default=0.0)
+    return (largest, "") if largest < float("inf") else (None, "its results are not finite")
+
+
+def _results(call: Callable[..., object], arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    found = call(*arguments)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def _largest(found: Tensor, wanted: Tensor) -> float | None:
+    """The largest difference in root mean squares of `wanted`; None where that is 0."""
+    scale = wanted.square().mean().sqrt()
+    if not bool(scale > 0):
+        return None
+    difference = float(((found - wanted).abs().max() / scale).item())
+    return difference if difference == difference else float("inf")

@@ -1,0 +1,1 @@
+"""Measuring processes: what they are asked, how they answer, who starts them."""

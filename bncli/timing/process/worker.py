@@ -1,0 +1,150 @@
+"""The measuring process: `python -m bncli.timing.process.worker` answers one JSON line with one JSON line.
+
+It imports torch once and forks for each case, so that every measurement starts from a fresh heap and a kernel that
+crashes while it is timed takes only its fork along. Forks share where their process has its libraries and its heap, and
+with it some luck: beside what differs from fork to fork, ratios differ by 1 % from process to process, as
+tests/performance/process_spread.py shows. So a process forks once for each case, and the next measurement of it is in
+another one. Where there is no fork, or on a GPU, which does not survive one, the process measures itself.
+"""
+
+import gc
+import json
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+import bncli
+from bncli.errors import BncliError
+from bncli.timing.clock import Clock, clock_for
+from bncli.timing.process.protocol import PROTOCOL, result_to_json
+from bncli.timing.scheduler import measure, no_garbage_collection
+from bncli.timing.subjects import Effort, Entry, timed_here
+
+Message = Mapping[str, Any]
+_ANSWERED = 90  # what a fork ends with that has replied; no kernel that ends its process hits on it
+
+
+def main() -> None:
+    """Serve stdin until it ends; what cases print goes to stderr."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    with os.fdopen(os.dup(0), "rb", buffering=0) as requests:  # unbuffered: forks read on where this one stopped
+        serve(requests, replies)
+
+
+def serve(requests: IO[bytes], replies: IO[str]) -> None:
+    """Answer every request: `hello`, then any number of `measure` and `open`."""
+    actions: dict[str, Callable[[Message, IO[bytes], IO[str]], None]] = {"measure": _measure, "open": _open}
+    while line := requests.readline():
+        message = json.loads(line)
+        if message["do"] == "hello":
+            _say(replies, _hello())
+            continue
+        prepare_for_forks(message["build"].partition(":")[0])
+        if message["device"] == "cpu" and hasattr(os, "fork"):
+            _in_a_fork(actions[message["do"]], message, requests, replies)
+        else:
+            _answer(actions[message["do"]], message, requests, replies)
+
+
+@cache
+def prepare_for_forks(module: str) -> None:
+    """Import, once for all forks, what they need; and what is there by then no garbage collection of theirs visits."""
+    with suppress(ImportError):  # the fork will say it
+        import_module(module)
+    if not torch.accelerator.is_available():  # or else the pass starts a thread for each GPU, and forks may make none
+        x = torch.ones(1, requires_grad=True)
+        torch.autograd.grad(x * 1.0, x, torch.ones(1))  # torch's first backward pass imports 500 modules: 0.3 s
+    gc.collect()
+    gc.freeze()
+
+
+def _hello() -> dict[str, Any]:
+    return {
+        "protocol": PROTOCOL,
+        "bncli": bncli.__version__,
+        "place": str(Path(bncli.__file__).resolve().parent),
+        "torch": torch.__version__,
+        "python": sys.version.split()[0],
+    }
+
+
+def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    entry, clock, effort = _prepared(message)
+    _say(replies, {"result": result_to_json(measure(entry, clock, effort, message["seed"]))})
+
+
+def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    """Hold a case's contenders ready, and size or time a chunk of one whenever asked, until `close`."""
+    entry, clock, effort = _prepared(message)
+    contenders = timed_here(entry, clock, effort, random.Random(message["seed"]))
+    _say(replies, {name: {"clones": timed.clones, "cold": timed.cold} for name, timed in contenders.items()})
+    with no_garbage_collection():
+        while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
+            timed = contenders[asked["contender"]]
+            if asked["do"] == "size":
+                timed.size(asked["seconds"])
+                _say(replies, {"calls": timed.calls})
+            else:
+                _say(replies, {"seconds": timed.chunk(asked["block"])})
+    _say(replies, {"closed": True})
+
+
+def _prepared(message: Message) -> tuple[Entry, Clock, Effort]:
+    entry, effort = _entry(message), Effort(**message["effort"])  # the entry sets the threads that the clock depends on
+    return entry, clock_for(message["device"], torch.get_num_threads(), graph=effort.graph), effort
+
+
+def _entry(message: Message) -> Entry:
+    module, _, function = message["build"].partition(":")
+    try:
+        build = getattr(import_module(module), function)
+        entry: Entry = build(message["case"])
+    except (ImportError, AttributeError, TypeError) as error:
+        raise BncliError(
+            f"bncli {bncli.__version__} cannot build this case ({type(error).__name__}: {error})"
+        ) from error
+    return entry
+
+
+def _in_a_fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _answer(action, message, requests, replies)
+            code = _ANSWERED
+        finally:
+            os._exit(code)  # no clean-up of what belongs to the parent
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != _ANSWERED:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended itself, with exit code {code}"
+        _say(replies, {"error": f"the process that measured it {how}"})
+
+
+def _answer(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    try:
+        action(message, requests, replies)
+    except BncliError as error:
+        _say(replies, {"error": str(error)})
+    except Exception:
+        _say(replies, {"bug": traceback.format_exc()})
+
+
+def _say(replies: IO[str], reply: Message) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What `bncli bench` has found, as plain data: a row a case, and the record behind every table and export."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from bncli.findings import Outcome, Verdict
+from bncli.timing.cases import Case, Work
+
+Stopped = Literal["narrow", "time", "blocks"]  # the interval was narrow enough; seconds or blocks ran out
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A median with its 95 % interval; the ends are None where there are too few samples for one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case as one process timed it, beside its yardsticks.
+
+    `samples[contender]` holds every block's two chunks, in seconds a call, in the order they were taken; nothing is
+    left out. The contender "case" is the case itself, the others are its yardsticks.
+    """
+
+    name: str
+    samples: Mapping[str, tuple[tuple[float, float], ...]]
+    calls: Mapping[str, int]  # in one chunk
+    seconds: Mapping[str, Estimate]  # a call, by contender
+    ratios: Mapping[str, Estimate]  # case / yardstick, by yardstick
+    outliers: Mapping[str, int]  # chunks far above the others: counted, and kept in the samples
+    stopped: Stopped
+    clones: Mapping[str, int]  # argument sets that took turns
+    cold: bool  # whether those sets are larger than the last-level cache, so that no call finds its own in it
+    warnings: tuple[str, ...] = ()
+
+
+Symbol = Literal["+", "-", "=", "?"]
+
+# A ratio to a yardstick within 1 / 1.03 to 1.03 is called equal: what two processes differ by that run the same code.
+MARGIN = 0.03
+_VERDICTS: dict[Symbol, Verdict] = {"-": "better", "+": "worse", "=": "equivalent", "?": "inconclusive"}
+
+
+def symbol(ratio: Estimate, margin: float) -> Symbol:
+    """What an interval of case / yardstick says.
+
+    `+` the case takes longer, `-` it takes less time, by whatever little and by no less than nothing; `=` the whole
+    interval lies within 1 / (1 + margin) to 1 + margin, so that a difference, if any, does not matter; `?` neither.
+
+    Args:
+        ratio: of times, so that above 1 is slower.
+        margin: the fraction that does not matter, such as 0.03.
+    """
+    if ratio.low is None or ratio.high is None:
+        return "?"
+    if ratio.high <= 1 + margin and ratio.low >= 1 / (1 + margin):
+        return "="
+    return "+" if ratio.low > 1 else "-" if ratio.high < 1 else "?"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found out about a case; a number that is None has its reason under its name."""
+
+    ran: str  # native, oneDNN, cuDNN, bncli, inductor, triton, composed; "fallback: ..." where it is not what was asked
+    saved_byte: int  # kept from forward to backward: input included, parameters not
+    peak_byte: int | None  # allocated by torch at once during the pass, beyond its arguments
+    error: float | None  # largest difference from float64 in a result, in root mean squares of that result
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine can do with so many threads, measured: the ceilings of a roofline."""
+
+    threads: int
+    bandwidth: float  # bytes a second, read and written, of a copy larger than the last-level cache
+    products: Mapping[str, float]  # dtype -> floating-point operations a second of large matrix products
+
+
+GateVerdict = Literal["holds", "better", "regression", "undecided"]
+
+
+class Reading(NamedTuple):
+    """What one process says of a case and a yardstick."""
+
+    ratio: float  # time of the case over that of the yardstick
+    seconds: float  # a call of the yardstick: what the machine was like at the time
+
+
+Readings = Mapping[str, Mapping[str, tuple[Reading, ...]]]  # case -> yardstick -> one a process
+
+
+@dataclass(frozen=True)
+class CaseJudgement:
+    """What is said of one case under one rule."""
+
+    case: str
+    measure: str
+    limit: float  # the fraction that is allowed
+    verdict: GateVerdict
+    change: Estimate  # of the ratio since the baseline, as a factor; above 1 is slower
+    noise: float  # half of that interval's width as a fraction: what could not have been seen
+    measured_again: bool
+    why: str = ""  # it is undecided
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate says: of all, and of each."""
+
+    verdict: GateVerdict  # the worst: regression, undecided, or holds
+    judgements: tuple[CaseJudgement, ...]
+
+    @property
+    def noise_floor(self) -> float:
+        """The smallest limit, as a fraction, at which every case could have been judged by what was measured."""
+        return max(judgement.noise for judgement in self.judgements)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case, timed and looked at."""
+
+    case: Case
+    results: tuple[CaseResult, ...]  # one a process
+    seconds: Estimate  # of one call, over processes
+    ratios: Mapping[str, Estimate]  # case / yardstick, over processes; the first yardstick is the one that judges
+    work: Work
+    facts: Facts
+    rates: Rates
+
+    @property
+    def yardstick(self) -> str:
+        """The first: "native", or "against" for another environment."""
+        return next(iter(self.ratios))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better, worse, equivalent or inconclusive in time, against the first yardstick."""
+        return _VERDICTS[symbol(self.ratios[self.yardstick], MARGIN)]
+
+    @property
+    def least_bandwidth(self) -> float:
+        """Bytes a second, counting every tensor once; what can be compared between implementations."""
+        return self.work.least_byte / self.seconds.value
+
+    @property
+    def algorithmic_bandwidth(self) -> float:
+        """Bytes a second, counting what the algorithm must read; what can be compared with the machine's."""
+        return self.work.algorithmic_byte / self.seconds.value
+
+    @property
+    def product_rate(self) -> float | None:
+        """Floating-point operations a second in matrix products; None for what does not decorrelate."""
+        return None if self.work.products is None else self.work.products / self.seconds.value
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the measurements say of a claim at one setting."""
+
+    of: str
+    versus: str
+    at: str  # the case's name without its norm
+    below: float | None
+    above: float | None
+    source: str
+    outcome: Outcome
+    ratio: Estimate  # time of `of` over that of `versus`
+
+
+@dataclass(frozen=True)
+class BenchRecord:
+    """One run of `bncli bench`: what every table, document and export is made from."""
+
+    name: str  # of the preset
+    question: str
+    rows: tuple[Row, ...]
+    cases: int  # that were asked for
+    warm: bool  # arguments in the cache, or rotated so that they are not
+    processes: int  # that each case was timed in
+    environment: Mapping[str, object]
+    started: str  # ISO 8601, UTC
+    seconds: float  # that it took
+    warnings: tuple[str, ...] = ()
+    gate: GateResult | None = None  # None where none was asked for
+    whole: bool = True  # every case was timed in every process; not so after an interruption
+    graph: bool = False  # on a GPU, by replayed CUDA graphs
+    claims: tuple[Judged, ...] = ()
+    # Of the processor or the GPU, before and after each measurement; empty where the system does not tell.
+    clock_hertz: tuple[float, ...] = ()
+    again: tuple[CaseResult, ...] = ()  # a gate's further looks at suspects, one a case and process
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A machine's state, as far as it is known."""
+
+    cores: int  # that this process may use
+    threads: int  # that torch would use
+    governor: str | None  # of the processor's clock
+    load: float | None  # processes that want to run, over the last minute
+    busy: Mapping[str, float] | None  # program -> cores that its processes take together, ours left out
+    stolen: float | None  # share of time that the host of this virtual machine gave to others
+    timer_seconds: float  # the clock's resolution
+    noise: float  # half the middle half of the times of the same work, as a fraction
+    rates: tuple[Rates, ...]  # by threads: one, and all
