@@ -6,9 +6,9 @@ from typing import Literal
 
 from rich.text import Text
 
-from bncli.findings import Check
+from bncli.findings import CHECKED, Check
 from bncli.format import written_band, written_ratio
-from bncli.report.checks import CHECKED, junit
+from bncli.report.checks import junit
 from bncli.report.layout import Column, stacked, table, width, wrapped
 from bncli.timing.results import BenchRecord, CaseJudgement, GateResult, GateVerdict, Judged
 

@@ -3,10 +3,10 @@
 import hashlib
 from pathlib import Path
 
-MAKERS = ("norms", "kernels", "models", "data", "engine")  # packages whose code a run's numbers follow from
+MAKERS = ("norms", "kernels", "models", "data", "optim", "engine")  # packages whose code a run's numbers follow from
 
 
-def fingerprint(package: Path = Path(__file__).parent.parent) -> str:
+def fingerprint(package: Path = Path(__file__).parent) -> str:
     """Hash of the Python files that a run's numbers follow from, and of their paths; 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted(path for name in MAKERS for path in (package / name).rglob("*.py")):
