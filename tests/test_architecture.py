@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "data": {"catalogue", "errors"},
     "optim": {"catalogue", "errors", "config"},
     "shift": {"catalogue", "errors"},
-    "plan": {"config", "errors", *CATALOGUES},
+    "plan": {"catalogue", "config", "errors", "plugins", *CATALOGUES},
     "engine": {"plan", "config", "records", "errors", "kernels", *CATALOGUES},
     "executors": {"plan", "records", "errors", "catalogue", "plugins", "engine"},
     "timing": {"config", "limits", "records", "findings", "errors", "catalogue", "norms", "kernels"},
