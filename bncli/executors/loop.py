@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from bncli.errors import BncliError
+from bncli.files import write_atomically
 from bncli.plan import Job
 from bncli.records import RunInfo, RunResult
 
@@ -135,9 +136,7 @@ def work(job: Job, heartbeat: Path, checkpoints: Path | None = None) -> list[Run
     from bncli.engine.train import Sign, train
 
     def report(sign: Sign) -> None:
-        beat = heartbeat.with_suffix(".new")
-        beat.write_text(json.dumps(astuple(sign)))
-        beat.replace(heartbeat)
+        write_atomically(heartbeat, json.dumps(astuple(sign)), durable=False)
 
     heartbeat.touch()
     return train(job, report, checkpoints)
