@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent / "bncli"
 CATALOGUES = {"norms", "models", "data", "optim", "shift"}  # their __init__ holds rows of strings, no torch
 MAY_IMPORT = {
     "errors": set(),
+    "files": {"errors"},
     "records": {"errors"},
     "findings": {"errors"},
     "presets": {"errors"},
@@ -26,10 +27,10 @@ MAY_IMPORT = {
     "optim": {"catalogue", "errors", "config"},
     "shift": {"catalogue", "errors"},
     "plan": {"catalogue", "config", "errors", "plugins", *CATALOGUES},
-    "engine": {"plan", "config", "records", "errors", "kernels", *CATALOGUES},
+    "engine": {"plan", "config", "records", "errors", "files", "kernels", *CATALOGUES},
     "executors": {"plan", "records", "errors", "catalogue", "plugins", "engine"},
     "timing": {"config", "limits", "records", "findings", "errors", "catalogue", "norms", "kernels"},
-    "store": {"records", "errors"},
+    "store": {"records", "errors", "files"},
     "analysis": {"records", "findings", "format", "measures", "limits", "errors"},
     "report": {"findings", "format", "records", "errors", "timing"},
     "session": {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bncli.errors import BncliError
+from bncli.files import write_atomically
 from bncli.plan import Job
 from bncli.records import RunInfo, RunResult, Status
 
@@ -66,9 +67,7 @@ def _train(job: Job, at: Surroundings) -> list[RunResult]:
     def report(sign: Sign) -> None:
         if at.heartbeat:
             with contextlib.suppress(OSError):  # nobody may be looking any more; training goes on
-                beat = at.heartbeat.with_suffix(".new")
-                beat.write_text(json.dumps(astuple(sign)))
-                beat.replace(at.heartbeat)
+                write_atomically(at.heartbeat, json.dumps(astuple(sign)), durable=False)
 
     if at.heartbeat:
         with contextlib.suppress(OSError):
