@@ -15,7 +15,7 @@ from bncli.findings import Check, Findings, ShiftFindings
 from bncli.norms import norm
 from bncli.records import StudyRun
 from bncli.session.events import OnEvent, ignore
-from bncli.session.study import Preset, Session, open_session, read_preset
+from bncli.session.study import Preset, Session, open_session, read_preset, remember, take_look
 from bncli.session.study import train as _train
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ def compare(
     findings = analyse_session(session, results, arms)
     checks = check_claims(findings) if check else []
     found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
+    remember(session, on_event, take_look(session, results, findings.headlines))
     if before is not None:
         checks += regressions(found.document(), before, limits)
     if aa:
@@ -194,6 +195,7 @@ def shift_report(
     chosen = choose_metrics(session, _listed(metrics))
     session, results = _train(session, on_event)
     findings = analyse_shift_session(session, results, chosen, _listed(layers))
+    remember(session, on_event, take_look(session, results, findings.sentences))
     return Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
 
 

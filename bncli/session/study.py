@@ -9,7 +9,7 @@ from typing import Any
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.engine.work import Surroundings
-from bncli.errors import ConfigError
+from bncli.errors import ConfigError, StoreError
 from bncli.executors import OpenWorkers, Workers, load_factory, open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
@@ -17,6 +17,7 @@ from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun
 from bncli.session.events import OnEvent, Started, Warned, ignore
 from bncli.store.folder import Store
+from bncli.store.studies import Look, Studies
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
@@ -145,17 +146,45 @@ def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[s
     Raises:
         BncliError: for a mistake that shows only while training, such as wrong data.
     """
+    remember(session, on_event)
     results = _train_missing(session, on_event)
     if not (session.study.tune or session.study.bisect):
         return session, results
     from bncli.session.search import next_stage, stages_of
 
     while stage := next_stage(session.study, results, session.device, session.engine):
-        results |= _train_missing(session.planned(stage.runs), on_event)
+        at_stage = session.planned(stage.runs)
+        remember(at_stage, on_event)
+        results |= _train_missing(at_stage, on_event)
     stages = list(stages_of(session.study, results, session.device, session.engine))
     searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
     runs = [run for stage in stages if not stage.searches for run in stage.runs]
     return replace(session.planned(runs), searched=searched), results
+
+
+def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = None) -> None:
+    """Note in the store that the study was asked, with the runs planned for it; or that it was reported.
+
+    What cannot be noted is said and loses nothing: a store may be one that is only read.
+    """
+    studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
+    try:
+        key = studies.remember(
+            session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs]
+        )
+        if look:
+            studies.add_look(key, look)
+    except StoreError as error:
+        on_event(Warned(f"{error}; `bncli ls studies` will not know of it"))
+
+
+def take_look(session: Session, results: Mapping[str, RunResult], summary: Sequence[str]) -> Look:
+    """What is to be remembered of a report: when, how many seeds, how many runs, the headlines."""
+    ended = [results[run.id].info.has_numbers for run in session.runs if run.id in results]
+    return Look(
+        session.name, session.study.seeds, session.device, len(session.runs), sum(ended), len(ended) - sum(ended),
+        "; ".join(summary),
+    )  # fmt: skip
 
 
 def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
