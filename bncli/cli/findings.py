@@ -13,7 +13,7 @@ from bncli.config import Claim
 from bncli.config.study import searched_keys
 from bncli.findings import Findings
 from bncli.plan import describe, warnings_of
-from bncli.records import RunResult
+from bncli.records import CurveKey, RunResult
 from bncli.report.study.json import document, dumps
 
 
@@ -93,10 +93,12 @@ def run_document(run: Any, result: RunResult | None) -> dict[str, Any]:
     head = {"variant": run.variant, "setting": dict(run.setting), "seed": run.seed, "id": run.id}
     if result is None:
         return {**head, "info": None, "reason": "not trained", "curves": []}
-    curves: dict[tuple[str, str, str], dict[str, Any]] = {}
+    curves: dict[CurveKey, dict[str, Any]] = {}
     for record in result.records:
-        key = (record.quantity, record.layer, record.unit)
-        curve = curves.setdefault(key, {"quantity": key[0], "layer": key[1], "unit": key[2], "steps": [], "values": []})
+        key = record.key
+        if key not in curves:
+            curves[key] = {**key._asdict(), "unit": record.unit, "steps": [], "values": []}
+        curve = curves[key]
         curve["steps"].append(record.step)
         curve["values"].append(record.value)
     return {**head, "spec": result.spec, "info": asdict(result.info), "curves": list(curves.values())}

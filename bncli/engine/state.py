@@ -15,6 +15,7 @@ from torch import Tensor
 from bncli import __version__
 
 KEPT = 2
+SCHEMA = 2  # of what a checkpoint holds; one of another is not used
 
 
 class Checkpoints:
@@ -26,7 +27,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, job: str) -> None:
         self._folder = folder
-        self._origin = {"job": job, "bncli": __version__, "torch": str(torch.__version__)}
+        self._origin = {"schema": SCHEMA, "job": job, "bncli": __version__, "torch": str(torch.__version__)}
         self.notes: list[str] = []
 
     def save(self, step: int, state: dict[str, Any]) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 from bncli.config.study import study_of
 from bncli.plan import Run, runs_of
 from bncli.records import Record, RunInfo, RunResult
+from bncli.store import folder as store_module
 from bncli.store.folder import Store
-from bncli.store.folder import folder as store_module
 
 GOAL = 2.0
 STEPS = range(0, 2001, 100)

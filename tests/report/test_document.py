@@ -41,7 +41,7 @@ def test_the_document_has_every_part(made):
         "schema", "name", "question", "setup", "study", "measures", "runs", "arms", "verdicts", "claims", "tunings",
         "headlines", "notes", "warnings", "environment",
     ]  # fmt: skip
-    assert made["schema"] == "bncli/findings/1"
+    assert made["schema"] == "bncli/findings/2"
 
 
 def test_units_and_directions_are_explicit(made):

@@ -11,6 +11,7 @@ from analysis.made_runs import arm_of, ask_of, reaching, run_of
 
 from bncli.analysis import ArmRuns, analyse
 from bncli.findings import Claim
+from bncli.records import CurveKey
 from bncli.report.study.json import document, dumps
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schema.json").read_text())
@@ -75,7 +76,7 @@ def test_a_document_keeps_the_schema(made: Any) -> None:
 
 
 def test_a_whole_document_keeps_the_schema(made: Any) -> None:
-    curve = {"quantity": "loss", "layer": "", "unit": "nats", "steps": [0, 9], "values": [2.3, float("nan")]}
+    curve = {**CurveKey("loss")._asdict(), "unit": "nats", "steps": [0, 9], "values": [2.3, float("nan")]}
     runs = [
         {
             "variant": "none",

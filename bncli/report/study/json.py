@@ -10,8 +10,8 @@ from typing import Any
 from bncli.findings import Arm, Comparison, Findings, Judgement, ShiftFindings
 from bncli.format import written_claim
 
-SCHEMA = "bncli/findings/1"
-SHIFT_SCHEMA = "bncli/shift/1"
+SCHEMA = "bncli/findings/2"
+SHIFT_SCHEMA = "bncli/shift/2"
 
 
 def document(
