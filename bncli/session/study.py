@@ -169,9 +169,7 @@ def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = N
     """
     studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
     try:
-        key = studies.remember(
-            session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs]
-        )
+        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs])
         if look:
             studies.add_look(key, look)
     except StoreError as error:
