@@ -1,27 +1,35 @@
-"""`bncli ls`: what there is: presets, norms, models, data, optimisers, metrics, measures; and the card of one norm."""
+"""`bncli ls`: what a preset can name, the card of one norm, and the studies in a store."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bncli.cli.options import complete_norm
+from bncli.cli.options import StoreFolder, complete_norm
 
-KINDS = ("presets", "norms", "models", "data", "optimizers", "metrics", "measures")
+KINDS = ("presets", "norms", "models", "data", "optimizers", "metrics", "measures")  # what a preset can name
 
 
 def ls(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}; all of them if left out.")] = "",
+    kind: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(KINDS)}, all of them if left out; or studies, those in the store.")
+    ] = "",
     name: Annotated[str, typer.Argument(help="A norm, for its card.", autocompletion=complete_norm)] = "",
+    store: StoreFolder = Path(".bncli"),
 ) -> None:
-    """List what a preset can name; `bncli ls norms NAME` prints the card of one norm."""
+    """List what a preset can name, or what the store has; `bncli ls norms NAME` prints the card of one norm."""
     from bncli.errors import ConfigError, unknown
 
-    if kind and kind not in KINDS:
-        raise ConfigError(unknown("list", kind, KINDS))
+    if kind and kind not in (*KINDS, "studies"):
+        raise ConfigError(unknown("list", kind, (*KINDS, "studies")))
     if kind == "norms":
         _norms(name)
     elif name:
         raise ConfigError(f"only norms have cards; `bncli ls {kind}` takes no name, got {name!r}")
+    elif kind == "studies":
+        from bncli.cli.store import list_studies
+
+        list_studies(store)
     else:
         for one in [kind] if kind else KINDS:
             _print(one, heading=not kind)

@@ -199,5 +199,18 @@ class Store:
         return document
 
 
+def require_store(folder: Path) -> None:
+    """Raise a StoreError where there is no store, so that a mistyped folder is not taken for an empty one."""
+    if not any((folder / name).is_dir() for name in ("runs", "studies", "baselines", "sources")):
+        inside = folder / ".bncli"
+        near = f"; did you mean {inside}?" if inside.is_dir() else "; --store names another"
+        raise StoreError(f"{folder}: there is no store of bncli{near}")
+
+
+def stores_in(folder: Path) -> Sequence[Path]:
+    """A store, and those inside it of the gate for learning: one for each state of the code."""
+    return [folder, *(place for place in sorted((folder / "sources").glob("[!.]*")) if place.is_dir())]
+
+
 def _unreadable(place: Path, why: object) -> StoreError:
     return StoreError(f"{place}: cannot be read ({why}); delete that folder to train the run again")

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from bncli.code_hash import fingerprint
 
 import bncli
+from bncli.code_hash import fingerprint
 from bncli.engine.environment import environment
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "before_second_house"
