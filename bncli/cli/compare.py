@@ -71,7 +71,7 @@ def compare(
         write_json(json, document)
     quiet = "-" in (json, events)
     if not quiet:
-        from bncli.cli.console import stdout
+        from bncli.cli.output import stdout
         from bncli.report.study.table import show as show_table
 
         show_table(findings, stdout())
@@ -80,6 +80,6 @@ def compare(
     if save_baseline:
         keep(asked, save_baseline, document)
     if checks := checks_of(findings, document, before, limits, claims=check, again=aa):
-        from bncli.cli.checks import finish
+        from bncli.cli.output import finish
 
         finish(session.name, checks, junit, markdown, github, quiet=quiet)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from bncli import findings
 from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.cli.again import both_halves
-from bncli.cli.files import write
+from bncli.cli.output import write
 from bncli.cli.session import Session
 from bncli.config import Claim
 from bncli.config.study import searched_keys

@@ -54,7 +54,7 @@ def shift_report(
 
         write_plots(findings, plot)
     if json != "-":
-        from bncli.cli.console import stdout
+        from bncli.cli.output import stdout
         from bncli.report.shift.table import show
 
         show(findings, stdout())

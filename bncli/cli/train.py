@@ -15,7 +15,7 @@ def train(
 
     path = preset_path(preset)  # first: a mistyped name is answered before anything heavy is imported
 
-    from bncli.cli.console import stdout
+    from bncli.cli.output import stdout
     from bncli.cli.progress import display
     from bncli.cli.session import exit_for_failures, open_session, show_plan, train_study
     from bncli.report.study.runs import show_accounting, show_runs
