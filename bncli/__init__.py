@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bncli.api import Result, compare, read_study, shift_report, train
+    from bncli.api import Result, bench, compare, read_study, shift_report, train
     from bncli.config import Study
     from bncli.errors import BncliError
     from bncli.findings import Findings
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from bncli.store.folder import Store
 
 __version__ = "0.1.0"
-__all__ = [
-    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "compare", "drift", "norm", "normalise",
-    "probe", "read_study", "shift_report", "train",
-]  # fmt: skip
 _HOMES = {
-    "BncliError": "errors", "Findings": "findings", "METRICS": "shift", "NORMS": "norms", "Result": "api",
-    "Store": "store.folder", "Study": "config", "compare": "api", "drift": "shift.probing", "norm": "norms",
-    "normalise": "norms", "probe": "shift.probing", "read_study": "api", "shift_report": "api", "train": "api",
+    "METRICS": "shift", "NORMS": "norms", "BncliError": "errors", "Findings": "findings", "Result": "api",
+    "Store": "store.folder", "Study": "config", "bench": "api", "compare": "api", "drift": "shift.probing",
+    "norm": "norms", "normalise": "norms", "probe": "shift.probing", "read_study": "api", "shift_report": "api",
+    "train": "api",
 }  # fmt: skip
+__all__ = [
+    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "compare", "drift", "norm",
+    "normalise", "probe", "read_study", "shift_report", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bncli.config import Study
+from bncli.config import Bench, Study
+from bncli.errors import BncliError
 from bncli.findings import Check, Findings, ShiftFindings
 from bncli.norms import norm
+from bncli.presets import preset_path
 from bncli.records import StudyRun
 from bncli.session.events import OnEvent, ignore
 from bncli.session.study import Preset, Session, open_session, read_preset, remember, take_look
 from bncli.session.study import train as _train
+from bncli.timing.results import BenchRecord
 
 if TYPE_CHECKING:
     from bncli.executors import OpenWorkers
 
-__all__ = ["Result", "compare", "norm", "read_study", "shift_report", "train"]
+__all__ = ["Result", "bench", "compare", "norm", "read_study", "shift_report", "train"]
 
 F = TypeVar("F", covariant=True)
 Sets = Mapping[str, object] | Sequence[str] | None  # {"training.lr": 0.1}, or as --set says it: ["training.lr=0.1,0.5"]
@@ -32,7 +35,7 @@ class Result(Generic[F]):
     """What a function of bncli returns: what was asked, what was found, every run behind it, and what was checked."""
 
     name: str
-    study: Study
+    study: Study | Bench
     findings: F
     runs: tuple[StudyRun, ...]
     store: Path  # folder that the runs are kept in
@@ -47,7 +50,12 @@ class Result(Generic[F]):
             return shift_document(self.findings, study, self.runs)
         if isinstance(self.findings, Findings):
             return document(self.findings, study, self.runs)
-        raise TypeError("a training without a comparison has no document; its runs are in `.runs`")
+        if self.findings is None:
+            raise BncliError("a training without a comparison has no document; its runs are in `.runs`")
+        from bncli.report.timing.exports import build_document
+
+        assert isinstance(self.findings, BenchRecord)
+        return build_document(self.findings)
 
     def to_json(self) -> str:
         """All of it as one JSON document (docs/schema.json)."""
@@ -197,6 +205,52 @@ def shift_report(
     findings = analyse_shift_session(session, results, chosen, _listed(layers))
     remember(session, on_event, take_look(session, results, findings.sentences))
     return Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
+
+
+def bench(
+    preset: str | Path | Bench | Mapping[str, Any] = "bench-quick", *, only: Sequence[str] = (),
+    skip: Sequence[str] = (), kernels: Sequence[str] = (), device: str = "auto", warm: bool = False,
+    graph: bool = False, budget: float | None = None, baseline: str | None = None, save_baseline: str | None = None,
+    against: str | None = None, aa: bool = False, fail_if: Sequence[str] = (), allow_other_machine: bool = False,
+    check: bool = False, store: str | Path = ".bncli", on_event: OnEvent = ignore,
+) -> Result[BenchRecord]:  # fmt: skip
+    """Time norms against torch's own batch norm and a plain copy of the same bytes.
+
+    Args:
+        preset: a shipped bench preset's name, a YAML file, a `Bench`, or a preset's keys with their values.
+        only: keep cases with this in their name, or matching it (*).
+        skip: leave such cases out.
+        kernels: time these too, `MODULE:NAME` or `FILE.py:NAME`, functions of the number of channels.
+        device: auto, cpu or cuda.
+        warm: leave the arguments in the cache instead of rotating copies.
+        graph: on a GPU, time replayed CUDA graphs: kernels, not launches.
+        budget: seconds of measuring, instead of the preset's.
+        baseline: hold the ratios against this, a name in the store or a file.
+        save_baseline: keep the ratios under this name.
+        against: another interpreter, to compare its bncli and torch with these.
+        aa: compare this code with itself.
+        fail_if: what is too slow, "ratio:+5%".
+        allow_other_machine: compare with another machine's baseline too.
+        check: judge the preset's claims.
+        store: folder where baselines are kept.
+        on_event: called with everything that happens (bncli.session.events).
+
+    Raises:
+        BncliError: for what the command line answers with exit code 2 or 4.
+        KeyboardInterrupt: of the kind BenchInterrupted, with what was measured in `record`.
+    """
+    from bncli.config import read_bench
+    from bncli.report.timing.gate import list_checks
+    from bncli.session.bench import run_bench
+
+    source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
+    name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
+    record = run_bench(
+        study, name, only=only, skip=skip, kernels=kernels, device=device, warm=warm, graph=graph, budget=budget,
+        baseline=baseline, save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
+        allow_other_machine=allow_other_machine, check=check, store=store, on_event=on_event,
+    )  # fmt: skip
+    return Result(name, study, record, (), Path(store), tuple(list_checks(record)))
 
 
 def open_study(

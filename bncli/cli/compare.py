@@ -47,9 +47,8 @@ def compare(
         return show_plan(how, aa=aa, fresh=bool(save_baseline or baseline))
 
     from bncli import api
-    from bncli.cli.checks import exit_for_failures, finish, write_json
-    from bncli.cli.console import stdout
     from bncli.cli.events import line
+    from bncli.cli.output import exit_for_failures, finish, stdout, write_json
     from bncli.cli.progress import show_progress
     from bncli.report.study.table import show
 

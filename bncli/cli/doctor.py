@@ -5,8 +5,7 @@ from bncli.cli.options import Json
 
 def doctor(json: Json = None) -> None:
     """Say how fit this machine is to measure on: its state, its noise, its speed, and what to change."""
-    from bncli.cli.console import stdout
-    from bncli.cli.files import write
+    from bncli.cli.output import stdout, write
     from bncli.engine.environment import device_count, environment
     from bncli.report.layout import say, wrapped
     from bncli.report.study.json import dumps

@@ -36,7 +36,7 @@ def ls(
 
 
 def _norms(name: str) -> None:
-    from bncli.cli.console import stdout
+    from bncli.cli.output import stdout
     from bncli.norms import NORMS
     from bncli.report.cards import card, listing
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+CHECKS = "Checks"  # the panel of --help for what can fail
+
 
 def complete_preset(incomplete: str) -> list[str]:
     """Names of presets for the shell."""
@@ -38,7 +40,7 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a key of the preset: key=value; key=v1,v2 sweeps.", metavar="KEY=VALUE"),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or mps where networks are trained.")]
 Engine = Annotated[
     str, typer.Option(help="auto, or plain: one run at a time and nothing traced, the reference.", metavar="auto|plain")
 ]
@@ -56,26 +58,59 @@ StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
-Check = Annotated[bool, typer.Option("--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.")]
-Junit = Annotated[Path | None, typer.Option(help="Write the checks as JUnit XML here.", metavar="FILE")]
-Markdown = Annotated[Path | None, typer.Option(help="Write the checks as a Markdown table here.", metavar="FILE")]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.", rich_help_panel=CHECKS
+    ),
+]
+Junit = Annotated[
+    Path | None, typer.Option(help="Write the checks as JUnit XML here.", metavar="FILE", rich_help_panel=CHECKS)
+]
+Markdown = Annotated[
+    Path | None,
+    typer.Option(help="Write the checks as a Markdown table here.", metavar="FILE", rich_help_panel=CHECKS),
+]
 Github = Annotated[
-    bool, typer.Option("--github", help="Annotate the change on GitHub, and add the checks to the job's summary.")
+    bool,
+    typer.Option(
+        "--github",
+        help="On GitHub: add a table to the job's summary, and annotate the change where a check did not pass.",
+        rich_help_panel=CHECKS,
+    ),
 ]
 EventsTo = Annotated[
     str | None, typer.Option("--events", help="Write what happens as JSON lines here; - is stdout.", metavar="FILE|-")
 ]
-AA = Annotated[bool, typer.Option("--aa", help="Compare the reference with itself, on other seeds; 3 if it differs.")]
+AA = Annotated[
+    bool,
+    typer.Option(
+        "--aa",
+        help="Compare with itself, for what chance alone does: the reference on other seeds, or code timed twice.",
+        rich_help_panel=CHECKS,
+    ),
+]
 SaveBaseline = Annotated[
-    str | None, typer.Option(help="Train with the code as it is, and keep the result under this name.", metavar="NAME")
+    str | None,
+    typer.Option(
+        help="Measure with the code as it is now, and keep the result under this name.",
+        metavar="NAME|FILE",
+        rich_help_panel=CHECKS,
+    ),
 ]
 Baseline = Annotated[
     str | None,
-    typer.Option(help="Train with the code as it is, and hold the result against this.", metavar="NAME|FILE"),
+    typer.Option(
+        help="Measure with the code as it is now, and hold the result against this.",
+        metavar="NAME|FILE",
+        rich_help_panel=CHECKS,
+    ),
 ]
 FailIf = Annotated[
     list[str] | None,
     typer.Option(
-        help="How far from the baseline is too far: steps_to_target:+10%.", metavar="[VARIANTS=]MEASURE:CHANGE"
+        help="How far from the baseline is too far: steps_to_target:+10%, or batch/*=ratio:+5%.",
+        metavar="[PATTERN=]MEASURE:CHANGE",
+        rich_help_panel=CHECKS,
     ),
 ]

@@ -43,8 +43,7 @@ def shift_report(
         return show_plan(how, probed=True)
 
     from bncli import api
-    from bncli.cli.checks import exit_for_failures, write_json
-    from bncli.cli.console import stdout
+    from bncli.cli.output import exit_for_failures, stdout, write_json
     from bncli.cli.progress import show_progress
     from bncli.report.shift.table import show
 

@@ -33,8 +33,7 @@ def train(
         return show_plan(how)
 
     from bncli import api
-    from bncli.cli.checks import exit_for_failures
-    from bncli.cli.console import stdout
+    from bncli.cli.output import exit_for_failures, stdout
     from bncli.cli.progress import show_progress
     from bncli.report.study.runs import show_accounting, show_runs
 

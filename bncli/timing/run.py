@@ -7,7 +7,7 @@ of a row is over processes, and rounds over all cases keep them apart in time.
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bncli.errors import BncliError
@@ -54,7 +54,7 @@ def inspect_cases(cases: Sequence[Case]) -> Iterator[Inspection]:
 def time_rounds(
     start: Start, cases: Sequence[Case], effort: Effort, processes: int, least: int, budget: float,
     chance: random.Random,
-) -> Iterator[CaseResult]:  # fmt: skip
+) -> Generator[CaseResult, None, None]:  # fmt: skip
     """Time every case in so many processes, one after the other, each with another order of cases.
 
     What is left of the budget, in seconds without those that a process takes to start, is shared by the measurements
@@ -106,7 +106,7 @@ def _summarise(family: Sequence[Sequence[Estimate]]) -> list[Estimate]:
 
 def time_pairs(
     here: Start, there: Start, cases: Sequence[RemoteCase], effort: Effort, pairs: int, chance: random.Random
-) -> Iterator[CaseResult]:
+) -> Generator[CaseResult, None, None]:
     """Measure every case in so many pairs of processes, one here, one there, interleaved.
 
     The case here is "case", there it is "against": the ratio to it is what `judge` takes without a baseline, under

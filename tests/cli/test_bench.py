@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bncli.cli import bench_gate, bench_session
 from bncli.errors import BncliError
 from bncli.report.timing.exports import EXPORTS
+from bncli.session import bench, bench_plan
 from bncli.timing.system import SystemMetrics
 from tests.cli.conftest import Command
 from tests.timing.made_worker import MadeWorker, measures
@@ -117,7 +117,7 @@ def test_a_mistake_is_one_line_and_exit_2(
 
 
 def test_filters_know_the_names_that_cases_have_on_a_gpu(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_gate, "resolve_device", lambda wanted: "cuda")
+    monkeypatch.setattr(bench_plan, "resolve_device", lambda wanted: "cuda")
     code, _, err = bncli("bench", "tiny.yaml", "--only", "*/cuda", "--skip", "*/cpu")
     assert code == 2
     assert err.startswith("--skip */cpu: no case matches")
@@ -130,9 +130,9 @@ def test_ls_and_validate_know_bench_presets(bncli: Command) -> None:
 
 @pytest.mark.usefixtures("made")
 def test_what_disturbs_the_machine_is_a_warning(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_session, "watch", lambda: ({"cc1": 1.5}, 0.0))
+    monkeypatch.setattr(bench, "watch", lambda: ({"cc1": 1.5}, 0.0))
     clocks = iter([2.4e9] + [1.2e9] * 9)
-    monkeypatch.setattr(bench_session, "read_metrics", lambda device: SystemMetrics(None, None, next(clocks)))
+    monkeypatch.setattr(bench, "read_metrics", lambda device: SystemMetrics(None, None, next(clocks)))
     _, text, _ = bncli("bench", "tiny.yaml", "--warm", "--json", "-")
     found = json.loads(text)
     assert re.match(r"other programs take 1.5 of \d+ cores \(cc1 1.5\): end them", found["warnings"][0])
