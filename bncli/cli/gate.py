@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from bncli.cli.session import Session
-from bncli.cli.sources import fingerprint
+from bncli.code_hash import fingerprint
 from bncli.errors import ConfigError, StoreError
 from bncli.findings import Check, Findings
 from bncli.limits import Limit, read_limit
