@@ -8,12 +8,14 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
+from bncli.catalogue import Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
 from bncli.config.asking import tune_warnings
 from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
+from bncli.optim import OPTIMIZERS
 
 NUMERICS = 2  # raise it when the engine's numbers change: stored runs made before are then not used
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
@@ -91,8 +93,9 @@ class Job:
 
     @property
     def traced(self) -> bool:
-        """Whether the training step is traced into a flat list of operations: if it is repeated often enough."""
-        return self.runs[0].engine == "auto" and self.runs[0].training.steps >= TRACED_STEPS
+        """Whether the training step is traced into a flat list of operations: if it may be, and is repeated enough."""
+        run = self.runs[0]
+        return run.engine == "auto" and run.training.steps >= TRACED_STEPS and all(row.traced for row in _rows(run))
 
 
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
@@ -124,7 +127,7 @@ def jobs_of(runs: Iterable[Run]) -> list[Job]:
 def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     """Runs of one shape, in jobs. On a CPU, lanes of convolutions take 1.5 to 2.3 times as long as one by one."""
     slow = MODELS[runs[0].model.name].locations and runs[0].device == "cpu"
-    alone = slow or runs[0].engine == "plain" or not NORMS[runs[0].norm.name].lanes
+    alone = slow or runs[0].engine == "plain" or not all(row.lanes for row in _rows(runs[0]))
     if len(runs) < MIN_LANES or alone:
         return [(run,) for run in runs]
     count = -(-len(runs) // MAX_LANES)
@@ -133,6 +136,11 @@ def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     for i in range(count):
         ends.append(ends[-1] + size + (i < more))
     return [tuple(runs[a:b]) for a, b in pairwise(ends)]
+
+
+def _rows(run: Run) -> tuple[Row, ...]:
+    """The rows of what a training step consists of."""
+    return NORMS[run.norm.name], MODELS[run.model.name], OPTIMIZERS[run.training.optimizer.name]
 
 
 def _shape(run: Run) -> str:

@@ -16,6 +16,8 @@ MAY_IMPORT = {
     "presets": {"errors"},
     "format": {"findings"},
     "catalogue": {"errors"},
+    "code_hash": {"errors"},
+    "plugins": {"catalogue", "code_hash", "errors", "measures", *CATALOGUES},
     "limits": {"errors"},
     "measures": {"catalogue", "findings", "shift"},
     "config": {"errors", "catalogue", "measures", *CATALOGUES},
@@ -25,7 +27,7 @@ MAY_IMPORT = {
     "data": {"catalogue", "errors"},
     "optim": {"catalogue", "errors", "config"},
     "shift": {"catalogue", "errors"},
-    "plan": {"config", "errors", *CATALOGUES},
+    "plan": {"config", "catalogue", "errors", *CATALOGUES},
     "engine": {"plan", "config", "records", "errors", "kernels", *CATALOGUES},
     "executors": {"plan", "records", "errors", "engine"},
     "timing": {"config", "limits", "records", "findings", "errors", "catalogue", "norms", "kernels"},
@@ -51,7 +53,7 @@ MAY_IMPORT = {
     "api": {"cli", "findings", "presets"},
 }
 HEAVY = {
-    "torch": {"norms", "kernels", "models", "data", "optim", "shift", "engine", "executors", "timing"},
+    "torch": {"norms", "kernels", "models", "data", "optim", "shift", "engine", "executors", "timing", "plugins"},
     "triton": {"kernels"},
     "scipy": {"analysis", "timing"},
     "numpy": {"store", "analysis", "data", "shift"},

@@ -1,23 +1,32 @@
-"""`bncli ls`: what there is: presets, norms, models, data, optimisers, metrics, measures; and the card of one norm."""
+"""`bncli ls`: what there is: presets, norms, models, data, and so on, whoever adds it; the card of one norm."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from bncli.cli.options import complete_norm
+from bncli.cli.options import Plugins, complete_norm
 
-KINDS = ("presets", "norms", "models", "data", "optimizers", "metrics", "measures")
+KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "metrics", "measures")
 
 
 def ls(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}; all of them if left out.")] = "",
     name: Annotated[str, typer.Argument(help="A norm, for its card.", autocompletion=complete_norm)] = "",
+    plugins: Plugins = None,
 ) -> None:
-    """List what a preset can name; `bncli ls norms NAME` prints the card of one norm."""
+    """List what a preset can name, with who adds it in brackets; `bncli ls norms NAME` prints the card of one norm."""
     from bncli.errors import ConfigError, unknown
 
     if kind and kind not in KINDS:
         raise ConfigError(unknown("list", kind, KINDS))
+    if kind != "presets":
+        from bncli.plugins import load_plugins, register, register_installed
+
+        for plugin in load_plugins(plugins or ()):
+            register(plugin)
+        for problem in register_installed():
+            print(problem, file=sys.stderr)
     if kind == "norms":
         _norms(name)
     elif name:
@@ -53,7 +62,10 @@ def _rows(kind: str) -> list[tuple[str, str]]:
         from bncli.presets import preset_names, preset_path
 
         return [(name, str(parse_file(preset_path(name)).data.get("question", ""))) for name in preset_names()]
-    return [(name, row.summary) for name, row in _catalogue(kind).items()]
+    return [
+        (name, row.summary if row.origin == "bncli" else f"{row.summary} [{row.origin}]")
+        for name, row in _catalogue(kind).listed()
+    ]
 
 
 def _catalogue(kind: str) -> Any:
@@ -61,11 +73,11 @@ def _catalogue(kind: str) -> Any:
     from bncli.measures import MEASURES
     from bncli.models import MODELS
     from bncli.norms import NORMS
-    from bncli.optim import OPTIMIZERS
+    from bncli.optim import OPTIMIZERS, SCHEDULES
     from bncli.shift import METRICS
 
     known = {
-        "norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS, "metrics": METRICS,
-        "measures": MEASURES,
+        "norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS, "schedules": SCHEDULES,
+        "metrics": METRICS, "measures": MEASURES,
     }  # fmt: skip
     return known[kind]

@@ -45,6 +45,12 @@ Engine = Annotated[
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.")]
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.")]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", help="A Python file or module that adds names; may be repeated.", metavar="FILE.py|MODULE"
+    ),
+]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
 Check = Annotated[bool, typer.Option("--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.")]

@@ -74,7 +74,7 @@ def normalise(layer: "nn.Module", name: str, **options: Any) -> "nn.Module":
 
 def __getattr__(attribute: str) -> Any:
     """`from bncli.norms import ZCA`, importing torch only now."""
-    for row in NORMS.values():
+    for row in NORMS.own.values():
         module, _, found = row.target.partition(":")
         if found == attribute:
             return getattr(import_module(module), attribute)
