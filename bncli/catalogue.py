@@ -17,6 +17,10 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
+class Always:
+    """Of an option or a key: it is part of every run's id."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a row: its type with range (as pydantic reads it), its default, what it means."""
@@ -24,6 +28,8 @@ class Option:
     type: Any
     default: Any
     meaning: str
+    # of an option that is younger than stored runs: the value that means what those did; it enters no id
+    before: Any = Always
 
     def range(self) -> str:
         """What the option may be, in words: `number > 0`, `coupled or paper`."""
@@ -37,6 +43,7 @@ class Row:
     target: str
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
+    numerics: int = 2  # raised when the same options give other numbers: runs stored before are then not used
     lanes: bool = field(default=True, kw_only=True)  # runs under torch.func.vmap
     traced: bool = field(default=True, kw_only=True)  # what changes from step to step is in tensors, changed in place
     origin: str = field(default="bncli", kw_only=True)  # who brings it: bncli, a plug-in's file, a package and version
@@ -62,7 +69,7 @@ class Catalogue(Mapping[str, R], Generic[R]):
     ) -> None:
         """`derived` is another catalogue, and what a row that is added to it is here."""
         self.kind = kind
-        self.own: Mapping[str, R] = dict(rows)
+        self.own: dict[str, R] = dict(rows)
         self.added: dict[str, R] = {}
         self._unfinished: dict[str, Callable[[], R]] = {}
         self._derived = derived

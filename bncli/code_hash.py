@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
-MAKERS = ("norms", "kernels", "models", "data", "engine")  # packages whose code a run's numbers follow from
+MAKERS = ("norms", "kernels", "models", "data", "optim", "engine")  # packages whose code a run's numbers follow from
 BELOW = {"bncli", "torch", "triton", "numpy", "scipy", "pydantic", "typer", "rich", "yaml"}  # of ours: count for no run
 _TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")  # "module:attribute", as in rows
 

@@ -8,16 +8,19 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
-from bncli.catalogue import Row
+from pydantic import BaseModel
+
+from bncli.catalogue import Catalogue, Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
 from bncli.config.asking import tune_warnings
+from bncli.config.parts import Before
 from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
-from bncli.optim import OPTIMIZERS
+from bncli.optim import OPTIMIZERS, SCHEDULES
 
-NUMERICS = 2  # raise it when the engine's numbers change: stored runs made before are then not used
+NUMERICS = 2  # of the first house; what changes its numbers raises `numerics` in its own row
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
 TRACED_STEPS = 50  # measured: tracing costs 0.02 to 0.5 s, and saves 0.2 to 1 ms a run and step
@@ -51,28 +54,56 @@ class Run:
     def spec(self) -> dict[str, Any]:
         """Everything that determines this run's numbers, as plain JSON values.
 
-        Probes are part of it where there are any: they change no other number, but add numbers of their own, so a run
-        that was stored without them lacks what a study with them asks for.
+        Options and keys that are younger than stored runs are part of it where they differ from the behaviour before
+        them, and a row's `numerics` where it was raised, so that what was stored is found again. Probes are part of it
+        where there are any: they change no other number, but add numbers of their own, so a run that was stored
+        without them lacks what a study with them asks for.
         """
         return {
             "numerics": NUMERICS,
-            "data": self.data.flat(),
+            "data": _part(self.data, DATASETS),
             "classes": DATASETS[self.data.name].classes,
-            "model": self.model.flat(),
-            "norm": self.norm.flat(),
-            "training": self.training.model_dump(mode="json"),
-            "evaluation": self.evaluation.model_dump(mode="json"),
+            "model": _part(self.model, MODELS),
+            "norm": _part(self.norm, NORMS),
+            "training": {
+                **_section(self.training),
+                "optimizer": _part(self.training.optimizer, OPTIMIZERS),
+                "schedule": _part(self.training.schedule, SCHEDULES),
+            },
+            "evaluation": _section(self.evaluation),
             "seed": self.seed,
             "device": self.device,
             "engine": self.engine,
-            **({"probes": self.probes.model_dump(mode="json")} if self.probes.metrics else {}),
+            **({"probes": _section(self.probes)} if self.probes.metrics else {}),
+            **({"numerics_of": raised} if (raised := self._raised()) else {}),
         }
+
+    def _raised(self) -> dict[str, int]:
+        rows = {"data": DATASETS[self.data.name], "model": MODELS[self.model.name], "norm": NORMS[self.norm.name]}
+        return {kind: row.numerics for kind, row in rows.items() if row.numerics > NUMERICS}
 
     @cached_property
     def id(self) -> str:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
         text = json.dumps(self.spec(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _part(part: Part, catalogue: Catalogue[Any]) -> dict[str, Any]:
+    """A name with its options, without those that mean what was so before there was such an option."""
+    known = catalogue[part.name].options
+    return {key: value for key, value in part.flat().items() if key not in known or value != known[key].before}
+
+
+def _section(section: BaseModel) -> dict[str, Any]:
+    """Keys with values, without those that mean what was so before there was such a key."""
+    before = {
+        key: mark.value
+        for key, field in type(section).model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, Before)
+    }
+    return {k: v for k, v in section.model_dump(mode="json").items() if k not in before or v != before[k]}
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,17 @@ class Half:
 NORMS = {"half": Half}
 '''
 
+EXECUTOR = '''
+from concurrent.futures import ThreadPoolExecutor
+
+def one_thread(workers, device, *, name: str = "one"):
+    """One thread of this process."""
+    return ThreadPoolExecutor(1, thread_name_prefix=name)
+
+EXECUTORS = {"one-thread": one_thread}
+'''
+
 KINDS = {
     "NORMS": NORM, "MODELS": MODEL, "DATASETS": DATA, "METRICS": METRIC, "OPTIMIZERS": OPTIMIZER,
-    "SCHEDULES": SCHEDULE,
+    "SCHEDULES": SCHEDULE, "EXECUTORS": EXECUTOR,
 }  # fmt: skip

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bncli.config import Study, read_study
 from bncli.data import DATASETS
 from bncli.engine.train import train
 from bncli.errors import BncliError, ConfigError, DataError
+from bncli.executors import EXECUTORS, open_workers
 from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS, norm
@@ -28,7 +30,7 @@ from tests import made_plugins
 
 Tiny = Callable[..., Study]
 Write = Callable[..., str]
-CATALOGUES = (NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, MEASURES)
+CATALOGUES = (NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, MEASURES, EXECUTORS)
 
 
 @pytest.fixture(autouse=True)
@@ -222,6 +224,13 @@ def test_an_optimiser_and_a_schedule_train(write: Write, tiny: Tiny) -> None:
     assert all(result.records[-1].value != first(result, result.records[-1].quantity) for result in results)
 
 
+def test_an_executor_opens(write: Write) -> None:
+    add(write(made_plugins.EXECUTOR))
+    workers = open_workers("one-thread", 3, "cpu")
+    assert workers.executor.submit(lambda: threading.current_thread().name).result() == "one_0"
+    workers.executor.shutdown()
+
+
 # ---- options
 
 
@@ -335,7 +344,7 @@ def test_a_file_that_was_edited_gives_way_to_itself(write: Write) -> None:
     assert registered() == (new,)
 
 
-@pytest.mark.parametrize("table", ["NORMS", "MODELS", "DATASETS", "METRICS", "OPTIMIZERS", "SCHEDULES"])
+@pytest.mark.parametrize("table", ["NORMS", "MODELS", "DATASETS", "METRICS", "OPTIMIZERS", "SCHEDULES", "EXECUTORS"])
 def test_a_name_of_bncli_is_taken(table: str, write: Write) -> None:
     text, name = made_plugins.KINDS[table], next(iter(plugins.catalogue(table).own))
     (plugin,) = load_plugins([write(text + f"{table}[{name!r}] = next(iter({table}.values()))\n")])
@@ -590,6 +599,17 @@ def test_a_worker_refuses_code_that_was_edited_in_between(which: int, write: Wri
     assert said.startswith("plug-in mine.py: its code here is not what the study was planned with (")
     assert "leave the file alone while a study runs" in said
     assert "\n" not in said
+
+
+def test_what_a_data_set_told_is_not_asked_again_by_a_worker(write: Write) -> None:
+    (plugin,) = add(write(made_plugins.DATA + "def never(*, device): raise OSError\nDATASETS['never'] = never\n"))
+    told = DATASETS["clouds"]
+    (shipped,) = ship([plugin])
+    assert set(shipped.measured) == {("DATASETS", "clouds")}
+    unregister(plugin)
+    receive(pickle.loads(pickle.dumps([shipped])))
+    assert DATASETS.added["clouds"] == told
+    assert DATASETS.added["never"].shape == ()
 
 
 def test_receiving_twice_changes_nothing(write: Write) -> None:

@@ -12,7 +12,8 @@ from bncli.analysis.inputs import ArmRuns
 from bncli.analysis.readers import values_of
 from bncli.analysis.stats import Pair, differences, interval, mean_interval, observed, share_interval
 from bncli.analysis.text import CLAIM_PAIRS
-from bncli.findings import Claim, Judgement, Measure, Value, outcome_of
+from bncli.findings import CHECKED, Check, Claim, Findings, Judgement, Measure, Value, outcome_of
+from bncli.format import written_claim, written_judgement
 
 Interval = tuple[float | None, float, float]  # estimate, low, high; unbounded ends are infinite
 
@@ -87,3 +88,16 @@ def _level(values: Sequence[Value], measure: Measure) -> Interval:
     low = float(mean_interval(lows)[0]) if np.isfinite(lows).all() else -math.inf
     high = float(mean_interval(highs)[1]) if np.isfinite(highs).all() else math.inf
     return estimate, low, high
+
+
+def check_claims(findings: Findings) -> list[Check]:
+    """One check a claim and setting: confirmed passes, refuted fails."""
+    return [_check(judgement) for judgement in findings.claims]
+
+
+def _check(judgement: Judgement) -> Check:
+    claim = judgement.claim
+    pairs = f"{judgement.pairs} {'runs' if claim.kind == 'level' else 'pairs'}"
+    reason = f"; {judgement.reason}" if judgement.reason else ""
+    message = f"measured {written_judgement(judgement)}, {pairs}{reason}; claimed by {claim.source}"
+    return Check(written_claim(judgement), CHECKED[judgement.outcome], message, judgement.outcome)

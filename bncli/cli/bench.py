@@ -61,12 +61,12 @@ def bench(
     from bncli.cli.bench_gate import claims_asked, device_asked, gate_asked
     from bncli.config import read_bench
     from bncli.presets import preset_path
-    from bncli.timing.cases import cases_of, chosen
+    from bncli.timing.cases import choose_cases, expand_cases
 
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
     asked = read_bench(path)
     where = device_asked(device, graph=graph)
-    cases = chosen(cases_of(asked, where, kernel or ()), only or (), skip or ())
+    cases = choose_cases(expand_cases(asked, where, kernel or ()), only or (), skip or ())
     gate = gate_asked(
         cases, fail_if or (), baseline, save_baseline, against, aa=aa, any_machine=allow_other_machine, store=store
     )
@@ -80,7 +80,7 @@ def bench(
     from bncli.cli.bench_session import measured
     from bncli.cli.checks import exit_for_checks
     from bncli.cli.console import stdout
-    from bncli.report.timing.gate import bench_checks
+    from bncli.report.timing.gate import list_checks
     from bncli.report.timing.table import show
     from bncli.timing.subjects import Effort
 
@@ -93,4 +93,4 @@ def bench(
         raise error
     if not record.whole:
         raise typer.Exit(130)
-    exit_for_checks(bench_checks(record))
+    exit_for_checks(list_checks(record))

@@ -14,7 +14,7 @@ from bncli.timing.results import BenchRecord
 
 
 @dataclass(frozen=True)
-class Place:
+class Installation:
     """One file to be written."""
 
     flag: str  # as it was given, for messages
@@ -23,27 +23,27 @@ class Place:
     append: bool = False
 
 
-def places_of(exports: Sequence[str], json: str | None, *, github: bool) -> list[Place]:
+def places_of(exports: Sequence[str], json: str | None, *, github: bool) -> list[Installation]:
     """What the flags ask for, checked before anything is measured.
 
     Raises:
         ConfigError: for an unknown format, a missing path or folder, or a summary that GitHub has not asked for.
     """
-    places = [Place(f"--json {json}", "json", json)] if json else []
+    places = [Installation(f"--json {json}", "json", json)] if json else []
     for text in exports:
         form, colon, path = text.partition(":")
         if form not in EXPORTS:
             raise ConfigError(f"--export {text}: {unknown('format', form, EXPORTS)}")
         if not colon or not path:
             raise ConfigError(f"--export {text}: expected FORMAT:PATH, as in {form}:bench.{_suffix(form)}")
-        places.append(Place(f"--export {text}", form, path))
+        places.append(Installation(f"--export {text}", form, path))
     if github:
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if not summary:
             raise ConfigError(
                 "--github: GITHUB_STEP_SUMMARY is not set; GitHub Actions sets it, elsewhere use --export"
             )
-        places.append(Place("--github", "md", summary, append=True))
+        places.append(Installation("--github", "md", summary, append=True))
     for place in places:
         if place.path != "-" and not Path(place.path).parent.is_dir():
             raise ConfigError(f"{place.flag}: there is no folder {Path(place.path).parent}")
@@ -52,7 +52,7 @@ def places_of(exports: Sequence[str], json: str | None, *, github: bool) -> list
     return places
 
 
-def write_all(record: BenchRecord, places: Sequence[Place]) -> None:
+def write_all(record: BenchRecord, places: Sequence[Installation]) -> None:
     """Write every file; of what was cut short nothing was judged, so no JUnit, which would read as passed.
 
     Raises:
@@ -70,7 +70,7 @@ def write_all(record: BenchRecord, places: Sequence[Place]) -> None:
         raise BncliError("\n".join(failed))
 
 
-def refuse_junit_of_nothing(places: Sequence[Place], gate: GateAsked, claims: Sequence[KernelClaim]) -> None:
+def refuse_junit_of_nothing(places: Sequence[Installation], gate: GateAsked, claims: Sequence[KernelClaim]) -> None:
     """Raise a ConfigError where nothing is checked: JUnit's XML of no tests reads as passed."""
     if any(place.format == "junit" for place in places) and gate.with_ == "nothing" and not claims:
         raise ConfigError("--export junit: nothing is checked; add --baseline NAME, --against PYTHON, --aa or --check")

@@ -10,7 +10,7 @@ from bncli.config.bench import Bench, KernelClaim
 from bncli.engine.environment import resolve_device
 from bncli.errors import ConfigError
 from bncli.limits import BENCH_MEASURES, Limit, limits_by_name, read_limit
-from bncli.timing.cases import Case, matches, pairs_of
+from bncli.timing.cases import Case, matches, pair_cases
 
 _TOLERATED = "+5%"  # where --fail-if says nothing else
 
@@ -91,7 +91,7 @@ def claims_asked(check: bool, bench: Bench, cases: Sequence[Case], gate: GateAsk
         return ()
     if gate.with_ == "other":
         raise ConfigError("--check: claims are about ratios to torch's batch norm, which --against does not measure")
-    found = tuple(claim for claim in bench.claims if any(pairs_of(claim, cases)))
+    found = tuple(claim for claim in bench.claims if any(pair_cases(claim, cases)))
     if not found:
         raise ConfigError("--check: nothing is claimed about these cases; write it under `claims:` (docs/bench.md)")
     return found

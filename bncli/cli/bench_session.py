@@ -18,14 +18,23 @@ from bncli.format import written_ratio, written_seconds
 from bncli.store.folder import Store
 from bncli.timing.baseline import Baseline, Machine, baseline_from_json, check_comparable
 from bncli.timing.cases import Case
-from bncli.timing.claims import judged
-from bncli.timing.gate import judge, readings_of
-from bncli.timing.process.client import started
-from bncli.timing.process.protocol import job_of
-from bncli.timing.results import BenchRecord, CaseResult, GateResult, Readings
-from bncli.timing.run import Looked, against, look, rounds, rows_of
+from bncli.timing.claims import judge_claims
+from bncli.timing.gate import collect_readings, judge
+from bncli.timing.process.client import start_worker
+from bncli.timing.process.protocol import describe_case
+from bncli.timing.results import BenchRecord, CaseResult, GateResult, ProcessReadings
+from bncli.timing.run import Inspection, build_rows, inspect_cases, time_pairs, time_rounds
 from bncli.timing.subjects import Effort
-from bncli.timing.system import Vitals, cache_byte, changes, disturbances, governor, load, vitals, watch
+from bncli.timing.system import (
+    SystemMetrics,
+    describe_changes,
+    describe_disturbances,
+    read_cache_size,
+    read_governor,
+    read_load,
+    read_metrics,
+    watch,
+)
 
 # Processes a case: starting one takes two seconds and making its argument sets another, so that more cost time and
 # fewer width of interval.
@@ -44,10 +53,10 @@ class _Session:
     gate: GateAsked
     claims: bool  # are judged afterwards
     chance: random.Random = field(default_factory=lambda: random.Random(0))
-    looked: list[Looked] = field(default_factory=list)
+    inspections: list[Inspection] = field(default_factory=list)
     results: list[CaseResult] = field(default_factory=list)
     again: list[CaseResult] = field(default_factory=list)  # of a gate's further looks
-    readings: list[Vitals] = field(default_factory=list)  # before the first of them, and after each
+    readings: list[SystemMetrics] = field(default_factory=list)  # before the first of them, and after each
 
     @property
     def processes(self) -> int:
@@ -75,7 +84,7 @@ def measured(
         BncliError: for a kernel that cannot be had or run, before anything is measured.
         UndecidedError: for a baseline that is missing, incomplete or of another machine.
     """
-    session = _Session(cases, device, budget, replace(effort, cache_byte=cache_byte(device)), gate, bool(claims))
+    session = _Session(cases, device, budget, replace(effort, cache_byte=read_cache_size(device)), gate, bool(claims))
     started_at, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     machine = Machine.of(environment(device), device_count("cpu"), warm=effort.warm, graph=effort.graph)
     before = _baseline(session, machine)
@@ -83,11 +92,11 @@ def measured(
     disturbed, cut, error = list[str](), True, None
     try:
         busy, stolen = watch()
-        disturbed += disturbances(device_count("cpu"), busy, load(), stolen, governor())
+        disturbed += describe_disturbances(device_count("cpu"), busy, read_load(), stolen, read_governor())
         verdict = _measure(session, before)
         cut = False
         if gate.save:
-            _save(gate, verdict, Baseline(started_at, machine, readings_of(session.results)))
+            _save(gate, verdict, Baseline(started_at, machine, collect_readings(session.results)))
     except KeyboardInterrupt:
         count = len(session.results) + len(session.again)
         unsaved = ", no baseline is saved" if gate.save else ""
@@ -96,13 +105,13 @@ def measured(
         if not session.results:
             raise
         error = found
-    rows = rows_of(session.looked, session.results)
+    rows = build_rows(session.inspections, session.results)
     processes = max((len(row.results) for row in rows), default=0)
-    changed = tuple(changes(session.readings, "GPU" if device == "cuda" else "processor"))
+    changed = tuple(describe_changes(session.readings, "GPU" if device == "cuda" else "processor"))
     return BenchRecord(
         name, bench.question, rows, len(cases), effort.warm, processes, environment(device), started_at,
         time.monotonic() - begin, (*disturbed, *changed), verdict, not cut, effort.graph,
-        () if cut else tuple(judged(claims, rows)),
+        () if cut else tuple(judge_claims(claims, rows)),
         tuple(reading.hertz for reading in session.readings if reading.hertz), tuple(session.again),
     ), error  # fmt: skip
 
@@ -114,18 +123,18 @@ def _save(gate: GateAsked, verdict: GateResult | None, made: Baseline) -> None:
     print(f"baseline saved in {Store(gate.store).write_baseline(gate.save, made.to_json())}", file=sys.stderr)
 
 
-def _measure(session: _Session, before: Readings | None) -> GateResult | None:
-    session.looked.extend(look(session.cases))
-    session.readings.append(vitals(session.device))
+def _measure(session: _Session, before: ProcessReadings | None) -> GateResult | None:
+    session.inspections.extend(inspect_cases(session.cases))
+    session.readings.append(read_metrics(session.device))
     with _progress(session.processes * len(session.cases)) as tell:
         for result in _take(session, session.cases, session.processes, session.budget, session.least):
             session.results.append(result)
             tell(result)
-    return _judged(session, before, lambda names: readings_of(_again(session, names)))
+    return _judged(session, before, lambda names: collect_readings(_again(session, names)))
 
 
 def _judged(
-    session: _Session, before: Readings | None, again: Callable[[Sequence[str]], Readings]
+    session: _Session, before: ProcessReadings | None, again: Callable[[Sequence[str]], ProcessReadings]
 ) -> GateResult | None:
     results, rules = session.results, session.gate.rules
     if session.gate.with_ == "nothing":
@@ -136,21 +145,21 @@ def _judged(
         now, others = (
             [r for r, is_now in zip(results, middle, strict=True) if is_now == side] for side in (True, False)
         )
-        return judge(rules, readings_of(others), readings_of(now), again)
-    return judge(rules, before, readings_of(results), again)
+        return judge(rules, collect_readings(others), collect_readings(now), again)
+    return judge(rules, before, collect_readings(results), again)
 
 
 def _take(session: _Session, cases: Sequence[Case], processes: int, budget: float, least: int) -> Iterator[CaseResult]:
     """Measure, and read after each measurement what the system says of itself."""
-    here = partial(started, session.device)
+    here = partial(start_worker, session.device)
     if session.gate.with_ != "other":
-        found = rounds(here, cases, session.effort, processes, least, budget, session.chance)
+        found = time_rounds(here, cases, session.effort, processes, least, budget, session.chance)
     else:
-        there, jobs = partial(started, session.device, session.gate.other), [job_of(case) for case in cases]
+        there, jobs = partial(start_worker, session.device, session.gate.other), [describe_case(case) for case in cases]
         effort = replace(session.effort, seconds=budget / processes / len(cases))
-        found = against(here, there, jobs, effort, processes, session.chance)
+        found = time_pairs(here, there, jobs, effort, processes, session.chance)
     for result in found:
-        session.readings.append(vitals(session.device))
+        session.readings.append(read_metrics(session.device))
         yield result
 
 
@@ -165,7 +174,7 @@ def _again(session: _Session, names: Sequence[str]) -> Iterator[CaseResult]:
         yield result
 
 
-def _baseline(session: _Session, machine: Machine) -> Readings | None:
+def _baseline(session: _Session, machine: Machine) -> ProcessReadings | None:
     """The baseline's ratios, if one is asked for; refused before anything is measured in vain."""
     gate = session.gate
     if gate.with_ != "baseline":
@@ -196,8 +205,8 @@ def _lines(total: int) -> Iterator[Callable[[CaseResult], None]]:
     def tell(result: CaseResult) -> None:
         nonlocal done
         done += 1
-        yardstick, ratio = next(iter(result.ratios.items()))
-        said = f"{written_seconds(result.seconds['case'].value)}, {written_ratio(ratio.value)} of {yardstick}"
+        rival, ratio = next(iter(result.ratios.items()))
+        said = f"{written_seconds(result.seconds['case'].value)}, {written_ratio(ratio.value)} of {rival}"
         print(f"[{done}/{total}] {result.name}: {said}", file=sys.stderr, flush=True)
 
     yield tell

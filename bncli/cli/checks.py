@@ -1,13 +1,17 @@
 """Where checks are written, and the exit codes that they give."""
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from bncli.cli.files import write
 from bncli.errors import BncliError
 from bncli.findings import Check
+from bncli.records import StudyRun
 from bncli.report.checks import annotations, junit, markdown, show_checks
 
 
@@ -48,6 +52,27 @@ def exit_for_checks(checks: Sequence[Check]) -> None:
         raise typer.Exit(3)
     if "undecided" in outcomes:
         raise typer.Exit(4)
+
+
+def exit_for_failures(runs: Sequence[StudyRun]) -> None:
+    """Exit with 5 if a run failed, saying which and why."""
+    ended = [run.result.info for run in runs if run.result]
+    failed = [info for info in ended if not info.has_numbers]
+    if failed:
+        reasons = "; ".join(sorted({info.reason for info in failed}))
+        print(f"{len(failed)} of {len(ended)} runs failed: {reasons}", file=sys.stderr)
+        raise typer.Exit(5)
+
+
+def write_json(place: str, document: Mapping[str, Any]) -> None:
+    """Write the one JSON document to a file, or to stdout for `-`.
+
+    Raises:
+        BncliError: if the file cannot be written.
+    """
+    from bncli.report.study.json import dumps
+
+    write(place, dumps(document) + "\n", f"--json {place}", after="; the runs themselves are stored")
 
 
 def _write(path: Path, text: str, mode: str) -> None:

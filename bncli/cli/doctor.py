@@ -10,16 +10,16 @@ def doctor(json: Json = None) -> None:
     from bncli.engine.environment import device_count, environment
     from bncli.report.layout import say, wrapped
     from bncli.report.study.json import dumps
-    from bncli.report.timing.table import document, lines
-    from bncli.timing.system import advice, examine
+    from bncli.report.timing.table import build_document, describe_condition
+    from bncli.timing.system import advise, examine
 
     condition = examine(device_count("cpu"))
-    found, changes = environment("cpu"), list(advice(condition))
+    found, changes = environment("cpu"), list(advise(condition))
     if json:
-        write(json, dumps(document(condition, found, changes)) + "\n", f"--json {json}")
+        write(json, dumps(build_document(condition, found, changes)) + "\n", f"--json {json}")
     if json != "-":
         console = stdout()
-        for label, value in lines(condition, found):
+        for label, value in describe_condition(condition, found):
             say(console, wrapped(f"{label:<15} {value}", console.width, " " * 16))
         say(console, "")
         for change in changes:

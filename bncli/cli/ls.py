@@ -7,7 +7,7 @@ import typer
 
 from bncli.cli.options import Plugins, complete_norm
 
-KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "metrics", "measures")
+KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "metrics", "measures", "executors")
 
 
 def ls(
@@ -70,6 +70,7 @@ def _rows(kind: str) -> list[tuple[str, str]]:
 
 def _catalogue(kind: str) -> Any:
     from bncli.data import DATASETS
+    from bncli.executors import EXECUTORS
     from bncli.measures import MEASURES
     from bncli.models import MODELS
     from bncli.norms import NORMS
@@ -78,6 +79,6 @@ def _catalogue(kind: str) -> Any:
 
     known = {
         "norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS, "schedules": SCHEDULES,
-        "metrics": METRICS, "measures": MEASURES,
+        "metrics": METRICS, "measures": MEASURES, "executors": EXECUTORS,
     }  # fmt: skip
     return known[kind]

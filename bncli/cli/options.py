@@ -43,14 +43,17 @@ Engine = Annotated[
     str, typer.Option(help="auto, or plain: one run at a time and nothing traced, the reference.", metavar="auto|plain")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.")]
-StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.")]
-DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
+Executor = Annotated[
+    str,
+    typer.Option(help="What carries jobs to workers: local, or your own factory.", metavar="NAME|FILE.py:FACTORY"),
+]
+TimeLimit = Annotated[float | None, typer.Option(help="Seconds after which a job is ended, as timed out.")]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option(
-        "--plugin", help="A Python file or module that adds names; may be repeated.", metavar="FILE.py|MODULE"
-    ),
+    typer.Option("--plugin", help="A file or module that adds norms, models, data and more.", metavar="FILE.py|MODULE"),
 ]
+StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.")]
+DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
 Check = Annotated[bool, typer.Option("--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.")]

@@ -15,7 +15,7 @@ def validate(
     from bncli.errors import ConfigError
     from bncli.plan import runs_of, warnings_of
     from bncli.presets import preset_path
-    from bncli.timing.cases import cases_of
+    from bncli.timing.cases import expand_cases
 
     wrong: list[str] = []
     for name in presets:
@@ -25,7 +25,7 @@ def validate(
             wrong.append(str(error))
             continue
         if isinstance(preset, Bench):
-            print(f"{name}: good ({len(cases_of(preset, 'cpu'))} cases)")
+            print(f"{name}: good ({len(expand_cases(preset, 'cpu'))} cases)")
             continue
         print(f"{name}: good ({len(runs_of(preset, 'cpu'))} runs)")
         for warning in warnings_of(preset):

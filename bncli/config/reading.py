@@ -16,12 +16,13 @@ Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "
 
 
 def read_study(
-    path: Path, sets: Sequence[str] = (), variants: Sequence[str] = (), seeds: str | Sequence[int] | None = None
-) -> Study:
+    source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
+    seeds: str | Sequence[int] | None = None,
+) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
     Args:
-        path: a YAML file.
+        source: a YAML file, a study, or a preset's keys with their values as YAML would give them.
         sets: `key=value` or `key=value,value` (a sweep), as given to --set.
         variants: the variants to keep; names of norms that the preset lacks are added.
         seeds: as given to --seeds, or which.
@@ -29,8 +30,9 @@ def read_study(
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    data, places, problems = _opened(path)
-    check_kind(data, "study", path.name)
+    name = source.name if isinstance(source, Path) else "study"
+    data, places, problems = _opened(source)
+    check_kind(data, "study", name)
     for text in sets:
         data = override(data, text, places)
     if variants:
@@ -38,18 +40,21 @@ def read_study(
         places[("variants",)] = "--variants"
     if seeds is not None:
         data, places[("seeds",)] = {**data, "seeds": seeds}, f"--seeds {seeds}"
-    return _checked(study_module.study_of, data, places, problems, path.name)
+    return _checked(study_module.study_of, data, places, problems, name)
 
 
-def read_bench(path: Path) -> Bench:
-    """Read a bench preset.
+def read_bench(source: Path | Bench | Mapping[str, Any]) -> Bench:
+    """Read a bench preset: a YAML file, or its keys with their values; one that was read already is itself.
 
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    data, places, problems = _opened(path)
-    check_kind(data, "bench", path.name)
-    return _checked(bench_of, data, places, problems, path.name)
+    if isinstance(source, Bench):
+        return source
+    name = source.name if isinstance(source, Path) else "bench"
+    data, places, problems = _opened(source)
+    check_kind(data, "bench", name)
+    return _checked(bench_of, data, places, problems, name)
 
 
 def read_preset(path: Path) -> Study | Bench:
@@ -62,8 +67,12 @@ def read_preset(path: Path) -> Study | Bench:
     return read_bench(path) if isinstance(data, dict) and is_bench(data) else read_study(path)
 
 
-def _opened(path: Path) -> tuple[dict[str, Any], Places, list[str]]:
+def _opened(path: Path | Study | Mapping[str, Any]) -> tuple[dict[str, Any], Places, list[str]]:
     """A preset's keys with values, where they stand, and what YAML itself says is wrong."""
+    if isinstance(path, Study):
+        return path.model_dump(mode="json"), {}, []
+    if isinstance(path, Mapping):
+        return dict(path), {}, []
     tree = parse_file(path)
     places: Places = {at: f"{path.name}:{line}" for at, line in tree.lines.items()}
     problems = [f"{path.name}:{line}: {describe(problem)}" for line, problem in tree.problems]

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +42,7 @@ class Shipped:
 
     plugin: Plugin
     files: Mapping[str, bytes]  # relative path -> content
+    measured: Mapping[tuple[str, str], Mapping[str, Any]]  # (table, name) -> fields of its row that a call has told
 
 
 _loaded: dict[str, tuple[Loaded, list[Entry]]] = {}  # by hash: modules of this process
@@ -133,7 +134,7 @@ def registered() -> tuple[Plugin, ...]:
 
 def ship(plugins: Iterable[Plugin]) -> tuple[Shipped, ...]:
     """Plug-ins that this process has loaded, with their text, to be pickled."""
-    return tuple(Shipped(plugin, _texts(_loaded[plugin.hash][0])) for plugin in plugins)
+    return tuple(Shipped(p, _texts(_loaded[p.hash][0]), _measured(_loaded[p.hash][1])) for p in plugins)
 
 
 def receive(shipped: Iterable[Shipped]) -> None:
@@ -153,16 +154,17 @@ def receive(shipped: Iterable[Shipped]) -> None:
             inside = main.relative_to(plugin.place.root) if plugin.place.module else Path(main.name)
             plugin = replace(plugin, place=Place(plugin.place.module, str(folder / inside), str(folder)))
         register(plugin)
+        for (table, name), told in one.measured.items():  # so that no worker loads a data set only to know its shape
+            catalogue(table).add(name, replace(catalogue(table).added[name], **told))
 
 
 def register_installed() -> tuple[str, ...]:
     """Register the plug-ins of installed packages, once; returns a line for each that cannot be used."""
-    Catalogue.installed = staticmethod(
-        lambda: ()
-    )  # a plug-in that looks for a name while it is read finds those so far
-    problems = _register_installed()
-    Catalogue.installed = staticmethod(register_installed)
-    return problems
+    Catalogue.installed = staticmethod(lambda: ())  # for a plug-in that looks a name up while it is being read
+    try:
+        return _register_installed()
+    finally:
+        Catalogue.installed = staticmethod(register_installed)
 
 
 @cache
@@ -252,6 +254,17 @@ def _texts(loaded: Loaded) -> dict[str, bytes]:
         for name, source in loaded.code.sources.items()
         if source.content is not None
     }
+
+
+def _measured(entries: Iterable[Entry]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What looking a name up has told of its row, of those names that were looked up."""
+    found = {}
+    for entry in entries:
+        row = catalogue(entry.table).added.get(entry.name, entry.row)
+        told = {f.name: getattr(row, f.name) for f in fields(row) if getattr(row, f.name) != getattr(entry.row, f.name)}
+        if told:
+            found[entry.table, entry.name] = told
+    return found
 
 
 @cache

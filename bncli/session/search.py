@@ -51,11 +51,11 @@ def stages_of(study: Study, results: Mapping[str, RunResult], device: str, engin
 
 
 def search_of(runs: Iterable[Run], key: str, results: Mapping[str, RunResult]) -> dict[Arm, dict[int, Trials]]:
-    """The trials of each arm by seed, in order of values; runs that failed are left out."""
+    """The trials of each arm by seed, in order of values; runs without a result are left out."""
     found: dict[Arm, dict[int, list[tuple[float, RunResult]]]] = {}
     for run in runs:
         seeds = found.setdefault(arm_of(run, key), {})
-        if run.id in results and results[run.id].info.status != "failed":
+        if run.id in results and results[run.id].info.has_numbers:
             seeds.setdefault(run.seed, []).append((float(run.setting[key]), results[run.id]))
     return {
         arm: {seed: sorted(trials, key=lambda trial: trial[0]) for seed, trials in seeds.items()}

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bncli.errors import StoreError, UndecidedError
+from bncli.files import folder_written_atomically, write_atomically
 from bncli.records import Record, RunInfo, RunResult
+from bncli.store.digests import add_digests
 from bncli.store.pack import Pack, load_pack
 
 SCHEMA = 1
@@ -52,6 +55,14 @@ class Store:
             tempfile.TemporaryFile(dir=self._runs).close()
         except OSError as error:
             raise StoreError(f"{self._runs}: cannot write here ({error.strerror}); choose another --store") from None
+
+    def run_ids(self) -> Sequence[str]:
+        """The ids of all runs that are stored here, ascending."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._runs) if entry.is_dir() and entry.name[0] != ".")
+        except FileNotFoundError:
+            return []
+        return [name for name in names if name in self]
 
     def __contains__(self, run_id: str) -> bool:
         return (self._runs / run_id / "record.json").exists()
@@ -103,12 +114,8 @@ class Store:
 
     def _write_pack(self, pack: Pack) -> None:
         """Write the pack, or do without: every run is in its own folder too."""
-        working = self.folder / f".pack-{os.getpid()}"
-        try:
-            working.write_bytes(pack.dump())
-            working.replace(self.folder / "pack.npz")
-        except OSError:
-            working.unlink(missing_ok=True)
+        with suppress(OSError):
+            write_atomically(self.folder / "pack.npz", pack.dump(), durable=False)
 
     def write(self, result: RunResult) -> None:
         """Write one run; a run that is there already stays as it is.
@@ -119,15 +126,11 @@ class Store:
         place = self._runs / result.info.id
         if result.info.id in self:
             return
-        working = None
         try:
-            working = Path(tempfile.mkdtemp(prefix=".writing-", dir=self._runs))
-            self._fill(working, result)
-            working.chmod(0o755)
-            working.rename(place)
+            with folder_written_atomically(place) as working:
+                self._fill(working, result)
+                add_digests(working)
         except OSError as error:
-            if working:
-                shutil.rmtree(working, ignore_errors=True)
             if result.info.id in self:  # another process was faster with the same run
                 return
             raise StoreError(
@@ -149,11 +152,7 @@ class Store:
         place = self.baseline(name)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8") as text:
-                json.dump(document, text, indent=1, allow_nan=False)
-                _sync(text)
-            Path(text.name).chmod(0o644)
-            Path(text.name).replace(place)
+            write_atomically(place, json.dumps(document, indent=1, allow_nan=False))
         except OSError as error:
             raise StoreError(f"{place}: cannot write ({error.strerror}); choose another place") from None
         return place

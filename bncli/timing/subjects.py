@@ -1,4 +1,4 @@
-"""What is timed: a case and its rivals, argument sets that take turns, the effort that is made."""
+"""What is timed: the candidate and its rivals, argument sets that rotate, the effort that is made."""
 
 import math
 import random
@@ -18,7 +18,7 @@ _CACHE_BYTE = 32 * 2**20  # where the system does not say
 
 
 @dataclass(frozen=True)
-class Contender:
+class Subject:
     """One thing that is timed: `call(*arguments)`.
 
     Args:
@@ -34,22 +34,22 @@ class Contender:
 
 @dataclass(frozen=True)
 class Entry:
-    """A case ready to be timed: itself, and the yardsticks by name ("native", "copy") that it is held against.
+    """A case ready to be timed: the candidate, and the rivals by name ("native", "copy") that it is held against.
 
-    The first yardstick decides when the ratio is known well enough.
+    The first rival decides when the ratio is known well enough.
     """
 
     name: str
-    case: Contender
-    yardsticks: tuple[tuple[str, Contender], ...]
+    candidate: Subject
+    rivals: tuple[tuple[str, Subject], ...]
 
-    def contenders(self) -> dict[str, Contender]:
-        """All by name, the case first."""
-        return {"case": self.case, **dict(self.yardsticks)}
+    def subjects(self) -> dict[str, Subject]:
+        """All by name, the candidate first, as "case"."""
+        return {"case": self.candidate, **dict(self.rivals)}
 
 
-def clones_needed(size_byte: int, cache_byte: int, memory_byte: int) -> int:
-    """How many sets of `size_byte` must take turns so that each has left the cache before its next turn.
+def count_clones(size_byte: int, cache_byte: int, memory_byte: int) -> int:
+    """How many sets of `size_byte` must rotate so that each has left the cache before it comes again.
 
     The sets amount to one and a half caches, at most to `memory_byte`, and to two sets at least.
     """
@@ -57,29 +57,29 @@ def clones_needed(size_byte: int, cache_byte: int, memory_byte: int) -> int:
     return max(2, min(wanted, memory_byte // max(size_byte, 1), _MOST_CLONES))
 
 
-def make_clones(contender: Contender, count: int, chance: random.Random) -> list[Arguments]:
+def make_clones(subject: Subject, count: int, chance: random.Random) -> list[Arguments]:
     """`count` argument sets, padded apart at random."""
     padding, clones = [], []
     for _ in range(count):
         padding.append(bytearray(chance.randrange(64, _MOST_PADDING_BYTE)))
-        clones.append(contender.make_arguments())
+        clones.append(subject.make_arguments())
     return clones
 
 
 @cache
-def last_level_cache_byte(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+def read_last_level_cache(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
     """The size of the processor's last-level cache, or a common one where the system does not say."""
-    sizes = [_size_byte(file.read_text().strip()) for file in system.glob("index*/size")]
+    sizes = [_parse_size(file.read_text().strip()) for file in system.glob("index*/size")]
     return max(sizes, default=_CACHE_BYTE)
 
 
-def _size_byte(text: str) -> int:
+def _parse_size(text: str) -> int:
     factor = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
     return int(text.rstrip("KMG") or 0) * factor
 
 
 _MOST_CALLS = 1_000_000
-_WARM_SETS = 8  # layouts that take turns between blocks when the cache is warm
+_WARM_SETS = 8  # layouts that rotate from block to block when the cache is warm
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Effort:
 
     seconds: float = 2.0  # for the blocks of one case, at most; one block more is finished
     half_width: float = 0.01  # of the ratio's 95 % interval, relative: narrow enough
-    warmup: float = 0.1  # seconds of untimed calls, the contenders in turn
+    warmup: float = 0.1  # seconds of untimed calls, candidate and rivals one after the other
     # Seconds that a timed chunk of calls lasts at least. A hundred times what reading the clock takes; longer ones are
     # held up by other processes more often, shorter ones feel the calls that touch the cache before them.
     chunk: float = 2e-4
@@ -96,18 +96,18 @@ class Effort:
     most_blocks: int = 400
     warm: bool = False  # each chunk on one argument set that is in the cache, if it fits
     graph: bool = False  # on a GPU, chunks are captured in CUDA graphs and replayed
-    memory_byte: int = 2**30  # for the argument sets of one contender
+    memory_byte: int = 2**30  # for the argument sets of the candidate, and of each rival
     cache_byte: int = 0  # of the last-level cache; 0 is the processor's, as the system says
 
 
-class Timed(Protocol):
-    """What the scheduler asks of a contender, wherever it runs."""
+class Timer(Protocol):
+    """What the scheduler asks of a subject, wherever that runs."""
 
     calls: int  # in one chunk
-    clones: int  # argument sets that take turns
+    clones: int  # argument sets that rotate
     cold: bool  # whether those are larger than the last-level cache
 
-    def chunk(self, block: int) -> float:
+    def time_chunk(self, block: int) -> float:
         """Seconds a call of one timed chunk."""
         ...
 
@@ -116,15 +116,15 @@ class Timed(Protocol):
         ...
 
 
-class LocalTimed:
-    """A contender timed in this process."""
+class LocalTimer:
+    """Times a subject in this process."""
 
     def __init__(self, call: Call, sets: Sequence[Arguments], clock: Clock, *, warm: bool, cold: bool) -> None:
         self.calls, self.clones, self.cold = 1, len(sets), cold
         self._call, self._sets, self._clock, self._warm, self._turn = call, sets, clock, warm, 0
 
-    def chunk(self, block: int) -> float:
-        """See Timed. Warm, a block has one set, touched untimed first; cold, the next call takes the next set."""
+    def time_chunk(self, block: int) -> float:
+        """See Timer. Warm, a block has one set, touched untimed first; cold, the next call takes the next set."""
         if self._warm:
             chosen = self._sets[block % len(self._sets)]
             self._call(*chosen)
@@ -132,29 +132,29 @@ class LocalTimed:
         else:
             sets = [self._sets[(self._turn + i) % len(self._sets)] for i in range(self.calls)]
             self._turn += self.calls
-        return self._clock.chunk(self._call, sets) / self.calls
+        return self._clock.time_chunk(self._call, sets) / self.calls
 
     def size(self, wanted: float) -> None:
-        """See Timed. By chunks that grow, each the faster of two."""
+        """See Timer. By chunks that grow, each the faster of two."""
         self.calls = 1
         while True:
-            seconds = self.calls * min(self.chunk(0), self.chunk(0))
+            seconds = self.calls * min(self.time_chunk(0), self.time_chunk(0))
             if seconds >= wanted or self.calls == _MOST_CALLS:
                 return
             factor = min(10.0, 1.1 * wanted / seconds) if seconds > 0 else 10.0
             self.calls = min(math.ceil(self.calls * factor), _MOST_CALLS)
 
 
-def timed_here(entry: Entry, clock: Clock, effort: Effort, chance: random.Random) -> dict[str, LocalTimed]:
-    """An entry's contenders by name, with their argument sets made."""
-    return {name: _timed(contender, clock, effort, chance) for name, contender in entry.contenders().items()}
+def make_timers(entry: Entry, clock: Clock, effort: Effort, chance: random.Random) -> dict[str, LocalTimer]:
+    """An entry's subjects by name, with their argument sets made."""
+    return {name: _make_timer(subject, clock, effort, chance) for name, subject in entry.subjects().items()}
 
 
-def _timed(contender: Contender, clock: Clock, effort: Effort, chance: random.Random) -> LocalTimed:
-    cache_byte = effort.cache_byte or last_level_cache_byte()
-    count = clones_needed(contender.size_byte, cache_byte, effort.memory_byte)
+def _make_timer(subject: Subject, clock: Clock, effort: Effort, chance: random.Random) -> LocalTimer:
+    cache_byte = effort.cache_byte or read_last_level_cache()
+    count = count_clones(subject.size_byte, cache_byte, effort.memory_byte)
     if effort.warm:
         count = min(count, _WARM_SETS)
-    sets = make_clones(contender, count, chance)
-    cold = not effort.warm and count * contender.size_byte >= cache_byte
-    return LocalTimed(contender.call, sets, clock, warm=effort.warm, cold=cold)
+    sets = make_clones(subject, count, chance)
+    cold = not effort.warm and count * subject.size_byte >= cache_byte
+    return LocalTimer(subject.call, sets, clock, warm=effort.warm, cold=cold)

@@ -8,7 +8,7 @@ import pytest
 
 from bncli.cli import bench_session, main
 from bncli.timing import system as machine
-from tests.timing.made_worker import made_started
+from tests.timing.made_worker import start_made_worker
 
 PRESET = """
 question: does it work?
@@ -30,7 +30,7 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is measured: times are as `tests/bench/made_worker.py` says."""
-    monkeypatch.setattr(bench_session, "started", made_started)
+    monkeypatch.setattr(bench_session, "start_worker", start_made_worker)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def bncli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """Runs `bncli` in a folder with `tiny.yaml` and `slow_norms.py`: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(machine, "last_level_cache_byte", lambda: 2**20)
+    monkeypatch.setattr(machine, "read_last_level_cache", lambda: 2**20)
     monkeypatch.setattr(bench_session, "watch", lambda: ({}, 0.0))
     (tmp_path / "tiny.yaml").write_text(PRESET)
     (tmp_path / "slow_norms.py").write_text(KERNEL)

@@ -9,7 +9,7 @@ import pytest
 from bncli.cli import bench_gate, bench_session
 from bncli.errors import BncliError
 from bncli.report.timing.exports import EXPORTS
-from bncli.timing.system import Vitals
+from bncli.timing.system import SystemMetrics
 from tests.cli.conftest import Command
 from tests.timing.made_worker import MadeWorker, measures
 
@@ -132,7 +132,7 @@ def test_ls_and_validate_know_bench_presets(bncli: Command) -> None:
 def test_what_disturbs_the_machine_is_a_warning(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_session, "watch", lambda: ({"cc1": 1.5}, 0.0))
     clocks = iter([2.4e9] + [1.2e9] * 9)
-    monkeypatch.setattr(bench_session, "vitals", lambda device: Vitals(None, None, next(clocks)))
+    monkeypatch.setattr(bench_session, "read_metrics", lambda device: SystemMetrics(None, None, next(clocks)))
     _, text, _ = bncli("bench", "tiny.yaml", "--warm", "--json", "-")
     found = json.loads(text)
     assert re.match(r"other programs take 1.5 of \d+ cores \(cc1 1.5\): end them", found["warnings"][0])

@@ -60,18 +60,18 @@ def measure(folder: Path) -> dict[str, float]:
     """Seconds of each part, and of the whole; in this process, which has what it needs imported."""
     from rich.console import Console
 
-    from bncli.cli.findings import findings_of
-    from bncli.cli.session import Session
     from bncli.report.study.table import show
+    from bncli.session.analysis import analyse_session
+    from bncli.session.study import Session
 
     times = [time.process_time()]
     runs = tuple(runs_of(study_of(STUDY), "cpu"))
-    session = Session("many", study_of(STUDY), "cpu", runs, (), Store(folder), 1)
+    session = Session("many", study_of(STUDY), "cpu", runs, (), Store(folder))
     ids = [run.id for run in runs]
     times.append(time.process_time())
     results = session.store.read_all(ids)
     times.append(time.process_time())
-    findings = findings_of(session, results)
+    findings = analyse_session(session, results)
     times.append(time.process_time())
     with Path(os.devnull).open("w") as nowhere:
         show(findings, Console(file=nowhere, width=160))

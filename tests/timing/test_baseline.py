@@ -8,7 +8,7 @@ import pytest
 from bncli.errors import StoreError, UndecidedError
 from bncli.store.folder import Store
 from bncli.timing.baseline import Baseline, Machine, baseline_from_json, check_comparable
-from bncli.timing.results import Reading
+from bncli.timing.results import ProcessReading
 
 ENVIRONMENT = {
     "processor": "Xeon",
@@ -19,7 +19,7 @@ ENVIRONMENT = {
     "bncli": "0.1",
 }
 MACHINE = Machine.of(ENVIRONMENT, cores=2, warm=True)
-READINGS = {"native": (Reading(1.5, 1e-3), Reading(1.25, 2e-3)), "copy": (Reading(3.0, 5e-4),)}
+READINGS = {"native": (ProcessReading(1.5, 1e-3), ProcessReading(1.25, 2e-3)), "copy": (ProcessReading(3.0, 5e-4),)}
 BASELINE = Baseline("2026-11-23T08:00:00+00:00", MACHINE, {"batch/train-forward": READINGS})
 
 

@@ -25,10 +25,10 @@ import torch
 
 import bncli
 from bncli.errors import BncliError
-from bncli.timing.clock import Clock, clock_for
-from bncli.timing.process.protocol import PROTOCOL, result_to_json
-from bncli.timing.scheduler import measure, no_garbage_collection
-from bncli.timing.subjects import Effort, Entry, timed_here
+from bncli.timing.clock import Clock, choose_clock
+from bncli.timing.process.protocol import PROTOCOL, build_entry, result_to_json
+from bncli.timing.scheduler import measure, pause_garbage_collection
+from bncli.timing.subjects import Effort, Entry, make_timers
 
 Message = Mapping[str, Any]
 _ANSWERED = 90  # what a fork ends with that has replied; no kernel that ends its process hits on it
@@ -52,7 +52,7 @@ def serve(requests: IO[bytes], replies: IO[str]) -> None:
             continue
         prepare_for_forks(message["build"].partition(":")[0])
         if message["device"] == "cpu" and hasattr(os, "fork"):
-            _in_a_fork(actions[message["do"]], message, requests, replies)
+            _fork(actions[message["do"]], message, requests, replies)
         else:
             _answer(actions[message["do"]], message, requests, replies)
 
@@ -76,36 +76,37 @@ def _hello() -> dict[str, Any]:
         "place": str(Path(bncli.__file__).resolve().parent),
         "torch": torch.__version__,
         "python": sys.version.split()[0],
+        "build": f"{build_entry.__module__}:{build_entry.__name__}",
     }
 
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
-    entry, clock, effort = _prepared(message)
+    entry, clock, effort = _prepare(message)
     _say(replies, {"result": result_to_json(measure(entry, clock, effort, message["seed"]))})
 
 
 def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
-    """Hold a case's contenders ready, and size or time a chunk of one whenever asked, until `close`."""
-    entry, clock, effort = _prepared(message)
-    contenders = timed_here(entry, clock, effort, random.Random(message["seed"]))
-    _say(replies, {name: {"clones": timed.clones, "cold": timed.cold} for name, timed in contenders.items()})
-    with no_garbage_collection():
+    """Hold a case's subjects ready, and size or time a chunk of one whenever asked, until `close`."""
+    entry, clock, effort = _prepare(message)
+    subjects = make_timers(entry, clock, effort, random.Random(message["seed"]))
+    _say(replies, {name: {"clones": timed.clones, "cold": timed.cold} for name, timed in subjects.items()})
+    with pause_garbage_collection():
         while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
-            timed = contenders[asked["contender"]]
+            timed = subjects[asked["contender"]]
             if asked["do"] == "size":
                 timed.size(asked["seconds"])
                 _say(replies, {"calls": timed.calls})
             else:
-                _say(replies, {"seconds": timed.chunk(asked["block"])})
+                _say(replies, {"seconds": timed.time_chunk(asked["block"])})
     _say(replies, {"closed": True})
 
 
-def _prepared(message: Message) -> tuple[Entry, Clock, Effort]:
-    entry, effort = _entry(message), Effort(**message["effort"])  # the entry sets the threads that the clock depends on
-    return entry, clock_for(message["device"], torch.get_num_threads(), graph=effort.graph), effort
+def _prepare(message: Message) -> tuple[Entry, Clock, Effort]:
+    entry, effort = _build(message), Effort(**message["effort"])  # the entry sets the threads that the clock depends on
+    return entry, choose_clock(message["device"], torch.get_num_threads(), graph=effort.graph), effort
 
 
-def _entry(message: Message) -> Entry:
+def _build(message: Message) -> Entry:
     module, _, function = message["build"].partition(":")
     try:
         build = getattr(import_module(module), function)
@@ -117,7 +118,7 @@ def _entry(message: Message) -> Entry:
     return entry
 
 
-def _in_a_fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+def _fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     child = os.fork()
     if child == 0:
         code = 1

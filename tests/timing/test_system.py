@@ -5,10 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from bncli.timing.system import Vitals, changes, governor, gpu_clock, processor_clock, vitals, watch
+from bncli.timing.system import (
+    SystemMetrics,
+    describe_changes,
+    read_governor,
+    read_gpu_clock,
+    read_metrics,
+    read_processor_clock,
+    watch,
+)
 
-QUIET = Vitals(ticks=(100, 0, 0, 100, 0, 0, 0, 0), throttled=3, hertz=2.4e9)
-LATER = Vitals(ticks=(300, 0, 0, 200, 0, 0, 0, 0), throttled=3, hertz=2.45e9)
+QUIET = SystemMetrics(ticks=(100, 0, 0, 100, 0, 0, 0, 0), throttled=3, hertz=2.4e9)
+LATER = SystemMetrics(ticks=(300, 0, 0, 200, 0, 0, 0, 0), throttled=3, hertz=2.45e9)
 
 
 def process(system: Path, number: int, name: str, ticks: int) -> None:
@@ -35,67 +43,67 @@ def test_busy_programs_are_counted_in_cores_by_name(tmp_path: Path) -> None:
 
 def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
     assert watch(tmp_path) == (None, None)
-    assert governor(tmp_path) is None
+    assert read_governor(tmp_path) is None
 
 
 def test_governors_are_named_once(tmp_path: Path) -> None:
     for number, name in enumerate(("powersave", "performance", "powersave")):
         (tmp_path / f"cpu{number}" / "cpufreq").mkdir(parents=True)
         (tmp_path / f"cpu{number}" / "cpufreq" / "scaling_governor").write_text(name + "\n")
-    assert governor(tmp_path) == "performance, powersave"
+    assert read_governor(tmp_path) == "performance, powersave"
 
 
 def test_what_has_not_changed_is_not_said() -> None:
-    assert list(changes([QUIET, LATER])) == []
-    assert list(changes([])) == []
-    assert list(changes([Vitals(None, None, None)] * 2)) == []
+    assert list(describe_changes([QUIET, LATER])) == []
+    assert list(describe_changes([])) == []
+    assert list(describe_changes([SystemMetrics(None, None, None)] * 2)) == []
 
 
 @pytest.mark.parametrize(
     ("later", "words"),
     [
         (
-            Vitals((290, 0, 0, 200, 0, 0, 0, 10), 3, 2.4e9),
+            SystemMetrics((290, 0, 0, 200, 0, 0, 0, 10), 3, 2.4e9),
             "the host gave 3% of this machine's time to others meanwhile",
         ),
         (
-            Vitals(LATER.ticks, 15, 2.4e9),
+            SystemMetrics(LATER.ticks, 15, 2.4e9),
             "heat slowed the processor 12 times meanwhile: let it cool, or cap its clock",
         ),
         (
-            Vitals(LATER.ticks, 3, 1.8e9),
+            SystemMetrics(LATER.ticks, 3, 1.8e9),
             "the processor's clock moved between 1.80 and 2.40 GHz meanwhile: governor, heat or load",
         ),
     ],
 )
-def test_each_change_has_one_sentence(later: Vitals, words: str) -> None:
-    assert list(changes([QUIET, later])) == [words]
+def test_each_change_has_one_sentence(later: SystemMetrics, words: str) -> None:
+    assert list(describe_changes([QUIET, later])) == [words]
 
 
 def test_clocks_come_from_the_governor_or_else_from_the_processor_list(tmp_path: Path) -> None:
-    assert processor_clock(tmp_path, tmp_path) is None
+    assert read_processor_clock(tmp_path, tmp_path) is None
     (tmp_path / "cpuinfo").write_text("model name : it\ncpu MHz\t\t: 2400.0\nmodel name : it\ncpu MHz\t\t: 2600.0\n")
-    assert processor_clock(tmp_path, tmp_path) == 2.6e9
+    assert read_processor_clock(tmp_path, tmp_path) == 2.6e9
     (tmp_path / "cpu0" / "cpufreq").mkdir(parents=True)
     (tmp_path / "cpu0" / "cpufreq" / "scaling_cur_freq").write_text("1800000\n")
-    assert processor_clock(tmp_path, tmp_path) == 1.8e9
+    assert read_processor_clock(tmp_path, tmp_path) == 1.8e9
 
 
 def test_heat_is_counted_over_all_cores(tmp_path: Path) -> None:
-    assert vitals("cpu", tmp_path, tmp_path) == Vitals(None, None, None)
+    assert read_metrics("cpu", tmp_path, tmp_path) == SystemMetrics(None, None, None)
     for number in range(2):
         (tmp_path / f"cpu{number}" / "thermal_throttle").mkdir(parents=True)
         (tmp_path / f"cpu{number}" / "thermal_throttle" / "core_throttle_count").write_text("4\n")
     (tmp_path / "stat").write_text("cpu 1 2 3 4 5 6 7 8 0 0\n")
-    assert vitals("cpu", tmp_path, tmp_path) == Vitals((1, 2, 3, 4, 5, 6, 7, 8, 0, 0), 8, None)
+    assert read_metrics("cpu", tmp_path, tmp_path) == SystemMetrics((1, 2, 3, 4, 5, 6, 7, 8, 0, 0), 8, None)
 
 
 def test_a_gpu_is_asked_for_the_clock_of_its_multiprocessors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "clock_rate", lambda: 1980)
-    assert vitals("cuda").hertz == 1.98e9
+    assert read_metrics("cuda").hertz == 1.98e9
 
     def missing() -> int:
         raise ModuleNotFoundError("pynvml does not seem to be installed")
 
     monkeypatch.setattr(torch.cuda, "clock_rate", missing)
-    assert gpu_clock() is None
+    assert read_gpu_clock() is None

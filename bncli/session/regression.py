@@ -1,15 +1,58 @@
-"""`--aa`: the reference against itself on other seeds, which must not come out better or worse."""
+"""The gate for learning: a study trained by the code as it is now against a baseline, or a reference against itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from bncli.analysis import ArmRuns
-from bncli.cli.session import Session
+from bncli.code_hash import fingerprint
 from bncli.errors import ConfigError
 from bncli.findings import Check, Findings
 from bncli.format import written_comparison, written_setting
+from bncli.limits import Limit, read_limit
 from bncli.plan import runs_of
 from bncli.records import RunResult
+from bncli.session.study import Session
+from bncli.store.folder import Store
+
+if TYPE_CHECKING:
+    from bncli.analysis import ArmRuns
+
+
+def with_fresh_store(session: Session) -> Session:
+    """The session with a store of this very code's runs: `STORE`/sources/HASH.
+
+    A run's id says what was asked, not by which code it was answered; a gate must not be answered by the runs of a
+    norm as it was before it changed.
+    """
+    return replace(session, store=Store(session.store.folder / "sources" / fingerprint()))
+
+
+def read_limits(texts: Sequence[str], session: Session) -> list[Limit]:
+    """Read every `--fail-if`.
+
+    Raises:
+        ConfigError: if one is not `MEASURE:+10%`, or about a measure that the study does not ask for.
+    """
+    return [read_limit(text, session.study.measures) for text in texts]
+
+
+def refuse_mixtures(save: str | None, baseline: str | None, fail_if: Sequence[str], aa: bool, check: bool) -> None:
+    """Options that mean nothing together.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if fail_if and not baseline:
+        raise ConfigError("--fail-if: says how far a measure may move from a baseline; give --baseline too")
+    if aa and (save or baseline or check):
+        raise ConfigError("--aa: compares the reference with itself; it goes with no --check and no baseline")
+
+
+def refuse_no_claims(session: Session) -> None:
+    """Raise a ConfigError where there is nothing to check."""
+    if not session.study.claims:
+        why = f"{session.name} makes no claims about these variants"
+        raise ConfigError(f"--check: {why}; write them under `claims:` (docs/studies.md)")
 
 
 def against_itself(session: Session) -> Session:
@@ -28,17 +71,19 @@ def against_itself(session: Session) -> Session:
     return replace(session, study=alone).planned(runs)
 
 
-def both_halves(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:
+def both_halves(session: Session, results: Mapping[str, RunResult]) -> "list[ArmRuns]":
     """The reference's arms, and the same again with the other seeds under the numbers of the first."""
+    from bncli.analysis import ArmRuns  # brings scipy, which a plan does without
+
     shift, found = _shift(session), []
-    for variant, setting, runs in session.arms(results):
+    for variant, setting, runs in session.arms({id_: r for id_, r in results.items() if r.info.has_numbers}):
         found.append(ArmRuns(variant, setting, {s: r for s, r in runs.items() if s in session.study.seeds}))
         others = {s - shift: r for s, r in runs.items() if s not in session.study.seeds}
         found.append(ArmRuns(f"{variant} again", setting, others))
     return found
 
 
-def same_checks(findings: Findings) -> list[Check]:
+def check_same(findings: Findings) -> list[Check]:
     """Each comparison must be equivalent or inconclusive; at 95 % one in twenty is not, by chance."""
     measures = {measure.name: measure for measure in findings.measures}
     checks = []

@@ -1,0 +1,94 @@
+"""Files and folders that appear and go whole, whoever else reads, writes, or is killed meanwhile."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+UNFINISHED = ".writing-"  # how the names begin of what is not in its place yet; a killed writer leaves it behind
+
+
+def write_atomically(place: Path, content: bytes | str, *, durable: bool = True) -> None:
+    """Put a file in the place of the one before: a reader finds the old one or the new one, never a part.
+
+    Args:
+        place: in a folder that exists; the umask decides who may read it.
+        content: text is written as UTF-8, with line ends as they are.
+        durable: synced to the disk, so that it outlives a power cut; needless for what lives as long as a process.
+
+    Raises:
+        OSError: if it cannot be written; the file before stays as it was.
+    """
+    working = beside(place)
+    try:
+        with working.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        working.replace(place)
+    except BaseException:
+        working.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(place.parent)
+
+
+@contextmanager
+def folder_written_atomically(place: Path) -> Iterator[Path]:
+    """Lend an empty folder to be filled; it takes its place, synced, when the block ends.
+
+    Raises:
+        OSError: if it cannot be written or `place` holds something by then; nothing is left of it, nor if the block
+            raises.
+    """
+    working = beside(place)
+    try:
+        working.mkdir()
+        yield working
+        for path in sorted(working.rglob("*"), reverse=True):  # what is in a folder before the folder
+            if path.is_dir():
+                _sync_folder(path)
+            else:
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+        _sync_folder(working)
+        working.rename(place)
+    except BaseException:
+        shutil.rmtree(working, ignore_errors=True)
+        raise
+    _sync_folder(place.parent)
+
+
+def remove_atomically(place: Path) -> None:
+    """Remove a file, a link or a folder: it is gone at once, though its content may take a while.
+
+    Raises:
+        OSError: if it cannot be removed; it then stays whole.
+    """
+    working = beside(place)
+    with suppress(FileNotFoundError):  # somebody else was faster
+        place.rename(working)
+        if working.is_symlink() or not working.is_dir():
+            working.unlink()
+        else:
+            shutil.rmtree(working, ignore_errors=True)
+
+
+def beside(place: Path) -> Path:
+    """A new name in the same folder, for what is not in its place yet."""
+    return place.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync the names in a folder, where the system can: Windows cannot, nor can some network file systems."""
+    if os.name == "nt":
+        return
+    with suppress(OSError):  # the file itself is in its place
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
