@@ -231,6 +231,20 @@ def test_an_executor_opens(write: Write) -> None:
     workers.executor.shutdown()
 
 
+def test_the_examples_of_the_documentation_are_plug_ins(write: Write, tiny: Tiny) -> None:
+    page = (Path(plugins.__file__).parents[2] / "docs" / "extend" / "plugins.md").read_text()
+    blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    found = add(*(write(block, f"block_{i}.py") for i, block in enumerate(blocks)))
+    assert [set(plugin.names) for plugin in found] == [{"NORMS"}, {"DATASETS", "MODELS", "METRICS"}, {"NORMS"}]
+    results = trained(
+        tiny(
+            data="two-moons", model="two-layers", variants={"none": "none", "clip": "clip", "scale": "scale"}, seeds=1,
+            probes={"metrics": ["spread"], "every": 10},
+        )
+    )  # fmt: skip
+    assert {result.info.status for result in results} == {"done"}
+
+
 # ---- options
 
 
