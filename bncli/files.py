@@ -52,7 +52,7 @@ def folder_written_atomically(place: Path) -> Iterator[Path]:
             if path.is_dir():
                 _sync_folder(path)
             else:
-                with path.open("rb+") as file:
+                with path.open("rb+" if os.name == "nt" else "rb") as file:  # Windows syncs only what it may write
                     os.fsync(file.fileno())
         _sync_folder(working)
         working.rename(place)

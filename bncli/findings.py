@@ -211,7 +211,8 @@ class Cell:
     """One metric at one layer of one arm: over the seeds, each seed's mean over all probes."""
 
     metric: str
-    layer: str  # "hidden.2.0/norm", "readout"; "" is the whole network
+    layer: str  # "hidden.2.0"; "" is the whole network
+    place: str  # where in the layer: "layer", "norm" or "activation"; "" where that says nothing
     values: Mapping[int, float]  # by seed
     centre: float  # mean over seeds
     spread: float | None  # standard deviation over seeds; None of one seed
@@ -240,6 +241,7 @@ class ShiftComparison:
 
     metric: str
     layer: str  # "" is all layers: the mean of logarithms, or of differences, over the layers that can be compared
+    place: str  # in the layer, as in `Cell`
     variant: str
     reference: str
     setting: Mapping[str, Any]
@@ -259,7 +261,8 @@ class Band:
     variant: str
     setting: Mapping[str, Any]
     layer: str
-    unit: str  # "median of units", "unit 3"
+    place: str  # in the layer, as in `Cell`
+    index: int | None  # of the unit; None is the median over units
     steps: tuple[int, ...]
     low: tuple[float, ...]
     middle: tuple[float, ...]

@@ -4,28 +4,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Status = Literal["done", "diverged", "failed", "timed out"]
+
+
+# metrics that are three: the 15th, 50th and 85th percentile of a unit over examples (Ioffe & Szegedy 2015, figure 1)
+PERCENTILES = ("percentile_15", "percentile_50", "percentile_85")
+
+
+class CurveKey(NamedTuple):
+    """What a number is of: numbers of a run that share it are one curve over steps."""
+
+    metric: str
+    layer: str = ""  # "" is the whole network
+    place: str = ""  # where in the layer: "layer" behind itself, "norm", "activation"; "" where that says nothing
+    statistic: str = ""  # over units: "mean", "median", "p90"; "null": the mean of what noise alone makes; "" is none
+    index: int | None = None  # type: ignore[assignment]  # of the single unit that it is of; hides tuple.index
 
 
 @dataclass(frozen=True)
 class Record:
     """One number measured once.
 
-    Quantities: `accuracy` (fraction of the evaluation split), `loss` (mean over the evaluation split),
-    `train_loss` (mean over the steps since the evaluation before), `parameter_norm` (L2, of the parameter `layer`).
-
-    Of probes: a metric of the whole layer by its name; of a metric of units `METRIC:mean`, `:median` and `:p90` over
-    units; `METRIC:null`, what it says of two samples of one distribution; `percentile_15:median` and, of single units,
-    `percentile_15:unit 0`, likewise 50 and 85. `layer` is then `LAYER/PLACE`, or the layer alone.
+    Metrics: `accuracy` (fraction of the evaluation split), `loss` (mean over the evaluation split), `train_loss` (mean
+    over the steps since the evaluation before), `parameter_norm` (L2, of the parameter `layer`); and those of probes.
+    Of a metric of units there are the mean, the median and the 90th percentile over units; of one of the whole layer
+    the number itself, without a statistic; of those that compare two samples also what they say of two samples of one
+    distribution (`null`). `PERCENTILES` have their median over units and, where single units are asked for, each by
+    its index.
     """
 
-    quantity: str
+    metric: str
     step: int  # training steps taken when it was measured; 0 is before training
     value: float
-    unit: str
-    layer: str = ""  # "" is the whole network
+    unit: str  # of measure
+    layer: str = ""  # this and what follows: as in `CurveKey`
+    place: str = ""
+    statistic: str = ""
+    index: int | None = None
+
+    @property
+    def key(self) -> CurveKey:
+        """The curve that it belongs to."""
+        return CurveKey(self.metric, self.layer, self.place, self.statistic, self.index)
 
 
 @dataclass(frozen=True)
@@ -38,6 +60,7 @@ class RunInfo:
     reason: str = ""  # why it failed or diverged, in words
     layer: str = ""  # of a diverged run, the layer that stopped being finite first; empty where none was seen to
     engine: str = ""  # the path that trained it: "5 lanes (vmap)" or "plain"
+    fallbacks: tuple[str, ...] = ()  # where another path was taken than was asked for, and why, a sentence each
     parameters: int = 0  # trainable numbers in the network
     # this run's share of: start (reading the data set, building the network), training, evaluation, data (drawing and
     # gathering batches), checkpointing, compilation, probing
@@ -51,20 +74,24 @@ class RunInfo:
         """Whether it trained to its end or diverged: what it measured is a result, and is stored."""
         return self.status in ("done", "diverged")
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fallbacks", tuple(self.fallbacks))  # JSON gives a list
+
 
 @dataclass(frozen=True)
 class Layout:
     """Which curves a run measured, and at which steps: runs of one study share it."""
 
-    keys: tuple[tuple[str, str, str], ...]  # (quantity, layer, unit) of each curve
+    keys: tuple[CurveKey, ...]
+    units: tuple[str, ...]  # of measure, of each curve
     steps: tuple[tuple[int, ...], ...]  # of each curve, ascending
 
     @cached_property
-    def places(self) -> Mapping[tuple[str, str], tuple[list[int], int, int]]:
-        """By quantity and layer: the steps, and from where to where a run's values are the curve's."""
+    def places(self) -> Mapping[CurveKey, tuple[list[int], int, int]]:
+        """By curve: the steps, and from where to where a run's values are the curve's."""
         ends = [0, *accumulate(map(len, self.steps))]
         parts = zip(self.keys, self.steps, pairwise(ends), strict=True)
-        return {(quantity, layer): (list(steps), a, b) for (quantity, layer, _), steps, (a, b) in parts}
+        return {key: (list(steps), a, b) for key, steps, (a, b) in parts}
 
 
 class Packed(Sequence[Record]):
@@ -73,9 +100,9 @@ class Packed(Sequence[Record]):
     def __init__(self, layout: Layout, values: Any) -> None:
         self.layout, self.values = layout, values
 
-    def curve(self, quantity: str, layer: str) -> tuple[list[int], list[float]]:
-        """Steps and values of one quantity, in order of steps."""
-        steps, start, end = self.layout.places.get((quantity, layer), ([], 0, 0))
+    def curve(self, key: CurveKey) -> tuple[list[int], list[float]]:
+        """Steps and values of one curve, in order of steps."""
+        steps, start, end = self.layout.places.get(key, ([], 0, 0))
         return steps.copy(), self.values[start:end].tolist()
 
     def __len__(self) -> int:
@@ -85,9 +112,9 @@ class Packed(Sequence[Record]):
         return tuple(self)[index]
 
     def __iter__(self) -> Iterator[Record]:
-        for quantity, layer, unit in self.layout.keys:
-            for step, value in zip(*self.curve(quantity, layer), strict=True):
-                yield Record(quantity, step, value, unit, layer)
+        for key, unit in zip(self.layout.keys, self.layout.units, strict=True):
+            for step, value in zip(*self.curve(key), strict=True):
+                yield Record(key.metric, step, value, unit, *key[1:])
 
 
 @dataclass(frozen=True)
@@ -98,11 +125,20 @@ class RunResult:
     info: RunInfo
     records: Sequence[Record] = ()
 
-    def curve(self, quantity: str, layer: str = "") -> tuple[list[int], list[float]]:
-        """Steps and values of one quantity, in order of steps."""
+    def keys(self, metric: str) -> list[CurveKey]:
+        """The curves that there are of a metric, in the order in which they were first measured."""
         if isinstance(self.records, Packed):
-            return self.records.curve(quantity, layer)
-        found = [(r.step, r.value) for r in self.records if r.quantity == quantity and r.layer == layer]
+            return [key for key in self.records.layout.keys if key.metric == metric]
+        return list(dict.fromkeys(r.key for r in self.records if r.metric == metric))
+
+    def curve(
+        self, metric: str, layer: str = "", place: str = "", statistic: str = "", index: int | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Steps and values of one curve, in order of steps; `curve(*key)` for one of `keys`."""
+        key = CurveKey(metric, layer, place, statistic, index)
+        if isinstance(self.records, Packed):
+            return self.records.curve(key)
+        found = [(r.step, r.value) for r in self.records if r.layer == layer and r.metric == metric and r.key == key]
         found.sort()
         return [step for step, _ in found], [value for _, value in found]
 

@@ -78,7 +78,11 @@ def _part(name: str, part: dict[str, Any]) -> dict[str, Any]:
 
 def _run() -> dict[str, Any]:
     text, anything = {"type": "string"}, {"type": ["object", "null"]}
-    curve = {"quantity": text, "layer": text, "unit": text, "steps": _list("integer"), "values": _list("number")}
+    curve = {
+        "metric": text, "layer": text, "place": text, "statistic": text,
+        "index": {"type": ["integer", "null"], "description": "of the single unit that it is of; null: of none"},
+        "unit": text, "steps": _list("integer"), "values": _list("number"),
+    }  # fmt: skip
     curves = {"type": "object", "properties": curve, "required": list(curve), "patternProperties": REASONS}
     return {
         "type": "object",

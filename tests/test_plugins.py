@@ -118,8 +118,8 @@ def test_a_model_takes_images_norms_and_options_and_draws_by_the_seed(write: Wri
     assert starts == {(r.spec["norm"]["name"], r.spec["seed"]): first(r, "loss") for r in trained(study)}
 
 
-def first(result: RunResult, quantity: str) -> float:
-    return next(record.value for record in result.records if record.quantity == quantity)
+def first(result: RunResult, metric: str) -> float:
+    return next(record.value for record in result.records if record.metric == metric)
 
 
 def test_variants_of_a_model_start_from_the_same_weights(write: Write, tiny: Tiny) -> None:
@@ -203,8 +203,8 @@ def test_metrics_are_probed_measured_and_shown_by_channel_or_by_layer(write: Wri
     }  # fmt: skip
     probes = {"metrics": ["spread", "moved"], "every": 10, "examples": 50}
     study = tiny(probes=probes, measures=["final_accuracy", "moved"])
-    found = {record.quantity for result in trained(study) for record in result.records}
-    assert {"spread:mean", "moved", "moved:null"} <= found
+    found = {(record.metric, record.statistic) for result in trained(study) for record in result.records}
+    assert {("spread", "mean"), ("moved", ""), ("moved", "null")} <= found
 
 
 def test_a_metric_changes_no_tier(write: Write, tiny: Tiny) -> None:
@@ -221,7 +221,7 @@ def test_an_optimiser_and_a_schedule_train(write: Write, tiny: Tiny) -> None:
     }  # fmt: skip
     results = trained(tiny(training=training, seeds=1))
     assert {result.info.status for result in results} == {"done"}
-    assert all(result.records[-1].value != first(result, result.records[-1].quantity) for result in results)
+    assert all(result.records[-1].value != first(result, result.records[-1].metric) for result in results)
 
 
 def test_an_executor_opens(write: Write) -> None:
@@ -369,10 +369,11 @@ def test_a_name_of_bncli_is_taken(table: str, write: Write) -> None:
     assert registered() == ()
 
 
-def test_a_metric_may_not_be_called_like_a_measure(write: Write) -> None:
-    (plugin,) = load_plugins([write("METRICS = {'reached': lambda x: x.mean(0)}\n")])
+@pytest.mark.parametrize(("kind", "name"), [("measure", "reached"), ("metric", "loss"), ("metric", "percentile_15")])
+def test_a_metric_may_not_be_called_like_what_is_measured_anyway(kind: str, name: str, write: Write) -> None:
+    (plugin,) = load_plugins([write(f"METRICS = {{{name!r}: lambda x: x.mean(0)}}\n")])
     with pytest.raises(
-        ConfigError, match=r"^plug-in mine.py: measure 'reached' is bncli's own; give yours another name$"
+        ConfigError, match=rf"^plug-in mine.py: {kind} '{name}' is bncli's own; give yours another name$"
     ):
         register(plugin)
 

@@ -4,16 +4,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from bncli.analysis.inputs import ArmRuns
 from bncli.findings import Value
 from bncli.measures import MEASURES
 from bncli.records import RunResult
 
+AVERAGES = ("", "mean")  # statistics that stand for a layer: of a metric of the whole layer, and over its units
 
-def curve(result: RunResult, quantity: str, layer: str = "") -> tuple[list[int], list[float]]:
-    """Steps and finite values of one quantity, in order of steps."""
-    found = [(s, v) for s, v in zip(*result.curve(quantity, layer), strict=True) if math.isfinite(v)]
+
+def curve(result: RunResult, *key: Any) -> tuple[list[int], list[float]]:
+    """Steps and finite values of one curve (a metric, or a whole `CurveKey`), in order of steps."""
+    found = [(s, v) for s, v in zip(*result.curve(*key), strict=True) if math.isfinite(v)]
     return [s for s, _ in found], [v for _, v in found]
 
 
@@ -84,10 +87,10 @@ def grew_most(result: RunResult) -> tuple[str, float, int] | None:
     a few steps this says where it was going, not which tensor overflowed first.
     """
     found = []
-    for layer in dict.fromkeys(r.layer for r in result.records if r.quantity == "parameter_norm"):
-        steps, norms = curve(result, "parameter_norm", layer)
+    for key in result.keys("parameter_norm"):
+        steps, norms = curve(result, *key)
         if len(steps) > 1 and norms[0] > 0 and norms[-1] > norms[0]:
-            found.append((layer, norms[-1] / norms[0], steps[-1]))
+            found.append((key.layer, norms[-1] / norms[0], steps[-1]))
     return max(found, key=lambda each: each[1], default=None)
 
 
@@ -103,11 +106,10 @@ def bias_growth(seed: int, result: RunResult, target: float | None = None) -> Va
 
 
 def _squared_bias_norms(result: RunResult) -> Mapping[int, float]:
-    layers = {r.layer for r in result.records if r.quantity == "parameter_norm"}
     squares: dict[int, float] = {}
-    for layer in sorted(layers):
-        if layer.rsplit(".", 1)[-1] == "bias":
-            for step, norm in zip(*curve(result, "parameter_norm", layer), strict=True):
+    for key in sorted(result.keys("parameter_norm"), key=lambda key: key.layer):
+        if key.layer.rsplit(".", 1)[-1] == "bias":
+            for step, norm in zip(*curve(result, *key), strict=True):
                 squares[step] = squares.get(step, 0.0) + norm**2
     return squares
 
@@ -138,9 +140,8 @@ def over_training(seed: int, result: RunResult, metric: str, *, ratio: bool) -> 
 
     Layers at which it is exactly 0 have no logarithm and are left out there, as those of which it is 0 by construction.
     """
-    names = (metric, f"{metric}:mean")
-    layers = dict.fromkeys((r.quantity, r.layer) for r in result.records if r.quantity in names)
-    curves = [values for name, layer in layers if (values := curve(result, name, layer)[1])]
+    keys = [key for key in result.keys(metric) if key.statistic in AVERAGES]
+    curves = [values for key in keys if (values := curve(result, *key)[1])]
     means = [sum(values) / len(values) for values in curves]
     if ratio:
         means = [math.log(mean) for mean in means if mean > 0]

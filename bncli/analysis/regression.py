@@ -13,10 +13,12 @@ from bncli.findings import Check, Measure, Value
 from bncli.format import written_arm, written_change
 from bncli.limits import Limit, limits_by_name
 from bncli.measures import MEASURES
+from bncli.records import CurveKey
 
 Document = Mapping[str, Any]
-Run = Mapping[str, Any]
-Key = tuple[str, str, int]  # variant, setting as text, seed
+RunDocument = Mapping[str, Any]
+RunPair = tuple[RunDocument, RunDocument]  # now, before
+RunKey = tuple[str, str, int]  # variant, setting as text, seed
 
 
 def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> list[Check]:
@@ -27,7 +29,7 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> lis
     each measure over pairs of runs with the same seed: with limits within them, without no worse than the study's
     margins allow.
     """
-    pairs, arms = _paired(now, before), dict[tuple[str, str], list[tuple[Run, Run]]]()
+    pairs, arms = _paired(now, before), dict[tuple[str, str], list[RunPair]]()
     if not pairs:
         return [Check("runs in common", "undecided", "the baseline has no run of these variants and seeds", "open")]
     for (variant, setting, _), pair in pairs.items():
@@ -42,9 +44,9 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> lis
     return found
 
 
-def first_difference(now: Run, before: Run) -> int | None:
+def first_difference(now: RunDocument, before: RunDocument) -> int | None:
     """The first step at which two runs measured different numbers; None where all are equal, and they ended alike."""
-    curves = [{(c["quantity"], c["layer"]): c for c in run["curves"]} for run in (now, before)]
+    curves = [{tuple(c[field] for field in CurveKey._fields): c for c in run["curves"]} for run in (now, before)]
     steps = [
         step
         for key in curves[0].keys() & curves[1].keys()
@@ -57,7 +59,7 @@ def first_difference(now: Run, before: Run) -> int | None:
 
 
 def _arm(
-    name: str, runs: Sequence[tuple[Run, Run]], measures: Mapping[str, Measure], limits: Sequence[Limit],
+    name: str, runs: Sequence[RunPair], measures: Mapping[str, Measure], limits: Sequence[Limit],
     margins: Mapping[str, float],
 ) -> Iterator[Check]:  # fmt: skip
     different = {key for now, before in runs for key in _differing(now["spec"], before["spec"])}
@@ -80,7 +82,7 @@ def _arm(
 
 
 def _moved(
-    name: str, runs: Sequence[tuple[Run, Run]], measure: Measure, limit: Limit, margins: Mapping[str, float],
+    name: str, runs: Sequence[RunPair], measure: Measure, limit: Limit, margins: Mapping[str, float],
     identical: bool,
 ) -> Check:  # fmt: skip
     """Whether one measure of one arm moved further than it may."""
@@ -128,7 +130,7 @@ def _unlimited(low: float, high: float, margin: float, measure: Measure) -> Lite
     return "failed" if said == "worse" else "undecided" if said == "inconclusive" else "passed"
 
 
-def _paired(now: Document, before: Document) -> dict[Key, tuple[Run, Run]]:
+def _paired(now: Document, before: Document) -> dict[RunKey, RunPair]:
     """Runs of the report that both documents have; those of a search have no values of their own."""
     ours, theirs = (
         {_key(run): run for run in document["runs"] if run["info"] and run["values"]} for document in (now, before)
@@ -136,11 +138,11 @@ def _paired(now: Document, before: Document) -> dict[Key, tuple[Run, Run]]:
     return {key: (run, theirs[key]) for key, run in ours.items() if key in theirs}
 
 
-def _key(run: Run) -> Key:
+def _key(run: RunDocument) -> RunKey:
     return run["variant"], json.dumps(run["setting"], sort_keys=True), run["seed"]
 
 
-def _machine(run: Run) -> Mapping[str, Any]:
+def _machine(run: RunDocument) -> Mapping[str, Any]:
     return {key: value for key, value in run["info"]["environment"].items() if key != "bncli"}
 
 
@@ -162,7 +164,7 @@ def _first(ours: Sequence[tuple[int, float]], theirs: Sequence[tuple[int, float]
     return longer[min(len(ours), len(theirs))][0] if len(ours) != len(theirs) else None
 
 
-def _values(now: Run, before: Run, measure: str) -> Pair:
+def _values(now: RunDocument, before: RunDocument, measure: str) -> Pair:
     nothing = {"value": None, "low": None, "high": None, "reason": "not measured"}
     found = [Value(run["seed"], **run["values"].get(measure, nothing)) for run in (now, before)]
     return found[0], found[1]

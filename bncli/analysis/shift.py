@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from bncli.analysis.inputs import ArmRuns
+from bncli.analysis.readers import AVERAGES
 from bncli.analysis.shift_text import notes, sentences
 from bncli.analysis.stats import half_width
 from bncli.findings import Band, Cell, Definition, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
-from bncli.records import RunResult
+from bncli.records import PERCENTILES, RunResult
 
-SHARES = (15, 50, 85)
+LayerPlace = tuple[str, str]  # a layer and a place in it
+EVERYWHERE = ("", "")
+MIDDLE = PERCENTILES[1]
 
 
 def bands(arm: ArmRuns, layers: Sequence[str]) -> Iterator[Band]:
@@ -24,39 +27,39 @@ def bands(arm: ArmRuns, layers: Sequence[str]) -> Iterator[Band]:
     did: a choice that is stated, and not one picked by eye.
     """
     runs = [arm.runs[seed] for seed in sorted(arm.runs)]
-    sites = list(dict.fromkeys(r.layer for run in runs for r in run.records if r.quantity == "percentile_50:median"))
-    for site in sites:
-        if layers and not any(fnmatch(site.partition("/")[0], pattern) for pattern in layers):
+    keys = [key for run in runs for key in run.keys(MIDDLE) if key.statistic == "median"]
+    for site in dict.fromkeys((key.layer, key.place) for key in keys):
+        if not _is_shown(site, layers):
             continue
-        yield _band(arm, runs, site, "median")
-        if typical := _typical(runs[0], site):
+        yield _band(arm, runs, site, None)
+        if (typical := _typical(runs[0], site)) is not None:
             yield _band(arm, runs[:1], site, typical)
 
 
-def _band(arm: ArmRuns, runs: Sequence[RunResult], site: str, unit: str) -> Band:
-    steps, curves = _curves(runs, site, unit)
+def _is_shown(site: LayerPlace, layers: Sequence[str]) -> bool:
+    return not layers or any(fnmatch(site[0], pattern) for pattern in layers)
+
+
+def _band(arm: ArmRuns, runs: Sequence[RunResult], site: LayerPlace, index: int | None) -> Band:
+    steps, curves = _curves(runs, site, index)
     low, middle, high = (tuple(curve.tolist()) for curve in curves)
-    return Band(
-        arm.variant, arm.setting, site, "median of units" if unit == "median" else unit, steps, low, middle, high
-    )
+    return Band(arm.variant, arm.setting, *site, index, steps, low, middle, high)
 
 
-def _curves(runs: Sequence[RunResult], site: str, unit: str) -> tuple[tuple[int, ...], np.ndarray]:
+def _curves(runs: Sequence[RunResult], site: LayerPlace, index: int | None) -> tuple[tuple[int, ...], np.ndarray]:
     """Steps that all runs have, and the three percentiles over them, mean over runs: (3, T)."""
+    statistic = "median" if index is None else ""
     found = [
-        [dict(zip(*run.curve(f"percentile_{share}:{unit}", site), strict=True)) for share in SHARES] for run in runs
+        [dict(zip(*run.curve(name, *site, statistic, index), strict=True)) for name in PERCENTILES] for run in runs
     ]
     steps = sorted(set.intersection(*(set(curve) for curves in found for curve in curves)))
     return tuple(steps), np.mean([[[curve[s] for s in steps] for curve in curves] for curves in found], 0)
 
 
-def _typical(run: RunResult, site: str) -> str:
-    units = list(dict.fromkeys(
-        r.quantity.partition(":")[2] for r in run.records
-        if r.layer == site and r.quantity.startswith("percentile_50:unit")
-    ))  # fmt: skip
+def _typical(run: RunResult, site: LayerPlace) -> int | None:
+    units = [key.index for key in run.keys(MIDDLE) if (key.layer, key.place) == site and key.index is not None]
     if not units:
-        return ""
+        return None
     moved = [float(np.abs(np.diff(_curves([run], site, unit)[1])).sum()) for unit in units]
     middle = np.median(moved)
     return min(zip(units, moved, strict=True), key=lambda pair: abs(pair[1] - middle))[0]
@@ -96,9 +99,9 @@ def _arm(arm: ArmRuns, ask: ShiftAsk) -> ShiftArm:
     cells = tuple(
         cell
         for definition in ask.definitions
-        for layer in _layers(runs, definition.name)
-        if not ask.layers or any(fnmatch(layer.partition("/")[0], pattern) for pattern in ask.layers)
-        for cell in _cell(arm.runs, definition.name, layer)
+        for site in _sites(runs, definition.name)
+        if _is_shown(site, ask.layers)
+        for cell in _cell(arm.runs, definition.name, site)
     )
     shares = [r.info.seconds["probing"] / (r.info.seconds["training"] + r.info.seconds["data"]) for r in runs]
     return ShiftArm(
@@ -107,22 +110,22 @@ def _arm(arm: ArmRuns, ask: ShiftAsk) -> ShiftArm:
     )  # fmt: skip
 
 
-def _layers(runs: Sequence[RunResult], metric: str) -> list[str]:
-    """Layers at which a metric was recorded, in the order of the first run that has it."""
-    names = (metric, f"{metric}:mean")
-    return list(dict.fromkeys(r.layer for run in runs for r in run.records if r.quantity in names))
+def _sites(runs: Sequence[RunResult], metric: str) -> list[LayerPlace]:
+    """Where a metric was recorded, in the order of the first run that has it."""
+    keys = [key for run in runs for key in run.keys(metric) if key.statistic in AVERAGES]
+    return list(dict.fromkeys((key.layer, key.place) for key in keys))
 
 
-def _cell(runs: Mapping[int, RunResult], metric: str, layer: str) -> Iterator[Cell]:
-    curves = {seed: _curve(run, metric, layer) for seed, run in runs.items()}
+def _cell(runs: Mapping[int, RunResult], metric: str, site: LayerPlace) -> Iterator[Cell]:
+    curves = {seed: _curve(run, metric, site) for seed, run in runs.items()}
     curves = {seed: curve for seed, curve in curves.items() if curve}
     if not curves:
         return
     values = {seed: float(np.mean(curve)) for seed, curve in curves.items()}
-    nulls = [value for seed in curves for value in runs[seed].curve(f"{metric}:null", layer)[1]]
+    nulls = [value for seed in curves for value in runs[seed].curve(metric, *site, "null")[1]]
     centre, null = float(np.mean(list(values.values()))), float(np.mean(nulls)) if nulls else None
     yield Cell(
-        metric, layer, values, centre,
+        metric, *site, values, centre,
         spread=float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else None,
         first=float(np.mean([curve[0] for curve in curves.values()])),
         last=float(np.mean([curve[-1] for curve in curves.values()])),
@@ -130,8 +133,8 @@ def _cell(runs: Mapping[int, RunResult], metric: str, layer: str) -> Iterator[Ce
     )  # fmt: skip
 
 
-def _curve(run: RunResult, metric: str, layer: str) -> list[float]:
-    return run.curve(metric, layer)[1] or run.curve(f"{metric}:mean", layer)[1]
+def _curve(run: RunResult, metric: str, site: LayerPlace) -> list[float]:
+    return next((values for statistic in AVERAGES if (values := run.curve(metric, *site, statistic)[1])), [])
 
 
 def _trend(curves: Sequence[Sequence[float]]) -> Trend:
@@ -154,29 +157,33 @@ def _compared(arm: ShiftArm, arms: Sequence[ShiftArm], ask: ShiftAsk) -> Iterato
         return
     reference = next((a for a in arms if a.is_reference and dict(a.setting) == dict(arm.setting)), None)
     for definition in ask.definitions:
-        theirs = {c.layer: c for c in reference.cells if c.metric == definition.name} if reference else {}
-        pairs = [(c, theirs[c.layer]) for c in arm.cells if c.metric == definition.name and c.layer in theirs]
+        theirs = {_site(c): c for c in reference.cells if c.metric == definition.name} if reference else {}
+        pairs = [(c, theirs[_site(c)]) for c in arm.cells if c.metric == definition.name and _site(c) in theirs]
         if not pairs:
             yield _none(arm, definition, ask, "there is no layer at which both were measured")
             continue
         if len(pairs) > 1:
-            yield _comparison(arm, definition, ask, pairs, "")
+            yield _comparison(arm, definition, ask, pairs, EVERYWHERE)
         for pair in pairs:
-            yield _comparison(arm, definition, ask, [pair], pair[0].layer)
+            yield _comparison(arm, definition, ask, [pair], _site(pair[0]))
+
+
+def _site(cell: Cell) -> LayerPlace:
+    return cell.layer, cell.place
 
 
 def _comparison(
-    arm: ShiftArm, definition: Definition, ask: ShiftAsk, pairs: Sequence[tuple[Cell, Cell]], layer: str
+    arm: ShiftArm, definition: Definition, ask: ShiftAsk, pairs: Sequence[tuple[Cell, Cell]], site: LayerPlace
 ) -> ShiftComparison:
     """Of one layer, or of several together."""
     shared = sorted(set.intersection(*(set(ours.values) & set(theirs.values) for ours, theirs in pairs)))
     if not shared:
-        return _none(arm, definition, ask, f"no seed has a run of both {arm.variant} and {ask.reference}", layer)
+        return _none(arm, definition, ask, f"no seed has a run of both {arm.variant} and {ask.reference}", site)
     by_layer = [[(a.values[seed], b.values[seed]) for seed in shared] for a, b in pairs]
     if definition.scale == "ratio":
         by_layer = [points for points in by_layer if all(a > 0 and b > 0 for a, b in points)]
         if not by_layer:
-            return _none(arm, definition, ask, "it is exactly 0, which has no ratio", layer)
+            return _none(arm, definition, ask, "it is exactly 0, which has no ratio", site)
         sample = np.mean([[math.log(a / b) for a, b in points] for points in by_layer], 0)
     else:
         sample = np.mean([[a - b for a, b in points] for points in by_layer], 0)
@@ -185,7 +192,7 @@ def _comparison(
     ends = (middle - half, middle + half)
     write = math.exp if definition.scale == "ratio" else float
     return ShiftComparison(
-        definition.name, layer, arm.variant, ask.reference, arm.setting, len(shared), write(middle),
+        definition.name, *site, arm.variant, ask.reference, arm.setting, len(shared), write(middle),
         low=write(ends[0]) if math.isfinite(half) else None,
         high=write(ends[1]) if math.isfinite(half) else None,
         side=_side(*ends, definition, ask.margin),
@@ -207,8 +214,10 @@ def _side(low: float, high: float, definition: Definition, margin: float) -> Sid
     return "open"
 
 
-def _none(arm: ShiftArm, definition: Definition, ask: ShiftAsk, reason: str, layer: str = "") -> ShiftComparison:
+def _none(
+    arm: ShiftArm, definition: Definition, ask: ShiftAsk, reason: str, site: LayerPlace = EVERYWHERE
+) -> ShiftComparison:
     return ShiftComparison(
-        definition.name, layer, arm.variant, ask.reference, arm.setting, 0, None, None, None, "not comparable", False,
+        definition.name, *site, arm.variant, ask.reference, arm.setting, 0, None, None, None, "not comparable", False,
         reason,
     )  # fmt: skip

@@ -1,26 +1,31 @@
-"""`bncli ls`: what there is: presets, norms, models, data, and so on, whoever adds it; the card of one norm."""
+"""`bncli ls`: what a preset can name, whoever adds it, the card of one norm, and the studies in a store."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bncli.cli.options import Plugins, complete_norm
+from bncli.cli.options import Plugins, StoreFolder, complete_norm
 
+# what a preset or an option can name
 KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "metrics", "measures", "executors")
 
 
 def ls(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}; all of them if left out.")] = "",
+    kind: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(KINDS)}, all of them if left out; or studies, those in the store.")
+    ] = "",
     name: Annotated[str, typer.Argument(help="A norm, for its card.", autocompletion=complete_norm)] = "",
     plugins: Plugins = None,
+    store: StoreFolder = Path(".bncli"),
 ) -> None:
     """List what a preset can name, with who adds it in brackets; `bncli ls norms NAME` prints the card of one norm."""
     from bncli.errors import ConfigError, unknown
 
-    if kind and kind not in KINDS:
-        raise ConfigError(unknown("list", kind, KINDS))
-    if kind != "presets":
+    if kind and kind not in (*KINDS, "studies"):
+        raise ConfigError(unknown("list", kind, (*KINDS, "studies")))
+    if kind not in ("presets", "studies"):
         from bncli.plugins import load_plugins, register, register_installed
 
         for plugin in load_plugins(plugins or ()):
@@ -31,6 +36,10 @@ def ls(
         _norms(name)
     elif name:
         raise ConfigError(f"only norms have cards; `bncli ls {kind}` takes no name, got {name!r}")
+    elif kind == "studies":
+        from bncli.cli.store import list_studies
+
+        list_studies(store)
     else:
         for one in [kind] if kind else KINDS:
             _print(one, heading=not kind)

@@ -16,7 +16,7 @@ _TYPES = {type(make()): name for name, make in ACTIVATIONS.items()}
 
 
 @dataclass(frozen=True)
-class Layer:
+class NetworkLayer:
     """A linear layer or convolution, and what directly takes its output: modules by name, "" where there is none."""
 
     name: str
@@ -34,20 +34,20 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class _Call:
+class _ModuleCall:
     name: str
     module: nn.Module
     inputs: tuple[Any, ...]
     output: Any
 
 
-def layers_of(model: nn.Module, x: Tensor) -> list[Layer]:
+def layers_of(model: nn.Module, x: Tensor) -> list[NetworkLayer]:
     """Layers in the order of their first call on the input x (N, features); buffers stay as they are."""
-    calls: list[_Call] = []
+    calls: list[_ModuleCall] = []
     mode, kept = model.training, {name: buffer.clone() for name, buffer in model.named_buffers()}
 
     def note(name: str) -> Any:
-        return lambda module, inputs, output: calls.append(_Call(name, module, inputs, output))
+        return lambda module, inputs, output: calls.append(_ModuleCall(name, module, inputs, output))
 
     hooks = [module.register_forward_hook(note(name)) for name, module in _atoms(model, "")]
     try:
@@ -62,7 +62,7 @@ def layers_of(model: nn.Module, x: Tensor) -> list[Layer]:
     return list(_layers(model, calls))
 
 
-def _layers(model: nn.Module, calls: list[_Call]) -> Iterator[Layer]:
+def _layers(model: nn.Module, calls: list[_ModuleCall]) -> Iterator[NetworkLayer]:
     owned = _owned(model, calls)
     for i, call in enumerate(calls):
         if not _is_layer(call.module) or any(call.name == earlier.name for earlier in calls[:i]):
@@ -78,10 +78,10 @@ def _layers(model: nn.Module, calls: list[_Call]) -> Iterator[Layer]:
             else:
                 break
             output = after.output
-        yield Layer(call.name, tuple(owned.get(call.name, ())), norm, activation, takes, normalised, function)
+        yield NetworkLayer(call.name, tuple(owned.get(call.name, ())), norm, activation, takes, normalised, function)
 
 
-def _owned(model: nn.Module, calls: list[_Call]) -> Mapping[str, list[str]]:
+def _owned(model: nn.Module, calls: list[_ModuleCall]) -> Mapping[str, list[str]]:
     """Parameters by layer: what is called after a layer and before the next one belongs to it."""
     owner, current, found = dict[str, str](), "", dict[str, list[str]]()
     for call in calls:

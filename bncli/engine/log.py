@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bncli.engine.environment import environment, peak_memory
-from bncli.engine.layers import Layer, outputs_of
+from bncli.engine.layers import NetworkLayer, outputs_of
 from bncli.engine.network import Network
 from bncli.plan import Job
 from bncli.records import Record, RunInfo, RunResult
@@ -33,9 +33,9 @@ class Log:
         self._losses: list[float] = []
 
     def add(self, step: int, found: dict[str, Tensor], train_losses: Tensor | None) -> None:
-        """Take one evaluation: `found` by quantity, each (*lanes,); `train_losses` (steps since, *lanes)."""
+        """Take one evaluation: `found` by metric, each (*lanes,); `train_losses` (steps since, *lanes)."""
         with torch.no_grad():
-            columns = {quantity: values.reshape(-1).tolist() for quantity, values in found.items()}
+            columns = {metric: values.reshape(-1).tolist() for metric, values in found.items()}
             norms = {name: self._norms(p) for name, p in self._network.parameters.items()}
             trained = None if train_losses is None else train_losses.view(len(train_losses), -1).double().cpu()
         for lane, records in enumerate(self._records):
@@ -46,7 +46,7 @@ class Log:
                 continue
             if trained is not None:
                 records.append(Record("train_loss", step, trained[:, lane].mean().item(), self._units["loss"]))
-            records += [Record(quantity, step, v[lane], self._units[quantity]) for quantity, v in columns.items()]
+            records += [Record(metric, step, v[lane], self._units[metric]) for metric, v in columns.items()]
             records += [Record("parameter_norm", step, v[lane], "L2", name) for name, v in norms.items()]
         self._levels, self._losses = columns.get("accuracy", columns["loss"]), columns["loss"]
 
@@ -156,7 +156,7 @@ def first_overflows(network: Network, x: Tensor, *, clipped: bool = False) -> li
     return blamed
 
 
-def _modules(layer: Layer) -> list[str]:
+def _modules(layer: NetworkLayer) -> list[str]:
     return [name for name in (layer.name, layer.norm, layer.activation) if name]
 
 
@@ -170,7 +170,7 @@ T = TypeVar("T")
 KINDS = ("start", "training", "evaluation", "data", "checkpointing", "compilation", "probing")
 
 
-class Clock:
+class Stopwatch:
     """Seconds of each kind; of two that nest, a second counts for the inner one alone."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,17 +12,25 @@ from bncli.config import Probes
 from bncli.data.splits import Splits
 from bncli.engine.batches import Batches
 from bncli.engine.evaluate import losses_of
-from bncli.engine.layers import Layer, outputs_of
+from bncli.engine.layers import NetworkLayer, outputs_of
 from bncli.engine.network import Network
 from bncli.engine.state import noise_kept
+from bncli.engine.trace import TrainingStep
 from bncli.models.initialise import generator
 from bncli.optim.optimizers import Hyper, State
 
 ROWS = 4_000  # values of a channel that a metric is given, at most, where locations are examples too
 CHUNK = 500  # examples a forward pass
 
-Step = Callable[..., Tensor]
-Samples = dict[str, Tensor]  # by site, "LAYER/PLACE": (*lanes, N, C)
+
+class ProbeSite(NamedTuple):
+    """Where a number of a probe is from, as in `bncli.records.CurveKey`."""
+
+    layer: str = ""
+    place: str = ""
+
+
+Activations = dict[ProbeSite, Tensor]  # each (*lanes, N, C)
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,11 @@ class Subject:
 
     how: Probes
     network: Network
-    layers: Sequence[Layer]  # in the order in which they run
-    chosen: Sequence[Layer]  # of which distributions are looked at
+    layers: Sequence[NetworkLayer]  # in the order in which they run
+    chosen: Sequence[NetworkLayer]  # of which distributions are looked at
     splits: Splits
     batches: Batches
-    step: Step  # of `train.step_of`
+    step: TrainingStep
     state: State
     hyper: Hyper
     loss: str
@@ -47,8 +55,8 @@ class Subject:
         return self.hyper.lr.device.type
 
     def samples(
-        self, sites: Mapping[str, str], x: Tensor, *, training: bool, batch: int = CHUNK, kept: int | None = None
-    ) -> Samples:
+        self, sites: Mapping[ProbeSite, str], x: Tensor, *, training: bool, batch: int = CHUNK, kept: int | None = None
+    ) -> Activations:
         """Outputs of the modules `sites` (site -> module) on x (N, features): each (*lanes, N, C), rows chosen once.
 
         x passes in batches of `batch` examples; with `kept` only the first so many of each are.
@@ -65,9 +73,9 @@ class Subject:
             for site, module in sites.items()
         }
 
-    def sites(self, places: Sequence[str]) -> dict[str, str]:
+    def sites(self, places: Sequence[str]) -> dict[ProbeSite, str]:
         """Modules by site, of the chosen layers."""
-        return {f"{layer.name}/{place}": layer.site(place) for layer in self.chosen for place in places}
+        return {ProbeSite(layer.name, place): layer.site(place) for layer in self.chosen for place in places}
 
     def probe_set(self) -> Tensor:
         """(N, features)."""
@@ -111,7 +119,9 @@ def copied(tree: Any) -> Any:
     return [copied(value) for value in tree]
 
 
-def resampled(samples: Samples, examples: int, lanes: int, draws: int, seed: int) -> Iterator[tuple[Samples, Samples]]:
+def resampled(
+    samples: Activations, examples: int, lanes: int, draws: int, seed: int
+) -> Iterator[tuple[Activations, Activations]]:
     """Two samples of as many examples as there are, drawn with replacement (why: bncli/shift/null.py).
 
     All sites and lanes draw the same examples, each with all of its locations.
@@ -122,7 +132,7 @@ def resampled(samples: Samples, examples: int, lanes: int, draws: int, seed: int
         yield _drawn(samples, first, lanes), _drawn(samples, second, lanes)
 
 
-def _drawn(samples: Samples, index: Tensor, lanes: int) -> Samples:
+def _drawn(samples: Activations, index: Tensor, lanes: int) -> Activations:
     found = {}
     for site, x in samples.items():
         blocks = x.unflatten(lanes, (len(index), -1))

@@ -11,7 +11,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn.utils.parametrize import is_parametrized
 
 from bncli.data import DATASETS
-from bncli.engine.layers import Layer, layers_of
+from bncli.engine.layers import NetworkLayer, layers_of
 from bncli.engine.state import noise_kept, tensors_kept
 from bncli.models import MODELS
 from bncli.models.initialise import initialise
@@ -19,6 +19,7 @@ from bncli.models.unit import Normaliser
 from bncli.norms import NORMS
 from bncli.plan import Run
 
+Tensors = Mapping[str, Tensor]  # by name: parameters or buffers
 Capture = Callable[[nn.Module], AbstractContextManager[Mapping[str, Tensor]]]  # open while a model runs
 
 
@@ -86,12 +87,12 @@ class Network:
             for module, old in zip(modules, kept, strict=True):
                 module.momentum = old
 
-    def pure(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def pure(self, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
         """What `forward` computes, of given parameters and buffers; training changes those buffers in place."""
         outputs: Tensor = (self._own if self.lanes else self._call)(parameters, buffers, x)
         return outputs
 
-    def layers(self, x: Tensor) -> list[Layer]:
+    def layers(self, x: Tensor) -> list[NetworkLayer]:
         """Layers in the order in which they run on x (N, features)."""
         return layers_of(self._model, x)
 
@@ -103,7 +104,7 @@ class Network:
         Nothing changes: buffers are copies, generators are put back.
         """
 
-        def call(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+        def call(parameters: Tensors, buffers: Tensors, x: Tensor) -> dict[str, Tensor]:
             with capture(self._model) as taken:
                 self._call(parameters, buffers, x)
             return dict(taken)
@@ -117,7 +118,7 @@ class Network:
         outputs: Tensor = program(self.parameters, self.buffers, x)
         return outputs
 
-    def _call(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def _call(self, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self._model, ({**parameters}, {**buffers}), (x,))
         return outputs
 

@@ -11,19 +11,19 @@ from bncli.config import Probes
 from bncli.data import DATASETS
 from bncli.data.splits import Splits
 from bncli.engine.batches import Batches
-from bncli.engine.layers import Layer
-from bncli.engine.moment import CHUNK, Samples, Step, Subject
+from bncli.engine.layers import NetworkLayer
+from bncli.engine.moment import CHUNK, Activations, ProbeSite, Subject
 from bncli.engine.network import Network
-from bncli.engine.readings import Moment, Reading, read
+from bncli.engine.readings import MetricValues, Moment, read
+from bncli.engine.trace import TrainingStep
 from bncli.errors import ConfigError
 from bncli.optim.optimizers import Hyper, State
 from bncli.plan import Job
-from bncli.records import Record
+from bncli.records import PERCENTILES, CurveKey, Record
 from bncli.shift import METRICS
-from bncli.shift.distribution import SHARES, percentiles
+from bncli.shift.distribution import percentiles
 
 NULL_EVERY = 4  # probes to one that has a null band: it is averaged over time, and costs as much as a drift
-BAND = tuple(f"percentile_{100 * share:.0f}" for share in SHARES)
 
 
 class Prober:
@@ -34,12 +34,19 @@ class Prober:
     """
 
     def __init__(
-        self, job: Job, network: Network, splits: Splits, batches: Batches, step: Step, state: State, hyper: Hyper
+        self,
+        job: Job,
+        network: Network,
+        splits: Splits,
+        batches: Batches,
+        step: TrainingStep,
+        state: State,
+        hyper: Hyper,
     ) -> None:
         first = job.runs[0]
         self._how, self._lanes = first.probes, len(job.runs)
         self._names = self._how.metrics
-        self._before: Samples = {}
+        self._before: Activations = {}
         if self._names:
             layers = network.layers(splits.train.slice(0, 2)[0])
             chosen = _chosen(layers, self._how)
@@ -70,23 +77,23 @@ class Prober:
         null = (step // self._how.every) % NULL_EVERY == 1
         moment = Moment(subject, step, lr, self._before, now, examples, null)
         found: list[list[Record]] = [[] for _ in range(self._lanes)]
-        for quantity, layer, unit, values in [*_bands(moment), *_summaries(read(self._names, moment))]:
+        for key, unit, values in [*_bands(moment), *_summaries(read(self._names, moment))]:
             for lane, value in zip(found, values.reshape(-1).tolist(), strict=True):
                 if math.isfinite(value):
-                    lane.append(Record(quantity, step, value, unit, layer))
+                    lane.append(Record(key.metric, step, value, unit, *key[1:]))
         self._before = now
         return found
 
-    def state(self) -> Samples:
-        """What the next probe compares with."""
-        return self._before
+    def state(self) -> dict[tuple[str, str], Tensor]:
+        """What the next probe compares with, in types that a checkpoint may hold."""
+        return {(site.layer, site.place): sample for site, sample in self._before.items()}
 
-    def restore(self, state: Mapping[str, Tensor], device: str) -> None:
+    def restore(self, state: Mapping[tuple[str, str], Tensor], device: str) -> None:
         """Go on from what `state` gave."""
-        self._before = {site: sample.to(device) for site, sample in state.items()}
+        self._before = {ProbeSite(*site): sample.to(device) for site, sample in state.items()}
 
 
-def _chosen(layers: list[Layer], how: Probes) -> list[Layer]:
+def _chosen(layers: list[NetworkLayer], how: Probes) -> list[NetworkLayer]:
     """Layers whose distributions are looked at: those asked for, else all but the last, which gives the outputs."""
     if not how.layers:
         return layers[:-1] or layers
@@ -97,7 +104,7 @@ def _chosen(layers: list[Layer], how: Probes) -> list[Layer]:
     return [layer for layer in layers if any(fnmatch(layer.name, pattern) for pattern in how.layers)]
 
 
-Line = tuple[str, str, str, Tensor]  # quantity, layer, unit, values (*lanes,)
+Line = tuple[CurveKey, str, Tensor]  # what it is, its unit of measure, values (*lanes,)
 
 
 def _bands(moment: Moment) -> Iterator[Line]:
@@ -105,29 +112,29 @@ def _bands(moment: Moment) -> Iterator[Line]:
     if "percentiles" not in moment.subject.how.metrics:
         return
     for site, now in moment.now.items():
-        for name, values in zip(BAND, percentiles(now).unbind(-2), strict=True):
-            yield f"{name}:median", site, "activation", values.median(-1).values
+        for name, values in zip(PERCENTILES, percentiles(now).unbind(-2), strict=True):
+            yield CurveKey(name, *site, "median"), "activation", values.median(-1).values
             for unit in range(min(moment.subject.how.units, values.shape[-1])):
-                yield f"{name}:unit {unit}", site, "activation", values[..., unit]
+                yield CurveKey(name, *site, index=unit), "activation", values[..., unit]
 
 
-def _summaries(readings: Iterator[Reading]) -> Iterator[Line]:
+def _summaries(found: Iterator[MetricValues]) -> Iterator[Line]:
     """Mean over those units that have a finite value, median and 90th percentile over all; the mean null draw."""
-    draws: dict[tuple[str, str], list[Tensor]] = {}
-    for reading in readings:
-        row, values = METRICS[reading.metric], reading.values
+    draws: dict[tuple[str, ProbeSite], list[Tensor]] = {}
+    for each in found:
+        row, values = METRICS[each.metric], each.values
         mean = _mean(values) if row.per == "unit" else values
-        if reading.null:
-            draws.setdefault((reading.metric, reading.layer), []).append(mean)
+        if each.null:
+            draws.setdefault((each.metric, each.site), []).append(mean)
             continue
-        yield f"{reading.metric}:mean" if row.per == "unit" else reading.metric, reading.layer, row.unit, mean
+        yield CurveKey(each.metric, *each.site, "mean" if row.per == "unit" else ""), row.unit, mean
         if row.per == "unit":
             ranked = values.sort(-1).values
             for name, share in (("median", 0.5), ("p90", 0.9)):
                 place = share * (ranked.shape[-1] - 1)
-                yield f"{reading.metric}:{name}", reading.layer, row.unit, _between(ranked, place)
-    for (metric, layer), found in draws.items():
-        yield f"{metric}:null", layer, METRICS[metric].unit, torch.stack(found).mean(0)
+                yield CurveKey(each.metric, *each.site, name), row.unit, _between(ranked, place)
+    for (metric, site), values_of_draws in draws.items():
+        yield CurveKey(metric, *site, "null"), METRICS[metric].unit, torch.stack(values_of_draws).mean(0)
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bncli.engine.layers import Layer
-from bncli.engine.moment import Samples, Subject, resampled
+from bncli.engine.layers import NetworkLayer
+from bncli.engine.moment import Activations, ProbeSite, Subject, resampled
 from bncli.shift import METRICS
 from bncli.shift.gradients import gradient_shift, walk
 
@@ -16,11 +16,11 @@ COMPANIES = 8  # batches in whose company an example is normalised again
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One metric of one layer: (*lanes, C) of its units, or (*lanes,) of the whole layer."""
+class MetricValues:
+    """One metric at one site: (*lanes, C) of its units, or (*lanes,) of the whole layer."""
 
     metric: str
-    layer: str  # "LAYER/PLACE", "LAYER", or "" for the whole network
+    site: ProbeSite
     values: Tensor
     null: bool = False  # a draw of the null band: nothing has changed but the sample
 
@@ -32,13 +32,13 @@ class Moment:
     subject: Subject
     step: int
     lr: Tensor  # (*lanes,), of the next training step
-    before: Samples
-    now: Samples
+    before: Activations
+    now: Activations
     examples: int  # behind `now`
     null: bool  # whether the null band is asked for
 
 
-def read(names: Sequence[str], moment: Moment) -> Iterator[Reading]:
+def read(names: Sequence[str], moment: Moment) -> Iterator[MetricValues]:
     """Every metric of `names`, kind by kind: what one kind needs is made once."""
     for kind, reader in READERS.items():
         metrics = {name: METRICS.load(name) for name in names if METRICS[name].kind == kind and name != "percentiles"}
@@ -46,36 +46,36 @@ def read(names: Sequence[str], moment: Moment) -> Iterator[Reading]:
             yield from reader(metrics, moment)
 
 
-Metrics = Mapping[str, Callable[..., Tensor]]
+MetricFunctions = Mapping[str, Callable[..., Tensor]]
 
 
-def _pairs(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
+def _pairs(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
     """Drift since the probe before; and what it is of two samples of this very checkpoint."""
     for site, now in moment.now.items():
         for name, metric in metrics.items():
             if site in moment.before:
-                yield Reading(name, site, metric(moment.before[site], now))
+                yield MetricValues(name, site, metric(moment.before[site], now))
     if not moment.null:
         return
     lanes, how = len(moment.subject.network.lanes), moment.subject.how
     for first, second in resampled(moment.now, moment.examples, lanes, how.null_draws, moment.step):
         for site in moment.now:
             for name, metric in metrics.items():
-                yield Reading(name, site, metric(first[site], second[site]), null=True)
+                yield MetricValues(name, site, metric(first[site], second[site]), null=True)
 
 
-def _samples(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
+def _samples(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
     """Of the sample alone; saturation of what an activation takes, where one takes it."""
-    functions = {f"{layer.name}/{place}": layer.function for layer, place in _fed(moment.subject)}
+    functions = {ProbeSite(layer.name, place): layer.function for layer, place in _fed(moment.subject)}
     for site, now in moment.now.items():
         for name, metric in metrics.items():
             if "activation" not in METRICS[name].options:
-                yield Reading(name, site, metric(now))
+                yield MetricValues(name, site, metric(now))
             elif functions.get(site, "identity") != "identity":
-                yield Reading(name, site, metric(now, activation=functions[site]))
+                yield MetricValues(name, site, metric(now, activation=functions[site]))
 
 
-def _fed(subject: Subject) -> Iterator[tuple[Layer, str]]:
+def _fed(subject: Subject) -> Iterator[tuple[NetworkLayer, str]]:
     """Layers and those of the probed places whose output an activation takes."""
     for layer in subject.chosen:
         for place in subject.how.sites:
@@ -83,7 +83,7 @@ def _fed(subject: Subject) -> Iterator[tuple[Layer, str]]:
                 yield layer, place
 
 
-def _gradients(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
+def _gradients(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
     """G and G' of every layer on the next training batch, by the next training step."""
     subject = moment.subject
     layers = {layer.name: layer.parameters for layer in subject.layers if layer.parameters}
@@ -94,20 +94,20 @@ def _gradients(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
     after = subject.parameters_after(x, y, moment.lr)
     for found in gradient_shift(subject.loss_on(x, y), before, after, layers):
         for name, metric in metrics.items():
-            yield Reading(name, found.layer, metric(found.gradient, found.moved))
+            yield MetricValues(name, ProbeSite(found.layer), metric(found.gradient, found.moved))
 
 
-def _landscape(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
+def _landscape(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
     """Along the negative gradient of the next training batch."""
     subject = moment.subject
     x, y = subject.next_batch()
     before = {name: p.detach() for name, p in subject.network.parameters.items()}
     walked = walk(subject.loss_on(x, y), before, [size * moment.lr for size in subject.how.step_sizes])
     for name, metric in metrics.items():
-        yield Reading(name, "", metric(walked))
+        yield MetricValues(name, ProbeSite(), metric(walked))
 
 
-def _statistics(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
+def _statistics(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
     """Running mean and variance against those of what the norm takes in, over training batches, weights held."""
     subject = moment.subject
     running = {layer: _running(subject, layer) for layer in subject.layers}
@@ -115,25 +115,28 @@ def _statistics(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
     if not found:
         return
     x, batch = torch.cat(list(subject.batches.fixed(POPULATION))), subject.batches.size
-    inputs = subject.samples({layer.name: layer.normalised for layer in found}, x, training=True, batch=batch)
+    inputs = subject.samples(
+        {ProbeSite(layer.name): layer.normalised for layer in found}, x, training=True, batch=batch
+    )
     for layer, pair in found.items():
-        var, mean = torch.var_mean(inputs[layer.name], -2)
+        site = ProbeSite(layer.name)
+        var, mean = torch.var_mean(inputs[site], -2)
         if pair[0].shape == mean.shape:
             for name, metric in metrics.items():
-                yield Reading(name, layer.name, metric(*pair, mean, var))
+                yield MetricValues(name, site, metric(*pair, mean, var))
 
 
-def _running(subject: Subject, layer: Layer) -> list[Tensor]:
+def _running(subject: Subject, layer: NetworkLayer) -> list[Tensor]:
     """Running mean and variance of a layer's norm, (*lanes, C); fewer where it has none."""
     names = [f"{layer.norm}.running_{kind}" for kind in ("mean", "var")]
     return [subject.network.buffers[name] for name in names if name in subject.network.buffers]
 
 
-def _draws(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
+def _draws(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
     """The first half of a batch of the probe set, in training mode, each time beside other training examples."""
     subject = moment.subject
     fixed = subject.probe_set()[: subject.batches.size // 2]
-    outputs: list[Samples] = []
+    outputs: list[Activations] = []
     for x in subject.batches.fixed(COMPANIES):
         batch = torch.cat([fixed, x[len(fixed) :]])
         sites = subject.sites(subject.how.sites)
@@ -141,17 +144,17 @@ def _draws(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
     for site in outputs[0]:
         together = torch.stack([sample[site] for sample in outputs], len(subject.network.lanes))
         for name, metric in metrics.items():
-            yield Reading(name, site, metric(together))
+            yield MetricValues(name, site, metric(together))
 
 
-def _modes(metrics: Metrics, moment: Moment) -> Iterator[Reading]:
+def _modes(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
     """One batch of the probe set in training mode, and the same in evaluation mode."""
     subject = moment.subject
     x, sites = subject.probe_set()[: subject.batches.size], subject.sites(subject.how.sites)
     training, evaluation = (subject.samples(sites, x, training=mode) for mode in (True, False))
     for site in sites:
         for name, metric in metrics.items():
-            yield Reading(name, site, metric(training[site], evaluation[site]))
+            yield MetricValues(name, site, metric(training[site], evaluation[site]))
 
 
 READERS = {

@@ -14,6 +14,7 @@ from bncli import __version__
 from bncli.files import write_atomically
 
 KEPT = 2
+SCHEMA = 2  # of what a checkpoint holds; one of another is not used
 
 
 class Checkpoints:
@@ -25,7 +26,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, job: str) -> None:
         self._folder = folder
-        self._origin = {"job": job, "bncli": __version__, "torch": str(torch.__version__)}
+        self._origin = {"schema": SCHEMA, "job": job, "bncli": __version__, "torch": str(torch.__version__)}
         self.notes: list[str] = []
 
     def save(self, step: int, state: dict[str, Any]) -> None:

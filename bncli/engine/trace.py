@@ -1,7 +1,7 @@
 """A training step as a flat list of operations, captured in a CUDA graph where there is one."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bncli.data.splits import Split
 from bncli.engine.graph import simplify
-from bncli.engine.network import Network
+from bncli.engine.network import Network, Tensors
 from bncli.engine.recorder import Parts, record
 from bncli.engine.state import noise_kept, tensors_kept
 from bncli.kernels.linear import ProductsInOrder
@@ -52,7 +52,8 @@ def captured(
     return step
 
 
-Tensors = Mapping[str, Tensor]
+# parameters, buffers, the optimiser's state, hyperparameters, inputs, targets -> losses (`bncli.engine.train.step_of`)
+TrainingStep = Callable[[Tensors, Tensors, State, Hyper, Tensor, Tensor], Tensor]
 
 aten = torch.ops.aten
 
@@ -74,7 +75,7 @@ IN_PARTS: Parts = {
 
 
 def engine_of(
-    job: Job, step: Callable[..., Tensor], network: Network, state: State, hyper: Hyper, split: Split
+    job: Job, step: TrainingStep, network: Network, state: State, hyper: Hyper, split: Split
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
     """The training step that the job's plan asks for, on batches (x, y) alone, and which path that is, in words."""
     path = f"{len(job.runs)} lanes (vmap)" if job.lanes else "plain"
@@ -102,9 +103,9 @@ def _in_words(error: Exception) -> str:
 
 
 def traced(
-    step: Callable[..., Tensor], parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor
+    step: TrainingStep, parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor
 ) -> tuple[Callable[..., Tensor], list[Tensor]]:
-    """A training step (`bncli.engine.train.step_of`) on just these tensors, traced for batches like (x, y).
+    """A training step on just these tensors, traced for batches like (x, y).
 
     Returns:
         The operations, and those of their arguments that stay the same tensors: `operations(*fixed, x, y)`.

@@ -13,12 +13,12 @@ from bncli.data import DATASETS
 from bncli.data.splits import Splits
 from bncli.engine.batches import Batches
 from bncli.engine.evaluate import evaluate, losses_of
-from bncli.engine.log import Clock, Log, first_overflows
+from bncli.engine.log import Log, Stopwatch, first_overflows
 from bncli.engine.moment import copied
-from bncli.engine.network import Network
+from bncli.engine.network import Network, Tensors
 from bncli.engine.probes import Prober
 from bncli.engine.state import Checkpoints, noise, put_noise
-from bncli.engine.trace import engine_of
+from bncli.engine.trace import TrainingStep, engine_of
 from bncli.models.initialise import seed_for
 from bncli.optim import OPTIMIZERS
 from bncli.optim.optimizers import Hyper, Optimizer, State, clipped
@@ -88,7 +88,7 @@ class _Loop:
         first = job.runs[0]
         self.how, self.device, self.loss = first.evaluation, first.device, DATASETS[first.data.name].loss
         self.clipped = first.training.clip is not None
-        self.clock, self.step, self.last = Clock(), 0, first.training.steps - 1
+        self.clock, self.step, self.last = Stopwatch(), 0, first.training.steps - 1
         with self.clock.of("start"):
             self.splits: Splits = DATASETS.load(first.data.name)(**first.data.options, device=first.device)
             self.network = Network(job.runs, first.device)
@@ -208,11 +208,7 @@ def _copy(source: Any, target: Any) -> None:
         _copy(source[key], target[key])
 
 
-Tensors = Mapping[str, Tensor]
-Step = Callable[[Tensors, Tensors, State, Hyper, Tensor, Tensor], Tensor]
-
-
-def step_of(network: Network, optimizer: Optimizer, loss: str, recipe: Training) -> Step:
+def step_of(network: Network, optimizer: Optimizer, loss: str, recipe: Training) -> TrainingStep:
     """One training step of a recipe, as a function of tensors only.
 
     `step(parameters, buffers, state, hyper, x, y)` takes a batch x (*lanes, N, features), y (*lanes, N, ...), changes

@@ -51,6 +51,11 @@ def is_traced() -> bool:
     return _TRACED.get()
 
 
+def broadcast(statistic: Tensor, x: Tensor) -> Tensor:
+    """A statistic (C,), or (N, C), in the shape that goes with x (N, C, ...): an axis of 1 for each of locations."""
+    return statistic.view(*statistic.shape, *[1] * (x.ndim - 2))
+
+
 def lanes_first(tensors: Sequence[Tensor | None], at: Sequence[int | None], lanes: int) -> list[Tensor | None]:
     """Arguments of a function under vmap, with the axis of lanes in front in all of them."""
     return [

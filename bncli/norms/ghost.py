@@ -2,13 +2,25 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn, ones, zeros
+from torch import Tensor, nn
+from torch.types import Device
 
-from bncli.norms.channels import add_averages, add_parameters, average, values_per_channel
-from bncli.norms.groups import bessel, scaled, single_or_better
+from bncli.norms.channels import (
+    DType,
+    add_affine,
+    add_running,
+    apply_affine,
+    average,
+    bessel,
+    count_values,
+    describe,
+    reset_affine,
+    reset_running,
+    widen,
+)
 
 
-class Ghost(nn.Module):
+class GhostBatchNorm(nn.Module):
     """Ghost Batch Normalization (Hoffer et al. 2017, arXiv:1705.08741, algorithm 1).
 
     y = weight (x - mean) / sqrt(var + eps) + bias, where in training mean and the biased var of each channel are taken
@@ -39,21 +51,28 @@ class Ghost(nn.Module):
         eps: float = 1e-5,
         momentum: float = 0.1,
         affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         self.ghost_size = ghost_size
         self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
-        add_parameters(self, channels, affine)
-        add_averages(self, {"running_mean": zeros(channels), "running_var": ones(channels)})
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        add_running(self, channels, "running_mean", "running_var", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
-        values = values_per_channel(x, self.channels)
+        values = count_values(x, self.channels)
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         bessel(values)  # refuses a single value
         parts, totals, squares, freedom = [], [], [], 0
-        for part in _virtual_batches(single_or_better(x), self.ghost_size):  # (V, n, C, ...)
+        for part in _virtual_batches(widen(x), self.ghost_size):  # (V, n, C, ...)
             y, mean, var, m = _normalised(part, self.eps)
             parts.append(y.flatten(0, 1))
             totals.append(mean.sum(0) * m)
@@ -63,14 +82,7 @@ class Ghost(nn.Module):
         average(self.running_mean, _sum(totals) / values, self.momentum, self.num_batches_tracked)
         average(self.running_var, _sum(squares) / freedom, self.momentum, self.num_batches_tracked)
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return scaled(y, self.weight, self.bias).to(x.dtype)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return (
-            f"{self.channels}, ghost_size={self.ghost_size}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}"
-        )
+        return apply_affine(y, self.weight, self.bias).to(x.dtype)
 
 
 def _virtual_batches(x: Tensor, size: int) -> list[Tensor]:

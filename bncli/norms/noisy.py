@@ -4,16 +4,27 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn, ones, zeros
+from torch import Tensor, nn
+from torch.types import Device
 
-from bncli.norms.channels import add_averages, add_parameters, along, values_per_channel
-from bncli.norms.groups import bessel, single_or_better
+from bncli.kernels import broadcast
+from bncli.norms.channels import (
+    DType,
+    add_affine,
+    add_running,
+    bessel,
+    count_values,
+    describe,
+    reset_affine,
+    reset_running,
+    widen,
+)
 
 
-class NoisyBatch(nn.Module):
+class NoisyBatchNorm(nn.Module):
     """Batch Normalization with non-stationary noise after it (Santurkar et al. 2018, arXiv:1805.11604, section 2.2).
 
-    y = s a + m, where a is the output of `Batch`, weight and bias included. In every training step each channel j draws
+    y = s a + m, where a is the output of `BatchNorm`, weight and bias included. In a training step each channel j draws
 
         mu_j ~ U(-n_mu, n_mu)     sigma_j ~ U(1, n_sigma)
 
@@ -48,16 +59,23 @@ class NoisyBatch(nn.Module):
         eps: float = 1e-5,
         momentum: float = 0.1,
         affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         self.n_mu, self.n_sigma, self.r_mu, self.r_sigma, self.draws = n_mu, n_sigma, r_mu, r_sigma, draws
         self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
-        add_parameters(self, channels, affine)
-        add_averages(self, {"running_mean": zeros(channels), "running_var": ones(channels)})
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        add_running(self, channels, "running_mean", "running_var", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training add noise and update the running statistics in place."""
-        m = values_per_channel(x, self.channels)
+        m = count_values(x, self.channels)
         if self.training:
             bessel(m)  # refuses a single value
             self.num_batches_tracked.add_(1)
@@ -67,20 +85,13 @@ class NoisyBatch(nn.Module):
         return self._noisy(a) if self.training else a
 
     def _noisy(self, a: Tensor) -> Tensor:
-        wide = single_or_better(a)
+        wide = widen(a)
         units = wide.new_empty(self.channels if self.draws == "channel" else 1)
         mu = self.n_mu * _symmetric(units)
         sigma = 1 + (self.n_sigma - 1) * torch.rand_like(units)
-        scale = along(sigma, a) + self.r_sigma * torch.randn_like(wide)
-        shift = along(mu, a) + self.r_mu * _symmetric(wide)
+        scale = broadcast(sigma, a) + self.r_sigma * torch.randn_like(wide)
+        shift = broadcast(mu, a) + self.r_mu * _symmetric(wide)
         return torch.addcmul(shift, scale, wide).to(a.dtype)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return (
-            f"{self.channels}, n_mu={self.n_mu}, n_sigma={self.n_sigma}, r_mu={self.r_mu}, r_sigma={self.r_sigma}, "
-            f"draws={self.draws}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
-        )
 
 
 def _symmetric(like: Tensor) -> Tensor:

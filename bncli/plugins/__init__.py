@@ -23,6 +23,9 @@ from bncli.plugins.modules import Loaded, Place, find, load
 from bncli.plugins.rows import Entry, catalogue, read_tables
 
 GROUP = "bncli.plugins"  # of entry points
+_RECORDED = (  # metrics of every run (bncli.records), of which no probe's may be taken for another
+    "accuracy", "loss", "train_loss", "parameter_norm", "percentile_15", "percentile_50", "percentile_85",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,8 @@ def _taken(entry: Entry) -> str:
     there = catalogue(entry.table)
     if entry.table == "METRICS" and entry.name in MEASURES.own:
         there = MEASURES  # where every metric has its name as well
-    if entry.name in there.own:
+    recorded = _RECORDED if entry.table == "METRICS" else ()
+    if entry.name in there.own or entry.name in recorded:
         return f"{there.kind} {entry.name!r} is bncli's own; give yours another name"
     other = there.added[entry.name].origin if entry.name in there.added else ""
     return f"{there.kind} {entry.name!r} is already that of plug-in {other}; rename one of the two" if other else ""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from bncli.catalogue import Fraction, Option, Row
 
-Kind = Literal["pair", "sample", "gradient", "landscape", "statistics", "draws", "modes"]
+MetricKind = Literal["pair", "sample", "gradient", "landscape", "statistics", "draws", "modes"]
 Tier = Literal["light", "standard", "full"]
 
 
@@ -14,7 +14,7 @@ Tier = Literal["light", "standard", "full"]
 class MetricRow(Row):
     """A metric's row: all that a study, a listing or a report must know of it without importing torch."""
 
-    kind: Kind  # what it is a function of (bncli/shift/__init__.py)
+    kind: MetricKind  # what it is a function of (bncli/shift/__init__.py)
     per: Literal["unit", "layer"]  # what it is a number of: each channel, or the whole layer
     unit: str  # of the number: "activation", "share", "nats"; "" for a pure number
     low: float = 0.0  # the least that it can be

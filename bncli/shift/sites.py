@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 Where = Literal["before-norm", "after-norm", "before-activation", "after-activation"]
-Kind = Literal["norm", "activation", "layer"]
+ModuleKind = Literal["norm", "activation", "layer"]
 Recognises = Callable[[nn.Module], bool]
 
 WHERE: tuple[Where, ...] = ("before-norm", "after-norm", "after-activation")
-_WHERE: dict[tuple[str, Kind], Where] = {
+_WHERE: dict[tuple[str, ModuleKind], Where] = {
     ("before", "norm"): "before-norm",
     ("after", "norm"): "after-norm",
     ("before", "activation"): "before-activation",
@@ -100,7 +100,9 @@ def observed(
         yield watch.found
 
 
-def _watched(model: nn.Module, norms: Recognises, activations: Recognises) -> Iterator[tuple[str, nn.Module, Kind]]:
+def _watched(
+    model: nn.Module, norms: Recognises, activations: Recognises
+) -> Iterator[tuple[str, nn.Module, ModuleKind]]:
     """Each module that matters, once, under its first path."""
     within: list[str] = []  # paths of norms, and of what reshapes weights
     for path, module in model.named_modules():
@@ -127,7 +129,7 @@ class _Watch:
         self._layer = ""  # that ran last
         self._rows = False  # channels are its last axis
 
-    def before(self, path: str, kind: Kind) -> Callable[..., None]:
+    def before(self, path: str, kind: ModuleKind) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._calls[path] += 1
             if kind == "layer":
@@ -137,13 +139,13 @@ class _Watch:
 
         return hook
 
-    def after(self, path: str, kind: Kind) -> Callable[..., None]:
+    def after(self, path: str, kind: ModuleKind) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self._take(path, module, kind, "after", output if isinstance(output, tuple | list) else (output,))
 
         return hook
 
-    def _take(self, path: str, module: nn.Module, kind: Kind, side: str, values: Iterable[Any]) -> None:
+    def _take(self, path: str, module: nn.Module, kind: ModuleKind, side: str, values: Iterable[Any]) -> None:
         site = Site(path, _WHERE[side, kind], self._calls[path], self._layer)
         x = next((v for v in values if isinstance(v, Tensor) and v.is_floating_point() and v.ndim), None)
         if x is None:

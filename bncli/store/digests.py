@@ -20,9 +20,9 @@ def with_digest(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_intact(document: Mapping[str, Any]) -> bool:
-    """Whether a document says what it said when it was written; those from before digests are believed."""
+    """Whether a document carries the digest of what it says."""
     said = {key: value for key, value in document.items() if key != "digest"}
-    return "digest" not in document or bool(document["digest"] == digest(said))
+    return bool(document.get("digest") == digest(said))
 
 
 def add_digests(folder: Path) -> None:
@@ -38,21 +38,19 @@ def add_digests(folder: Path) -> None:
 
 
 def damaged_files(folder: Path, document: Mapping[str, Any]) -> Iterator[str]:
-    """What in a folder is not as its `record.json` says, one sentence each; nothing where it carries no digests.
+    """What in a folder is not as its `record.json` says, in words; one from before digests is believed.
 
     Raises:
         OSError: if a file cannot be read.
     """
-    if not is_intact(document):
+    if ("digest" in document or "files" in document) and not is_intact(document):
         yield "record.json is not what was written"
     files = document.get("files")
-    if isinstance(files, dict):
-        there = {file.name for file in folder.iterdir()} - {"record.json"}
-        yield from (f"{name} is missing" for name in sorted(files.keys() - there))
-        yield from (f"{name} does not belong there" for name in sorted(there - files.keys()))
-        for name in sorted(files.keys() & there):
-            if _digest_of_file(folder / name) != files[name]:
-                yield f"{name} is not what was written"
+    for name, said in files.items() if isinstance(files, dict) else ():
+        if not (folder / name).is_file():
+            yield f"{name} is missing"
+        elif _digest_of_file(folder / name) != said:
+            yield f"{name} is not what was written"
 
 
 def _digest_of_file(file: Path) -> str:

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import numpy as np
-
 from bncli.errors import StoreError, UndecidedError
 from bncli.files import folder_written_atomically, write_atomically
-from bncli.records import Record, RunInfo, RunResult
+from bncli.records import RunInfo, RunResult
+from bncli.store.curves import migrate_findings, read_curves, write_curves
 from bncli.store.digests import add_digests
 from bncli.store.pack import Pack, load_pack
 
-SCHEMA = 1
+SCHEMA = 2
 PACKED_FROM = 500  # runs; reading fewer one by one takes less than a second
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from version n to n + 1, applied at read
+# of record.json from version n to n + 1, applied at read; 2 has other columns of curves (store/curves.py)
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}
 
 
 class Store:
@@ -74,12 +74,12 @@ class Store:
             StoreError: if its files are corrupt, foreign or newer than this bncli.
         """
         place = self._runs / run_id
-        document = self._migrated(place, self._document(place))
+        stored = self._document(place)
+        document = self._migrated(place, stored)
         try:
             info = RunInfo(**document["info"])
-            with (place / "curves.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                columns = [arrays[name].tolist() for name in ("quantity", "step", "value", "unit", "layer")]
-            records = tuple(Record(*row) for row in zip(*columns, strict=True))
+            with (place / "curves.npz").open("rb") as file:
+                records = read_curves(file, stored["schema"])
             spec = document["spec"]
         except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
             raise _unreadable(place, error) from None
@@ -158,7 +158,7 @@ class Store:
         return place
 
     def read_baseline(self, name: str) -> dict[str, Any]:
-        """Read what `write_baseline` wrote.
+        """Read what `write_baseline` wrote, also where an older bncli did.
 
         Raises:
             UndecidedError: if there is none.
@@ -173,20 +173,14 @@ class Store:
             raise StoreError(f"{place}: cannot be read ({error}); save the baseline anew") from None
         if not isinstance(document, dict):
             raise StoreError(f"{place}: not a baseline of bncli; save it anew")
-        return document
+        return migrate_findings(document)
 
     def _fill(self, folder: Path, result: RunResult) -> None:
-        rows = [(r.quantity, r.step, r.value, r.unit, r.layer) for r in result.records]
-        columns = list(zip(*rows, strict=True)) or [()] * 5
-        kinds: Mapping[str, Any] = {"quantity": str, "step": np.int64, "value": np.float64, "unit": str, "layer": str}
         with (folder / "curves.npz").open("wb") as file:
-            arrays = {n: np.array(c, dtype=k) for (n, k), c in zip(kinds.items(), columns, strict=True)}
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-            _sync(file)
+            write_curves(file, result.records)
         document = {"schema": SCHEMA, "spec": result.spec, "info": asdict(result.info)}
         with (folder / "record.json").open("w", encoding="utf-8") as text:
             json.dump(document, text, indent=1, allow_nan=False)
-            _sync(text)
 
     def _document(self, place: Path) -> dict[str, Any]:
         try:
@@ -205,9 +199,17 @@ class Store:
         return document
 
 
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def require_store(folder: Path) -> None:
+    """Raise a StoreError where there is no store, so that a mistyped folder is not taken for an empty one."""
+    if not any((folder / name).is_dir() for name in ("runs", "studies", "baselines", "sources")):
+        inside = folder / ".bncli"
+        near = f"; did you mean {inside}?" if inside.is_dir() else "; --store names another"
+        raise StoreError(f"{folder}: there is no store of bncli{near}")
+
+
+def stores_in(folder: Path) -> Sequence[Path]:
+    """A store, and those inside it of the gate for learning: one for each state of the code."""
+    return [folder, *(place for place in sorted((folder / "sources").glob("[!.]*")) if place.is_dir())]
 
 
 def _unreadable(place: Path, why: object) -> StoreError:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bncli.records import Layout, Packed, RunInfo, RunResult
+from bncli.records import CurveKey, Layout, Packed, RunInfo, RunResult
 
-VERSION = 1
+VERSION = 2  # a pack of another is made anew
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class Pack:
         packed = {run_id: _packed(run) for run_id, run in self.runs.items()}
         for run_id, records in packed.items():
             layouts.setdefault(records.layout, []).append(run_id)
-        groups = [{"keys": layout.keys, "steps": layout.steps, "ids": ids} for layout, ids in layouts.items()]
+        groups = [
+            {"keys": layout.keys, "units": layout.units, "steps": layout.steps, "ids": ids}
+            for layout, ids in layouts.items()
+        ]
         documents = {
             run_id: {"spec": run.spec, "info": asdict(run.info), "made": self.made[run_id]}
             for run_id, run in self.runs.items()
@@ -53,7 +56,8 @@ def load_pack(content: bytes) -> Pack:
             raise ValueError(f"version {whole['version']}")
         runs, documents = {}, whole["documents"]
         for i, group in enumerate(whole["groups"]):
-            layout = Layout(tuple(map(tuple, group["keys"])), tuple(map(tuple, group["steps"])))
+            keys = tuple(CurveKey(*key) for key in group["keys"])
+            layout = Layout(keys, tuple(group["units"]), tuple(map(tuple, group["steps"])))
             for run_id, row in zip(group["ids"], arrays[f"values_{i}"], strict=True):
                 found = documents[run_id]
                 runs[run_id] = RunResult(found["spec"], RunInfo(**found["info"]), Packed(layout, row))
@@ -64,7 +68,7 @@ def _packed(run: RunResult) -> Packed:
     """A run's curves in the order in which they first appear, each in the order of its steps."""
     if isinstance(run.records, Packed):
         return run.records
-    keys = tuple(dict.fromkeys((r.quantity, r.layer, r.unit) for r in run.records))
-    curves = [run.curve(quantity, layer) for quantity, layer, _ in keys]
+    units = {record.key: record.unit for record in run.records}
+    curves = [run.curve(*key) for key in units]
     values = np.array([value for _, curve in curves for value in curve], dtype=np.float64)
-    return Packed(Layout(keys, tuple(tuple(steps) for steps, _ in curves)), values)
+    return Packed(Layout(tuple(units), tuple(units.values()), tuple(tuple(steps) for steps, _ in curves)), values)

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -192,6 +192,28 @@ class Studies:
         runs = self.folder / "runs"
         stored = frozenset(run for plan in plans for run in plan.runs if (runs / run / "record.json").exists())
         return StoredStudy(key, str(head.get("question", "")), head.get("study", {}), plans, looks, stored)
+
+    def problems(self, key: str) -> Iterator[str]:
+        """What of one study cannot be read, one line a file with the way out."""
+        place = self._studies / key
+        readers: list[tuple[Callable[[Path], object], Iterator[Path]]] = [
+            (read_document, iter([place / "study.json"])),
+            (_plan, _documents(place / "plans")),
+            (_look, _documents(place / "looks")),
+        ]
+        found = False
+        for read, files in readers:
+            for file in files:
+                try:
+                    read(file)
+                except StoreError as error:
+                    found = True
+                    yield str(error)
+        if not found:
+            try:
+                self.read(key)
+            except StoreError as error:
+                yield str(error)
 
     def _write_new(self, place: Path, head: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
         text = json.dumps(head, indent=1)

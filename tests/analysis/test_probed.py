@@ -17,7 +17,9 @@ DRIFT = "percentile-drift"
 def probed(layers):
     run = run_of()
     records = [
-        Record(DRIFT, step, value, "", layer) for layer, values in layers.items() for step, value in values.items()
+        Record(DRIFT, step, value, "", *layer.split("/"))
+        for layer, values in layers.items()
+        for step, value in values.items()
     ]
     return dataclasses.replace(run, records=tuple(records))
 

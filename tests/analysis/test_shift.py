@@ -8,27 +8,27 @@ import pytest
 from bncli.analysis import ArmRuns
 from bncli.analysis.shift import ShiftAsk, analyse_shift
 from bncli.findings import Definition, Scale, ShiftComparison, ShiftFindings
-from bncli.records import Record, RunInfo, RunResult
+from bncli.records import PERCENTILES, CurveKey, Record, RunInfo, RunResult
 
 DRIFT = Definition("w1", "w1", "pair", "activation", "ratio", "lower")
 COSINE = Definition("gradient-cosine", "gradient cosine", "gradient", "", "difference", "higher")
 RANK = Definition("stable-rank", "stable rank", "sample", "directions", "ratio", "higher")
-SITE = "hidden.0/norm"
+SITE = ("hidden.0", "norm")
 SECONDS = {"training": 8.0, "data": 2.0, "probing": 0.5}
 
 
-def run_of(curves: Mapping[tuple[str, str], Sequence[float]]) -> RunResult:
-    """A run with the given curves by (quantity, layer), a probe every 500 steps."""
+def run_of(curves: Mapping[CurveKey, Sequence[float]]) -> RunResult:
+    """A run with the given curves, a probe every 500 steps."""
     records = [
-        Record(quantity, 500 * i, value, "", layer)
-        for (quantity, layer), values in curves.items()
+        Record(key.metric, 500 * i, value, "", *key[1:])
+        for key, values in curves.items()
         for i, value in enumerate(values, 1)
     ]
     return RunResult({}, RunInfo("id", "done", 1000, seconds=SECONDS), tuple(records))
 
 
 def drifting(*values: float, null: float = 0.01) -> RunResult:
-    return run_of({("w1:mean", SITE): values, ("w1:null", SITE): [null]})
+    return run_of({CurveKey("w1", *SITE, "mean"): values, CurveKey("w1", *SITE, "null"): [null]})
 
 
 def found(
@@ -86,15 +86,20 @@ def test_a_sentence_follows_from_the_interval(batch: list[float], sentence: str)
 
 
 def test_a_metric_with_an_upper_end_is_compared_by_difference() -> None:
-    none, batch = ([run_of({("gradient-cosine", "l"): [v]}) for v in values] for values in ([0.9, 0.9], [0.7, 0.71]))
+    none, batch = (
+        [run_of({CurveKey("gradient-cosine", "l"): [v]}) for v in values] for values in ([0.9, 0.9], [0.7, 0.71])
+    )
     findings = found(none, batch, COSINE)
     assert overall(findings, "gradient-cosine").side == "more"  # less alike, so more shift
     assert findings.sentences[0].startswith("gradient cosine is lower with batch: -0.195 [-0.2")
 
 
 def test_definitions_that_disagree_are_said_to() -> None:
-    none = [run_of({("w1:mean", SITE): [8 + i], ("gradient-cosine", "l"): [0.9]}) for i in range(3)]
-    batch = [run_of({("w1:mean", SITE): [1 + i / 8], ("gradient-cosine", "l"): [0.5 + i / 100]}) for i in range(3)]
+    none = [run_of({CurveKey("w1", *SITE, "mean"): [8 + i], CurveKey("gradient-cosine", "l"): [0.9]}) for i in range(3)]
+    batch = [
+        run_of({CurveKey("w1", *SITE, "mean"): [1 + i / 8], CurveKey("gradient-cosine", "l"): [0.5 + i / 100]})
+        for i in range(3)
+    ]
     assert found(none, batch, DRIFT, COSINE).sentences[-1] == (
         "the definitions disagree about batch: there is less shift with batch than with none by w1; "
         "there is more shift with batch than with none by gradient cosine"
@@ -104,7 +109,8 @@ def test_definitions_that_disagree_are_said_to() -> None:
 def test_definitions_that_agree_are_said_to() -> None:
     twice = Definition("w2", "w2", "pair", "", "ratio", "lower")
     none, batch = (
-        [run_of({("w1:mean", SITE): [v + i / 9], ("w2:mean", SITE): [v]}) for i in range(3)] for v in (8.0, 1.0)
+        [run_of({CurveKey("w1", *SITE, "mean"): [v + i / 9], CurveKey("w2", *SITE, "mean"): [v]}) for i in range(3)]
+        for v in (8.0, 1.0)
     )
     assert found(none, batch, DRIFT, twice).sentences[-1] == (
         "by every definition measured there is less shift with batch than with none"
@@ -112,21 +118,23 @@ def test_definitions_that_agree_are_said_to() -> None:
 
 
 def test_what_defines_no_shift_has_no_say_in_whether_they_agree() -> None:
-    none, batch = ([run_of({("w1:mean", SITE): [v], ("stable-rank", SITE): [v]})] * 3 for v in (8.0, 2.0))
+    none, batch = (
+        [run_of({CurveKey("w1", *SITE, "mean"): [v], CurveKey("stable-rank", *SITE): [v]})] * 3 for v in (8.0, 2.0)
+    )
     assert not any("definition" in sentence for sentence in found(none, batch, DRIFT, RANK).sentences)
 
 
 def test_layers_are_averaged_on_the_logarithmic_scale_and_one_that_goes_the_other_way_is_named() -> None:
-    none = [run_of({("w1:mean", "a/norm"): [4.0], ("w1:mean", "b/norm"): [1.0]})] * 3
-    batch = [run_of({("w1:mean", "a/norm"): [1.0], ("w1:mean", "b/norm"): [2.0]})] * 3
+    none = [run_of({CurveKey("w1", "a", "norm", "mean"): [4.0], CurveKey("w1", "b", "norm", "mean"): [1.0]})] * 3
+    batch = [run_of({CurveKey("w1", "a", "norm", "mean"): [1.0], CurveKey("w1", "b", "norm", "mean"): [2.0]})] * 3
     findings = found(none, batch)
     assert overall(findings).estimate == pytest.approx(math.sqrt(1 / 4 * 2))
     assert findings.sentences[0].endswith("smaller with batch; the other way at b")
 
 
 def test_a_layer_that_is_exactly_0_has_no_ratio_and_is_left_out_of_the_mean() -> None:
-    none = [run_of({("w1", "a"): [0.0], ("w1", "b"): [4.0]})] * 2
-    batch = [run_of({("w1", "a"): [0.0], ("w1", "b"): [2.0]})] * 2
+    none = [run_of({CurveKey("w1", "a"): [0.0], CurveKey("w1", "b"): [4.0]})] * 2
+    batch = [run_of({CurveKey("w1", "a"): [0.0], CurveKey("w1", "b"): [2.0]})] * 2
     whole, a, b = found(none, batch).comparisons
     assert (whole.estimate, b.estimate) == (pytest.approx(0.5), pytest.approx(0.5))
     assert (a.side, a.estimate, a.reason) == ("not comparable", None, "it is exactly 0, which has no ratio")
@@ -157,15 +165,15 @@ def test_one_seed_makes_no_claim() -> None:
 
 
 def test_what_one_arm_lacks_is_not_compared_and_says_why() -> None:
-    findings = found([drifting(8.0)] * 2, [run_of({("w1:mean", "other/norm"): [1.0]})] * 2)
+    findings = found([drifting(8.0)] * 2, [run_of({CurveKey("w1", "other", "norm", "mean"): [1.0]})] * 2)
     assert findings.sentences == (
         "w1 cannot be compared between batch and none: there is no layer at which both were measured",
     )
 
 
 def test_layers_are_chosen_by_pattern() -> None:
-    runs = [run_of({("w1:mean", "a.0/norm"): [4.0], ("w1:mean", "b.0/norm"): [1.0]})] * 2
-    assert [cell.layer for cell in found(runs, runs, layers="b*").arms[0].cells] == ["b.0/norm"]
+    runs = [run_of({CurveKey("w1", "a.0", "norm", "mean"): [4.0], CurveKey("w1", "b.0", "norm", "mean"): [1.0]})] * 2
+    assert [(cell.layer, cell.place) for cell in found(runs, runs, layers="b*").arms[0].cells] == [("b.0", "norm")]
 
 
 def test_probing_is_a_share_of_training_time() -> None:
@@ -175,24 +183,25 @@ def test_probing_is_a_share_of_training_time() -> None:
     assert any(note.startswith("probing took, of training time: none 5.0 %") for note in findings.notes)
 
 
-def banded(units: Mapping[str, Sequence[float]]) -> RunResult:
+def banded(units: Mapping[int | None, Sequence[float]]) -> RunResult:
     """A run whose percentiles lie 1 below and above the given middles."""
-    curves: dict[tuple[str, str], list[float]] = {}
-    for unit, middles in units.items():
-        for share, shift in ((15, -1), (50, 0), (85, 1)):
-            curves[f"percentile_{share}:{unit}", SITE] = [m + shift for m in middles]
+    curves: dict[CurveKey, list[float]] = {}
+    for index, middles in units.items():
+        for name, shift in zip(PERCENTILES, (-1, 0, 1), strict=True):
+            key = CurveKey(name, *SITE, "median" if index is None else "", index)
+            curves[key] = [m + shift for m in middles]
     return run_of(curves)
 
 
 def test_a_band_is_the_median_unit_averaged_over_seeds() -> None:
-    band = found([banded({"median": [0, 2]}), banded({"median": [2, 4]})], []).bands[0]
-    assert (band.unit, band.steps) == ("median of units", (500, 1000))
+    band = found([banded({None: [0, 2]}), banded({None: [2, 4]})], []).bands[0]
+    assert (band.index, band.steps) == (None, (500, 1000))
     assert (band.low, band.middle, band.high) == ((0, 2), (1, 3), (2, 4))
 
 
 def test_the_typical_unit_is_the_one_whose_band_moved_as_the_median_of_them_did() -> None:
-    units = {"median": [0, 0, 0], "unit 0": [0, 9, 0], "unit 1": [0, 1, 0], "unit 2": [5, 5, 5]}
-    assert [band.unit for band in found([banded(units)], []).bands] == ["median of units", "unit 1"]
+    units = {None: [0, 0, 0], 0: [0, 9, 0], 1: [0, 1, 0], 2: [5, 5, 5]}
+    assert [band.index for band in found([banded(units)], []).bands] == [None, 1]
 
 
 @pytest.mark.parametrize("scale", ["ratio", "difference"])

@@ -71,7 +71,11 @@ def rebuilt(document: dict[str, Any]) -> tuple[list[ArmRuns], ShiftAsk]:
     arms: dict[str, ArmRuns] = {}
     for run in document["runs"]:
         records = tuple(
-            Record(curve["quantity"], step, value, curve["unit"], curve["layer"])
+            Record(
+                step=step,
+                value=value,
+                **{name: part for name, part in curve.items() if name not in ("steps", "values")},
+            )
             for curve in run["curves"]
             for step, value in zip(curve["steps"], curve["values"], strict=True)
         )

@@ -123,7 +123,7 @@ def test_with_no_intact_checkpoint_training_starts_again(tiny: Tiny, tmp_path: P
     assert len(signs[0].notes) == 2
 
 
-@pytest.mark.parametrize("key", ["job", "bncli", "torch"])
+@pytest.mark.parametrize("key", ["schema", "job", "bncli", "torch"])
 def test_a_checkpoint_of_another_job_or_version_is_not_used(tmp_path: Path, key: str) -> None:
     other = Checkpoints(tmp_path, "this")
     other._origin[key] = "another"

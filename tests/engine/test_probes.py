@@ -25,7 +25,7 @@ def job_of(tiny: Tiny, norm: Any = "batch", lanes: int = 3, probes: Any = FULL, 
 
 def ordinary(result: RunResult) -> list[Record]:
     kinds = ("accuracy", "loss", "train_loss", "parameter_norm")
-    return [record for record in result.records if record.quantity in kinds]
+    return [record for record in result.records if record.metric in kinds]
 
 
 def probed(result: RunResult) -> list[Record]:
@@ -106,7 +106,7 @@ def test_lanes_are_probed_as_each_run_alone(tiny: Tiny) -> None:
         (alone,) = train(Job((run,)))
         assert len(probed(lane)) == len(probed(alone)) > 100
         for one, other in zip(probed(lane), probed(alone), strict=True):
-            assert (one.quantity, one.step, one.layer) == (other.quantity, other.step, other.layer)
+            assert (one.key, one.step) == (other.key, other.step)
             assert one.value == pytest.approx(other.value, rel=1e-5, abs=1e-7)
 
 
@@ -125,7 +125,9 @@ def test_at_the_end_of_a_schedule_gradients_shift_by_a_step_like_the_last(tiny: 
 
 def test_in_evaluation_mode_there_is_no_probe_before_running_statistics_know_data(tiny: Tiny) -> None:
     steps = {
-        mode: train(job_of(tiny, probes={**FULL, "mode": mode}))[0].curve("percentile_50:median", "hidden.0.0/norm")[0]
+        mode: train(job_of(tiny, probes={**FULL, "mode": mode}))[0].curve(
+            "percentile_50", "hidden.0.0", "norm", "median"
+        )[0]
         for mode in ("evaluation", "train")
     }
     assert steps == {"evaluation": [10, 20, 30], "train": [0, 10, 20, 30]}
@@ -133,16 +135,16 @@ def test_in_evaluation_mode_there_is_no_probe_before_running_statistics_know_dat
 
 def test_a_drift_is_over_one_interval_and_is_measured_at_its_end(tiny: Tiny) -> None:
     result = train(job_of(tiny))[0]
-    assert result.curve("percentile-drift:mean", "hidden.1.0/norm")[0] == [20, 30]
-    assert result.curve("percentile-drift:null", "hidden.1.0/norm")[0] == [10]  # of every fourth probe
+    assert result.curve("percentile-drift", "hidden.1.0", "norm", "mean")[0] == [20, 30]
+    assert result.curve("percentile-drift", "hidden.1.0", "norm", "null")[0] == [10]  # of every fourth probe
 
 
 def test_a_network_that_does_not_move_does_not_drift(tiny: Tiny) -> None:
     still = {"steps": 30, "batch_size": 40, "lr": 1e-30}
     for result in train(job_of(tiny, "none", training=still)):
-        for quantity in ("percentile-drift", "w1", "ks", "symmetric-kl"):
-            assert result.curve(f"{quantity}:p90", "hidden.1.0/norm")[1] == [0.0, 0.0]
-        assert min(result.curve("percentile-drift:null", "hidden.1.0/norm")[1]) > 0
+        for metric in ("percentile-drift", "w1", "ks", "symmetric-kl"):
+            assert result.curve(metric, "hidden.1.0", "norm", "p90")[1] == [0.0, 0.0]
+        assert min(result.curve("percentile-drift", "hidden.1.0", "norm", "null")[1]) > 0
         assert result.curve("gradient-shift", "readout")[1] == [0.0] * 3
 
 
@@ -161,7 +163,7 @@ def test_a_lane_that_has_diverged_is_probed_no_more(tiny: Tiny) -> None:
 def test_layers_are_chosen_by_pattern_and_places_by_name(tiny: Tiny) -> None:
     probes = {"metrics": ["w1"], "every": 10, "examples": 40, "layers": ["*.1.0"], "sites": ["layer", "activation"]}
     result = train(job_of(tiny, probes=probes))[0]
-    assert {record.layer for record in probed(result)} == {"hidden.1.0/layer", "hidden.1.0/activation"}
+    assert {(r.layer, r.place) for r in probed(result)} == {("hidden.1.0", "layer"), ("hidden.1.0", "activation")}
 
 
 def test_a_pattern_that_no_layer_has_is_said_with_the_layers_there_are(tiny: Tiny) -> None:
@@ -172,8 +174,8 @@ def test_a_pattern_that_no_layer_has_is_said_with_the_layers_there_are(tiny: Tin
 
 def test_single_units_are_recorded_on_request(tiny: Tiny) -> None:
     result = train(job_of(tiny, probes={"metrics": ["percentiles"], "every": 10, "examples": 40, "units": 2}))[0]
-    assert {record.quantity for record in probed(result)} == {
-        f"percentile_{share}:{which}" for share in (15, 50, 85) for which in ("median", "unit 0", "unit 1")
+    assert {(record.metric, record.statistic, record.index) for record in probed(result)} == {
+        (f"percentile_{share}", *which) for share in (15, 50, 85) for which in (("median", None), ("", 0), ("", 1))
     }
 
 
@@ -185,8 +187,8 @@ def test_convolutions_are_probed_with_locations_as_examples(tiny: Tiny, model: A
     recipe = {"steps": 2, "batch_size": 20, "lr": 0.1}
     probes = {"metrics": "standard", "every": 1, "examples": 20}
     result = train(job_of(tiny, "batch", 1, probes, model=model, training=recipe, evaluation={"every": 2}))[0]
-    layers = {record.layer for record in probed(result) if record.quantity == "percentile-drift:mean"}
-    assert len(layers) == len({r.layer for r in probed(result) if r.quantity == "gradient-shift"}) - 1
+    layers = {key.layer for key in result.keys("percentile-drift")}
+    assert len(layers) == len(result.keys("gradient-shift")) - 1
 
 
 def test_time_spent_probing_is_counted_apart(tiny: Tiny) -> None:

@@ -56,7 +56,7 @@ def assert_lanes_equal_plain(three: list[Run]) -> None:
         assert lane.info.engine == "3 lanes (vmap)"
         assert plain.info.engine == "plain"
         for one, other in zip(lane.records, plain.records, strict=True):
-            assert (one.quantity, one.step, one.layer) == (other.quantity, other.step, other.layer)
+            assert (one.key, one.step) == (other.key, other.step)
             assert one.value == pytest.approx(other.value, rel=1e-6, abs=1e-6)
 
 

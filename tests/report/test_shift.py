@@ -14,12 +14,18 @@ METRICS = ("percentile-drift", "percentile-drift-relative", "symmetric-kl-standa
 DEFINITIONS = tuple(Definition(name, name.replace("-", " "), "pair", "", "ratio", "lower") for name in METRICS)
 
 
+def site(name: str) -> tuple[str, str]:
+    """A layer and a place in it, of "layer/place"."""
+    layer, _, place = name.partition("/")
+    return layer, place
+
+
 def cell(metric: str, layer: str, **changes: Any) -> Cell:
     given: dict[str, Any] = {
         "values": {0: 0.1, 1: 0.2}, "centre": 0.15, "spread": 0.07, "first": 0.2, "last": 0.1,
         "trend": "falling", "null": 0.01, "within_noise": False,
     }  # fmt: skip
-    return Cell(metric, layer, **{**given, **changes})
+    return Cell(metric, *site(layer), **{**given, **changes})
 
 
 def arm(variant: str, layers: list[str], **changes: Any) -> ShiftArm:
@@ -29,15 +35,15 @@ def arm(variant: str, layers: list[str], **changes: Any) -> ShiftArm:
 
 def findings(layers: list[str], asked: tuple[str, ...] = (), **changes: Any) -> ShiftFindings:
     comparisons = tuple(
-        ShiftComparison(metric, layer, "batch", "none", {}, 2, 0.2, 0.1, 0.4, "less", False)
+        ShiftComparison(metric, *site(layer), "batch", "none", {}, 2, 0.2, 0.1, 0.4, "less", False)
         for metric in METRICS
         for layer in ["", *layers]
     )
     bands = tuple(
-        Band(variant, {}, layer, unit, (0, 500), (-1.0, -2.0), (0.0, 0.0), (1.0, 2.0))
+        Band(variant, {}, *site(layer), index, (0, 500), (-1.0, -2.0), (0.0, 0.0), (1.0, 2.0))
         for variant in ("none", "batch")
         for layer in layers
-        for unit in ("median of units", "unit 3")
+        for index in (None, 3)
     )
     return ShiftFindings(
         "study", "does it shift?", "mnist", "probed", asked, DEFINITIONS,
@@ -75,8 +81,8 @@ def test_one_run_has_no_spread() -> None:
 
 
 def test_the_place_is_said_only_where_there_are_several() -> None:
-    assert layer_names(findings(LAYERS))["hidden.0/norm"] == "hidden.0"
-    assert layer_names(findings(["a/norm", "a/layer"]))["a/norm"] == "a/norm"
+    assert layer_names(findings(LAYERS))["hidden.0", "norm"] == "hidden.0"
+    assert layer_names(findings(["a/norm", "a/layer"]))["a", "norm"] == "a/norm"
 
 
 def test_of_a_deep_network_some_layers_are_shown_the_first_and_the_last_among_them() -> None:
@@ -93,10 +99,10 @@ def test_of_a_deep_network_some_layers_are_shown_the_first_and_the_last_among_th
 
 def test_the_bands_are_those_of_the_last_layer_the_typical_unit_after_the_median() -> None:
     groups = last_bands(findings(LAYERS))
-    assert [[(band.variant, band.unit) for band in group] for group in groups] == [
-        [("none", "median of units"), ("batch", "median of units")], [("none", "unit 3"), ("batch", "unit 3")],
+    assert [[(band.variant, band.index) for band in group] for group in groups] == [
+        [("none", None), ("batch", None)], [("none", 3), ("batch", 3)],
     ]  # fmt: skip
-    assert {band.layer for group in groups for band in group} == {"hidden.1/norm"}
+    assert {(band.layer, band.place) for group in groups for band in group} == {("hidden.1", "norm")}
     assert "typical (unit 3)" in shown(findings(LAYERS))
 
 

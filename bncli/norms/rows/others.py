@@ -94,14 +94,14 @@ ACTIVATION = {
         parameters="3*C", cost=2.2, equal_groups=True, activates=True,
     ),
     "dyt": NormRow(
-        "bncli.norms.dynamic:DyT", "dynamic tanh: squashes each value, takes no statistics",
+        "bncli.norms.activation:DyT", "dynamic tanh: squashes each value, takes no statistics",
         {"alpha0": ALPHA0},
         family="activation", citation="Zhu et al. 2025, arXiv:2503.10622",
         formula="y = weight tanh(alpha x) + bias", over="", evaluation="the same",
         parameters="2*C + 1", cost=1.1,
     ),
     "derf": NormRow(
-        "bncli.norms.dynamic:Derf", "dynamic erf: squashes each value, takes no statistics",
+        "bncli.norms.activation:Derf", "dynamic erf: squashes each value, takes no statistics",
         {"alpha0": ALPHA0},
         family="activation", citation="Chen et al. 2025, arXiv:2512.10938",
         formula="y = weight erf(alpha x + shift) + bias", over="", evaluation="the same",

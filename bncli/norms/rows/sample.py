@@ -7,7 +7,7 @@ from bncli.norms.rows import AFFINE, MOMENTUM, NormRow, eps, groups
 
 SAMPLE = {
     "layer": NormRow(
-        "bncli.norms.sample:Layer", "each example to mean 0, variance 1 over all its channels",
+        "bncli.norms.sample:LayerNorm", "each example to mean 0, variance 1 over all its channels",
         {"eps": eps(1e-5), "affine": AFFINE},
         family="sample", citation="Ba et al. 2016, arXiv:1607.06450",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
@@ -17,7 +17,7 @@ SAMPLE = {
         parameters="2*C", cost=1.2,
     ),
     "rms": NormRow(
-        "bncli.norms.sample:RMS", "each example to root mean square 1 over all its channels",
+        "bncli.norms.sample:RMSNorm", "each example to root mean square 1 over all its channels",
         {"eps": eps(1e-6, "added to the mean square"), "affine": Option(bool, True, "learn a scale per channel")},
         family="sample", citation="Zhang & Sennrich 2019, arXiv:1910.07467",
         formula="y = weight x / sqrt(mean(x^2) + eps)",
@@ -27,7 +27,7 @@ SAMPLE = {
         parameters="C", cost=1.3,
     ),
     "instance": NormRow(
-        "bncli.norms.sample:Instance", "each channel of each example to mean 0, variance 1 over its locations",
+        "bncli.norms.sample:InstanceNorm", "each channel of each example to mean 0, variance 1 over its locations",
         {"eps": eps(1e-5), "affine": AFFINE},
         family="sample", citation="Ulyanov et al. 2016, arXiv:1607.08022",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
@@ -37,7 +37,7 @@ SAMPLE = {
         parameters="2*C", cost=1.3, absorbs_bias=True, needs_locations=True,
     ),
     "group": NormRow(
-        "bncli.norms.sample:Group", "each example to mean 0, variance 1 over each group of channels",
+        "bncli.norms.sample:GroupNorm", "each example to mean 0, variance 1 over each group of channels",
         {"groups": groups(32), "eps": eps(1e-5), "affine": AFFINE},
         family="sample", citation="Wu & He 2018, arXiv:1803.08494",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
@@ -46,7 +46,7 @@ SAMPLE = {
         parameters="2*C", cost=1.3, equal_groups=True,
     ),
     "switchable": NormRow(
-        "bncli.norms.switchable:Switchable", "a learned mixture of instance, layer and batch norm",
+        "bncli.norms.switchable:SwitchableNorm", "a learned mixture of instance, layer and batch norm",
         {"eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE},
         family="sample", citation="Luo et al. 2019, arXiv:1806.10779",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, mean = sum_k softmax(mean_weight)_k mean_k, var alike",
@@ -57,7 +57,7 @@ SAMPLE = {
         parameters="2*C + 6", buffers="2*C", cost=2.1, batch_statistics=True,
     ),
     "online": NormRow(
-        "bncli.norms.online:Online", "each example by the statistics of those before it, gradients likewise",
+        "bncli.norms.online:OnlineNorm", "each example by the statistics of those before it, gradients likewise",
         {
             "forward_momentum": Option(Fraction, 0.001, "weight of one example in the running statistics"),
             "backward_momentum": Option(Fraction, 0.01, "weight of one example in the control of the gradient"),

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bncli.findings import Band as Percentiles
-from bncli.findings import ShiftFindings
+from bncli.findings import Cell, ShiftFindings
 from bncli.format import written_arm
 from bncli.report import figures
 from bncli.report.bands import Band
 from bncli.report.figures import Point, Ratio, Spec, draw
+
+SiteNames = Mapping[tuple[str, str], str]  # by layer and place
 
 
 def write_plots(findings: ShiftFindings, folder: Path) -> list[Path]:
@@ -23,26 +25,26 @@ def write_plots(findings: ShiftFindings, folder: Path) -> list[Path]:
 
 def last_bands(findings: ShiftFindings) -> list[list[Percentiles]]:
     """Figure 1 b, c: percentiles at the last layer that has them, first of the median unit, then of a typical one."""
-    last = {_who(band): band.layer for band in findings.bands}
-    found = [band for band in findings.bands if band.layer == last[_who(band)]]
-    medians = [band for band in found if band.unit == "median of units"]
+    last = {_who(band): (band.layer, band.place) for band in findings.bands}
+    found = [band for band in findings.bands if (band.layer, band.place) == last[_who(band)]]
+    medians = [band for band in found if band.index is None]
     return [group for group in (medians, [band for band in found if band not in medians]) if group]
 
 
 def drawn(band: Percentiles, *, panels: bool = False) -> Band:
     """As a terminal draws it; or with `panels` as a figure does, a colour a variant."""
-    unit = band.unit if band.unit == "median of units" else f"typical ({band.unit})"
+    unit = "median of units" if band.index is None else f"typical (unit {band.index})"
     title = f"{_who(band)}: {unit}"
     label, panel = (_who(band), title) if panels else (title, "")
     return Band(label, band.steps, band.low, band.middle, band.high, panel)
 
 
-def layer_names(findings: ShiftFindings) -> Mapping[str, str]:
-    """Layers as they are shown: without the place where all have the same."""
-    layers = {cell.layer for arm in findings.arms for cell in arm.cells} | {band.layer for band in findings.bands}
-    places = {layer.partition("/")[2] for layer in layers if "/" in layer}
-    whole = {"": "network"}
-    return whole | {n: n.partition("/")[0] if len(places) == 1 else n for n in layers if n}
+def layer_names(findings: ShiftFindings) -> SiteNames:
+    """Layers and places in them as they are shown: without the place where all have the same."""
+    shown: list[Cell | Percentiles] = [*(cell for arm in findings.arms for cell in arm.cells), *findings.bands]
+    several = len({each.place for each in shown if each.place}) > 1
+    names = {(e.layer, e.place): f"{e.layer}/{e.place}" if several and e.place else e.layer for e in shown if e.layer}
+    return {("", ""): "network", **names}
 
 
 def bands_figure(findings: ShiftFindings) -> Spec | None:
@@ -50,7 +52,8 @@ def bands_figure(findings: ShiftFindings) -> Spec | None:
     bands = [drawn(band, panels=True) for group in last_bands(findings) for band in group]
     if not bands:
         return None
-    layer = layer_names(findings)[findings.bands[-1].layer]
+    last = findings.bands[-1]
+    layer = layer_names(findings)[last.layer, last.place]
     title = f"{layer}: 15th, 50th and 85th percentile over training"
     return figures.percentile_bands(bands, title=title, subtitle=findings.setup)
 
@@ -60,7 +63,11 @@ def layers_figure(findings: ShiftFindings) -> Spec | None:
     labels, layers = _labels(findings), layer_names(findings)
     points = [
         Point(
-            labels[cell.metric], layers[cell.layer], written_arm(arm.variant, arm.setting), cell.centre, noise=cell.null
+            labels[cell.metric],
+            layers[cell.layer, cell.place],
+            written_arm(arm.variant, arm.setting),
+            cell.centre,
+            noise=cell.null,
         )
         for arm in findings.arms
         for cell in arm.cells
@@ -72,10 +79,14 @@ def layers_figure(findings: ShiftFindings) -> Spec | None:
 def ratios_figure(findings: ShiftFindings) -> Spec | None:
     """Every definition that has a ratio, against the reference."""
     labels, scales = _labels(findings), {d.name: d.scale for d in findings.definitions}
-    layers = {**layer_names(findings), "": "all layers"}
+    layers = {**layer_names(findings), ("", ""): "all layers"}
     cells = [
         Ratio(
-            labels[c.metric], layers[c.layer], written_arm(c.variant, c.setting), c.estimate, c.side in ("less", "more")
+            labels[c.metric],
+            layers[c.layer, c.place],
+            written_arm(c.variant, c.setting),
+            c.estimate,
+            c.side in ("less", "more"),
         )
         for c in findings.comparisons
         if scales[c.metric] == "ratio" and c.estimate is not None

@@ -9,7 +9,7 @@ from bncli.findings import Cell, Definition, ShiftArm, ShiftFindings, Trend
 from bncli.format import written_setting
 from bncli.report.bands import BandPlot
 from bncli.report.layout import Column, say, table, width, wrapped
-from bncli.report.shift.figures import drawn, last_bands, layer_names
+from bncli.report.shift.figures import SiteNames, drawn, last_bands, layer_names
 
 MOST_LAYERS = 9  # of a deep network
 ARROWS: Mapping[Trend, str] = {"rising": "↑", "falling": "↓", "open": " "}
@@ -35,7 +35,7 @@ def show(findings: ShiftFindings, console: Console) -> None:
                 say(console, text)
     for group in last_bands(findings):
         say(console, "")
-        say(console, f"15th, 50th and 85th percentile at {names[group[0].layer]}", "bold")
+        say(console, f"15th, 50th and 85th percentile at {names[group[0].layer, group[0].place]}", "bold")
         console.print(BandPlot([drawn(band) for band in group]))
     say(console, "")
     if most and any(len(_rows(arm, names)) > most for arm in findings.arms):
@@ -47,33 +47,33 @@ def show(findings: ShiftFindings, console: Console) -> None:
 
 
 def tables(
-    arm: ShiftArm, definitions: Sequence[Definition], names: Mapping[str, str], room: int, most: int | None = None
+    arm: ShiftArm, definitions: Sequence[Definition], names: SiteNames, room: int, most: int | None = None
 ) -> Iterator[list[Text]]:
     """Lines of as many tables as it takes, each within `room`; what is of the whole network in one of its own.
 
     Args:
         arm: one variant.
         definitions: the columns.
-        names: of layers, as they are shown.
+        names: of layers and places, as they are shown.
         room: characters of a line.
         most: layers that are shown, evenly spaced, the first and the last among them.
     """
-    rows, cells = _rows(arm, names), {(cell.metric, names[cell.layer]): cell for cell in arm.cells}
+    rows, cells = _rows(arm, names), {(c.metric, names[c.layer, c.place]): c for c in arm.cells}
     count = min(len(rows), most or len(rows))
     rows = [rows[round(i * (len(rows) - 1) / max(count - 1, 1))] for i in range(count)]
-    for layers in (rows, [names[""]]):
+    for layers in (rows, [names["", ""]]):
         columns = {d.name: [_written(cells.get((d.name, layer))) for layer in layers] for d in definitions}
         columns = {name: column for name, column in columns.items() if any(column)}
         if columns:
             yield from (table(part) for part in _parts(layers, columns, room))
 
 
-def _rows(arm: ShiftArm, names: Mapping[str, str]) -> list[str]:
+def _rows(arm: ShiftArm, names: SiteNames) -> list[str]:
     """Layers that have a number of any metric, in the order of the metric that has most of them."""
     by_metric: dict[str, list[str]] = {}
     for cell in arm.cells:
         if cell.layer:
-            by_metric.setdefault(cell.metric, []).append(names[cell.layer])
+            by_metric.setdefault(cell.metric, []).append(names[cell.layer, cell.place])
     lists = sorted(by_metric.values(), key=len, reverse=True)
     return list(dict.fromkeys(layer for layers in lists for layer in layers))
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from bncli.findings import Arm, Comparison, Findings, Judgement, ShiftFindings
 from bncli.format import written_claim
-from bncli.records import StudyRun
+from bncli.records import CurveKey, StudyRun
 
-SCHEMA = "bncli/findings/1"
-SHIFT_SCHEMA = "bncli/shift/1"
+SCHEMA = "bncli/findings/2"
+SHIFT_SCHEMA = "bncli/shift/2"
 
 
 def document(
@@ -64,10 +64,12 @@ def run_document(run: StudyRun) -> dict[str, Any]:
     head = {"variant": run.variant, "setting": dict(run.setting), "seed": run.seed, "id": run.id}
     if run.result is None:
         return {**head, "info": None, "reason": "not trained", "curves": []}
-    curves: dict[tuple[str, str, str], dict[str, Any]] = {}
+    curves: dict[CurveKey, dict[str, Any]] = {}
     for record in run.result.records:
-        key = (record.quantity, record.layer, record.unit)
-        curve = curves.setdefault(key, {"quantity": key[0], "layer": key[1], "unit": key[2], "steps": [], "values": []})
+        key = record.key
+        if key not in curves:
+            curves[key] = {**key._asdict(), "unit": record.unit, "steps": [], "values": []}
+        curve = curves[key]
         curve["steps"].append(record.step)
         curve["values"].append(record.value)
     return {**head, "spec": run.result.spec, "info": asdict(run.result.info), "curves": list(curves.values())}
