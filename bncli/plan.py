@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from bncli.catalogue import Catalogue
+from bncli.catalogue import Catalogue, Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
 from bncli.config.asking import tune_warnings
 from bncli.config.parts import Before
@@ -124,8 +124,9 @@ class Job:
 
     @property
     def traced(self) -> bool:
-        """Whether the training step is traced into a flat list of operations: if it is repeated often enough."""
-        return self.runs[0].engine == "auto" and self.runs[0].training.steps >= TRACED_STEPS
+        """Whether the training step is traced into a flat list of operations: if it may be, and is repeated enough."""
+        run = self.runs[0]
+        return run.engine == "auto" and run.training.steps >= TRACED_STEPS and all(row.traced for row in _rows(run))
 
 
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
@@ -157,7 +158,7 @@ def jobs_of(runs: Iterable[Run]) -> list[Job]:
 def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     """Runs of one shape, in jobs. On a CPU, lanes of convolutions take 1.5 to 2.3 times as long as one by one."""
     slow = MODELS[runs[0].model.name].locations and runs[0].device == "cpu"
-    alone = slow or runs[0].engine == "plain" or not NORMS[runs[0].norm.name].lanes
+    alone = slow or runs[0].engine == "plain" or not all(row.lanes for row in _rows(runs[0]))
     if len(runs) < MIN_LANES or alone:
         return [(run,) for run in runs]
     count = -(-len(runs) // MAX_LANES)
@@ -166,6 +167,11 @@ def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     for i in range(count):
         ends.append(ends[-1] + size + (i < more))
     return [tuple(runs[a:b]) for a, b in pairwise(ends)]
+
+
+def _rows(run: Run) -> tuple[Row, ...]:
+    """The rows of what a training step consists of."""
+    return NORMS[run.norm.name], MODELS[run.model.name], OPTIMIZERS[run.training.optimizer.name]
 
 
 def _shape(run: Run) -> str:

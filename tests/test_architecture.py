@@ -17,6 +17,8 @@ MAY_IMPORT = {
     "presets": {"errors"},
     "format": {"findings"},
     "catalogue": {"errors"},
+    "code_hash": {"errors"},
+    "plugins": {"catalogue", "code_hash", "errors", "measures", *CATALOGUES},
     "limits": {"errors"},
     "measures": {"catalogue", "findings", "shift"},
     "config": {"errors", "catalogue", "measures", *CATALOGUES},
@@ -51,12 +53,10 @@ MAY_IMPORT = {
         "shift",
         "code_hash",
     },
-    "code_hash": {"errors"},
-    "plugins": {"catalogue", "errors"},
     "api": {p.stem for p in ROOT.iterdir() if p.name not in ("cli", "api.py", "__main__.py", "__init__.py")},
 }
 HEAVY = {
-    "torch": {"norms", "kernels", "models", "data", "optim", "shift", "engine", "timing"},
+    "torch": {"norms", "kernels", "models", "data", "optim", "shift", "engine", "timing", "plugins"},
     "triton": {"kernels"},
     "scipy": {"analysis", "timing"},
     "numpy": {"store", "analysis", "data", "shift"},

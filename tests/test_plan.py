@@ -152,7 +152,7 @@ def test_a_younger_option_enters_an_id_only_where_it_changes_something(
     run = runs_of(tiny(), "cpu")[0]
     row = NORMS["none"]
     younger = replace(row, options={**row.options, "soft": Option(bool, False, "softens", before=False)})
-    monkeypatch.setitem(NORMS._rows, "none", younger)
+    monkeypatch.setitem(NORMS.own, "none", younger)
     as_before = runs_of(tiny(), "cpu")[0]
     assert as_before.norm.options["soft"] is False
     assert as_before.id == run.id
@@ -171,7 +171,7 @@ def test_a_younger_key_enters_an_id_only_where_it_changes_something() -> None:
 
 def test_numerics_are_written_where_a_row_has_raised_them(monkeypatch: pytest.MonkeyPatch, tiny: Any) -> None:
     none, batch = (next(r.id for r in runs_of(tiny(), "cpu") if r.variant == name) for name in ("none", "batch"))
-    monkeypatch.setitem(NORMS._rows, "batch", replace(NORMS["batch"], numerics=3))
+    monkeypatch.setitem(NORMS.own, "batch", replace(NORMS["batch"], numerics=3))
     again = {r.variant: r for r in runs_of(tiny(), "cpu") if r.seed == 0}
     assert again["none"].id == none
     assert again["batch"].id != batch

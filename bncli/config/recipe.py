@@ -51,10 +51,10 @@ TIERS = ("light", "standard", "full")  # each holds what stands before it
 
 
 def _metrics(given: object) -> object:
-    """A tier is all of its metrics; names are checked."""
+    """A tier is all of its metrics that are bncli's own: a plug-in changes no preset. Names are checked."""
     if isinstance(given, str) and given in TIERS:
         known = TIERS[: TIERS.index(given) + 1]
-        return tuple(name for name, row in METRICS.items() if row.tier in known)
+        return tuple(name for name, row in METRICS.own.items() if row.tier in known)
     if isinstance(given, str) or not isinstance(given, list | tuple):
         raise ConfigError(f"must be one of {', '.join(TIERS)} or a list of metrics, got {given!r}")
     for name in given:

@@ -1,7 +1,7 @@
 """Networks that take a norm factory: what there is, and what a study must know of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -51,6 +51,12 @@ _PLACEMENT = {"placement": Option(Literal["pre", "post"], "pre", "the norm befor
 
 def _no_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
     return []
+
+
+def guess_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
+    """What a network is taken for of which nothing is known: three layers, enough to guess what a step costs."""
+    guessed = (Layer(prod(shape), 100), Layer(100, 100), Layer(100, outputs))
+    return [replace(layer, normalised=False) for layer in guessed]  # no check is made of channels that are a guess
 
 
 def _widths(options: Options, shape: Shape, layers: list[Layer]) -> str:

@@ -27,9 +27,15 @@ def initialise(model: nn.Module, init: Any, seed: int) -> None:
 
     Args:
         model: drawn in place.
-        init: "he" (normal, std sqrt(2 / fan in)), "glorot" (uniform), or {"normal": std}.
+        init: "he" (normal, std sqrt(2 / fan in)), "glorot" (uniform), {"normal": std}, or a function that draws the
+            whole model by torch's global generator, which is seeded for it and put back.
         seed: of the run.
     """
+    if callable(init):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(seed, "init"))
+            init(model)
+        return
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             continue

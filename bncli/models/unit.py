@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from bncli.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Normaliser:
@@ -14,6 +16,26 @@ class Normaliser:
     of_channels: Callable[[int], nn.Module] | None = None  # a module for that many channels
     of_layer: Callable[[nn.Module], nn.Module] | None = None  # the layer, its weights normalised in place
     absorbs_bias: bool = False  # it cancels a bias before it
+
+    def __call__(self, normalised: int | nn.Module) -> nn.Module:
+        """For a network of a plug-in: the norm of so many channels, or a layer with its norm, whatever that acts on.
+
+        Raises:
+            ConfigError: for channels, where the norm acts on the weights of layers.
+        """
+        if isinstance(normalised, nn.Module):
+            layer = weights_normalised(self, normalised)
+            channels = getattr(normalised, "out_features", getattr(normalised, "out_channels", None))
+            if self.of_channels is None:
+                return layer
+            if not isinstance(channels, int):
+                raise ConfigError(f"norm(layer): expected a linear layer or a convolution, got {type(layer).__name__}")
+            return nn.Sequential(layer, self.of_channels(channels))
+        if self.of_layer is not None:
+            raise ConfigError(
+                "this norm acts on the weights of layers, and the model gives it channels; let it say norm(layer)"
+            )
+        return nn.Identity() if self.of_channels is None else self.of_channels(normalised)
 
 
 def normalised(norm: Normaliser, layer: nn.Module, channels: int) -> tuple[nn.Module, ...]:

@@ -109,7 +109,7 @@ def _build(
 
 def __getattr__(attribute: str) -> Any:
     """`from bncli.norms import ZCA`, importing torch only now."""
-    for row in NORMS.values():
+    for row in NORMS.own.values():
         module, _, found = row.target.partition(":")
         if found == attribute:
             return getattr(import_module(module), attribute)

@@ -33,7 +33,6 @@ class NormRow(Row):
     equal_groups: bool = False  # its `groups` must divide the channels, and hold more than one value
     ordered: bool = False  # the order of the examples matters
     activates: bool = False  # is an activation as well; the network's own comes on top
-    lanes: bool = True  # runs under torch.func.vmap
 
     @property
     def needs_residual(self) -> bool:
