@@ -12,8 +12,8 @@ import typer
 from bncli.cli.options import (
     AA,
     CHECKS,
-    Baseline,
-    Check,
+    BaselineName,
+    CheckClaims,
     Device,
     FailIf,
     Github,
@@ -55,9 +55,9 @@ Against = Annotated[
 def bench(
     preset: BenchArgument = "bench-quick", only: Only = None, skip: Skip = None, kernel: Kernel = None,
     warm: Warm = False, graph: Graph = False, budget: Budget = None, device: Device = "auto", json: Json = None,
-    export: Export = None, github: Github = False, save_baseline: SaveBaseline = None, baseline: Baseline = None,
+    export: Export = None, github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
-    check: Check = False, store: StoreFolder = Path(".bncli"),
+    check: CheckClaims = False, store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
     from bncli.config import read_bench

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bncli.cli.options import (
     AA,
-    Baseline,
-    Check,
+    BaselineName,
+    CheckClaims,
     DataDir,
     Device,
     DryRun,
@@ -35,7 +35,7 @@ def compare(
     device: Device = "auto", engine: Engine = "auto", jobs: Jobs = None, executor: Executor = "local",
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False, events: EventsTo = None,
-    check: Check = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: Baseline = None,
+    check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""

@@ -58,7 +58,7 @@ StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
-Check = Annotated[
+CheckClaims = Annotated[
     bool,
     typer.Option(
         "--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.", rich_help_panel=CHECKS
@@ -98,7 +98,7 @@ SaveBaseline = Annotated[
         rich_help_panel=CHECKS,
     ),
 ]
-Baseline = Annotated[
+BaselineName = Annotated[
     str | None,
     typer.Option(
         help="Measure with the code as it is now, and hold the result against this.",

@@ -15,14 +15,13 @@ from bncli.errors import BncliError, UndecidedError
 from bncli.session.bench_plan import BenchPlan, plan_bench
 from bncli.session.events import BaselineSaved, Measured, Measuring, OnEvent, Warned, ignore
 from bncli.store.folder import Store
-from bncli.timing.baseline import Baseline, Machine, baseline_from_json, check_comparable
+from bncli.timing.baseline import Baseline, Machine, check_comparable, read_baseline
 from bncli.timing.claims import judge_claims
 from bncli.timing.gate import collect_readings, judge
 from bncli.timing.process.client import start_worker
 from bncli.timing.process.protocol import describe_case
 from bncli.timing.results import BenchRecord, CaseResult, GateResult, ProcessReadings
 from bncli.timing.run import Inspection, build_rows, inspect_cases, time_pairs, time_rounds
-from bncli.timing.subjects import Effort
 from bncli.timing.system import (
     SystemMetrics,
     describe_changes,
@@ -33,6 +32,7 @@ from bncli.timing.system import (
     read_metrics,
     watch,
 )
+from bncli.timing.workloads import Effort
 
 # Processes a case: starting one takes two seconds and making its argument sets another, so that more cost time and
 # fewer width of interval.
@@ -144,7 +144,7 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
     before = _read_baseline(plan, machine)
     gate: GateResult | None = None
 
-    def record(*, whole: bool) -> BenchRecord:
+    def finish(*, whole: bool) -> BenchRecord:
         return _build_record(session, gate, started, time.monotonic() - begin, whole=whole)
 
     whole = False
@@ -157,12 +157,12 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
     except KeyboardInterrupt:
         count = len(session.results) + len(session.again)
         unsaved = ", no baseline is saved" if plan.save_baseline else ""
-        raise BenchInterrupted(f"interrupted after {count} measurements{unsaved}", record(whole=False)) from None
+        raise BenchInterrupted(f"interrupted after {count} measurements{unsaved}", finish(whole=False)) from None
     except BncliError as error:
         if not session.results:
             raise
-        raise BenchError(error, record(whole=whole)) from error
-    return record(whole=True)
+        raise BenchError(error, finish(whole=whole)) from error
+    return finish(whole=True)
 
 
 def _build_record(
@@ -196,7 +196,7 @@ def _read_baseline(plan: BenchPlan, machine: Machine) -> ProcessReadings | None:
         return None
     store = Store(plan.store)
     place = store.baseline(plan.baseline)
-    found = baseline_from_json(str(place), store.read_baseline(plan.baseline))
+    found = read_baseline(str(place), store.read_baseline(plan.baseline))
     if not plan.allow_other_machine:
         check_comparable(found, machine)
     missing = [case.name for case in plan.cases if case.name not in found.readings]

@@ -45,7 +45,7 @@ class Baseline:
         return {"schema": SCHEMA, **asdict(self)}
 
 
-def baseline_from_json(place: str, document: Mapping[str, Any]) -> Baseline:
+def read_baseline(place: str, document: Mapping[str, Any]) -> Baseline:
     """The inverse of `Baseline.to_json`; `place` is where it was read, for what is said if it is not one.
 
     Raises:

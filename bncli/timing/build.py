@@ -17,7 +17,7 @@ from bncli.errors import BncliError, ConfigError, did_you_mean
 from bncli.norms import norm
 from bncli.timing.cases import Case, count_tensors
 from bncli.timing.clock import Arguments
-from bncli.timing.subjects import Entry, Subject
+from bncli.timing.workloads import Entry, Workload
 
 Norm = Callable[[Tensor], Tensor]
 
@@ -112,14 +112,14 @@ def prepare(case: Case) -> Entry:
     """A case with its rivals, "native" first and "copy" second; sets this process's threads to the case's.
 
     Raises:
-        BncliError: see build_subject.
+        BncliError: see build_workload.
     """
     x, g = draw_inputs(case)
-    candidate, native = pair_arguments(build_subject(case), _make_subject(build_native(case), case, x, g))
+    candidate, native = pair_arguments(build_workload(case), _make_workload(build_native(case), case, x, g))
     return Entry(case.name, candidate, (("native", native), ("copy", _build_copy(case))))
 
 
-def build_subject(case: Case) -> Subject:
+def build_workload(case: Case) -> Workload:
     """A case by itself, tried once; sets this process's threads to the case's.
 
     Raises:
@@ -128,15 +128,15 @@ def build_subject(case: Case) -> Subject:
     torch.set_num_threads(case.threads)
     norm = compile_norm(build_norm(case)) if case.compiled else build_norm(case)
     try:
-        subject = _make_subject(norm, case, *draw_inputs(case))
-        subject.call(*subject.make_arguments())
+        workload = _make_workload(norm, case, *draw_inputs(case))
+        workload.call(*workload.make_arguments())
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         line = next(iter(str(error).strip().splitlines()), "")
         raise BncliError(f"{case.name}: {type(error).__name__}: {line}") from error
-    return subject
+    return workload
 
 
-def build_with_reference(case: Case) -> tuple[Subject, Subject]:
+def build_with_reference(case: Case) -> tuple[Workload, Workload]:
     """The pass of a case, and the same in float64, uncompiled, on the same input and from the same state.
 
     Both are fresh: what a norm remembers of its calls is alike as long as both are called as often.
@@ -145,11 +145,11 @@ def build_with_reference(case: Case) -> tuple[Subject, Subject]:
     twin, (x, g) = build_norm(exact), draw_inputs(case)
     if isinstance(norm, nn.Module) and isinstance(twin, nn.Module):
         twin.load_state_dict(norm.state_dict())
-    own = _make_subject(compile_norm(norm) if case.compiled else norm, case, x, g)
-    return own, _make_subject(twin, exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
+    own = _make_workload(compile_norm(norm) if case.compiled else norm, case, x, g)
+    return own, _make_workload(twin, exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
 
 
-def pair_arguments(candidate: Subject, rival: Subject) -> tuple[Subject, Subject]:
+def pair_arguments(candidate: Workload, rival: Workload) -> tuple[Workload, Workload]:
     """The same two, their argument sets made in pairs, so that neither has the better place in memory.
 
     All sets of one made before those of the other cost the other up to 6 %: torch's batch norm of (32, 64, 28, 28)
@@ -193,7 +193,7 @@ def list_parameters(norm: Norm) -> list[Tensor]:
     return [p for p in norm.parameters() if p.requires_grad] if isinstance(norm, nn.Module) else []
 
 
-def _make_subject(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Subject:
+def _make_workload(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Workload:
     parameters = list_parameters(norm)
 
     def forward(x: Tensor) -> Tensor:
@@ -227,10 +227,10 @@ def _make_subject(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Subject:
     call, make_arguments, tensors = passes[case.pass_]
     if case.pass_ != "train-backward":
         check_output(case, norm(fresh()))
-    return Subject(call, make_arguments, tensors * case.size_byte)
+    return Workload(call, make_arguments, tensors * case.size_byte)
 
 
-def _build_copy(case: Case) -> Subject:
+def _build_copy(case: Case) -> Workload:
     """A plain copy that moves as many bytes as the pass must: half of them read, half written, into old memory."""
     values = count_tensors(case.pass_) * case.size_byte // (2 * torch.finfo(DTYPES[case.dtype]).bits // 8)
     source = torch.zeros(values, dtype=DTYPES[case.dtype], device=case.device)
@@ -238,4 +238,4 @@ def _build_copy(case: Case) -> Subject:
     def copy(target: Tensor, source: Tensor) -> object:
         return target.copy_(source)
 
-    return Subject(copy, lambda: (torch.empty_like(source).zero_(), source.clone()), 2 * source.nbytes)
+    return Workload(copy, lambda: (torch.empty_like(source).zero_(), source.clone()), 2 * source.nbytes)

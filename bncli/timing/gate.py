@@ -92,8 +92,8 @@ def _judge_all(
     asked: Mapping[CaseMeasure, Limit], first: Mapping[CaseMeasure, Contrast], final: Mapping[CaseMeasure, Contrast]
 ) -> tuple[CaseJudgement, ...]:
     slack = {key: _SLACK * math.log1p(rule.change) for key, rule in asked.items()}
-    slower = adjust_p_values([final[key].slower_than(slack[key]) if key in final else 1.0 for key in asked])
-    faster = adjust_p_values([final.get(key, first[key]).faster_than(slack[key]) for key in asked])
+    slower = adjust_p_values([final[key].test_slower(slack[key]) if key in final else 1.0 for key in asked])
+    faster = adjust_p_values([final.get(key, first[key]).test_faster(slack[key]) for key in asked])
     found = []
     for key, is_slower, is_faster in zip(asked, slower, faster, strict=True):
         contrast, rule = final.get(key, first[key]), asked[key]

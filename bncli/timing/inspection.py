@@ -15,7 +15,7 @@ from bncli.kernels import batch_norm, newton_schulz, whitening
 from bncli.timing.build import build_with_reference
 from bncli.timing.cases import Case
 from bncli.timing.results import Facts
-from bncli.timing.subjects import Subject
+from bncli.timing.workloads import Workload
 
 # Functions of bncli's own kernels, as the profiler writes them.
 _OURS = {
@@ -38,9 +38,9 @@ _LIBRARIES = {
 }
 
 
-def inspect(case: Case, subject: Subject) -> Facts:
+def inspect(case: Case, workload: Workload) -> Facts:
     """Run a case's pass a few times, untimed, and look."""
-    names, peak = _profile(subject, case.device)
+    names, peak = _profile(workload, case.device)
     error, why = _measure_error(case)
     reasons = {
         "peak_byte": "" if peak is not None else "torch's profiler saw no allocation",
@@ -48,7 +48,7 @@ def inspect(case: Case, subject: Subject) -> Facts:
     }
     return Facts(
         name_implementation(case, names),
-        _measure_saved(subject),
+        _measure_saved(workload),
         peak,
         error,
         {key: why for key, why in reasons.items() if why},
@@ -69,7 +69,7 @@ def name_implementation(case: Case, names: Set[str]) -> str:
     return f"fallback: {library}" if asked else library
 
 
-def _measure_saved(subject: Subject) -> int:
+def _measure_saved(workload: Workload) -> int:
     """Bytes of the distinct memory that autograd saves, but for leaves other than the input."""
     found: dict[int, int] = {}
 
@@ -80,22 +80,22 @@ def _measure_saved(subject: Subject) -> int:
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        arguments = subject.make_arguments()
-        kept = subject.call(*arguments)
+        arguments = workload.make_arguments()
+        kept = workload.call(*arguments)
     del kept, arguments
     return sum(found.values())
 
 
-def _profile(subject: Subject, device: str) -> tuple[set[str], int | None]:
+def _profile(workload: Workload, device: str) -> tuple[set[str], int | None]:
     """The names of what ran, and the peak of what it allocated."""
-    subject.call(*subject.make_arguments())
-    arguments = subject.make_arguments()
+    workload.call(*workload.make_arguments())
+    arguments = workload.make_arguments()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
     with _silence_profiler(), profile(use_device=device if device == "cuda" else None, profile_memory=True) as profiler:
-        kept = subject.call(*arguments)
+        kept = workload.call(*arguments)
         if device == "cuda":
             torch.cuda.synchronize()
     del kept

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bncli.errors import BncliError
-from bncli.timing.build import build_subject
+from bncli.timing.build import build_workload
 from bncli.timing.cases import Case, count_work
 from bncli.timing.clock import WallClock
 from bncli.timing.inspection import inspect
@@ -20,8 +20,8 @@ from bncli.timing.process.protocol import RemoteCase, describe_case
 from bncli.timing.results import BenchRow, CaseResult, Estimate, Facts, Rates
 from bncli.timing.scheduler import interleave
 from bncli.timing.stats import contrast, fit_prior
-from bncli.timing.subjects import Effort, Timer
 from bncli.timing.system import measure_rates
+from bncli.timing.workloads import Effort, Timer
 
 _TOLERATED = 1.15  # of the budget: rounds end near their share of it
 _LEAST_SECONDS = 0.05  # of blocks for a case; their least number is taken however long it takes
@@ -44,7 +44,7 @@ def inspect_cases(cases: Sequence[Case]) -> Iterator[Inspection]:
     """
     known: dict[int, Rates] = {}
     for case in cases:
-        facts = inspect(case, build_subject(case))
+        facts = inspect(case, build_workload(case))
         if case.threads not in known:
             dtypes = sorted({c.dtype for c in cases if c.threads == case.threads})
             known[case.threads] = measure_rates(case.threads, dtypes, case.device)
@@ -121,8 +121,8 @@ def time_pairs(
             for case in chance.sample(cases, len(cases)):
                 seed = chance.randrange(2**32)
                 with our.open(case, effort, seed) as mine, their.open(case, effort, seed) as theirs:
-                    subjects: dict[str, Timer] = {"case": mine["case"], "against": theirs["case"]}
-                    yield interleave(case.name, subjects, WallClock(), effort, chance)
+                    timers: dict[str, Timer] = {"case": mine["case"], "against": theirs["case"]}
+                    yield interleave(case.name, timers, WallClock(), effort, chance)
 
 
 def check_differs(here: Worker, there: Worker) -> None:

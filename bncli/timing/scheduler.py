@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from bncli.timing.clock import Clock
 from bncli.timing.results import CaseResult, Stopped
 from bncli.timing.stats import Blocks, count_outliers, estimate_median, estimate_ratio, measure_width, pair_ratios
-from bncli.timing.subjects import Effort, Entry, Timer, make_timers
+from bncli.timing.workloads import Effort, Entry, Timer, make_timers
 
 _DRIFT = 0.05  # between the medians of the first and the second half
 _OUTLIERS = 0.1  # of all chunks
@@ -23,14 +23,14 @@ _OUTLIERS = 0.1  # of all chunks
 def find_warnings(samples: Mapping[str, Blocks]) -> tuple[str, ...]:
     """What the samples themselves warn of: clocks and ratios that drift, many outliers."""
     found = []
-    for subject, blocks in samples.items():
-        found += _find_drift(f"the time of {subject!r}", [statistics.fmean(block) for block in blocks])
-        if subject != "case":
-            found += _find_drift(f"the ratio to {subject!r}", pair_ratios(samples["case"], blocks))
+    for name, blocks in samples.items():
+        found += _find_drift(f"the time of {name!r}", [statistics.fmean(block) for block in blocks])
+        if name != "case":
+            found += _find_drift(f"the ratio to {name!r}", pair_ratios(samples["case"], blocks))
         chunks = [s for block in blocks for s in block]
         if (count := count_outliers(chunks)) > _OUTLIERS * len(chunks):
             found.append(
-                f"{count} of {len(chunks)} chunks of {subject!r} are outliers: other processes disturb this machine"
+                f"{count} of {len(chunks)} chunks of {name!r} are outliers: other processes disturb this machine"
             )
     return tuple(found)
 
@@ -54,7 +54,7 @@ def measure(entry: Entry, clock: Clock, effort: Effort, seed: int = 0) -> CaseRe
 
 
 def interleave(
-    name: str, subjects: Mapping[str, Timer], clock: Clock, effort: Effort, chance: random.Random
+    name: str, timers: Mapping[str, Timer], clock: Clock, effort: Effort, chance: random.Random
 ) -> CaseResult:
     """Time the candidate ("case", first) and its rivals in blocks; the garbage collector rests meanwhile.
 
@@ -62,30 +62,30 @@ def interleave(
     only, so that looking often does not make it look narrow by chance; or when seconds or blocks have run out.
     """
     with pause_garbage_collection():
-        _warm_up(subjects, clock, effort)
-        samples, stopped = _time_blocks(subjects, clock, effort, chance)
-    return _summarise(name, subjects, samples, stopped, warm=effort.warm)
+        _warm_up(timers, clock, effort)
+        samples, stopped = _time_blocks(timers, clock, effort, chance)
+    return _summarise(name, timers, samples, stopped, warm=effort.warm)
 
 
-def _warm_up(subjects: Mapping[str, Timer], clock: Clock, effort: Effort) -> None:
+def _warm_up(timers: Mapping[str, Timer], clock: Clock, effort: Effort) -> None:
     """Run each of them untimed, then choose its calls in a chunk."""
     end = clock.now() + effort.warmup
     while clock.now() < end:
-        for subject in subjects.values():
-            subject.time_chunk(0)
-    for subject in subjects.values():
-        subject.size(effort.chunk)
+        for timer in timers.values():
+            timer.time_chunk(0)
+    for timer in timers.values():
+        timer.size(effort.chunk)
 
 
 def _time_blocks(
-    subjects: Mapping[str, Timer], clock: Clock, effort: Effort, chance: random.Random
+    timers: Mapping[str, Timer], clock: Clock, effort: Effort, chance: random.Random
 ) -> tuple[dict[str, list[tuple[float, float]]], Stopped]:
-    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
-    names, end, check = list(subjects), clock.now() + effort.seconds, effort.least_blocks
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in timers}
+    names, end, check = list(timers), clock.now() + effort.seconds, effort.least_blocks
     for block in range(effort.most_blocks):
         order = chance.sample(names, len(names))
-        rise = {name: subjects[name].time_chunk(block) for name in order}
-        fall = {name: subjects[name].time_chunk(block) for name in reversed(order)}
+        rise = {name: timers[name].time_chunk(block) for name in order}
+        fall = {name: timers[name].time_chunk(block) for name in reversed(order)}
         for name in names:
             samples[name].append((rise[name], fall[name]))
         if block + 1 >= check:
@@ -98,21 +98,21 @@ def _time_blocks(
 
 
 def _summarise(
-    name: str, subjects: Mapping[str, Timer], samples: Mapping[str, Blocks], stopped: Stopped, *, warm: bool
+    name: str, timers: Mapping[str, Timer], samples: Mapping[str, Blocks], stopped: Stopped, *, warm: bool
 ) -> CaseResult:
     """Medians, ratios, outliers and warnings beside the raw samples."""
     blocks = {c: tuple(taken) for c, taken in samples.items()}
-    cold = all(subject.cold for subject in subjects.values())
+    cold = all(timer.cold for timer in timers.values())
     cached = () if warm or cold else ("not cold: all argument sets together fit the last-level cache; see --warm",)
     return CaseResult(
         name=name,
         samples=blocks,
-        calls={c: subject.calls for c, subject in subjects.items()},
+        calls={c: timer.calls for c, timer in timers.items()},
         seconds={c: estimate_median([statistics.fmean(block) for block in taken]) for c, taken in blocks.items()},
         ratios={c: estimate_ratio(blocks["case"], taken) for c, taken in blocks.items() if c != "case"},
         outliers={c: count_outliers([s for block in taken for s in block]) for c, taken in blocks.items()},
         stopped=stopped,
-        clones={c: subject.clones for c, subject in subjects.items()},
+        clones={c: timer.clones for c, timer in timers.items()},
         cold=cold,
         warnings=(*cached, *find_warnings(blocks)),
     )

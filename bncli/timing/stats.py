@@ -123,11 +123,11 @@ class Contrast:
     error: float
     freedom: float
 
-    def slower_than(self, change: float) -> float:
+    def test_slower(self, change: float) -> float:
         """P value against "slower by no more than `change`"."""
         return float(stdtr(self.freedom, (change - self.change) / self.error))
 
-    def faster_than(self, change: float) -> float:
+    def test_faster(self, change: float) -> float:
         """P value against "faster by no more than `change`"."""
         return float(stdtr(self.freedom, (change + self.change) / self.error))
 

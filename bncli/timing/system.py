@@ -15,7 +15,7 @@ import torch
 from bncli.timing.build import DTYPES
 from bncli.timing.clock import Clock, choose_clock
 from bncli.timing.results import Condition, Rates
-from bncli.timing.subjects import read_last_level_cache
+from bncli.timing.workloads import read_last_level_cache
 
 _WATCHED_SECONDS = 0.5
 _BUSY = 0.05  # of a core: a process that takes less is left out

@@ -39,7 +39,7 @@ from bncli.timing.gate import collect_readings, judge  # noqa: E402
 from bncli.timing.process.client import Start, Worker, start_worker  # noqa: E402
 from bncli.timing.process.protocol import RemoteCase  # noqa: E402
 from bncli.timing.results import CaseJudgement, ProcessReadings  # noqa: E402
-from bncli.timing.subjects import Effort, Entry, Subject  # noqa: E402
+from bncli.timing.workloads import Effort, Entry, Workload  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -91,7 +91,7 @@ def planted(document: Mapping[str, Any]) -> Entry:
     norm, _, shape = document["case"].partition("/")
     size = tuple(map(int, shape.split("x")))
     extra = document["extra"]
-    own, native = (Subject(f, lambda: (torch.randn(size),), 4 * math.prod(size)) for f in (NORMS[norm], batch))
+    own, native = (Workload(f, lambda: (torch.randn(size),), 4 * math.prod(size)) for f in (NORMS[norm], batch))
     slow = replace(own, call=repeated(own.call, TIMES + extra))
     return Entry(job(document["case"], extra).name, slow, (("native", native),))
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from bncli.timing.subjects import Entry, Subject
+from bncli.timing.workloads import Entry, Workload
 
 
 class HandClock:
@@ -13,7 +13,7 @@ class HandClock:
     def __init__(self) -> None:
         self.time = 0.0
         self.called: list[tuple[str, Any]] = []
-        self.chunks: list[str] = []  # the subject of each timed chunk
+        self.chunks: list[str] = []  # the workload of each timed chunk
 
     def now(self) -> float:
         return self.time
@@ -25,7 +25,7 @@ class HandClock:
         self.chunks.append(self.called[-1][0])
         return self.time - start
 
-    def subject(self, name: str, seconds: Callable[[float], float] | float, size_byte: int = 100) -> Subject:
+    def workload(self, name: str, seconds: Callable[[float], float] | float, size_byte: int = 100) -> Workload:
         """Calls that take `seconds`, or `seconds(time)`; argument sets are numbered."""
         numbers: Iterator[int] = iter(range(10**9))
 
@@ -33,11 +33,11 @@ class HandClock:
             self.called.append((name, number))
             self.time += seconds(self.time) if callable(seconds) else seconds
 
-        return Subject(call, lambda: (next(numbers),), size_byte)
+        return Workload(call, lambda: (next(numbers),), size_byte)
 
     def entry(self, case: Any, native: Any = 1.0, copy: Any = 0.25) -> Entry:
-        rivals = (("native", self.subject("native", native)), ("copy", self.subject("copy", copy)))
-        return Entry("made", self.subject("case", case), rivals)
+        rivals = (("native", self.workload("native", native)), ("copy", self.workload("copy", copy)))
+        return Entry("made", self.workload("case", case), rivals)
 
 
 def noisy(seconds: float, sigma: float, seed: int) -> Callable[[float], float]:

@@ -10,14 +10,14 @@ from bncli.timing.process.client import Installation
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase
 from bncli.timing.results import CaseResult
 from bncli.timing.stats import estimate_median, estimate_ratio
-from bncli.timing.subjects import Effort
+from bncli.timing.workloads import Effort
 
 RIVALS = {"native": 1e-3, "copy": 5e-4}  # seconds a call
 
 
 @dataclass
 class MadeTimer:
-    """A subject of so many seconds a call."""
+    """A workload of so many seconds a call."""
 
     seconds: float
     calls: int = 1

@@ -52,7 +52,7 @@ def mistake(text: str, tmp_path: Path) -> str:
         ("of: batch, versus: copy, ratio: {above: 0.9, below: 1.1}", "confirmed"),
     ],
 )
-def test_a_ratio_to_a_yardstick_is_judged_by_its_whole_interval(text: str, outcome: str, tmp_path: Path) -> None:
+def test_a_ratio_to_a_rival_is_judged_by_its_whole_interval(text: str, outcome: str, tmp_path: Path) -> None:
     (found,) = judge_claims([claim(text, tmp_path)], [row("batch", [0.5, 0.5])])
     assert found.outcome == outcome
     assert found.at == "train-forward/N8C16/f32/nc/cpu"

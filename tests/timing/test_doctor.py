@@ -13,8 +13,8 @@ import torch
 from bncli.report.timing.table import build_document, describe_condition
 from bncli.timing.clock import WallClock
 from bncli.timing.results import Condition, Rates
-from bncli.timing.subjects import read_last_level_cache
 from bncli.timing.system import advise, measure_noise, measure_timer, read_cache_size
+from bncli.timing.workloads import read_last_level_cache
 
 GOOD = Condition(
     cores=4, threads=4, governor="performance", load=0.1, busy={}, stolen=0.0, timer_seconds=5e-8, noise=0.01,

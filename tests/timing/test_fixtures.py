@@ -9,7 +9,7 @@ import pytest
 from bncli.errors import UndecidedError
 from bncli.limits import BENCH_MEASURES, read_limit
 from bncli.report.timing.exports import build_document
-from bncli.timing.baseline import baseline_from_json, check_comparable
+from bncli.timing.baseline import check_comparable, read_baseline
 from bncli.timing.gate import judge
 from bncli.timing.results import ProcessReading
 from tests.report.made_bench import record
@@ -24,7 +24,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def test_a_baseline_of_twenty_processes_is_read_as_it_was_written() -> None:
-    found = baseline_from_json("baseline.json", load("baseline.json"))
+    found = read_baseline("baseline.json", load("baseline.json"))
     assert (found.machine.processor, found.machine.torch, found.machine.launches) == (
         "Intel(R) Xeon(R) Processor", "2.13.0+cpu", "eager",
     )  # fmt: skip
@@ -37,7 +37,7 @@ def test_a_baseline_of_twenty_processes_is_read_as_it_was_written() -> None:
 
 
 def test_a_gate_against_it_holds_for_the_same_and_fails_for_a_tenth_more() -> None:
-    before = baseline_from_json("baseline.json", load("baseline.json")).readings
+    before = read_baseline("baseline.json", load("baseline.json")).readings
     case = "batch/train-forward/N32C64H28W28/f32/nchw/cpu"
 
     def slowed(factor: float) -> dict[str, dict[str, tuple[ProcessReading, ...]]]:

@@ -22,9 +22,9 @@ def test_without_a_family_it_is_yuens_test(counts: tuple[int, int]) -> None:
     now, before = _sample(chance, counts[0], mean=0.05), _sample(chance, counts[1])
     expected = ttest_ind(now, before, equal_var=False, trim=0.2, alternative="greater")
     found = contrast(now, ALONE, before, ALONE)
-    assert found.slower_than(0.0) == pytest.approx(expected.pvalue, rel=1e-9)
+    assert found.test_slower(0.0) == pytest.approx(expected.pvalue, rel=1e-9)
     assert found.change / found.error == pytest.approx(expected.statistic, rel=1e-9)
-    assert found.faster_than(0.0) == pytest.approx(1 - expected.pvalue, rel=1e-9)
+    assert found.test_faster(0.0) == pytest.approx(1 - expected.pvalue, rel=1e-9)
 
 
 def test_without_a_before_it_is_the_t_test_of_one_sample() -> None:

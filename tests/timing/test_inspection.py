@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bncli.errors import BncliError, ConfigError
-from bncli.timing.build import build_subject, find_kernel, prepare
+from bncli.timing.build import build_workload, find_kernel, prepare
 from bncli.timing.cases import Case
 from bncli.timing.inspection import inspect, name_implementation
 from bncli.timing.results import Facts
@@ -46,7 +46,7 @@ def refuses(channels: int) -> nn.Module:
 def facts(norm: str = "batch", pass_: str = "train-forward", **changes: object) -> Facts:
     given: dict[str, object] = {"shape": SHAPE, "dtype": "f32", "layout": "nchw", "options": ()} | changes
     case = Case(norm=norm, pass_=pass_, device="cpu", **given)  # type: ignore[arg-type]
-    return inspect(case, build_subject(case))
+    return inspect(case, build_workload(case))
 
 
 def test_the_error_is_the_largest_difference_in_root_mean_squares() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bncli.timing.results import Estimate
 from bncli.timing.scheduler import measure
-from bncli.timing.subjects import Effort, Subject, count_clones, make_clones, read_last_level_cache
+from bncli.timing.workloads import Effort, Workload, count_clones, make_clones, read_last_level_cache
 from tests.timing.made_clock import HandClock, noisy
 
 EFFORT = Effort(seconds=1000.0, warmup=0.0, chunk=1.0, cache_byte=1000)
@@ -40,7 +40,7 @@ def test_what_beats_in_time_with_the_blocks_does_not_move_the_ratio() -> None:
     """Another process takes its turn in every fourth chunk: the ratio of equal calls was 0.5 with a fixed order."""
     clock = HandClock()
     late = lambda time: 3.0 if len(clock.chunks) % 4 == 0 else 1.0  # noqa: E731
-    entry = replace(clock.entry(late, late), rivals=(("native", clock.subject("native", late)),))
+    entry = replace(clock.entry(late, late), rivals=(("native", clock.workload("native", late)),))
     result = measure(entry, clock, replace(EFFORT, least_blocks=99, most_blocks=99))
     low, high = result.ratios["native"].low, result.ratios["native"].high
     assert low is not None
@@ -121,7 +121,7 @@ def test_clones_amount_to_one_and_a_half_caches() -> None:
 
 def test_argument_sets_are_made_one_by_one() -> None:
     numbers = iter(range(5))
-    assert make_clones(Subject(print, lambda: (next(numbers),), 1), 5, random.Random(0)) == [(i,) for i in range(5)]
+    assert make_clones(Workload(print, lambda: (next(numbers),), 1), 5, random.Random(0)) == [(i,) for i in range(5)]
 
 
 def test_the_last_level_cache_is_read_from_the_system(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -134,7 +134,7 @@ def test_the_last_level_cache_is_read_from_the_system(tmp_path) -> None:  # type
 
 def test_the_garbage_collector_rests_and_is_put_back() -> None:
     clock, seen = HandClock(), set()
-    watched = clock.subject("case", lambda time: seen.add(gc.isenabled()) or 1.0)
+    watched = clock.workload("case", lambda time: seen.add(gc.isenabled()) or 1.0)
     measure(replace(clock.entry(case=1.0), candidate=watched), clock, EFFORT)
     assert (seen, gc.isenabled()) == ({False}, True)
 

@@ -1,4 +1,4 @@
-"""What a system says of itself, read from made-up folders; and the doubts that follow."""
+"""What a system says of itself, read from made-up folders; and the warnings that follow."""
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ import pytest
 
 from bncli.timing.build import pair_arguments, prepare
 from bncli.timing.cases import Case, count_tensors, count_work
-from bncli.timing.subjects import Subject
+from bncli.timing.workloads import Workload
 
 
 def case(norm: str = "batch", pass_: str = "train-forward", **changes: object) -> Case:
@@ -43,13 +43,13 @@ def test_the_copy_moves_the_bytes_of_the_speed_of_light(pass_: str, dtype: str) 
     assert target.nbytes + source.nbytes == count_work(asked).least_byte == count_tensors(pass_) * asked.size_byte
 
 
-def test_argument_sets_of_case_and_yardstick_are_made_in_pairs_whose_order_alternates() -> None:
+def test_argument_sets_of_case_and_rival_are_made_in_pairs_whose_order_alternates() -> None:
     made: list[str] = []
 
-    def subject(name: str) -> Subject:
-        return Subject(print, lambda: (made.append(name), len(made))[1:], 1)
+    def workload(name: str) -> Workload:
+        return Workload(print, lambda: (made.append(name), len(made))[1:], 1)
 
-    case, rival = pair_arguments(subject("case"), subject("rival"))
+    case, rival = pair_arguments(workload("case"), workload("rival"))
     assert [case.make_arguments() for _ in range(3)] == [(1,), (4,), (5,)]
     assert [rival.make_arguments() for _ in range(4)] == [(2,), (3,), (6,), (7,)]
     assert made == ["case", "rival", "rival", "case", "case", "rival", "rival", "case"]

@@ -24,7 +24,7 @@ from bncli.timing.process.protocol import RemoteCase, describe_case, read_case
 from bncli.timing.process.worker import prepare_for_forks
 from bncli.timing.results import CaseResult, ProcessReadings
 from bncli.timing.run import check_differs, time_pairs
-from bncli.timing.subjects import Effort
+from bncli.timing.workloads import Effort
 
 ROOT = Path(__file__).parent.parent.parent
 EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.0, warm=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 import bncli
 from bncli.errors import BncliError
-from bncli.timing.process.protocol import PROTOCOL, RemoteCase, result_from_json
+from bncli.timing.process.protocol import PROTOCOL, RemoteCase, read_result
 from bncli.timing.results import CaseResult
-from bncli.timing.subjects import Effort
+from bncli.timing.workloads import Effort
 
 # glibc returns large blocks to the system or keeps them, by rules that follow a process's history: over ten processes
 # the ratio of a plain batch norm of (16, 64, 28, 28) to torch's had a standard deviation of 21 %. Kept always, 1.4 %.
@@ -59,7 +59,7 @@ class Worker:
 
     def __init__(self, process: subprocess.Popen[str], command: str, device: str) -> None:
         self._process, self._command, self.device = process, command, device
-        self.installation, self._build = self._hello()
+        self.installation, self._build = self._greet()
 
     def measure(self, case: RemoteCase, effort: Effort, seed: int) -> CaseResult:
         """Measure a case in a process of its own.
@@ -67,17 +67,17 @@ class Worker:
         Raises:
             BncliError: if the case cannot be built or measured there.
         """
-        return result_from_json(self._about(case, "measure", effort, seed)["result"])
+        return read_result(self._send(case, "measure", effort, seed)["result"])
 
     @contextmanager
     def open(self, case: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
-        """A case's subjects, held ready in a process of its own.
+        """A case's candidate and rivals, held ready in a process of its own.
 
         Raises:
             BncliError: if the case cannot be built there.
         """
-        subjects = self._about(case, "open", effort, seed)
-        yield {name: RemoteTimer(self, name, **facts) for name, facts in subjects.items()}
+        timers = self._send(case, "open", effort, seed)
+        yield {name: RemoteTimer(self, name, **facts) for name, facts in timers.items()}
         self.ask({"do": "close"})
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Worker:
             raise BncliError(f"{self._command}: {reply['error']}")
         return reply
 
-    def _about(self, case: RemoteCase, do: str, effort: Effort, seed: int) -> dict[str, Any]:
+    def _send(self, case: RemoteCase, do: str, effort: Effort, seed: int) -> dict[str, Any]:
         request = {"do": do, "device": self.device, "effort": asdict(effort), "seed": seed}
         try:
             return self.ask({**request, "build": case.build or self._build, "case": case.case})
@@ -118,7 +118,7 @@ class Worker:
             raise BncliError(f"{self._command}: said {line.strip()[:80]!r}, not what a bncli says") from None
         return reply
 
-    def _hello(self) -> tuple[Installation, str]:
+    def _greet(self) -> tuple[Installation, str]:
         """What is installed there, and the function there that builds a case."""
         try:
             reply = self._exchange({"do": "hello"})
@@ -134,7 +134,7 @@ class Worker:
 
 
 class RemoteTimer:
-    """Times a subject in a measuring process; see Timer."""
+    """Times a workload in a measuring process; see Timer."""
 
     def __init__(self, worker: Worker, name: str, clones: int, cold: bool) -> None:
         self.calls, self.clones, self.cold = 1, clones, cold

@@ -9,7 +9,7 @@ from typing import Any
 from bncli.timing.build import prepare
 from bncli.timing.cases import Case
 from bncli.timing.results import CaseResult, Estimate
-from bncli.timing.subjects import Entry
+from bncli.timing.workloads import Entry
 
 PROTOCOL = 2  # raise it when a message changes its meaning
 
@@ -29,13 +29,8 @@ class RemoteCase:
     build: str = ""
 
 
-def result_to_json(result: CaseResult) -> dict[str, Any]:
-    """Plain data that JSON takes."""
-    return asdict(result)
-
-
-def result_from_json(document: Mapping[str, Any]) -> CaseResult:
-    """The inverse of `result_to_json`, also after JSON has made lists of tuples."""
+def read_result(document: Mapping[str, Any]) -> CaseResult:
+    """The inverse of `asdict`, also after JSON has made lists of tuples."""
     changed = {
         "samples": {name: tuple((a, b) for a, b in blocks) for name, blocks in document["samples"].items()},
         "seconds": {name: Estimate(**estimate) for name, estimate in document["seconds"].items()},

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -26,9 +27,9 @@ import torch
 import bncli
 from bncli.errors import BncliError
 from bncli.timing.clock import Clock, choose_clock
-from bncli.timing.process.protocol import PROTOCOL, build_entry, result_to_json
+from bncli.timing.process.protocol import PROTOCOL, build_entry
 from bncli.timing.scheduler import measure, pause_garbage_collection
-from bncli.timing.subjects import Effort, Entry, make_timers
+from bncli.timing.workloads import Effort, Entry, make_timers
 
 Message = Mapping[str, Any]
 _ANSWERED = 90  # what a fork ends with that has replied; no kernel that ends its process hits on it
@@ -48,7 +49,7 @@ def serve(requests: IO[bytes], replies: IO[str]) -> None:
     while line := requests.readline():
         message = json.loads(line)
         if message["do"] == "hello":
-            _say(replies, _hello())
+            _say(replies, _greet())
             continue
         prepare_for_forks(message["build"].partition(":")[0])
         if message["device"] == "cpu" and hasattr(os, "fork"):
@@ -69,7 +70,7 @@ def prepare_for_forks(module: str) -> None:
     gc.freeze()
 
 
-def _hello() -> dict[str, Any]:
+def _greet() -> dict[str, Any]:
     return {
         "protocol": PROTOCOL,
         "bncli": bncli.__version__,
@@ -82,22 +83,22 @@ def _hello() -> dict[str, Any]:
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     entry, clock, effort = _prepare(message)
-    _say(replies, {"result": result_to_json(measure(entry, clock, effort, message["seed"]))})
+    _say(replies, {"result": asdict(measure(entry, clock, effort, message["seed"]))})
 
 
 def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
-    """Hold a case's subjects ready, and size or time a chunk of one whenever asked, until `close`."""
+    """Hold a case's candidate and rivals ready, and size or time a chunk of one whenever asked, until `close`."""
     entry, clock, effort = _prepare(message)
-    subjects = make_timers(entry, clock, effort, random.Random(message["seed"]))
-    _say(replies, {name: {"clones": timed.clones, "cold": timed.cold} for name, timed in subjects.items()})
+    timers = make_timers(entry, clock, effort, random.Random(message["seed"]))
+    _say(replies, {name: {"clones": timer.clones, "cold": timer.cold} for name, timer in timers.items()})
     with pause_garbage_collection():
         while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
-            timed = subjects[asked["contender"]]
+            timer = timers[asked["contender"]]
             if asked["do"] == "size":
-                timed.size(asked["seconds"])
-                _say(replies, {"calls": timed.calls})
+                timer.size(asked["seconds"])
+                _say(replies, {"calls": timer.calls})
             else:
-                _say(replies, {"seconds": timed.time_chunk(asked["block"])})
+                _say(replies, {"seconds": timer.time_chunk(asked["block"])})
     _say(replies, {"closed": True})
 
 

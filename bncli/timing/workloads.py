@@ -18,7 +18,7 @@ _CACHE_BYTE = 32 * 2**20  # where the system does not say
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """One thing that is timed: `call(*arguments)`.
 
     Args:
@@ -40,10 +40,10 @@ class Entry:
     """
 
     name: str
-    candidate: Subject
-    rivals: tuple[tuple[str, Subject], ...]
+    candidate: Workload
+    rivals: tuple[tuple[str, Workload], ...]
 
-    def subjects(self) -> dict[str, Subject]:
+    def workloads(self) -> dict[str, Workload]:
         """All by name, the candidate first, as "case"."""
         return {"case": self.candidate, **dict(self.rivals)}
 
@@ -57,12 +57,12 @@ def count_clones(size_byte: int, cache_byte: int, memory_byte: int) -> int:
     return max(2, min(wanted, memory_byte // max(size_byte, 1), _MOST_CLONES))
 
 
-def make_clones(subject: Subject, count: int, chance: random.Random) -> list[Arguments]:
+def make_clones(workload: Workload, count: int, chance: random.Random) -> list[Arguments]:
     """`count` argument sets, padded apart at random."""
     padding, clones = [], []
     for _ in range(count):
         padding.append(bytearray(chance.randrange(64, _MOST_PADDING_BYTE)))
-        clones.append(subject.make_arguments())
+        clones.append(workload.make_arguments())
     return clones
 
 
@@ -101,7 +101,7 @@ class Effort:
 
 
 class Timer(Protocol):
-    """What the scheduler asks of a subject, wherever that runs."""
+    """What the scheduler asks of a workload, wherever that runs."""
 
     calls: int  # in one chunk
     clones: int  # argument sets that rotate
@@ -117,7 +117,7 @@ class Timer(Protocol):
 
 
 class LocalTimer:
-    """Times a subject in this process."""
+    """Times a workload in this process."""
 
     def __init__(self, call: Call, sets: Sequence[Arguments], clock: Clock, *, warm: bool, cold: bool) -> None:
         self.calls, self.clones, self.cold = 1, len(sets), cold
@@ -146,15 +146,15 @@ class LocalTimer:
 
 
 def make_timers(entry: Entry, clock: Clock, effort: Effort, chance: random.Random) -> dict[str, LocalTimer]:
-    """An entry's subjects by name, with their argument sets made."""
-    return {name: _make_timer(subject, clock, effort, chance) for name, subject in entry.subjects().items()}
+    """An entry's workloads by name, with their argument sets made."""
+    return {name: _make_timer(workload, clock, effort, chance) for name, workload in entry.workloads().items()}
 
 
-def _make_timer(subject: Subject, clock: Clock, effort: Effort, chance: random.Random) -> LocalTimer:
+def _make_timer(workload: Workload, clock: Clock, effort: Effort, chance: random.Random) -> LocalTimer:
     cache_byte = effort.cache_byte or read_last_level_cache()
-    count = count_clones(subject.size_byte, cache_byte, effort.memory_byte)
+    count = count_clones(workload.size_byte, cache_byte, effort.memory_byte)
     if effort.warm:
         count = min(count, _WARM_SETS)
-    sets = make_clones(subject, count, chance)
-    cold = not effort.warm and count * subject.size_byte >= cache_byte
-    return LocalTimer(subject.call, sets, clock, warm=effort.warm, cold=cold)
+    sets = make_clones(workload, count, chance)
+    cold = not effort.warm and count * workload.size_byte >= cache_byte
+    return LocalTimer(workload.call, sets, clock, warm=effort.warm, cold=cold)
