@@ -78,6 +78,7 @@ class Job:
     """Runs that one worker trains together: as lanes of one program, or one run alone."""
 
     runs: tuple[Run, ...]
+    fallback: str = ""  # why its run trains alone although there are enough for lanes
 
     @property
     def id(self) -> str:
@@ -117,15 +118,14 @@ def jobs_of(runs: Iterable[Run]) -> list[Job]:
         shapes.setdefault(_shape(run), {}).setdefault(run.id, run)
     jobs = []
     for same in shapes.values():
-        jobs += [Job(lanes) for lanes in _lanes(list(same.values()))]
+        together = list(same.values())
+        jobs += [Job(lanes, _lanes_missed(together)) for lanes in _lanes(together)]
     return sorted(jobs, key=seconds_of, reverse=True)
 
 
 def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """Runs of one shape, in jobs. On a CPU, lanes of convolutions take 1.5 to 2.3 times as long as one by one."""
-    slow = MODELS[runs[0].model.name].locations and runs[0].device == "cpu"
-    alone = slow or runs[0].engine == "plain" or not NORMS[runs[0].norm.name].lanes
-    if len(runs) < MIN_LANES or alone:
+    """Runs of one shape, in jobs."""
+    if not _want_lanes(runs) or not NORMS[runs[0].norm.name].lanes:
         return [(run,) for run in runs]
     count = -(-len(runs) // MAX_LANES)
     size, more = divmod(len(runs), count)
@@ -133,6 +133,20 @@ def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     for i in range(count):
         ends.append(ends[-1] + size + (i < more))
     return [tuple(runs[a:b]) for a, b in pairwise(ends)]
+
+
+def _want_lanes(runs: Sequence[Run]) -> bool:
+    """On a CPU, lanes of convolutions take 1.5 to 2.3 times as long as one by one."""
+    slow = MODELS[runs[0].model.name].locations and runs[0].device == "cpu"
+    return len(runs) >= MIN_LANES and runs[0].engine != "plain" and not slow
+
+
+def _lanes_missed(runs: Sequence[Run]) -> str:
+    """Why runs of one shape do not train together although the rule asks for it, in words; empty where they do."""
+    name = runs[0].norm.name
+    if not _want_lanes(runs) or NORMS[name].lanes:
+        return ""
+    return f"runs train one at a time: norm {name!r} does not train several at once (lanes)"
 
 
 def _shape(run: Run) -> str:

@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 Impl = Literal["plain", "fast", "auto"]
 
 _TRACED = ContextVar("being_traced", default=False)
+_FALLBACKS: ContextVar[list[str] | None] = ContextVar("fallbacks", default=None)
 
 
 def is_wrapped(x: Tensor) -> bool:
@@ -49,6 +50,31 @@ def being_traced() -> Iterator[None]:
 def is_traced() -> bool:
     """Whether `being_traced` holds."""
     return _TRACED.get()
+
+
+@contextmanager
+def fallbacks_noted(found: list[str]) -> Iterator[None]:
+    """Within it `found` takes down, each once, where `impl: fast` was asked for but the plain version ran, and why."""
+    token = _FALLBACKS.set(found)
+    try:
+        yield
+    finally:
+        _FALLBACKS.reset(token)
+
+
+def note_fallback(kernel: str, reason: str) -> None:
+    """Say that `impl: fast` was asked for and the plain version runs, to whoever listens; not under a compiler."""
+    found = None if torch.compiler.is_compiling() else _FALLBACKS.get()
+    text = f"{kernel} takes its plain version, not the fast one that impl: fast asks for: {reason}"
+    if found is not None and text not in found:
+        found.append(text)
+
+
+def obstacle(x: Tensor) -> str:
+    """Why x is not an ordinary tensor, in words; empty where it is."""
+    if x.device.type != "cpu":
+        return f"the fast version is for the CPU, not {x.device.type}"
+    return "" if is_ordinary(x) else "the fast version has no forward-mode derivative"
 
 
 def lanes_first(tensors: Sequence[Tensor | None], at: Sequence[int | None], lanes: int) -> list[Tensor | None]:

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from bncli.kernels import Impl, whitening
+from bncli.kernels import Impl, note_fallback, whitening
 from bncli.kernels.whitening import ClosedForm
 from bncli.norms.channels import channels_checked, values_per_channel
 
@@ -96,6 +96,8 @@ def whiten(norm: Whitening, x: Tensor, root: Root, closed: ClosedForm | None = N
                 y, mean, S = whitening.fast(values, norm.weight, norm.bias, norm.identity, norm.eps, root, closed)
                 track(norm, mean, S, m)
                 return laid_out_like(y.to(x.dtype), x)
+            if norm.impl == "fast":
+                note_fallback("whitening", whitening.why_impossible(values))
         values = grouped(x, norm.channels, norm.running_cov.shape[-1])
         if norm.training:
             mean = values.mean(-1, keepdim=True)
