@@ -111,6 +111,7 @@ class Job:
     """Runs that one worker trains together: as lanes of one program, or one run alone."""
 
     runs: tuple[Run, ...]
+    fallback: str = ""  # why its run trains alone although there are enough for lanes
 
     @property
     def id(self) -> str:
@@ -126,7 +127,9 @@ class Job:
     def traced(self) -> bool:
         """Whether the training step is traced into a flat list of operations: if it may be, and is repeated enough."""
         run = self.runs[0]
-        return run.engine == "auto" and run.training.steps >= TRACED_STEPS and all(row.traced for row in _rows(run))
+        return (
+            run.engine == "auto" and run.training.steps >= TRACED_STEPS and all(r.traced for r in _rows(run).values())
+        )
 
 
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
@@ -151,15 +154,14 @@ def jobs_of(runs: Iterable[Run]) -> list[Job]:
         shapes.setdefault(_shape(run), {}).setdefault(run.id, run)
     jobs = []
     for same in shapes.values():
-        jobs += [Job(lanes) for lanes in _lanes(list(same.values()))]
+        together = list(same.values())
+        jobs += [Job(lanes, _lanes_missed(together)) for lanes in _lanes(together)]
     return sorted(jobs, key=seconds_of, reverse=True)
 
 
 def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """Runs of one shape, in jobs. On a CPU, lanes of convolutions take 1.5 to 2.3 times as long as one by one."""
-    slow = MODELS[runs[0].model.name].locations and runs[0].device == "cpu"
-    alone = slow or runs[0].engine == "plain" or not all(row.lanes for row in _rows(runs[0]))
-    if len(runs) < MIN_LANES or alone:
+    """Runs of one shape, in jobs."""
+    if not _want_lanes(runs) or not all(row.lanes for row in _rows(runs[0]).values()):
         return [(run,) for run in runs]
     count = -(-len(runs) // MAX_LANES)
     size, more = divmod(len(runs), count)
@@ -169,9 +171,25 @@ def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     return [tuple(runs[a:b]) for a, b in pairwise(ends)]
 
 
-def _rows(run: Run) -> tuple[Row, ...]:
-    """The rows of what a training step consists of."""
-    return NORMS[run.norm.name], MODELS[run.model.name], OPTIMIZERS[run.training.optimizer.name]
+def _rows(run: Run) -> dict[str, Row]:
+    """The rows of what a training step consists of, by what each is."""
+    norm, model, optimizer = run.norm.name, run.model.name, run.training.optimizer.name
+    found: dict[str, Row] = {f"norm {norm!r}": NORMS[norm], f"model {model!r}": MODELS[model]}
+    return {**found, f"optimizer {optimizer!r}": OPTIMIZERS[optimizer]}
+
+
+def _want_lanes(runs: Sequence[Run]) -> bool:
+    """On a CPU, lanes of convolutions take 1.5 to 2.3 times as long as one by one."""
+    slow = MODELS[runs[0].model.name].locations and runs[0].device == "cpu"
+    return len(runs) >= MIN_LANES and runs[0].engine != "plain" and not slow
+
+
+def _lanes_missed(runs: Sequence[Run]) -> str:
+    """Why runs of one shape do not train together although the rule asks for it, in words; empty where they do."""
+    without = [name for name, row in _rows(runs[0]).items() if not row.lanes]
+    if not _want_lanes(runs) or not without:
+        return ""
+    return f"runs train one at a time: {without[0]} does not train several at once (lanes)"
 
 
 def _shape(run: Run) -> str:

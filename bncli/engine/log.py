@@ -102,7 +102,7 @@ class Log:
         self._diverged, self._blamed = state["diverged"], state.get("blamed", self._blamed)
         self._levels, self._losses = state["levels"], state["losses"]
 
-    def results(self, step: int, seconds: Mapping[str, float]) -> list[RunResult]:
+    def results(self, step: int, seconds: Mapping[str, float], fallbacks: Sequence[str]) -> list[RunResult]:
         """How every run ended; a lane's seconds are its equal share of the job's."""
         count, batch = len(self._job.runs), self._job.runs[0].training.batch_size
         spent = seconds["training"] + seconds["data"]
@@ -112,7 +112,8 @@ class Log:
         for run, records, gone, layer in zip(self._job.runs, self._records, self._diverged, self._blamed, strict=True):
             info = RunInfo(
                 id=run.id, status="diverged" if gone else "done", step=gone[0] if gone else step,
-                reason=gone[1] if gone else "", layer=layer, engine=self._engine, parameters=self._network.size,
+                reason=gone[1] if gone else "", layer=layer, engine=self._engine, fallbacks=tuple(fallbacks),
+                parameters=self._network.size,
                 seconds=share, samples_per_second=count * batch * step / spent if spent else 0.0,
                 peak_memory=memory, environment=where,
             )  # fmt: skip

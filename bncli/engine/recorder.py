@@ -26,8 +26,11 @@ def record(function: Callable[..., Tensor], tensors: Sequence[Tensor], parts: Pa
     that it gave; whoever has read them should drop them.
 
     Raises:
-        RuntimeError: if an operation's result depends on a tensor's value otherwise than by its own values.
+        RuntimeError: if an operation's result depends on a tensor's value otherwise than by its own values, or if this
+            torch would load its compiler to record anything.
     """
+    if hasattr(_Recorder.__torch_dispatch__, "__wrapped__"):
+        raise RuntimeError(f"torch {torch.__version__} cannot record operations without loading its compiler")
     recorder = _Recorder(tensors, parts)
     with being_traced(), recorder:
         result = function(*tensors)
@@ -71,7 +74,10 @@ class _Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """False spares torch the import of its compiler; nothing is compiled within a recording."""
+        """False spares torch the import of its compiler; nothing is compiled within a recording.
+
+        Private to torch, which since 2.11 wraps `__torch_dispatch__` of every mode that does not say so.
+        """
         return False
 
     def node_of(self, tensor: Tensor) -> fx.Node:

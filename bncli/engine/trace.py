@@ -13,6 +13,7 @@ from bncli.engine.graph import simplify
 from bncli.engine.network import Network, Tensors
 from bncli.engine.recorder import Parts, record
 from bncli.engine.state import noise_kept, tensors_kept
+from bncli.kernels import fallbacks_noted
 from bncli.kernels.linear import ProductsInOrder
 from bncli.optim.optimizers import Hyper, State
 from bncli.plan import Job
@@ -76,26 +77,38 @@ IN_PARTS: Parts = {
 
 def engine_of(
     job: Job, step: TrainingStep, network: Network, state: State, hyper: Hyper, split: Split
-) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
-    """The training step that the job's plan asks for, on batches (x, y) alone, and which path that is, in words."""
+) -> tuple[Callable[[Tensor, Tensor], Tensor], str, list[str]]:
+    """The training step that the job's plan asks for, on batches (x, y) alone.
+
+    Returns:
+        The step, which path it is in words, and where that is another than was asked for, with the reason.
+    """
+    fallbacks = [job.fallback] if job.fallback else []
     path = f"{len(job.runs)} lanes (vmap)" if job.lanes else "plain"
     if job.traced:
         first = torch.zeros(*network.lanes, job.runs[0].training.batch_size, dtype=torch.long, device=hyper.lr.device)
         x, y = split.inputs(first), split.targets[first]
+        of_kernels: list[str] = []
         try:
-            operations, fixed = traced(step, network.parameters, network.buffers, state, hyper, x, y)
-            path = f"{path}, traced"
+            with fallbacks_noted(of_kernels):
+                operations, fixed = traced(step, network.parameters, network.buffers, state, hyper, x, y)
         except Exception as error:  # whatever a norm does that cannot be traced; the record says so
             path = f"{path}, not traced: {_in_words(error)}"
+            fallbacks.append(f"training is slower: its step could not be traced ({_in_words(error)})")
         else:
+            path = f"{path}, traced"
+            fallbacks += of_kernels
             if hyper.lr.device.type == "cuda":
                 try:
                     with noise_kept("cuda"):
-                        return captured(operations, fixed, x, y), f"{path}, in a CUDA graph"
+                        return captured(operations, fixed, x, y), f"{path}, in a CUDA graph", fallbacks
                 except Exception as error:
                     path = f"{path}, not in a CUDA graph: {_in_words(error)}"
-            return lambda x, y: operations(*fixed, x, y), path
-    return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path
+                    fallbacks.append(
+                        f"training is slower: its step could not be captured in a CUDA graph ({_in_words(error)})"
+                    )
+            return lambda x, y: operations(*fixed, x, y), path, fallbacks
+    return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path, fallbacks
 
 
 def _in_words(error: Exception) -> str:

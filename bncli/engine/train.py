@@ -19,6 +19,7 @@ from bncli.engine.network import Network, Tensors
 from bncli.engine.probes import Prober
 from bncli.engine.state import Checkpoints, noise, put_noise
 from bncli.engine.trace import TrainingStep, engine_of
+from bncli.kernels import fallbacks_noted
 from bncli.models.initialise import seed_for
 from bncli.optim import OPTIMIZERS
 from bncli.optim.optimizers import Hyper, Optimizer, State, clipped
@@ -71,7 +72,7 @@ def train(
         loop.probe()
         if stop % saves == 0 and stop < recipe.steps:
             loop.save()
-    return loop.log.results(loop.step, loop.clock.seconds)
+    return loop.log.results(loop.step, loop.clock.seconds, loop.fallbacks)
 
 
 def _stops(step: int, steps: int, *every: int) -> Iterator[int]:
@@ -86,6 +87,7 @@ class _Loop:
 
     def __init__(self, job: Job, checkpoints: Path | None) -> None:
         first = job.runs[0]
+        self.variant = first.variant
         self.how, self.device, self.loss = first.evaluation, first.device, DATASETS[first.data.name].loss
         self.clipped = first.training.clip is not None
         self.clock, self.step, self.last = Stopwatch(), 0, first.training.steps - 1
@@ -100,7 +102,9 @@ class _Loop:
         self.state = optimizer.init(list(self.network.parameters.values()), self.hyper)
         step = step_of(self.network, optimizer, self.loss, first.training)
         with self.clock.of("compilation"):
-            self.train_step, engine = engine_of(job, step, self.network, self.state, self.hyper, self.splits.train)
+            self.train_step, engine, self.fallbacks = engine_of(
+                job, step, self.network, self.state, self.hyper, self.splits.train
+            )
         self.log = Log(job, self.network, self.loss, engine)
         self.losses = torch.empty(0, *self.network.lanes, device=first.device)  # since the last evaluation
         self.prober = Prober(job, self.network, self.splits, self.batches, step, self.state, self.hyper)
@@ -110,7 +114,7 @@ class _Loop:
     def advance(self, stop: int) -> None:
         """Train up to and with step `stop`."""
         losses = torch.empty(stop - self.step, *self.network.lanes, device=self.device)
-        with self.clock.of("training"):
+        with self.clock.of("training"), fallbacks_noted(self.fallbacks):
             for i, (x, y) in enumerate(self.clock.each("data", self.batches.next(stop - self.step))):
                 torch.mul(self.lr, self.factor(self.step + i), out=self.hyper.lr)
                 losses[i] = self.train_step(x, y)
@@ -128,7 +132,7 @@ class _Loop:
         if self.kept and (steps := self.log.blown_up_since(self.kept["step"])):
             self._blame(steps)
         self.kept = self._kept()
-        notes = tuple(self.checkpoints.notes)
+        notes = (*(f"{self.variant}: {each}" for each in self.fallbacks), *self.checkpoints.notes)
         return Sign(self.step, self.log.level(), self.log.loss(), self.hyper.lr.mean().item(), notes)
 
     def _blame(self, steps: Mapping[int, Sequence[int]]) -> None:

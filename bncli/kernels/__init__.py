@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 Impl = Literal["plain", "fast", "auto"]
 
 _TRACED = ContextVar("being_traced", default=False)
+_FALLBACKS: ContextVar[list[str] | None] = ContextVar("fallbacks", default=None)
 
 
 def is_wrapped(x: Tensor) -> bool:
@@ -54,6 +55,31 @@ def is_traced() -> bool:
 def broadcast(statistic: Tensor, x: Tensor) -> Tensor:
     """A statistic (C,), or (N, C), in the shape that goes with x (N, C, ...): an axis of 1 for each of locations."""
     return statistic.view(*statistic.shape, *[1] * (x.ndim - 2))
+
+
+@contextmanager
+def fallbacks_noted(found: list[str]) -> Iterator[None]:
+    """Within it `found` takes down, each once, where `impl: fast` was asked for but the plain version ran, and why."""
+    token = _FALLBACKS.set(found)
+    try:
+        yield
+    finally:
+        _FALLBACKS.reset(token)
+
+
+def note_fallback(kernel: str, reason: str) -> None:
+    """Say that `impl: fast` was asked for and the plain version runs, to whoever listens; not under a compiler."""
+    found = None if torch.compiler.is_compiling() else _FALLBACKS.get()
+    text = f"{kernel} takes its plain version, not the fast one that impl: fast asks for: {reason}"
+    if found is not None and text not in found:
+        found.append(text)
+
+
+def obstacle(x: Tensor) -> str:
+    """Why x is not an ordinary tensor, in words; empty where it is."""
+    if x.device.type != "cpu":
+        return f"the fast version is for the CPU, not {x.device.type}"
+    return "" if is_ordinary(x) else "the fast version has no forward-mode derivative"
 
 
 def lanes_first(tensors: Sequence[Tensor | None], at: Sequence[int | None], lanes: int) -> list[Tensor | None]:

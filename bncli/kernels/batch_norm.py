@@ -11,7 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import Impl, broadcast, is_ordinary, is_traced, is_wrapped, lanes_first, may_look
+from bncli.kernels import (
+    Impl,
+    broadcast,
+    is_ordinary,
+    is_traced,
+    is_wrapped,
+    lanes_first,
+    may_look,
+    note_fallback,
+    obstacle,
+)
 
 # Below these the calls cost more than the reading than they save.
 _LEAST_VALUES, _LEAST_LOCATIONS = 2**17, 32
@@ -93,6 +103,7 @@ class _BatchNorm(Function):
         if is_ordinary(x) and may_look(x) and _has_long_rows(x):
             y, mean, var, invstd = _by_moments(x, weight, bias, eps)
         else:
+            note_fallback("batch normalisation", _obstacle(x))
             like = x if weight is None else weight
             running = like.new_zeros(2, x.shape[1])  # with momentum 1 the batch's own
             y, mean, invstd = torch.native_batch_norm(x, weight, bias, running[0], running[1], True, 1.0, eps)
@@ -178,6 +189,19 @@ def _has_long_rows(x: Tensor) -> bool:
         and x[0, 0].numel() >= _LEAST_LOCATIONS
         and x.is_contiguous()
     )
+
+
+def _obstacle(x: Tensor) -> str:
+    """Why the moments of rows are not taken, in words."""
+    if found := obstacle(x):
+        return found
+    if not may_look(x):
+        return "it looks at values, which a traced step cannot"
+    if x.ndim == 2:
+        return "it takes rows of locations, and (N, C) has none"
+    if x.dtype != torch.float32:
+        return f"it takes float32, not {str(x.dtype).removeprefix('torch.')}"
+    return "it takes contiguous inputs" if not x.is_contiguous() else f"an input {tuple(x.shape)} is too small for it"
 
 
 def _by_moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import broadcast, is_ordinary, is_wrapped, may_look
+from bncli.kernels import broadcast, is_ordinary, is_wrapped, may_look, obstacle
 from bncli.kernels.batch_norm import cancels
 
 Root = Callable[[Tensor], Tensor]
@@ -33,6 +33,15 @@ class ClosedForm(NamedTuple):
 def is_possible(x: Tensor) -> bool:
     """Float32 or float64 of a processor, outside of transforms and compilers."""
     return is_ordinary(x) and not is_wrapped(x) and x.dtype in (torch.float32, torch.float64) and x.numel() > 0
+
+
+def why_impossible(x: Tensor) -> str:
+    """What stands in the way of `fast`, in words; empty where nothing does."""
+    if is_wrapped(x):
+        return "it does not run in lanes"
+    if found := obstacle(x):
+        return found
+    return "" if is_possible(x) else f"it takes float32 and float64, not {str(x.dtype).removeprefix('torch.')}"
 
 
 def plain(

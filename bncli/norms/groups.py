@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.kernels import Impl, whitening
+from bncli.kernels import Impl, note_fallback, whitening
 from bncli.kernels.whitening import ClosedForm, Root
 from bncli.norms.channels import (
     DType,
@@ -155,6 +155,8 @@ def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None =
                 y, mean, S = whitening.fast(values, norm.weight, norm.bias, norm.identity, norm.eps, root, closed)
                 track(norm, mean, S, m)
                 return lay_out_like(y.to(x.dtype), x)
+            if norm.impl == "fast":
+                note_fallback("whitening", whitening.why_impossible(values))
         values = split_groups(x, norm.channels, norm.running_cov.shape[-1])
         if norm.training:
             mean = values.mean(-1, keepdim=True)
