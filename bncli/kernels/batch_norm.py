@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import Impl, is_ordinary, is_traced, is_wrapped, lanes_first, may_look
+from bncli.kernels import Impl, is_ordinary, is_run_as_written, is_traced, is_wrapped, lanes_first, may_look
 
 # Below these the calls cost more than the reading than they save.
 _LEAST_VALUES, _LEAST_LOCATIONS = 2**17, 32
@@ -35,9 +35,12 @@ def batch_norm(
 
 
 def is_faster(x: Tensor) -> bool:
-    """Contiguous float32 with many locations, and lanes."""
+    """Contiguous float32 with many locations on a processor, and lanes on any device.
+
+    Of lanes in bfloat16 torch's own rules refuse running statistics in float32 on a GPU.
+    """
     if is_wrapped(x):
-        return is_ordinary(x)
+        return is_run_as_written()
     return x.ndim > 2 and _has_long_rows(x) and is_ordinary(x) and may_look(x)
 
 
