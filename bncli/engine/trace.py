@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from bncli.data.splits import Split
 from bncli.engine.captured import captured
@@ -63,13 +63,15 @@ def engine_of(
     return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path
 
 
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+def _in_words(error: BaseException) -> str:
+    while error.__context__ is not None:  # a capture that fails ends in a second error, which only says that it failed
+        error = error.__context__
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:100]}"
 
 
 def traced(
     step: Callable[..., Tensor], parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor
-) -> tuple[Callable[..., Tensor], list[Tensor]]:
+) -> tuple[fx.GraphModule, list[Tensor]]:
     """A training step (`bncli.engine.train.step_of`) on just these tensors, traced for batches like (x, y).
 
     Returns:
@@ -96,7 +98,7 @@ def traced(
     return trace(flat, [*fixed, x, y]), fixed
 
 
-def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., Any]:
+def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> fx.GraphModule:
     """Run `step` once, without effect, and return the operations it consists of, to be called with such tensors.
 
     `step` must depend on tensors alone: a Python number in it stays as it is now, and a branch on a tensor's value is
