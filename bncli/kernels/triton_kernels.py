@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 
 _KEEP, _LAST_USE = tl.constexpr("evict_last"), tl.constexpr("evict_first")  # what is read again soon, and what is not
+_COUNTS = ["slabs", "chunks", "tiles", "group", "limit", "chunk_rows"]  # a kernel serves all values of these
 
 
 @triton.jit
@@ -153,7 +154,7 @@ def forward_single(
     tl.store(y + at, out.to(y.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def forward_reduce(
     x, partial, M, C, chunks, tiles,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
@@ -167,7 +168,7 @@ def forward_reduce(
     tl.store(partial + (chunks + chunk) * C + channels, square, mask=channels < C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def forward_merge(
     x, partial, saved, running_mean, running_var, new_mean, new_var, M, C, chunks, chunk_rows, momentum, eps,
     L: tl.constexpr, LAST: tl.constexpr, COLS: tl.constexpr, MERGE: tl.constexpr,
@@ -179,7 +180,7 @@ def forward_merge(
     _store_moments(mean, var, channels, M, C, saved, running_mean, running_var, new_mean, new_var, momentum, eps)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def forward_apply(
     x, y, weight, bias, saved, M, C, chunks, tiles,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
@@ -223,7 +224,7 @@ def _wait(flag, limit):
     return ready
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def forward_ordered(
     x, y, weight, bias, partial, saved, running_mean, running_var, new_mean, new_var, flags,
     M, C, slabs, chunks, tiles, group, limit, momentum, eps,
@@ -345,7 +346,7 @@ def backward_single(
     tl.store(gx + at, out.to(gx.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def backward_reduce(
     gy, x, saved, partial, M, C, chunks, tiles,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
@@ -361,7 +362,7 @@ def backward_reduce(
     tl.store(partial + (chunks + chunk) * C + channels, sgx, mask=channels < C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def backward_merge(partial, saved, gw, gb, C, chunks, COLS: tl.constexpr, MERGE: tl.constexpr):
     """Second of the stages: each channel's sums."""
     channels = tl.program_id(0) * COLS + tl.arange(0, COLS)
@@ -370,7 +371,7 @@ def backward_merge(partial, saved, gw, gb, C, chunks, COLS: tl.constexpr, MERGE:
     _store_sums(sg, sgx, invstd, channels, C, gw, gb)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def backward_apply(
     gy, x, gx, weight, saved, gw, gb, M, C, chunks, tiles,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
@@ -388,7 +389,7 @@ def backward_apply(
     _gradient_chunk(gy, x, gx, mean, invstd, scale, sgx, sg, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def backward_ordered(
     gy, x, gx, weight, saved, partial, gw, gb, flags, M, C, slabs, chunks, tiles, group, limit,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,

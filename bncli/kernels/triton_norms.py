@@ -163,10 +163,11 @@ def launch_forward(
     chunks = math.ceil(at.M / (plan.rows * plan.tiles))
     partial = torch.empty(2, chunks, at.C, dtype=torch.float32, device=x.device)
     if plan.way == "ordered":
+        group = min(plan.group, slabs)
         flags = torch.zeros(2 * slabs, dtype=torch.int32, device=x.device)
-        kernels.forward_ordered[(_programs(slabs, chunks, plan.group),)](
+        kernels.forward_ordered[(_programs(slabs, chunks, group),)](
             x, y, weight, bias, partial, saved, *averages, flags,
-            at.M, at.C, slabs, chunks, plan.tiles, plan.group, _LOOKS, momentum, eps,
+            at.M, at.C, slabs, chunks, plan.tiles, group, _LOOKS, momentum, eps,
             **how, MERGE=max(16, _MERGE // plan.channels), num_warps=warps,
         )  # fmt: skip
         return y, saved
@@ -204,10 +205,11 @@ def launch_backward(
     chunks = math.ceil(at.M / (plan.rows * plan.tiles))
     partial = torch.empty(2, chunks, at.C, dtype=torch.float32, device=x.device)
     if plan.way == "ordered":
+        group = min(plan.group, slabs)
         flags = torch.zeros(2 * slabs, dtype=torch.int32, device=x.device)
-        kernels.backward_ordered[(_programs(slabs, chunks, plan.group),)](
+        kernels.backward_ordered[(_programs(slabs, chunks, group),)](
             gy, x, gx, weight, saved, partial, gw, gb, flags,
-            at.M, at.C, slabs, chunks, plan.tiles, plan.group, _LOOKS,
+            at.M, at.C, slabs, chunks, plan.tiles, group, _LOOKS,
             **how, MERGE=max(16, _MERGE // plan.channels), num_warps=warps,
         )  # fmt: skip
         return gx, gw, gb
