@@ -37,8 +37,20 @@ def captured(
             for _ in range(WARM_UP):
                 operations(*arguments)
         torch.cuda.current_stream().wait_stream(side)
-        parts, losses = _parts(operations, arguments)
+        try:
+            parts, losses = _parts(operations, arguments)
+        except Exception:
+            _end_capture_of_noise()
+            raise
     return _Step(parts, losses, arguments, operations)
+
+
+def _end_capture_of_noise() -> None:
+    """Give the generator a fresh state: after a failed capture it takes itself for captured, and refuses to draw."""
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    fresh = torch.Generator(generator.device)
+    fresh.set_state(generator.get_state())
+    generator.graphsafe_set_state(fresh.graphsafe_get_state())
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import is_wrapped, lanes_first
+from bncli.kernels import is_traced, is_wrapped, lanes_first
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _LARGEST_SINGLE = 2**14  # values that one program keeps in registers
@@ -94,7 +94,7 @@ def batch_norm(
     """
     if x.shape[0] * math.prod(x.shape[2:]) == 1:
         raise ValueError(f"expected more than 1 value per channel when training, got input of shape {tuple(x.shape)}")
-    if torch.compiler.is_compiling() or is_wrapped(x):
+    if torch.compiler.is_compiling() or is_wrapped(x) or is_traced():  # who writes operations down sees no launch
         operation = _InTransforms.apply if is_wrapped(x) else torch.ops.bncli.triton_batch_norm
         y, _, mean, var = operation(x, running_mean, running_var, weight, bias, momentum, eps)
         with torch.no_grad():

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bncli.config import Study
+from bncli.engine.executors.local import local
 from bncli.engine.study import Finished, Progress, WorkerDied, run_jobs, work
 from bncli.errors import BncliError, DataError
 from bncli.plan import Job, jobs_of, runs_of
@@ -119,3 +121,13 @@ def test_work_leaves_a_sign_of_life(jobs: list[Job], tmp_path: Path) -> None:
     assert level == pytest.approx(sum(r.curve("accuracy")[1][-1] for r in results) / 3)
     assert loss == pytest.approx(sum(r.curve("loss")[1][-1] for r in results) / 3)
     assert (lr, notes) == (0.5, [])
+
+
+def test_more_workers_than_gpus_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bncli.engine.executors.local.device_count", lambda device: 2)
+    given: list[int] = []
+    context = SimpleNamespace(SimpleQueue=lambda: SimpleNamespace(put=given.append))
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: context)
+    monkeypatch.setattr("bncli.engine.executors.local.ProcessPoolExecutor", lambda *args, **options: None)
+    local(5, "cuda")
+    assert given == [0, 1, 0, 1, 0]

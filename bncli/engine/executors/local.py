@@ -7,14 +7,17 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 
+from bncli.engine.environment import device_count
+
 
 def local(workers: int, device: str) -> ProcessPoolExecutor:
-    """Open a pool of `workers` processes; on CUDA, each sees one GPU."""
+    """Open a pool of `workers` processes; on CUDA, each sees one GPU, and several share one where there are more."""
     context = multiprocessing.get_context("spawn")
     ranks = context.SimpleQueue() if device == "cuda" else None
     if ranks:
+        gpus = device_count(device)
         for rank in range(workers):
-            ranks.put(rank)
+            ranks.put(rank % gpus)
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(ranks,))
 
 
