@@ -26,8 +26,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bncli.kernels import triton_norms
-from bncli.kernels.triton_norms import Layout, Plan, batch_norm, choose_plan, launch_backward, launch_forward, layout
+from bncli.kernels import triton_launch
+from bncli.kernels.triton_launch import Layout, Plan, choose_plan, launch_backward, launch_forward, layout
+from bncli.kernels.triton_norms import batch_norm
 
 RESNET50 = [
     (64, 112), (256, 56), (64, 56), (512, 28), (128, 28), (1024, 14), (256, 14), (2048, 7), (512, 7),
@@ -160,7 +161,7 @@ CHECKED = [
 
 def check_all() -> bool:
     """Every way on small, odd and large shapes; whether the ordered way was right everywhere."""
-    triton_norms._LOOKS = 2**16  # a wait that never ends ends in a twentieth of a second
+    triton_launch._LOOKS = 2**16  # a wait that never ends ends in a twentieth of a second
     ways = ("single", "staged", "ordered")
     right, worst = dict.fromkeys(ways, True), dict.fromkeys(ways, 0.0)
     for shape, dtype, last in CHECKED:
