@@ -1,74 +1,19 @@
-"""Training batch norm on a GPU by Triton: forward, backward, lanes, and under torch's compiler.
+"""Training batch norm on a GPU by Triton: eagerly, in lanes, and under torch's compiler.
 
-`batch_norm` has the arguments of its reference, `bncli.kernels.batch_norm.plain`. This file says what is launched with
-which parameters; the device code is `triton_kernels`, imported at the first launch: without Triton this file still
-imports, and `why_not` says so.
+`batch_norm` has the arguments of its reference, `bncli.kernels.batch_norm.plain`.
 
-Shapes: N examples, C channels, L locations, M = N L values a channel, S lanes.
+Shapes: N examples, C channels, S lanes.
 """
 
-import importlib.util
 import math
-import os
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from bncli.kernels import is_traced, is_wrapped, lanes_first
-
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_LARGEST_SINGLE = 2**14  # values that one program keeps in registers
-_PHASE_BYTES = 2**23  # what the ordered way reduces before it applies; a few times this must fit in 50 MB of L2
-_TILE = 2**12  # values: 16 for each of 256 threads
-_MOST_CHUNKS = 256  # of a slab: merged by one program
-_LOOKS = 2**22  # seconds: a program's wait for another, before it gives up and writes nan
-_MERGE = 1024  # values that a merging program takes at a time
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a kernel is launched: see `triton_kernels` for the ways; a tile is rows x channels, both powers of 2."""
-
-    way: Literal["single", "staged", "ordered"]
-    rows: int
-    channels: int
-    tiles: int  # in a chunk
-    warps: int
-    group: int = 1  # slabs in a phase of the ordered way
-    hints: bool = True  # whether loads and stores tell the cache what will be read again
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the values of x lie, in the terms of `triton_kernels`."""
-
-    M: int
-    C: int
-    L: int
-    last: bool
-    itemsize: int
-
-    @property
-    def wide(self) -> bool:
-        """Whether positions pass 2^31 (with room for what is masked)."""
-        return self.M * self.C >= 2**31 - 2**24
-
-
-def why_not(x: Tensor) -> str | None:
-    """What keeps x from these kernels, or None."""
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed"
-    if x.dtype not in _DTYPES:
-        return f"no kernel for {str(x.dtype).removeprefix('torch.')}"
-    if x.numel() == 0 or x.numel() // x.shape[1] >= 2**30:
-        return f"no kernel for shape {tuple(x.shape)}"
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        return f"no kernel for device {x.device.type}"
-    return None
+from bncli.kernels.triton_launch import launch_backward, launch_forward, why_not
 
 
 def batch_norm(
@@ -105,125 +50,6 @@ def batch_norm(
         raise NotImplementedError(f"triton batch norm: {reason}")
     out: Tensor = _BatchNorm.apply(x, running_mean, running_var, weight, bias, momentum, eps)
     return out
-
-
-def layout(x: Tensor) -> tuple[Tensor, Layout]:
-    """x, or a contiguous copy of it, and where its values lie."""
-    C = x.shape[1]
-    last = x.numel() == x.shape[0] * C or (x.movedim(1, -1).is_contiguous() and C > 1)
-    if not last or x.numel() == x.shape[0] * C:
-        x = x.contiguous()
-    M = x.numel() // C
-    return x, Layout(M, C, M // x.shape[0], last, x.element_size())
-
-
-def choose_plan(at: Layout, backward: bool) -> Plan:
-    """The launch parameters: a rule of shape, layout and dtype, never a clock at run time."""
-    values = 2 * at.itemsize if backward else at.itemsize  # bytes read for one value of x
-    if at.last:
-        narrow = min(_power(at.C), 32 // at.itemsize)  # a sector of 32 bytes
-        if _power(at.M) * narrow <= _LARGEST_SINGLE:
-            return Plan("single", _power(at.M), narrow, 1, _warps(_power(at.M) * narrow))
-        wide = min(_power(at.C), 128 // at.itemsize)
-        while wide * at.itemsize > 64 and at.M * wide * values > 2 * _PHASE_BYTES:
-            wide //= 2
-        rows = _TILE // wide
-        tiles = max(4, math.ceil(at.M / (rows * _MOST_CHUNKS)))
-        return Plan("staged", rows, wide, tiles, 8, max(1, _PHASE_BYTES // (at.M * wide * values)))
-    if _power(at.M) <= _LARGEST_SINGLE:
-        return Plan("single", _power(at.M), 1, 1, _warps(_power(at.M)))
-    tiles = max(4, math.ceil(at.M / (_TILE * _MOST_CHUNKS)))
-    return Plan("staged", _TILE, 1, tiles, 8, max(1, _PHASE_BYTES // (at.M * values)))
-
-
-def launch_forward(
-    x: Tensor,
-    running: tuple[Tensor, Tensor],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    momentum: float,
-    eps: float,
-    updated: tuple[Tensor, Tensor],
-    plan: Plan | None = None,
-) -> tuple[Tensor, Tensor]:
-    """y, and `saved` (2, C): mean and 1 / sqrt(var + eps). `updated`, which may be `running`, gets the new averages."""
-    x, at = layout(x)
-    plan = plan or choose_plan(at, backward=False)
-    kernels, y = _kernels(), torch.empty_like(x)
-    saved = torch.empty(2, at.C, dtype=torch.float32, device=x.device)
-    averages = (*running, *updated)
-    how = _how(at, plan)
-    slabs, warps = math.ceil(at.C / plan.channels), plan.warps
-    if plan.way == "single":
-        assert plan.rows >= at.M
-        kernels.forward_single[(slabs,)](
-            x, y, weight, bias, saved, *averages, at.M, at.C, momentum, eps, **how, num_warps=warps
-        )
-        return y, saved
-    chunks = math.ceil(at.M / (plan.rows * plan.tiles))
-    partial = torch.empty(2, chunks, at.C, dtype=torch.float32, device=x.device)
-    if plan.way == "ordered":
-        group = min(plan.group, slabs)
-        flags = torch.zeros(2 * slabs, dtype=torch.int32, device=x.device)
-        kernels.forward_ordered[(_programs(slabs, chunks, group),)](
-            x, y, weight, bias, partial, saved, *averages, flags,
-            at.M, at.C, slabs, chunks, plan.tiles, group, _LOOKS, momentum, eps,
-            **how, MERGE=max(16, _MERGE // plan.channels), num_warps=warps,
-        )  # fmt: skip
-        return y, saved
-    kernels.forward_reduce[(slabs * chunks,)](x, partial, at.M, at.C, chunks, plan.tiles, **how, num_warps=warps)
-    width = min(_power(at.C), 16)
-    kernels.forward_merge[(math.ceil(at.C / width),)](
-        x, partial, saved, *averages, at.M, at.C, chunks, plan.tiles * plan.rows, momentum, eps,
-        L=how["L"], LAST=at.last, COLS=width, MERGE=_MERGE // width, num_warps=4,
-    )  # fmt: skip
-    kernels.forward_apply[(slabs * chunks,)](
-        x, y, weight, bias, saved, at.M, at.C, chunks, plan.tiles, **how, num_warps=warps
-    )
-    return y, saved
-
-
-def launch_backward(
-    gy: Tensor, x: Tensor, weight: Tensor | None, saved: Tensor, plan: Plan | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, and of weight and bias in float32 (C,), whether or not those are there.
-
-    gb = sum g, gw = sum g x^, gx = weight / s (g - gb / M - x^ gw / M) for x^ = (x - mean) / s (Ioffe & Szegedy 2015,
-    section 3, with the sums taken together).
-    """
-    x, at = layout(x)
-    gy = _placed_like(gy, x, at)
-    plan = plan or choose_plan(at, backward=True)
-    kernels, gx = _kernels(), torch.empty_like(x)
-    gw, gb = torch.empty(2, at.C, dtype=torch.float32, device=x.device)
-    how = _how(at, plan)
-    slabs, warps = math.ceil(at.C / plan.channels), plan.warps
-    if plan.way == "single":
-        assert plan.rows >= at.M
-        kernels.backward_single[(slabs,)](gy, x, gx, weight, saved, gw, gb, at.M, at.C, **how, num_warps=warps)
-        return gx, gw, gb
-    chunks = math.ceil(at.M / (plan.rows * plan.tiles))
-    partial = torch.empty(2, chunks, at.C, dtype=torch.float32, device=x.device)
-    if plan.way == "ordered":
-        group = min(plan.group, slabs)
-        flags = torch.zeros(2 * slabs, dtype=torch.int32, device=x.device)
-        kernels.backward_ordered[(_programs(slabs, chunks, group),)](
-            gy, x, gx, weight, saved, partial, gw, gb, flags,
-            at.M, at.C, slabs, chunks, plan.tiles, group, _LOOKS,
-            **how, MERGE=max(16, _MERGE // plan.channels), num_warps=warps,
-        )  # fmt: skip
-        return gx, gw, gb
-    kernels.backward_reduce[(slabs * chunks,)](
-        gy, x, saved, partial, at.M, at.C, chunks, plan.tiles, **how, num_warps=warps
-    )
-    width = min(_power(at.C), 16)
-    kernels.backward_merge[(math.ceil(at.C / width),)](
-        partial, saved, gw, gb, at.C, chunks, COLS=width, MERGE=_MERGE // width, num_warps=4
-    )
-    kernels.backward_apply[(slabs * chunks,)](
-        gy, x, gx, weight, saved, gw, gb, at.M, at.C, chunks, plan.tiles, **how, num_warps=warps
-    )
-    return gx, gw, gb
 
 
 class _BatchNorm(Function):
@@ -384,41 +210,3 @@ def _flat(parameter: Tensor | None) -> Tensor | None:
 def _like(x: Tensor) -> Tensor:
     """An empty tensor with the shape and strides of what `launch_forward` writes for x."""
     return torch.empty_like(x) if x.movedim(1, -1).is_contiguous() else torch.empty_like(x.contiguous())
-
-
-def _placed_like(gy: Tensor, x: Tensor, at: Layout) -> Tensor:
-    """gy, moved where its values lie in another order than x's."""
-    if gy.dtype != x.dtype:
-        gy = gy.to(x.dtype)
-    if at.last and x.ndim > 2 and at.L > 1:
-        return gy.movedim(1, -1).contiguous().movedim(-1, 1)
-    return gy.contiguous()
-
-
-def _how(at: Layout, plan: Plan) -> dict[str, int]:
-    """What a kernel is compiled for; L only where it matters."""
-    L = 1 if at.last else at.L
-    return {
-        "L": L, "LAST": at.last, "WIDE": at.wide, "HINTS": plan.hints, "ROWS": plan.rows, "COLS": plan.channels,
-    }  # fmt: skip
-
-
-def _programs(slabs: int, chunks: int, group: int) -> int:
-    """Each chunk of each group of slabs twice."""
-    return 2 * math.ceil(slabs / group) * group * chunks
-
-
-def _power(n: int) -> int:
-    """The least power of 2 that is not below n."""
-    return 1 << max(0, n - 1).bit_length()
-
-
-def _warps(values: int) -> int:
-    """32 values a thread, within what a program may have."""
-    return max(1, min(16, values // 1024))
-
-
-def _kernels() -> ModuleType:
-    from bncli.kernels import triton_kernels
-
-    return triton_kernels
