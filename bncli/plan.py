@@ -19,9 +19,11 @@ from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
 from bncli.optim import OPTIMIZERS, SCHEDULES
+from bncli.shift import METRICS
 
 NUMERICS = 2  # of the first house; what changes its numbers raises `numerics` in its own row
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
+MAX_LANES_ON_A_GPU = 64  # measured on an H100: a step of 64 lanes takes little longer than one of ten (docs/gpu.md)
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
 TRACED_STEPS = 50  # measured: tracing costs 0.02 to 0.5 s, and saves 0.2 to 1 ms a run and step
 CHECKPOINT_SECONDS = 120  # what a killed worker may lose, roughly
@@ -76,11 +78,22 @@ class Run:
             "engine": self.engine,
             **({"probes": _section(self.probes)} if self.probes.metrics else {}),
             **({"numerics_of": raised} if (raised := self._raised()) else {}),
+            **({"code": code} if (code := self.code()) else {}),
         }
+
+    def code(self) -> list[str]:
+        """The hashes of the plug-ins that the run's numbers follow from."""
+        rows: list[Row] = [DATASETS[self.data.name], MODELS[self.model.name], NORMS[self.norm.name]]
+        rows += [OPTIMIZERS[self.training.optimizer.name], SCHEDULES[self.training.schedule.name]]
+        rows += [METRICS[name] for name in self.probes.metrics if name in METRICS]
+        return sorted({row.code for row in rows if row.code})
 
     def _raised(self) -> dict[str, int]:
         rows = {"data": DATASETS[self.data.name], "model": MODELS[self.model.name], "norm": NORMS[self.norm.name]}
-        return {kind: row.numerics for kind, row in rows.items() if row.numerics > NUMERICS}
+        numerics = {kind: row.numerics for kind, row in rows.items()}
+        numerics["device"] = 3 if self.device == "cuda" else 2  # 2: captured steps read constants that were freed
+        numerics["precision"] = 3 if self.training.precision == "mixed" else 2  # 2: was not traced
+        return {kind: number for kind, number in numerics.items() if number > NUMERICS}
 
     @cached_property
     def id(self) -> str:
@@ -163,7 +176,8 @@ def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     """Runs of one shape, in jobs."""
     if not _want_lanes(runs) or not all(row.lanes for row in _rows(runs[0]).values()):
         return [(run,) for run in runs]
-    count = -(-len(runs) // MAX_LANES)
+    most = MAX_LANES_ON_A_GPU if runs[0].device == "cuda" else MAX_LANES
+    count = -(-len(runs) // most)
     size, more = divmod(len(runs), count)
     ends = [0]
     for i in range(count):

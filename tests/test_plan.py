@@ -14,7 +14,7 @@ from bncli.config import Study, read_study
 from bncli.config.parts import Before, Frozen
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
-from bncli.plan import MAX_LANES, _section, describe, jobs_of, runs_of, seconds_of, warnings_of
+from bncli.plan import MAX_LANES, MAX_LANES_ON_A_GPU, _section, describe, jobs_of, runs_of, seconds_of, warnings_of
 from bncli.presets import preset_path
 
 Tiny = Callable[..., Study]
@@ -55,6 +55,11 @@ def test_runs_of_another_shape_do_not_share_a_job(tiny: Tiny) -> None:
 def test_lanes_are_few_enough_and_evenly_spread(tiny: Tiny) -> None:
     jobs = jobs_of(runs_of(tiny(seeds=2 * MAX_LANES + 1, variants={"none": "none"}), "cpu"))
     assert [len(job.runs) for job in jobs] == [7, 7, 7]
+
+
+def test_a_gpu_takes_more_lanes_at_once(tiny: Tiny) -> None:
+    jobs = jobs_of(runs_of(tiny(seeds=MAX_LANES_ON_A_GPU, variants={"none": "none"}), "cuda"))
+    assert [len(job.runs) for job in jobs] == [MAX_LANES_ON_A_GPU]
 
 
 def test_a_run_that_two_variants_share_is_trained_once(tiny: Tiny) -> None:

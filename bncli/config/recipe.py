@@ -30,7 +30,8 @@ class Training(Frozen):
     decay: Literal["all", "weights"] = "all"  # what decays: every parameter, or weights of layers: no bias, no norm
     clip: Positive | None = None  # largest L2 norm of a run's whole gradient
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the target's probability, spread over all classes
-    precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 forward and backward in training
+    # tf32: on a GPU, products and convolutions of operands cut to 10 bits | mixed: bfloat16 forward and backward
+    precision: Literal["float32", "tf32", "mixed"] = "float32"
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"  # of images, in runs trained one by one
 
 

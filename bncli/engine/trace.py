@@ -1,4 +1,4 @@
-"""A training step as a flat list of operations, captured in a CUDA graph where there is one."""
+"""A training step as a flat list of operations: no vmap, no autograd, no modules while it runs."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from bncli.data.splits import Split
+from bncli.engine.captured import captured
 from bncli.engine.graph import simplify
 from bncli.engine.network import Network, Tensors
 from bncli.engine.recorder import Parts, record
@@ -17,41 +18,6 @@ from bncli.kernels import fallbacks_noted
 from bncli.kernels.linear import ProductsInOrder
 from bncli.optim.optimizers import Hyper, State
 from bncli.plan import Job
-
-WARM_UP = 3  # steps on the side stream, as torch asks for before a capture
-
-
-def captured(
-    operations: Callable[..., Tensor], fixed: Sequence[Tensor], x: Tensor, y: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """`operations(*fixed, x, y)` as a graph that is replayed; `fixed` is what it reads and changes in place.
-
-    On small networks a GPU waits for Python between kernels; a replay hands it all of a step's kernels at once. The
-    tensors of `fixed` come out of this as they went in; generators do not, and are the caller's matter.
-
-    Raises:
-        Exception: whatever torch raises for an operation that cannot be captured.
-    """
-    inputs, targets = x.clone(), y.clone()
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with tensors_kept(fixed):
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                operations(*fixed, inputs, targets)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            losses = operations(*fixed, inputs, targets)
-
-    def step(x: Tensor, y: Tensor) -> Tensor:
-        inputs.copy_(x)
-        targets.copy_(y)
-        graph.replay()
-        return losses
-
-    return step
-
 
 # parameters, buffers, the optimiser's state, hyperparameters, inputs, targets -> losses (`bncli.engine.train.step_of`)
 TrainingStep = Callable[[Tensors, Tensors, State, Hyper, Tensor, Tensor], Tensor]
@@ -111,13 +77,15 @@ def engine_of(
     return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path, fallbacks
 
 
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+def _in_words(error: BaseException) -> str:
+    while error.__context__ is not None:  # a capture that fails ends in a second error, which only says that it failed
+        error = error.__context__
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:100]}"
 
 
 def traced(
     step: TrainingStep, parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor
-) -> tuple[Callable[..., Tensor], list[Tensor]]:
+) -> tuple[fx.GraphModule, list[Tensor]]:
     """A training step on just these tensors, traced for batches like (x, y).
 
     Returns:
@@ -144,7 +112,7 @@ def traced(
     return trace(flat, [*fixed, x, y]), fixed
 
 
-def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., Any]:
+def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> fx.GraphModule:
     """Run `step` once, without effect, and return the operations it consists of, to be called with such tensors.
 
     `step` must depend on tensors alone: a Python number in it stays as it is now, and a branch on a tensor's value is

@@ -1,6 +1,7 @@
 """The training loop: one job in, its records out, read from top to bottom."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,23 @@ def train(
 
     With a folder for checkpoints the whole state is saved there after every `save_every` steps (0: as many as take
     some minutes), and a job that finds a checkpoint of itself goes on from it, to the same numbers.
+
+    Lanes for which a GPU has too little memory are trained as two jobs of half as many.
     """
+    try:
+        with _products_in(job.runs[0].training.precision):
+            return _trained(job, report, checkpoints, save_every)
+    except torch.OutOfMemoryError:
+        if not job.lanes:
+            raise
+    torch.cuda.empty_cache()  # out here, where the error no longer holds what was allocated
+    half = len(job.runs) // 2
+    halves = Job(job.runs[:half]), Job(job.runs[half:])
+    folders = [checkpoints and checkpoints / part.id for part in halves]
+    return [r for part, folder in zip(halves, folders, strict=True) for r in train(part, report, folder, save_every)]
+
+
+def _trained(job: Job, report: Report, checkpoints: Path | None, save_every: int) -> list[RunResult]:
     loop = _Loop(job, checkpoints)
     recipe, every = job.runs[0].training, job.runs[0].evaluation.every
     if not loop.resume():
@@ -73,6 +90,23 @@ def train(
         if stop % saves == 0 and stop < recipe.steps:
             loop.save()
     return loop.log.results(loop.step, loop.clock.seconds, loop.fallbacks)
+
+
+@contextmanager
+def _products_in(precision: str) -> Iterator[None]:
+    """Keep a GPU's products and convolutions in float32 unless tf32 is asked for: torch takes it for convolutions."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    places: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = precision == "tf32"
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
 
 
 def _stops(step: int, steps: int, *every: int) -> Iterator[int]:

@@ -7,23 +7,23 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection, wait
 
+from bncli.engine.environment import device_count
 from bncli.executors import Workers
 
 
 def open_local(workers: int | None, device: str) -> Workers:
-    """Open a pool of `workers` processes; on CUDA, each sees one GPU.
+    """Open a pool of `workers` processes; on CUDA, each sees one GPU, and several share one where there are more.
 
     Each ends at once when this process closes its end of a pipe, be it on purpose or because it was killed: a worker
     whose command is gone would train on unseen and slow down the next one. No other child of this process is touched.
     """
-    from bncli.engine.environment import device_count
-
     count = workers or device_count(device)
     context = multiprocessing.get_context("spawn")
     ranks = context.SimpleQueue() if device == "cuda" else None
     if ranks:
+        gpus = device_count(device)
         for rank in range(count):
-            ranks.put(rank)
+            ranks.put(rank % gpus)
     ended, end = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(ended, ranks))
 

@@ -33,8 +33,12 @@ def may_look(x: Tensor) -> bool:
 
 def is_ordinary(x: Tensor) -> bool:
     """Whether x is a tensor of the processor outside of any compiler or forward-mode differentiation."""
-    dual = torch.autograd.forward_ad._current_level >= 0
-    return x.device.type == "cpu" and not dual and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and is_run_as_written()
+
+
+def is_run_as_written() -> bool:
+    """Whether no compiler and no forward-mode differentiation is at work."""
+    return torch.autograd.forward_ad._current_level < 0 and not torch.compiler.is_compiling()
 
 
 @contextmanager

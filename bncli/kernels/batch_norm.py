@@ -15,6 +15,7 @@ from bncli.kernels import (
     Impl,
     broadcast,
     is_ordinary,
+    is_run_as_written,
     is_traced,
     is_wrapped,
     lanes_first,
@@ -45,9 +46,12 @@ def batch_norm(
 
 
 def is_faster(x: Tensor) -> bool:
-    """Contiguous float32 with many locations, and lanes."""
+    """Contiguous float32 with many locations on a processor, and lanes on any device.
+
+    Of lanes in bfloat16 torch's own rules refuse running statistics in float32 on a GPU.
+    """
     if is_wrapped(x):
-        return is_ordinary(x)
+        return is_run_as_written()
     return x.ndim > 2 and _has_long_rows(x) and is_ordinary(x) and may_look(x)
 
 
