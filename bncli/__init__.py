@@ -30,6 +30,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
+        import_module("bncli.plugins")  # so that the names of installed plug-ins are known too
         return getattr(import_module(f"bncli.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'bncli' has no attribute {name!r}")
 

@@ -14,6 +14,7 @@ from bncli.config import Bench, Study
 from bncli.errors import BncliError
 from bncli.findings import Check, Findings, ShiftFindings
 from bncli.norms import norm
+from bncli.plugins import using
 from bncli.presets import preset_path
 from bncli.records import StudyRun
 from bncli.session.events import OnEvent, ignore
@@ -128,34 +129,35 @@ def compare(
     from bncli.session import regression
 
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
-    asked = open_study(
-        preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-        data_dir=data_dir, executor=executor, time_limit=time_limit, plugins=plugins,
-    )  # fmt: skip
-    if check:
-        regression.refuse_no_claims(asked)
-    limits = regression.read_limits(fail_if, asked)
-    before = _read_baseline(asked, baseline) if baseline else None
-    session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
-    session, results = _train(regression.against_itself(session) if aa else session, on_event)
+    with using(plugins):
+        asked = open_study(
+            preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
+            data_dir=data_dir, executor=executor, time_limit=time_limit,
+        )  # fmt: skip
+        if check:
+            regression.refuse_no_claims(asked)
+        limits = regression.read_limits(fail_if, asked)
+        before = _read_baseline(asked, baseline) if baseline else None
+        session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
+        session, results = _train(regression.against_itself(session) if aa else session, on_event)
 
-    from bncli.analysis.claims import check_claims  # only now: it brings numpy and scipy
-    from bncli.analysis.regression import regressions
-    from bncli.session.analysis import analyse_session
+        from bncli.analysis.claims import check_claims  # only now: it brings numpy and scipy
+        from bncli.analysis.regression import regressions
+        from bncli.session.analysis import analyse_session
 
-    arms = regression.both_halves(session, results) if aa else None
-    findings = analyse_session(session, results, arms)
-    checks = check_claims(findings) if check else []
-    found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
-    remember(session, on_event, take_look(session, results, findings.headlines))
-    if before is not None:
-        checks += regressions(found.document(), before, limits)
-    if aa:
-        checks += regression.check_same(findings)
-    failed = any(run.result is None or not run.result.info.has_numbers for run in found.runs)
-    if save_baseline and not failed:
-        asked.store.write_baseline(save_baseline, found.document())
-    return Result(found.name, found.study, findings, found.runs, found.store, tuple(checks))
+        arms = regression.both_halves(session, results) if aa else None
+        findings = analyse_session(session, results, arms)
+        checks = check_claims(findings) if check else []
+        found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
+        remember(session, on_event, take_look(session, results, findings.headlines))
+        if before is not None:
+            checks += regressions(found.document(), before, limits)
+        if aa:
+            checks += regression.check_same(findings)
+        failed = any(run.result is None or not run.result.info.has_numbers for run in found.runs)
+        if save_baseline and not failed:
+            asked.store.write_baseline(save_baseline, found.document())
+        return Result(found.name, found.study, findings, found.runs, found.store, tuple(checks))
 
 
 def train(
@@ -170,12 +172,13 @@ def train(
     Raises:
         BncliError: for what the command line answers with exit code 2.
     """
-    session = open_study(
-        preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-        data_dir=data_dir, executor=executor, time_limit=time_limit, plugins=plugins,
-    )  # fmt: skip
-    session, results = _train(session, on_event)
-    return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
+    with using(plugins):
+        session = open_study(
+            preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
+            data_dir=data_dir, executor=executor, time_limit=time_limit,
+        )  # fmt: skip
+        session, results = _train(session, on_event)
+        return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
 
 
 def shift_report(
@@ -196,15 +199,16 @@ def shift_report(
     """
     from bncli.session.analysis import analyse_shift_session, choose_metrics
 
-    session = open_study(
-        preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-        data_dir=data_dir, executor=executor, time_limit=time_limit, plugins=plugins, probed=True,
-    )  # fmt: skip
-    chosen = choose_metrics(session, _listed(metrics))
-    session, results = _train(session, on_event)
-    findings = analyse_shift_session(session, results, chosen, _listed(layers))
-    remember(session, on_event, take_look(session, results, findings.sentences))
-    return Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
+    with using(plugins):
+        session = open_study(
+            preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, probed=True,
+        )  # fmt: skip
+        chosen = choose_metrics(session, _listed(metrics))
+        session, results = _train(session, on_event)
+        findings = analyse_shift_session(session, results, chosen, _listed(layers))
+        remember(session, on_event, take_look(session, results, findings.sentences))
+        return Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
 
 
 def bench(
@@ -212,7 +216,7 @@ def bench(
     skip: Sequence[str] = (), kernels: Sequence[str] = (), device: str = "auto", warm: bool = False,
     graph: bool = False, budget: float | None = None, baseline: str | None = None, save_baseline: str | None = None,
     against: str | None = None, aa: bool = False, fail_if: Sequence[str] = (), allow_other_machine: bool = False,
-    check: bool = False, store: str | Path = ".bncli", on_event: OnEvent = ignore,
+    check: bool = False, plugins: Sequence[str] = (), store: str | Path = ".bncli", on_event: OnEvent = ignore,
 ) -> Result[BenchRecord]:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes.
 
@@ -232,6 +236,7 @@ def bench(
         fail_if: what is too slow, "ratio:+5%".
         allow_other_machine: compare with another machine's baseline too.
         check: judge the preset's claims.
+        plugins: files or modules that add norms.
         store: folder where baselines are kept.
         on_event: called with everything that happens (bncli.session.events).
 
@@ -243,19 +248,19 @@ def bench(
     from bncli.report.timing.gate import list_checks
     from bncli.session.bench import run_bench
 
-    source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
-    name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
-    record = run_bench(
-        study, name, only=only, skip=skip, kernels=kernels, device=device, warm=warm, graph=graph, budget=budget,
-        baseline=baseline, save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
-        allow_other_machine=allow_other_machine, check=check, store=store, on_event=on_event,
-    )  # fmt: skip
-    return Result(name, study, record, (), Path(store), tuple(list_checks(record)))
+    with using(plugins):
+        source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
+        name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
+        record = run_bench(
+            study, name, only=only, skip=skip, kernels=kernels, device=device, warm=warm, graph=graph, budget=budget,
+            baseline=baseline, save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
+            allow_other_machine=allow_other_machine, check=check, store=store, on_event=on_event,
+        )  # fmt: skip
+        return Result(name, study, record, (), Path(store), tuple(list_checks(record)))
 
 
 def open_study(
-    preset: Preset, *, set: Sets = None, plugins: Sequence[str] = (), aa: bool = False, fresh: bool = False,
-    probed: bool = False, **how: Any,
+    preset: Preset, *, set: Sets = None, aa: bool = False, fresh: bool = False, probed: bool = False, **how: Any,
 ) -> Session:  # fmt: skip
     """What a function here is about to train.
 
@@ -275,14 +280,15 @@ def open_study(
 
 def read_study(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    set: Sets = None,
+    set: Sets = None, plugins: Sequence[str] = (),
 ) -> Study:  # fmt: skip
     """Read a preset, with what is to be changed in it, without training anything. Arguments are those of `compare`.
 
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set))[1]
+    with using(plugins):
+        return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set))[1]
 
 
 def _sets(given: Sets) -> list[str]:

@@ -18,6 +18,7 @@ from bncli.cli.options import (
     FailIf,
     Github,
     Json,
+    Plugins,
     SaveBaseline,
     StoreFolder,
     complete_bench,
@@ -33,7 +34,7 @@ BenchArgument = Annotated[
 Only = Annotated[list[str] | None, typer.Option(help="Keep cases with this in their name, or matching it (*).")]
 Skip = Annotated[list[str] | None, typer.Option(help="Leave out cases with this in their name, or matching it (*).")]
 Kernel = Annotated[
-    list[str] | None, typer.Option(help="Time your own too: a function of the channels.", metavar="MODULE:ATTR")
+    list[str] | None, typer.Option(help="Time your own too: a function of the channels.", metavar="FILE.py:NAME")
 ]
 Warm = Annotated[bool, typer.Option("--warm", help="Leave the arguments in the cache instead of rotating copies.")]
 Graph = Annotated[bool, typer.Option("--graph", help="On a GPU, time replayed CUDA graphs: kernels, not launches.")]
@@ -57,14 +58,17 @@ def bench(
     warm: Warm = False, graph: Graph = False, budget: Budget = None, device: Device = "auto", json: Json = None,
     export: Export = None, github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
-    check: CheckClaims = False, store: StoreFolder = Path(".bncli"),
+    check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
     from bncli.config import read_bench
+    from bncli.plugins import load_plugins, register
     from bncli.presets import preset_path
     from bncli.session.bench_plan import plan_bench
 
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
+    for each in load_plugins(plugin or ()):
+        register(each)
     plan = plan_bench(
         read_bench(path), path.stem, only=only or (), skip=skip or (), kernels=kernel or (), device=device, warm=warm,
         graph=graph, budget=budget, baseline=baseline, save_baseline=save_baseline, against=against, aa=aa,

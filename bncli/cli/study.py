@@ -31,6 +31,8 @@ def prepare(
 def show_plan(how: dict[str, Any], *, aa: bool = False, fresh: bool = False, probed: bool = False) -> None:
     """Print what a command would do."""
     from bncli.api import open_study
+    from bncli.plugins import using
     from bncli.session.study import describe_plan
 
-    print(describe_plan(open_study(**how, aa=aa, fresh=fresh, probed=probed)))
+    with using(how.pop("plugins")):
+        print(describe_plan(open_study(**how, aa=aa, fresh=fresh, probed=probed)))

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from bncli.errors import BncliError
 from bncli.files import write_atomically
 from bncli.plan import Job
+from bncli.plugins import Shipped, receive, registered, unregister
 from bncli.records import RunInfo, RunResult, Status
 
 _BUSY = threading.Lock()  # generators and threads of torch are the process's: two jobs would draw from one another
@@ -30,6 +31,7 @@ class Surroundings:
     heartbeat: Path | None = None  # file for signs of life, where the worker sees the coordinator's files
     checkpoints: Path | None = None  # folder for the job's state while it trains, likewise
     data: Path | None = None  # folder with data sets' files, before the places where they are looked for
+    plugins: tuple[Shipped, ...] = ()  # whose names the runs may have
     seconds: float | None = None  # after which the job is ended
 
 
@@ -46,9 +48,14 @@ def work(job: Job, at: Surroundings) -> list[RunResult]:
             "--executor: it runs two jobs in one process at once, whose random numbers would mix; give each worker a"
             " process of its own, or one thread in all"
         )
+    known = registered()
     try:
+        receive(at.plugins)
         return _train(job, at)
     finally:
+        for plugin in registered():
+            if plugin not in known:  # a worker may live longer than this state of its code
+                unregister(plugin)
         _BUSY.release()
 
 

@@ -13,6 +13,7 @@ from bncli.errors import ConfigError, StoreError
 from bncli.executors import OpenWorkers, Workers, load_factory, open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
+from bncli.plugins import registered, ship
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun
 from bncli.session.events import OnEvent, Started, Warned, ignore
@@ -70,7 +71,10 @@ class Session:
 
     def surroundings(self, job: Job) -> Surroundings:
         """What a job needs beside its runs."""
-        return Surroundings(checkpoints=self.store.checkpoints(job.id), data=self.data_dir, seconds=self.time_limit)
+        return Surroundings(
+            checkpoints=self.store.checkpoints(job.id), data=self.data_dir, plugins=ship(registered()),
+            seconds=self.time_limit,
+        )  # fmt: skip
 
 
 def open_session(

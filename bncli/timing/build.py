@@ -1,20 +1,19 @@
 """A case as something to time: its module, its pass with arguments, and what it is timed against."""
 
-import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bncli.errors import BncliError, ConfigError, did_you_mean
+from bncli.errors import BncliError, ConfigError
 from bncli.norms import norm
+from bncli.plugins import resolve_code
 from bncli.timing.cases import Case, count_tensors
 from bncli.timing.clock import Arguments
 from bncli.timing.workloads import Entry, Workload
@@ -63,26 +62,12 @@ def _build_kernel(place: str, channels: int) -> Norm:
 
 @cache
 def find_kernel(place: str) -> Callable[[int], Any]:
-    """What `module:attribute` names, a function of the number of channels; looked for in the working directory too.
+    """What `FILE.py:NAME` or `MODULE:NAME` names, a function of the number of channels.
 
     Raises:
         ConfigError: if there is no such thing, or it cannot be called.
     """
-    name, _, attribute = place.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = import_module(name)
-    except ModuleNotFoundError as error:
-        missing = f"module {name!r}" if error.name == name else f"module {error.name!r}, which {name!r} imports,"
-        raise ConfigError(f"--kernel {place}: {missing} is not installed and not in {here}") from None
-    except Exception as error:  # anybody's code
-        raise ConfigError(f"--kernel {place}: importing {name!r} raised {_first_line(error)}") from None
-    made = getattr(module, attribute, None)
-    if made is None:
-        near = did_you_mean(attribute, [n for n in vars(module) if not n.startswith("_")])
-        raise ConfigError(f"--kernel {place}: module {name!r} has no {attribute!r}{near}")
+    made = resolve_code(place, "--kernel")
     if not callable(made):
         raise ConfigError(f"--kernel {place}: must be a function of the number of channels, got {made!r}")
     return made  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ from typing import Any
 from bncli.config.bench import RIVALS, Bench, KernelClaim, changed, label, sizes
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
+from bncli.plugins import split_code
 
 BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
 
@@ -20,7 +21,7 @@ BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
 class Case:
     """One row of the table: a norm in one pass over one input."""
 
-    norm: str  # a norm of the zoo, or `module:attribute` of a kernel from the command line
+    norm: str  # a norm of the catalogue, or `FILE.py:NAME` or `MODULE:NAME` of a kernel from the command line
     options: tuple[tuple[str, Any], ...]  # those that differ from the norm's defaults
     pass_: str  # train-forward, train-backward, train-both or eval-forward
     shape: tuple[int, ...]  # (N, C) or (N, C, H, W)
@@ -43,8 +44,8 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The norm with its options: `batch,impl=plain`."""
-        return label(self.norm, self.options)
+        """The norm with its options: `batch,impl=plain`; of a kernel in a file, without the file's folder."""
+        return label(self.norm.rpartition("/")[2], self.options)
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -75,14 +76,13 @@ def expand_cases(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list
     Args:
         bench: a preset.
         device: cpu or cuda.
-        kernels: `module:attribute`, as given to --kernel.
+        kernels: `FILE.py:NAME` or `MODULE:NAME`, as given to --kernel.
 
     Raises:
         ConfigError: for a kernel that is written otherwise.
     """
     for kernel in kernels:
-        if not all(part.isidentifier() for part in kernel.replace(":", ".").split(".")) or kernel.count(":") != 1:
-            raise ConfigError(f"--kernel {kernel}: expected module:attribute, as in my_kernels:FastNorm")
+        split_code(kernel, "--kernel")
     found: dict[Case, None] = {}
     for grid in bench.cases:
         norms = [(part.name, changed(part)) for part in grid.norms] + [(kernel, ()) for kernel in kernels]

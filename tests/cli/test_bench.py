@@ -95,8 +95,11 @@ def test_stdout_is_a_document_or_a_table(bncli: Command) -> None:
         (["compare", "bench-ci"], "bench-ci.yaml: is a bench preset; run it by `bncli bench`"),
         (["bench", "bench-quik"], "no preset is called 'bench-quik'; did you mean 'bench-quick'?"),
         (["bench", "tiny.yaml", "--only", "bacth"], "--only bacth: no case matches; nearest: batch"),
-        (["bench", "tiny.yaml", "--kernel", "nothing"], "--kernel nothing: expected module:attribute, as in "),
-        (["bench", "tiny.yaml", "--kernel", "slow_norms:Fast"], "--kernel slow_norms:Fast: module 'slow_norms' has no"),
+        (
+            ["bench", "tiny.yaml", "--kernel", "nothing"],
+            "--kernel: expected FILE.py:NAME or MODULE:NAME, got 'nothing'",
+        ),
+        (["bench", "tiny.yaml", "--kernel", "slow_norms:Fast"], "--kernel slow_norms:Fast: slow_norms has no 'Fast'"),
         (["bench", "tiny.yaml", "--device", "tpu"], "--device: must be auto, cpu or cuda, got 'tpu'"),
         (["bench", "tiny.yaml", "--export", "xml:a"], "--export xml:a: no format is called 'xml'"),
         (["bench", "tiny.yaml", "--export", "junit:a.xml"], "--export junit: nothing is checked; add --baseline NAME"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import bncli
 from bncli.errors import BncliError
+from bncli.plugins import registered
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase, read_result
 from bncli.timing.results import CaseResult
 from bncli.timing.workloads import Effort
@@ -94,7 +95,8 @@ class Worker:
         return reply
 
     def _send(self, case: RemoteCase, do: str, effort: Effort, seed: int) -> dict[str, Any]:
-        request = {"do": do, "device": self.device, "effort": asdict(effort), "seed": seed}
+        plugins = [plugin.place.file or plugin.spec for plugin in registered()]
+        request = {"do": do, "device": self.device, "effort": asdict(effort), "seed": seed, "plugins": plugins}
         try:
             return self.ask({**request, "build": case.build or self._build, "case": case.case})
         except BncliError as error:
