@@ -30,7 +30,7 @@ def read_study(
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    name = source.name if isinstance(source, Path) else "study"
+    name, home = (source.name, f"{source.name}:1") if isinstance(source, Path) else ("study", "study")
     data, places, problems = _opened(source)
     check_kind(data, "study", name)
     for text in sets:
@@ -40,7 +40,7 @@ def read_study(
         places[("variants",)] = "--variants"
     if seeds is not None:
         data, places[("seeds",)] = {**data, "seeds": seeds}, f"--seeds {seeds}"
-    return _checked(study_module.study_of, data, places, problems, name)
+    return _checked(study_module.study_of, data, places, problems, home)
 
 
 def read_bench(source: Path | Bench | Mapping[str, Any]) -> Bench:
@@ -51,10 +51,10 @@ def read_bench(source: Path | Bench | Mapping[str, Any]) -> Bench:
     """
     if isinstance(source, Bench):
         return source
-    name = source.name if isinstance(source, Path) else "bench"
+    name, home = (source.name, f"{source.name}:1") if isinstance(source, Path) else ("bench", "bench")
     data, places, problems = _opened(source)
     check_kind(data, "bench", name)
-    return _checked(bench_of, data, places, problems, name)
+    return _checked(bench_of, data, places, problems, home)
 
 
 def read_preset(path: Path) -> Study | Bench:
@@ -87,12 +87,12 @@ def _checked(
     data: Mapping[str, Any],
     places: Places,
     problems: list[str],
-    name: str,
+    home: str,
 ) -> Checked:
     try:
         made = make(data)
     except ConfigError as error:
-        problems += [f"{_place(p.path, places, name)}: {describe(p)}" for p in error.problems]
+        problems += [f"{_place(p.path, places, home)}: {describe(p)}" for p in error.problems]
         raise ConfigError(*sorted(set(problems), key=problems.index)) from None
     if problems:
         raise ConfigError(*problems)
@@ -160,7 +160,7 @@ def _chosen(known: Any, names: Sequence[str], reference: Any) -> dict[str, Any]:
     return {name: known.get(name, {"norm": name}) for name in kept}
 
 
-def _place(path: KeyPath, places: Places, name: str) -> str:
+def _place(path: KeyPath, places: Places, home: str) -> str:
     while path and path not in places:
         path = path[:-1]
-    return places.get(path, f"{name}:1") if path else f"{name}:1"
+    return places.get(path, home)
