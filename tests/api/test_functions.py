@@ -208,4 +208,4 @@ def test_a_users_script_type_checks_strictly(tmp_path: Path) -> None:
 
 def test_the_elsewhere_of_these_tests_shares_no_folder() -> None:
     with open_elsewhere(1, "cpu") as pool:
-        assert pool.submit(os.getcwd).result() != os.getcwd()
+        assert pool.submit(os.getcwd).result() != str(Path.cwd())
