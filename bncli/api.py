@@ -79,7 +79,7 @@ class Result(Generic[F]):
 
     def _repr_html_(self) -> str:
         """The table, as notebooks show it."""
-        from bncli.report.study.html import page_part
+        from bncli.report.study.table import page_part
 
         return page_part(self.findings) if isinstance(self.findings, Findings) else f"<pre>{self!r}</pre>"
 
@@ -141,7 +141,7 @@ def compare(
         session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
         session, results = _train(regression.against_itself(session) if aa else session, on_event)
 
-        from bncli.analysis.claims import check_claims  # only now: it brings numpy and scipy
+        from bncli.analysis.comparisons import check_claims  # only now: it brings numpy and scipy
         from bncli.analysis.regression import regressions
         from bncli.session.analysis import analyse_session
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bncli.analysis.inputs import ArmRuns
-from bncli.analysis.readers import AVERAGES
+from bncli.analysis.readers import AVERAGES, ArmRuns
 from bncli.analysis.shift_text import notes, sentences
 from bncli.analysis.stats import half_width
 from bncli.findings import Band, Cell, Definition, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend

@@ -6,10 +6,8 @@ from dataclasses import replace
 from statistics import median
 
 from bncli.analysis import summaries
-from bncli.analysis.claims import judged
-from bncli.analysis.comparisons import compare, corrected
-from bncli.analysis.inputs import ArmRuns, Ask
-from bncli.analysis.readers import final_accuracy, steps_to_target, values_of
+from bncli.analysis.comparisons import compare, corrected, judged
+from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, steps_to_target, values_of
 from bncli.analysis.summaries import crossing
 from bncli.analysis.text import headlines, level, notes
 from bncli.analysis.tuning import tuning_doubts, tuning_notes, tunings

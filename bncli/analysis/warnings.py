@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bncli.analysis.comparisons import log_margin, paired
-from bncli.analysis.inputs import ArmRuns, Ask
-from bncli.analysis.readers import grew_most
+from bncli.analysis.readers import ArmRuns, Ask, grew_most
 from bncli.analysis.stats import differences, half_width, interval, observed
 from bncli.findings import Arm, Measure, Value
 from bncli.format import written_arm

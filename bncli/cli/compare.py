@@ -39,7 +39,7 @@ def compare(
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
-    from bncli.cli.study import prepare, show_plan
+    from bncli.cli.options import prepare, show_plan
 
     how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
@@ -47,9 +47,8 @@ def compare(
         return show_plan(how, aa=aa, fresh=bool(save_baseline or baseline))
 
     from bncli import api
-    from bncli.cli.events import line
     from bncli.cli.output import exit_for_failures, finish, stdout, write_json
-    from bncli.cli.progress import show_progress
+    from bncli.cli.progress import line, show_progress
     from bncli.report.study.table import show
 
     with show_progress(events) as (on_event, tell):

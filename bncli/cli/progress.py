@@ -1,21 +1,60 @@
-"""How training looks while it runs: bars on a terminal, one plain line a finished run elsewhere; `--events` beside."""
+"""How training looks while it runs: bars on a terminal, a line a finished run elsewhere, JSON lines for `--events`."""
 
+import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bncli.cli.events import tell_event
 from bncli.errors import BncliError
 from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
 from bncli.report.study.runs import sparkline
 from bncli.session.events import Event, OnEvent, Started, Warned
+
+
+def tell_event(event: Event, tell: Callable[[str], None]) -> None:
+    """Write an event as lines of JSON; one that says nothing to a reader as none.
+
+    `started` (runs of a stage), `progress` (a job's step, level, loss, lr), `finished` (one run: status, last accuracy
+    and loss), `warning`; the command adds `findings` at the end (headlines and verdicts).
+    """
+    if isinstance(event, Started):
+        runs = sum(len(job.runs) for job in event.jobs)
+        tell(line({"event": "started", "jobs": len(event.jobs), "runs": runs}))
+    elif isinstance(event, Warned):
+        tell(line({"event": "warning", "text": event.text}))
+    elif isinstance(event, Progress):
+        first = event.job.runs[0]
+        tell(line({
+            "event": "progress", "variant": first.variant, "seeds": [run.seed for run in event.job.runs],
+            "step": event.step, "steps": first.training.steps, "level": event.level, "loss": event.loss,
+            "lr": event.lr,
+        }))  # fmt: skip
+    elif isinstance(event, Finished):
+        for run, result in zip(event.job.runs, event.results, strict=True):
+            curves = {quantity: result.curve(quantity)[1] for quantity in ("accuracy", "loss")}
+            last = {quantity: curve[-1] if curve else None for quantity, curve in curves.items()}
+            tell(line({
+                "event": "finished", "variant": run.variant, "setting": dict(run.setting), "seed": run.seed,
+                "id": run.id, "status": result.info.status, "step": result.info.step, "reason": result.info.reason,
+                **last,
+            }))  # fmt: skip
+
+
+def line(event: Mapping[str, Any]) -> str:
+    """One event as one line of JSON; what is not finite is null."""
+    return json.dumps({key: _finite(value) for key, value in event.items()}, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and value - value != 0 else value
+
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -36,7 +36,7 @@ def shift_report(
     json: Json = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
-    from bncli.cli.study import prepare, show_plan
+    from bncli.cli.options import prepare, show_plan
 
     how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
     if dry_run:

@@ -26,7 +26,7 @@ def train(
     data_dir: DataDir = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
-    from bncli.cli.study import prepare, show_plan
+    from bncli.cli.options import prepare, show_plan
 
     how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
     if dry_run:

@@ -46,13 +46,13 @@ DATASETS: Catalogue[DataRow] = Catalogue("data set", {
         examples={"train": 55_000, "validation": 5_000, "test": 10_000}, shape=(1, 28, 28), classes=10,
     ),
     "offset": DataRow(
-        "bncli.data.synthetic:load_offset",
+        "bncli.data.splits:load_offset",
         "standard normal numbers, every target 1: the toy of Ioffe & Szegedy, section 2",
         {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws the numbers; every run sees the same")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(1,), loss="squared_error",
     ),
     "linear-map": DataRow(
-        "bncli.data.synthetic:load_linear_map",
+        "bncli.data.splits:load_linear_map",
         "10 standard normal numbers x, target A x, A Gaussian: Santurkar et al. 2018",
         {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws A and the numbers; every run sees the same")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(10,), targets=10, loss="squared_error",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bncli.data.splits import Split
-from bncli.models.initialise import generator
+from bncli.models.unit import generator
 
 
 class Batches:

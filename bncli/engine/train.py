@@ -21,10 +21,9 @@ from bncli.engine.probes import Prober
 from bncli.engine.state import Checkpoints, noise, put_noise
 from bncli.engine.trace import TrainingStep, engine_of
 from bncli.kernels import fallbacks_noted
-from bncli.models.initialise import seed_for
+from bncli.models.unit import seed_for
 from bncli.optim import OPTIMIZERS
-from bncli.optim.optimizers import Hyper, Optimizer, State, clipped
-from bncli.optim.schedules import factor_of
+from bncli.optim.optimizers import Hyper, Optimizer, State, clipped, factor_of
 from bncli.plan import Job, checkpoint_steps
 from bncli.records import RunResult
 

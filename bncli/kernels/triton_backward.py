@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from bncli.kernels.triton_tiles import COUNTS, KEEP, LAST_USE, offsets, per_channel, take_turn, wait_for
+from bncli.kernels.triton_forward import COUNTS, KEEP, LAST_USE, offsets, per_channel, take_turn, wait_for
 
 
 @triton.jit

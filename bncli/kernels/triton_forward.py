@@ -3,7 +3,53 @@
 import triton
 import triton.language as tl
 
-from bncli.kernels.triton_tiles import COUNTS, KEEP, LAST_USE, offsets, per_channel, take_turn, wait_for
+KEEP, LAST_USE = tl.constexpr("evict_last"), tl.constexpr("evict_first")  # what is read again soon, and what is not
+COUNTS = ["slabs", "chunks", "tiles", "group", "limit", "chunk_rows"]  # a kernel serves all values of these
+
+
+@triton.jit
+def offsets(rows, channels, C, L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr):
+    """(ROWS,) and (COLS,) to (ROWS, COLS) positions; WIDE where those pass 2^31."""
+    if WIDE:
+        rows = rows.to(tl.int64)
+    if LAST:
+        return rows[:, None] * C + channels[None, :]
+    return (rows // L * (C * L) + rows % L)[:, None] + (channels * L)[None, :]
+
+
+@triton.jit
+def per_channel(pointer, channels, C, default):
+    """(COLS,) parameters in float32, or `default` where there are none."""
+    if pointer is None:
+        return tl.zeros(channels.shape, tl.float32) + default
+    return tl.load(pointer + channels, mask=channels < C, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def take_turn(slabs, chunks, group):
+    """Whether this program reduces, and its slab and chunk.
+
+    In phases of `group` slabs: reduce 0, reduce 1, apply 0, reduce 2, apply 1, ... apply the last.
+    """
+    phase = tl.program_id(0) // (group * chunks)
+    inside = tl.program_id(0) % (group * chunks)
+    groups = tl.cdiv(slabs, group)
+    before = (phase + 1) // 2 - 1  # the group that an even phase applies
+    odd = phase % 2 == 1
+    reduces = (phase == 0) | (odd & (before + 1 < groups))
+    turn = tl.where(phase == 0, 0, tl.where(odd, tl.minimum(before + 1, groups - 1), before))
+    return reduces, turn * group + inside // chunks, inside % chunks
+
+
+@triton.jit
+def wait_for(flag, limit):
+    """1 when the flag is set; 0 after `limit` looks: a result of nan is better than a device that hangs."""
+    ready = tl.atomic_add(flag, 0, sem="acquire")
+    looks = 0
+    while (ready == 0) & (looks < limit):
+        ready = tl.atomic_add(flag, 0, sem="acquire")
+        looks += 1
+    return ready
 
 
 @triton.jit

@@ -28,8 +28,7 @@ from bncli.catalogue import Catalogue
 from bncli.errors import ConfigError
 from bncli.norms.rows import NormRow
 from bncli.norms.rows.batch import BATCH
-from bncli.norms.rows.others import ACTIVATION, WEIGHT
-from bncli.norms.rows.sample import SAMPLE
+from bncli.norms.rows.others import ACTIVATION, SAMPLE, WEIGHT
 from bncli.norms.rows.whitening import WHITENING
 
 if TYPE_CHECKING:

@@ -33,10 +33,10 @@ _EVERY = {
 }
 
 SCHEDULES: Catalogue[Row] = Catalogue("schedule", {
-    "constant": Row("bncli.optim.schedules:constant", "the learning rate as it is", WARMUP),
-    "step": Row("bncli.optim.schedules:steps", "falls by a factor at once, every so many steps", _EVERY | WARMUP),
+    "constant": Row("bncli.optim.optimizers:constant", "the learning rate as it is", WARMUP),
+    "step": Row("bncli.optim.optimizers:steps", "falls by a factor at once, every so many steps", _EVERY | WARMUP),
     "exponential": Row(
-        "bncli.optim.schedules:exponential", "falls by a factor in so many steps, a little each step",
+        "bncli.optim.optimizers:exponential", "falls by a factor in so many steps, a little each step",
         {
             **_EVERY,
             "faster": Option(Positive, 1.0, "how many times faster; 6 in section 4.2.1 of Ioffe & Szegedy 2015"),
@@ -44,7 +44,7 @@ SCHEDULES: Catalogue[Row] = Catalogue("schedule", {
         },
     ),
     "cosine": Row(
-        "bncli.optim.schedules:cosine", "half a cosine down to a final fraction at the last step",
+        "bncli.optim.optimizers:cosine", "half a cosine down to a final fraction at the last step",
         {"final": Option(Annotated[float, Field(ge=0, le=1)], 0.0, "fraction of the rate at the end"), **WARMUP},
     ),
 })  # fmt: skip

@@ -16,8 +16,7 @@ from bncli.session.bench_plan import BenchPlan, plan_bench
 from bncli.session.events import BaselineSaved, Measured, Measuring, OnEvent, Warned, ignore
 from bncli.store.folder import Store
 from bncli.timing.baseline import Baseline, Machine, check_comparable, read_baseline
-from bncli.timing.claims import judge_claims
-from bncli.timing.gate import collect_readings, judge
+from bncli.timing.gate import collect_readings, judge, judge_claims
 from bncli.timing.process.client import start_worker
 from bncli.timing.process.protocol import describe_case
 from bncli.timing.results import BenchRecord, CaseResult, GateResult, ProcessReadings

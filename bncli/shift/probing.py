@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bncli.errors import ConfigError
 from bncli.shift import METRICS
-from bncli.shift.null import null_band
+from bncli.shift.samples import null_band
 from bncli.shift.sites import WHERE, Where, observed
 
 LIGHT = tuple(name for name, row in METRICS.own.items() if row.kind == "pair" and row.tier == "light")

@@ -12,11 +12,9 @@ from typing import Any
 from zipfile import BadZipFile
 
 from bncli.errors import StoreError, UndecidedError
-from bncli.files import folder_written_atomically, write_atomically
+from bncli.files import add_digests, folder_written_atomically, write_atomically
 from bncli.records import RunInfo, RunResult
-from bncli.store.curves import migrate_findings, read_curves, write_curves
-from bncli.store.digests import add_digests
-from bncli.store.pack import Pack, load_pack
+from bncli.store.pack import Pack, load_pack, migrate_findings, read_curves, write_curves
 
 SCHEMA = 2
 PACKED_FROM = 500  # runs; reading fewer one by one takes less than a second

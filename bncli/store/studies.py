@@ -12,8 +12,7 @@ from typing import Any
 
 from bncli import __version__
 from bncli.errors import StoreError
-from bncli.files import folder_written_atomically, write_atomically
-from bncli.store.digests import digest, is_intact, with_digest
+from bncli.files import digest, folder_written_atomically, is_intact, with_digest, write_atomically
 
 SCHEMA = 1
 NOT_ASKED = ("seeds", "question")  # how much of an answer, and how the question is worded

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bncli.errors import StoreError
-from bncli.store.digests import damaged_files
+from bncli.files import damaged_files
 from bncli.store.folder import Store, stores_in
 from bncli.store.studies import Studies
 

@@ -8,12 +8,24 @@ undecided is measured once more, and judged by all of them.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from bncli.config.bench import RIVALS, KernelClaim
 from bncli.errors import UndecidedError
+from bncli.findings import outcome_of
 from bncli.limits import BENCH_MEASURES, Limit, limits_by_name
-from bncli.timing.cases import matches
-from bncli.timing.results import CaseJudgement, CaseResult, GateResult, GateVerdict, ProcessReading, ProcessReadings
+from bncli.timing.cases import matches, pair_cases
+from bncli.timing.results import (
+    BenchRow,
+    CaseJudgement,
+    CaseResult,
+    Estimate,
+    GateResult,
+    GateVerdict,
+    KernelJudgement,
+    ProcessReading,
+    ProcessReadings,
+)
 from bncli.timing.stats import Contrast, Levels, Observation, Prior, adjust_levels, adjust_p_values, contrast, fit_prior
 
 _SLACK = 0.5  # of the limit: beyond it a case is a suspect, and surely beyond it a regression
@@ -128,3 +140,39 @@ def _read_baseline(before: ProcessReadings | None, key: CaseMeasure) -> list[Obs
 def _list_observations(readings: ProcessReadings, key: CaseMeasure) -> list[Observation]:
     case, measure = key
     return [(math.log(seconds), math.log(ratio)) for ratio, seconds in readings[case][BENCH_MEASURES[measure]]]
+
+
+def judge_claims(claims: Sequence[KernelClaim], rows: Sequence[BenchRow]) -> Iterator[KernelJudgement]:
+    """Judge every claim at every setting that was timed, by whether its whole 95 % interval agrees.
+
+    Two norms are compared by their ratios to torch's batch norm, with which each was interleaved.
+    """
+    rows_by_case = {row.case: row for row in rows}
+    for claim in claims:
+        common = fit_prior([_take_logs(row) for row in rows])
+        for case, other in pair_cases(claim, list(rows_by_case)):
+            row = rows_by_case[case]
+            ratio = row.ratios[RIVALS[claim.versus]] if other is None else _compare(row, rows_by_case[other], common)
+            yield _judge_claim(claim, row, ratio)
+
+
+def _judge_claim(claim: KernelClaim, row: BenchRow, ratio: Estimate) -> KernelJudgement:
+    low = -math.inf if ratio.low is None else ratio.low
+    high = math.inf if ratio.high is None else ratio.high
+    outcome = outcome_of(low, high, claim.ratio.below, claim.ratio.above)
+    at = row.case.name.partition("/")[2]
+    return KernelJudgement(
+        claim.of, claim.versus, at, claim.ratio.below, claim.ratio.above, claim.source, outcome, ratio
+    )
+
+
+def _compare(row: BenchRow, other: BenchRow, common: Prior) -> Estimate:
+    """Time of a row over that of another norm at the same setting, each by its ratio to torch's batch norm."""
+    both = _take_logs(row), _take_logs(other)
+    if min(map(len, both)) < 2:
+        return Estimate(math.exp(both[0][0] - both[1][0]))
+    return contrast(both[0], common, both[1], common).estimate()
+
+
+def _take_logs(row: BenchRow) -> list[float]:
+    return [math.log(result.ratios["native"].value) for result in row.results]

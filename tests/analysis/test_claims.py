@@ -6,7 +6,7 @@ import pytest
 
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 from bncli.analysis import analyse
-from bncli.analysis.claims import check_claims
+from bncli.analysis.comparisons import check_claims
 from bncli.findings import Claim
 from bncli.format import written_claim, written_judgement
 from bncli.report.checks import annotations, junit, markdown

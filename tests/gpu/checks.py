@@ -17,7 +17,7 @@ from torch.func import functional_call, stack_module_state
 from bncli.config.study import study_of
 from bncli.engine import captured
 from bncli.engine.train import _Loop, train
-from bncli.models.initialise import initialise
+from bncli.models.unit import initialise
 from bncli.norms import NORMS, norm, normalise
 from bncli.plan import Job, runs_of
 from bncli.records import RunResult

@@ -11,8 +11,7 @@ from bncli.config import Study
 from bncli.data import DATASETS
 from bncli.engine.network import Network, build
 from bncli.models import MODELS
-from bncli.models.initialise import initialise
-from bncli.models.unit import Normaliser
+from bncli.models.unit import Normaliser, initialise
 from bncli.norms.batch import BatchNorm
 from bncli.plan import Run, runs_of
 

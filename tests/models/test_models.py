@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from bncli.data import DATASETS
 from bncli.models import MODELS
-from bncli.models.initialise import initialise
-from bncli.models.unit import Normaliser
+from bncli.models.unit import Normaliser, initialise
 from bncli.norms import normalise
 from bncli.norms.batch import BatchNorm
 

@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call, stack_module_state, vmap
 
 from bncli.norms.batch import BatchNorm
-from bncli.norms.noisy import NoisyBatchNorm
+from bncli.norms.ghost import NoisyBatchNorm
 
 SILENT = {"n_mu": 0.0, "n_sigma": 1.0, "r_mu": 0.0, "r_sigma": 0.0}
 

@@ -12,7 +12,7 @@ from torch.nn.utils import skip_init
 
 import bncli
 from bncli.catalogue import Catalogue
-from bncli.models.residual_mlp import ResidualMLP
+from bncli.models.mlp import ResidualMLP
 from bncli.models.unit import Normaliser
 from bncli.norms import NORMS, norm, normalise
 from bncli.norms.rows import NormRow

@@ -11,7 +11,7 @@ from bncli.config import Study
 from bncli.config.study import Training
 from bncli.engine.train import Sign, train
 from bncli.errors import ConfigError
-from bncli.optim.schedules import factor_of
+from bncli.optim.optimizers import factor_of
 from bncli.plan import Job, runs_of
 
 Tiny = Callable[..., Study]

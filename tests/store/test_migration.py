@@ -17,8 +17,8 @@ from bncli.plan import Run, runs_of
 from bncli.presets import preset_path
 from bncli.records import CurveKey, RunResult, StudyRun
 from bncli.report.study.json import run_document
-from bncli.store.curves import migrate_findings
 from bncli.store.folder import Store
+from bncli.store.pack import migrate_findings
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "before_second_house"
 STUDIES = {"quickstart": preset_path("quickstart"), "probed": FOLDER / "probed.yaml", "smoke": preset_path("smoke")}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bncli.store.digests import with_digest
+from bncli.files import with_digest
 from bncli.store.folder import Store
 from bncli.store.verify import verify
 from tests.store.made_store import add_checkpoint, add_run, add_study, content

@@ -8,7 +8,7 @@ import pytest
 from bncli.config import KernelClaim, read_bench
 from bncli.errors import ConfigError
 from bncli.timing.cases import Case, count_work
-from bncli.timing.claims import judge_claims
+from bncli.timing.gate import judge_claims
 from bncli.timing.results import BenchRow, CaseResult, Estimate, Facts, Rates
 
 GRID = """cases:

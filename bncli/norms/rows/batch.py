@@ -101,7 +101,7 @@ BATCH = {
         parameters="2*C", buffers="2*C", cost=1.7, absorbs_bias=True, batch_statistics=True,
     ),
     "noisy-batch": NormRow(
-        "bncli.norms.noisy:NoisyBatchNorm",
+        "bncli.norms.ghost:NoisyBatchNorm",
         "batch normalisation, then random shifts and scales: covariate shift put back",
         {
             "n_mu": Option(NonNegative, 0.5, "a channel's shift is drawn from +- this"),
