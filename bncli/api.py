@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Result", "bench", "compare", "norm", "read_study", "shift_report", "train"]
 
 F = TypeVar("F", covariant=True)
-Sets = Mapping[str, object] | Sequence[str] | None  # {"training.lr": 0.1}, or as --set says it: ["training.lr=0.1,0.5"]
+Changes = (
+    Mapping[str, object] | Sequence[str] | None
+)  # {"training.lr": 0.1}, or as --set says it: ["training.lr=0.1,0.5"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Result(Generic[F]):
 
 def compare(
     preset: Preset = "quickstart", *, variants: str | Iterable[str] = (),
-    seeds: int | str | Iterable[int] | None = None, set: Sets = None, device: str = "auto", engine: str = "auto",
+    seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
     plugins: Sequence[str] = (), on_event: OnEvent = ignore, check: bool = False, aa: bool = False,
@@ -162,7 +164,7 @@ def compare(
 
 def train(
     preset: Preset = "quickstart", *, variants: str | Iterable[str] = (),
-    seeds: int | str | Iterable[int] | None = None, set: Sets = None, device: str = "auto", engine: str = "auto",
+    seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
     plugins: Sequence[str] = (), on_event: OnEvent = ignore,
@@ -183,7 +185,7 @@ def train(
 
 def shift_report(
     preset: Preset = "figure1-shift", *, layers: str | Iterable[str] = (), metrics: str | Iterable[str] = (),
-    variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None, set: Sets = None,
+    variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None, set: Changes = None,
     device: str = "auto", engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli",
     data_dir: str | Path | None = None, executor: "str | Executor | OpenWorkers" = "local",
     time_limit: float | None = None, plugins: Sequence[str] = (), on_event: OnEvent = ignore,
@@ -260,7 +262,7 @@ def bench(
 
 
 def open_study(
-    preset: Preset, *, set: Sets = None, aa: bool = False, fresh: bool = False, probed: bool = False, **how: Any,
+    preset: Preset, *, set: Changes = None, aa: bool = False, fresh: bool = False, probed: bool = False, **how: Any,
 ) -> Session:  # fmt: skip
     """What a function here is about to train.
 
@@ -280,7 +282,7 @@ def open_study(
 
 def read_study(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    set: Sets = None, plugins: Sequence[str] = (),
+    set: Changes = None, plugins: Sequence[str] = (),
 ) -> Study:  # fmt: skip
     """Read a preset, with what is to be changed in it, without training anything. Arguments are those of `compare`.
 
@@ -291,7 +293,7 @@ def read_study(
         return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set))[1]
 
 
-def _sets(given: Sets) -> list[str]:
+def _sets(given: Changes) -> list[str]:
     if isinstance(given, Mapping):
         return [f"{key}={json.dumps(value)}" for key, value in given.items()]
     return list(given or ())

@@ -255,7 +255,7 @@ class ShiftComparison:
 
 
 @dataclass(frozen=True)
-class Band:
+class PercentileBand:
     """The 15th, 50th and 85th percentile at a site over training: mean over seeds."""
 
     variant: str
@@ -281,7 +281,7 @@ class ShiftFindings:
     definitions: tuple[Definition, ...]
     arms: tuple[ShiftArm, ...]
     comparisons: tuple[ShiftComparison, ...]
-    bands: tuple[Band, ...]
+    bands: tuple[PercentileBand, ...]
     sentences: tuple[str, ...]  # one a definition and arm, then where definitions disagree
     notes: tuple[str, ...]
     warnings: tuple[str, ...]

@@ -1,6 +1,7 @@
 """The walls: who may import whom, and what stays unimported until it is needed (docs/architecture.md)."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "kernels": {"errors"},
     "models": {"catalogue", "errors"},
     "data": {"catalogue", "errors"},
-    "optim": {"catalogue", "errors", "config"},
+    "optim": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},
     "plan": {"catalogue", "config", "errors", "plugins", *CATALOGUES},
     "engine": {"plan", "plugins", "config", "records", "errors", "files", "kernels", *CATALOGUES},
@@ -74,14 +75,57 @@ def package_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> list[str]:
+    """What a file imports: at its top, inside its functions, and by `import_module` of a text."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.append(node.module or "")
+            module = node.module or ""
+            inner = [alias.name for alias in node.names if not alias.name.startswith("__")]  # but the version
+            found += [f"bncli.{name}" for name in inner] if module == "bncli" else [module]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
+            found += [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
     return found
+
+
+def test_the_walls_see_imports_inside_functions_and_by_name(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden.py"
+    hidden.write_text(
+        "import os\nfrom bncli import findings\n\ndef f():\n    from bncli.report import checks\n"
+        "    import_module('bncli.cli.train')\n    importlib.import_module('torch')\n"
+    )
+    expected = ["bncli.cli.train", "bncli.findings", "bncli.report", "os", "torch"]
+    assert sorted(imports_of(hidden)) == expected
+
+
+def test_no_circle_and_no_arrow_back_up() -> None:
+    """The rooms stand in an order in which each imports only from those before it."""
+    arrows: dict[str, set[str]] = {}
+    for path in FILES:
+        inner = {name.split(".")[1] for name in imports_of(path) if name.startswith("bncli.")}
+        arrows.setdefault(package_of(path), set()).update(inner - {package_of(path)})
+    rooms = set(arrows) - {"__init__", "__main__"}
+    arrows = {room: arrows[room] & rooms for room in rooms}
+    while rooms:
+        free = {room for room in rooms if not arrows[room] & rooms}
+        assert free, f"a circle among {sorted(rooms)}"
+        rooms -= free
+
+
+def test_every_type_name_stands_once() -> None:
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            names = [node.name] if isinstance(node, ast.ClassDef) else []
+            if isinstance(node, ast.Assign):  # an alias of a type
+                names += [
+                    t.id for t in node.targets if isinstance(t, ast.Name) and re.fullmatch("[A-Z][a-z]\\w*", t.id)
+                ]
+            for name in names:
+                places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -123,7 +167,7 @@ def test_reports_of_bench_read_its_plain_data_alone() -> None:
 def test_every_file_says_its_topic_and_has_one(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), f"{path}: no docstring"
-    assert text.count("\n") <= 320, f"{path}: two topics?"
+    assert text.count("\n") <= 350, f"{path}: two topics?"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from bncli.cli.options import (
     DataDir,
     Device,
     DryRun,
-    Engine,
+    EngineName,
     EventsTo,
     Executor,
     FailIf,
@@ -32,7 +32,7 @@ from bncli.cli.options import (
 
 def compare(
     preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
-    device: Device = "auto", engine: Engine = "auto", jobs: Jobs = None, executor: Executor = "local",
+    device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False, events: EventsTo = None,
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,

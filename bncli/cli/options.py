@@ -43,7 +43,7 @@ Sets = Annotated[
     typer.Option("--set", help="Change a key of the preset: key=value; key=v1,v2 sweeps.", metavar="KEY=VALUE"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or mps where networks are trained.")]
-Engine = Annotated[
+EngineName = Annotated[
     str, typer.Option(help="auto, or plain: one run at a time and nothing traced, the reference.", metavar="auto|plain")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.")]

@@ -9,7 +9,7 @@ from bncli.cli.options import (
     DataDir,
     Device,
     DryRun,
-    Engine,
+    EngineName,
     Executor,
     Jobs,
     Json,
@@ -30,7 +30,7 @@ Plot = Annotated[Path | None, typer.Option(help="Write the figures into this fol
 def shift_report(
     preset: PresetArgument = "figure1-shift", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
     layers: Layers = "", metrics: Metrics = "", plot: Plot = None, device: Device = "auto",
-    engine: Engine = "auto", jobs: Jobs = None, executor: Executor = "local",
+    engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None,
     json: Json = None, dry_run: DryRun = False,

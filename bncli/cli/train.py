@@ -6,7 +6,7 @@ from bncli.cli.options import (
     DataDir,
     Device,
     DryRun,
-    Engine,
+    EngineName,
     Executor,
     Jobs,
     Plugins,
@@ -21,7 +21,7 @@ from bncli.cli.options import (
 
 def train(
     preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
-    device: Device = "auto", engine: Engine = "auto", jobs: Jobs = None, executor: Executor = "local",
+    device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from bncli.catalogue import Count, Positive
-from bncli.config.asking import Band
+from bncli.config.asking import Bounds
 from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.errors import ConfigError, Path, Problem, did_you_mean
 from bncli.norms import NORMS
@@ -74,7 +74,7 @@ class KernelClaim(Frozen):
     of: str  # a norm as case names begin: `batch`, or `batch,impl=plain`
     versus: str = "torch"  # another such, or a rival: torch's batch norm, or a copy
     at: dict[str, Any] = Field(default_factory=dict)  # axes and their values; what is not named: at each of them
-    ratio: Band  # time of `of` over time of `versus`
+    ratio: Bounds  # time of `of` over time of `versus`
     source: Annotated[str, Field(min_length=1)]  # who says so, and where
 
 

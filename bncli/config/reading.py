@@ -11,7 +11,7 @@ from bncli.config.yaml_tree import MAX_BYTES, parse
 from bncli.errors import ConfigError, describe
 from bncli.errors import Path as KeyPath
 
-Checked = TypeVar("Checked")
+Valid = TypeVar("Valid")
 Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "--set training.lr=0"
 
 
@@ -83,12 +83,12 @@ def _opened(path: Path | Study | Mapping[str, Any]) -> tuple[dict[str, Any], Pla
 
 
 def _checked(
-    make: Callable[[Mapping[str, Any]], Checked],
+    make: Callable[[Mapping[str, Any]], Valid],
     data: Mapping[str, Any],
     places: Places,
     problems: list[str],
     home: str,
-) -> Checked:
+) -> Valid:
     try:
         made = make(data)
     except ConfigError as error:

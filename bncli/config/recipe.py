@@ -45,7 +45,7 @@ class Evaluation(Frozen):
     precise_batches: Count = 100  # training batches behind `precise`
 
 
-Place = Literal["layer", "norm", "activation"]
+ProbePlace = Literal["layer", "norm", "activation"]
 
 
 TIERS = ("light", "standard", "full")  # each holds what stands before it
@@ -72,7 +72,7 @@ class Probes(Frozen):
     metrics: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_metrics)] = ()  # a tier, or names
     every: Count = 500  # steps between probes: a drift is over so many; `mode: train` has one before training too
     # layer: what a layer gives; norm: what reaches the activation, normalised or not; activation: what it gives
-    sites: Annotated[tuple[Place, ...], Field(min_length=1, strict=False)] = ("norm",)
+    sites: Annotated[tuple[ProbePlace, ...], Field(min_length=1, strict=False)] = ("norm",)
     layers: Annotated[tuple[str, ...], Field(strict=False)] = ()  # patterns of layers' names; all where there are none
     split: Literal["train", "validation", "test"] = "test"  # that the probe set is taken from: its first examples
     examples: Count = 500  # in the probe set, the same at every probe

@@ -130,7 +130,8 @@ class _Loop:
         seeds = [run.seed for run in job.runs]
         self.batches = Batches(self.splits.train, first.training.batch_size, seeds, self.network.lanes)
         self.hyper = _hyper(job, self.network)
-        self.lr, self.factor = self.hyper.lr.clone(), factor_of(first.training)
+        schedule = first.training.schedule
+        self.lr, self.factor = self.hyper.lr.clone(), factor_of(schedule.name, schedule.options, first.training.steps)
         optimizer: Optimizer = OPTIMIZERS.load(first.training.optimizer.name)
         self.state = optimizer.init(list(self.network.parameters.values()), self.hyper)
         step = step_of(self.network, optimizer, self.loss, first.training)

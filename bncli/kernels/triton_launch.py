@@ -25,7 +25,7 @@ _MERGE = 1024  # values that a merging program takes at a time
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """How a kernel is launched: see `triton_tiles` for the ways; a tile is rows x channels, both powers of 2."""
 
     way: Literal["single", "staged", "ordered"]
@@ -38,7 +38,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Layout:
+class MemoryLayout:
     """Where the values of x lie, in the terms of `triton_tiles`."""
 
     M: int
@@ -81,32 +81,32 @@ def is_faster(x: Tensor) -> bool:
     return x.is_cuda and x.ndim > 2 and why_not(x) is None and (x.dtype != torch.float32 or x.is_contiguous())
 
 
-def layout(x: Tensor) -> tuple[Tensor, Layout]:
+def layout(x: Tensor) -> tuple[Tensor, MemoryLayout]:
     """x, or a contiguous copy of it, and where its values lie."""
     C = x.shape[1]
     last = x.numel() == x.shape[0] * C or (x.movedim(1, -1).is_contiguous() and C > 1)
     if not last or x.numel() == x.shape[0] * C:
         x = x.contiguous()
     M = x.numel() // C
-    return x, Layout(M, C, M // x.shape[0], last, x.element_size())
+    return x, MemoryLayout(M, C, M // x.shape[0], last, x.element_size())
 
 
 @functools.lru_cache(4096)
-def choose_plan(at: Layout, backward: bool) -> Plan:
+def choose_plan(at: MemoryLayout, backward: bool) -> LaunchPlan:
     """The launch parameters: a rule of shape, layout and dtype, never a clock at run time."""
     values = 2 * at.itemsize if backward else at.itemsize  # bytes read for one value of x
     if at.last:
         narrow = min(_power(at.C), 32 // at.itemsize)  # a sector of 32 bytes
         if _power(at.M) * narrow <= _LARGEST_SINGLE:
-            return Plan("single", _power(at.M), narrow, 1, _warps(_power(at.M) * narrow))
+            return LaunchPlan("single", _power(at.M), narrow, 1, _warps(_power(at.M) * narrow))
         wide = min(_power(at.C), 128 // at.itemsize)  # a cache line: half of it was .7 of the speed
         rows = _TILE // wide
         tiles = max(4, math.ceil(at.M / (rows * _MOST_CHUNKS)))
-        return Plan("staged", rows, wide, tiles, 8, max(1, _PHASE_BYTES // (at.M * wide * values)))
+        return LaunchPlan("staged", rows, wide, tiles, 8, max(1, _PHASE_BYTES // (at.M * wide * values)))
     if _power(at.M) <= _LARGEST_SINGLE:
-        return Plan("single", _power(at.M), 1, 1, _warps(_power(at.M)))
+        return LaunchPlan("single", _power(at.M), 1, 1, _warps(_power(at.M)))
     tiles = max(4, math.ceil(at.M / (_TILE * _MOST_CHUNKS)))
-    return Plan("staged", _TILE, 1, tiles, 8, max(1, _PHASE_BYTES // (at.M * values)))
+    return LaunchPlan("staged", _TILE, 1, tiles, 8, max(1, _PHASE_BYTES // (at.M * values)))
 
 
 def launch_forward(
@@ -117,7 +117,7 @@ def launch_forward(
     momentum: float,
     eps: float,
     updated: tuple[Tensor, Tensor],
-    plan: Plan | None = None,
+    plan: LaunchPlan | None = None,
 ) -> tuple[Tensor, Tensor]:
     """y, and `saved` (2, C): mean and 1 / sqrt(var + eps). `updated`, which may be `running`, gets the new averages."""
     from bncli.kernels import triton_forward as kernels
@@ -159,7 +159,7 @@ def launch_forward(
 
 
 def launch_backward(
-    gy: Tensor, x: Tensor, weight: Tensor | None, saved: Tensor, plan: Plan | None = None
+    gy: Tensor, x: Tensor, weight: Tensor | None, saved: Tensor, plan: LaunchPlan | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, and of weight and bias in float32 (C,), whether or not those are there.
 
@@ -203,7 +203,7 @@ def launch_backward(
     return gx, gw, gb
 
 
-def _placed_like(gy: Tensor, x: Tensor, at: Layout) -> Tensor:
+def _placed_like(gy: Tensor, x: Tensor, at: MemoryLayout) -> Tensor:
     """gy, moved where its values lie in another order than x's."""
     if gy.dtype != x.dtype:
         gy = gy.to(x.dtype)
@@ -212,7 +212,7 @@ def _placed_like(gy: Tensor, x: Tensor, at: Layout) -> Tensor:
     return gy.contiguous()
 
 
-def _how(at: Layout, plan: Plan) -> dict[str, int]:
+def _how(at: MemoryLayout, plan: LaunchPlan) -> dict[str, int]:
     """What a kernel is compiled for; L only where it matters."""
     L = 1 if at.last else at.L
     return {

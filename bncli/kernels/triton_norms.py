@@ -48,11 +48,11 @@ def batch_norm(
         return y  # type: ignore[no-any-return]
     if (reason := why_not(x)) is not None:
         raise NotImplementedError(f"triton batch norm: {reason}")
-    out: Tensor = _BatchNorm.apply(x, running_mean, running_var, weight, bias, momentum, eps)
+    out: Tensor = _TritonBatchNorm.apply(x, running_mean, running_var, weight, bias, momentum, eps)
     return out
 
 
-class _BatchNorm(Function):
+class _TritonBatchNorm(Function):
     """The eager way: launches without a dispatcher's round, and running statistics updated in place."""
 
     @staticmethod

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bncli.config import Training
 from bncli.optim import SCHEDULES
 
 Params = Sequence[Tensor]
@@ -116,14 +115,14 @@ ADAM = Optimizer(_adam_init, _adam_l2)
 ADAMW = Optimizer(_adam_init, _adam_decoupled)
 
 
-def factor_of(training: Training) -> Callable[[int], float]:
-    """What multiplies the learning rate before step 0, 1, ...
+def factor_of(schedule: str, options: Mapping[str, Any], steps: int) -> Callable[[int], float]:
+    """What multiplies the learning rate before step 0, 1, ... of `steps`, by a schedule with its options.
 
     The first `warmup` steps rise evenly to 1, which the last of them has; the schedule's own steps count from there.
     """
-    options: dict[str, Any] = dict(training.schedule.options)
-    warmup: int = options.pop("warmup")
-    main = partial(SCHEDULES.load(training.schedule.name), steps=training.steps - warmup, **options)
+    own = dict(options)
+    warmup: int = own.pop("warmup")
+    main = partial(SCHEDULES.load(schedule), steps=steps - warmup, **own)
     return lambda step: (step + 1) / warmup if step < warmup else main(step - warmup)
 
 

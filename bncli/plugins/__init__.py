@@ -20,7 +20,7 @@ from bncli.catalogue import Catalogue
 from bncli.errors import ConfigError, did_you_mean
 from bncli.measures import MEASURES
 from bncli.plugins.modules import Loaded, Place, find, load
-from bncli.plugins.rows import Entry, catalogue, read_tables
+from bncli.plugins.rows import PluginEntry, catalogue, read_tables
 
 GROUP = "bncli.plugins"  # of entry points
 _RECORDED = (  # metrics of every run (bncli.records), of which no probe's may be taken for another
@@ -48,7 +48,7 @@ class Shipped:
     measured: Mapping[tuple[str, str], Mapping[str, Any]]  # (table, name) -> fields of its row that a call has told
 
 
-_loaded: dict[str, tuple[Loaded, list[Entry]]] = {}  # by hash: modules of this process
+_loaded: dict[str, tuple[Loaded, list[PluginEntry]]] = {}  # by hash: modules of this process
 _registered: dict[str, Plugin] = {}  # by hash: whose names its catalogues have
 
 
@@ -236,7 +236,7 @@ def _forget(plugin: Plugin) -> None:
         _loaded.pop(plugin.hash)[0].release()
 
 
-def _taken(entry: Entry) -> str:
+def _taken(entry: PluginEntry) -> str:
     """Who has a name already, in words; "" if nobody has."""
     there = catalogue(entry.table)
     if entry.table == "METRICS" and entry.name in MEASURES.own:
@@ -260,7 +260,7 @@ def _texts(loaded: Loaded) -> dict[str, bytes]:
     }
 
 
-def _measured(entries: Iterable[Entry]) -> dict[tuple[str, str], dict[str, Any]]:
+def _measured(entries: Iterable[PluginEntry]) -> dict[tuple[str, str], dict[str, Any]]:
     """What looking a name up has told of its row, of those names that were looked up."""
     found = {}
     for entry in entries:

@@ -25,7 +25,7 @@ _ADAPTERS = "bncli.plugins.adapters"
 
 
 @dataclass(frozen=True)
-class Entry:
+class PluginEntry:
     """One name of a plug-in: its row, and what completes the row when the name is first looked up."""
 
     table: str
@@ -151,7 +151,7 @@ def catalogue(table: str) -> Catalogue[Any]:
     return found
 
 
-def read_tables(module: Any, origin: str, code: str, what: str) -> list[Entry]:
+def read_tables(module: Any, origin: str, code: str, what: str) -> list[PluginEntry]:
     """Every name that a plug-in's module adds, with its row.
 
     Raises:
@@ -172,7 +172,7 @@ def read_tables(module: Any, origin: str, code: str, what: str) -> list[Entry]:
     return found
 
 
-def _entry(module: Any, table: str, name: str, value: Any, origin: str, code: str, what: str) -> Entry:
+def _entry(module: Any, table: str, name: str, value: Any, origin: str, code: str, what: str) -> PluginEntry:
     kind, known = KINDS[table], catalogue(table)
     here = f"{what}: {known.kind} {name!r}"
     if isinstance(value, Row):
@@ -181,16 +181,16 @@ def _entry(module: Any, table: str, name: str, value: Any, origin: str, code: st
             raise ConfigError(f"{here}: must be a {wanted.__name__} or a function, got a {type(value).__name__}")
         target = f"{module.__name__}{value.target}" if value.target.startswith(":") else value.target
         row = replace(value, target=target, options={**value.options, **kind.always}, origin=origin, code=code)
-        return Entry(table, name, row)
+        return PluginEntry(table, name, row)
     if not callable(value):
         raise ConfigError(f"{here}: must be a function or a row, got {_short(value)}")
     given = _Given(f"{module.__name__}:{table}[{name}]", value, _parameters(value, here), here)
     made = kind.row(given)
     row = replace(made, options={**made.options, **kind.always}, origin=origin, code=code)
     if not kind.finish:
-        return Entry(table, name, row)
+        return PluginEntry(table, name, row)
     module_of, _, attribute = kind.finish.partition(":")
-    return Entry(table, name, row, lambda: getattr(import_module(module_of), attribute)(name, value, row))
+    return PluginEntry(table, name, row, lambda: getattr(import_module(module_of), attribute)(name, value, row))
 
 
 def _parameters(function: Callable[..., Any], what: str) -> Mapping[str, inspect.Parameter]:

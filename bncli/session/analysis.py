@@ -6,7 +6,7 @@ from typing import Any, Literal
 from bncli import findings
 from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.analysis.shift import ShiftAsk, analyse_shift
-from bncli.config import Claim, Probes
+from bncli.config import Probes, StudyClaim
 from bncli.config.study import searched_keys
 from bncli.errors import ConfigError, did_you_mean
 from bncli.findings import Definition, Findings, ShiftFindings
@@ -120,7 +120,7 @@ def define_metric(name: str) -> Definition:
     return Definition(name, label, row.kind, row.unit, "ratio" if open_ended else "difference", row.better)
 
 
-def _claim(claim: Claim) -> findings.Claim:
+def _claim(claim: StudyClaim) -> findings.Claim:
     kind: Literal["ratio", "difference", "level"] = (
         "ratio" if claim.ratio else "difference" if claim.difference else "level"
     )

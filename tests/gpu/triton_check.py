@@ -27,7 +27,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bncli.kernels import triton_launch
-from bncli.kernels.triton_launch import Layout, Plan, choose_plan, launch_backward, launch_forward, layout
+from bncli.kernels.triton_launch import LaunchPlan, MemoryLayout, choose_plan, launch_backward, launch_forward, layout
 from bncli.kernels.triton_norms import batch_norm
 
 RESNET50 = [
@@ -99,7 +99,7 @@ def compile_all(batch: int) -> None:
         for plan, backward in itertools.product(check_plans(at), [False, True]):
             jobs[shape, dtype, last, plan, backward] = (shape, dtype, last, plan, backward)
     for (channels, side), dtype, last in itertools.product(RESNET50, [torch.bfloat16, torch.float32], [False, True]):
-        at = Layout(batch * side**2, channels, side**2, last, torch.finfo(dtype).bits // 8)
+        at = MemoryLayout(batch * side**2, channels, side**2, last, torch.finfo(dtype).bits // 8)
         for backward in (False, True):
             for plan in [choose_plan(at, backward), *plans(at, backward)]:
                 key = (0 if last else side, dtype, last, replace(plan, tiles=1, group=1), backward)
@@ -190,14 +190,14 @@ def check_all() -> bool:
     return right["ordered"]
 
 
-def check_plans(at: Layout) -> Iterator[Plan]:
+def check_plans(at: MemoryLayout) -> Iterator[LaunchPlan]:
     cols = min(32, 1 << (at.C - 1).bit_length()) if at.last else 1
-    yield Plan("staged", 1024 // cols, cols, 4, 4)
-    yield Plan("ordered", 1024 // cols, cols, 4, 4, 3)
-    yield Plan("ordered", 4096 // cols, cols, 2, 8, 1, hints=False)
+    yield LaunchPlan("staged", 1024 // cols, cols, 4, 4)
+    yield LaunchPlan("ordered", 1024 // cols, cols, 4, 4, 3)
+    yield LaunchPlan("ordered", 4096 // cols, cols, 2, 8, 1, hints=False)
     power = 1 << (at.M - 1).bit_length()
     if power <= 2**14:
-        yield Plan("single", power, 1, 1, max(1, power // 1024))
+        yield LaunchPlan("single", power, 1, 1, max(1, power // 1024))
 
 
 def true(x: Tensor, gy: Tensor) -> list[Tensor]:
@@ -207,7 +207,7 @@ def true(x: Tensor, gy: Tensor) -> list[Tensor]:
     return [y.detach(), mean, var, *torch.autograd.grad(y, inputs, gy.double())]
 
 
-def ours(x: Tensor, gy: Tensor, plan: Plan | None) -> list[Tensor]:
+def ours(x: Tensor, gy: Tensor, plan: LaunchPlan | None) -> list[Tensor]:
     weight, bias, mean, var = parameters(x.shape[1])
     y, saved = launch_forward(x, (mean, var), weight, bias, 0.1, 1e-5, (mean, var), plan)
     return [y, mean, var, *launch_backward(gy, x, weight, saved, plan)]
@@ -306,19 +306,21 @@ def replayed(calls: list[Callable[[], object]], least: int = 5) -> float:
     return statistics.median(times)
 
 
-def plans(at: Layout, backward: bool) -> Iterator[Plan]:
+def plans(at: MemoryLayout, backward: bool) -> Iterator[LaunchPlan]:
     """Candidates for one kernel, the likeliest first."""
     values = at.itemsize * (2 if backward else 1)
     power = 1 << (at.M - 1).bit_length()
 
-    def ordered(rows: int, cols: int, tiles: int, warps: int, phase: float, hints: bool = True) -> Plan:
+    def ordered(rows: int, cols: int, tiles: int, warps: int, phase: float, hints: bool = True) -> LaunchPlan:
         tiles = max(tiles, math.ceil(at.M / (rows * 256)))
-        return Plan("ordered", rows, cols, tiles, warps, max(1, round(phase * 2**20 / (at.M * cols * values))), hints)
+        return LaunchPlan(
+            "ordered", rows, cols, tiles, warps, max(1, round(phase * 2**20 / (at.M * cols * values))), hints
+        )
 
     if not at.last:
         if power <= 2**15:
-            yield Plan("single", power, 1, 1, max(1, min(32, power // 1024)))
-            yield Plan("single", power, 1, 1, max(1, min(32, power // 512)))
+            yield LaunchPlan("single", power, 1, 1, max(1, min(32, power // 1024)))
+            yield LaunchPlan("single", power, 1, 1, max(1, min(32, power // 512)))
         yield ordered(4096, 1, 4, 8, 8)
         yield ordered(2048, 1, 4, 4, 4)
         if power > 2**15:
@@ -326,18 +328,18 @@ def plans(at: Layout, backward: bool) -> Iterator[Plan]:
             yield ordered(4096, 1, 2, 8, 8)
             yield ordered(8192, 1, 2, 16, 8)
             yield ordered(4096, 1, 4, 8, 8, hints=False)
-        yield Plan("staged", 4096, 1, max(4, math.ceil(at.M / 2**20)), 8)
+        yield LaunchPlan("staged", 4096, 1, max(4, math.ceil(at.M / 2**20)), 8)
         return
     narrow, wide = 32 // at.itemsize, 128 // at.itemsize
     if power * narrow <= 2**16:
-        yield Plan("single", power, narrow // 2, 1, max(1, min(32, power * narrow // 2048)))
+        yield LaunchPlan("single", power, narrow // 2, 1, max(1, min(32, power * narrow // 2048)))
     yield ordered(4096 // wide, wide, 4, 8, 8)
     yield ordered(2048 // wide, wide, 4, 4, 4)
     if at.M > 10000:
         yield ordered(4096 // wide, wide, 16, 8, 16)
         yield ordered(8192 // wide, wide // 2, 4, 8, 8)
         yield ordered(4096 // wide, wide, 4, 8, 8, hints=False)
-    yield Plan("staged", 4096 // wide, wide, max(4, math.ceil(at.M * wide / 2**20)), 8)
+    yield LaunchPlan("staged", 4096 // wide, wide, max(4, math.ceil(at.M * wide / 2**20)), 8)
 
 
 def time_all(batch: int, bandwidth: float, seconds: float, ordered: bool) -> None:
@@ -385,7 +387,7 @@ def time_case(
     theirs_both = replayed([lambda x=x, gy=gy: both(reference, x, gy) for x, gy in sets])
     default = replayed([lambda x=x, gy=gy: both(batch_norm, x, gy) for x, gy in sets])
     _, saved = launch_forward(sets[0][0], (mean, var), weight, bias, 0.1, 1e-5, (mean, var))
-    best: list[tuple[float, Plan]] = []
+    best: list[tuple[float, LaunchPlan]] = []
     lines = []
     for backward in (False, True):
         found = []

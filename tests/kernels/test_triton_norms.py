@@ -12,7 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bncli.kernels.triton_launch import Layout, Plan, choose_plan, launch_backward, launch_forward, layout, why_not
+from bncli.kernels.triton_launch import (
+    LaunchPlan,
+    MemoryLayout,
+    choose_plan,
+    launch_backward,
+    launch_forward,
+    layout,
+    why_not,
+)
 from bncli.kernels.triton_norms import batch_norm
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -39,9 +47,9 @@ SHAPES = {
     "one location": (7, 5, 1, 1),
 }
 SMALL = {
-    "single": lambda M, last: Plan("single", max(1, 1 << (M - 1).bit_length()), 4 if last else 1, 1, 1),
-    "staged": lambda M, last: Plan("staged", 16, 4 if last else 1, 2, 1),
-    "ordered": lambda M, last: Plan("ordered", 16, 4 if last else 1, 2, 1, 2),
+    "single": lambda M, last: LaunchPlan("single", max(1, 1 << (M - 1).bit_length()), 4 if last else 1, 1, 1),
+    "staged": lambda M, last: LaunchPlan("staged", 16, 4 if last else 1, 2, 1),
+    "ordered": lambda M, last: LaunchPlan("ordered", 16, 4 if last else 1, 2, 1, 2),
 }
 
 every_way = pytest.mark.parametrize("way", SMALL)
@@ -284,7 +292,7 @@ def test_what_has_no_kernel_is_refused_with_the_reason():
 @pytest.mark.parametrize("last", [False, True])
 def test_every_plan_covers_its_input(last, backward):
     for M, C, size in product((2, 60, 3136, 12544, 200704, 802816, 2**29), (1, 3, 64, 2048), (2, 4)):
-        at = Layout(M, C, 1 if last else 2, last, size)
+        at = MemoryLayout(M, C, 1 if last else 2, last, size)
         plan = choose_plan(at, backward)
         chunks = math.ceil(M / (plan.rows * plan.tiles))
         assert all(n & (n - 1) == 0 for n in (plan.rows, plan.channels, plan.warps))
