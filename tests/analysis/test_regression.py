@@ -74,7 +74,9 @@ def test_an_eps_a_hundred_times_too_large_is_caught_in_the_norm_that_has_it(
 ) -> None:
     init = batch.BatchNorm.__init__
     monkeypatch.setattr(
-        batch.BatchNorm, "__init__", lambda self, channels, *, eps, **named: init(self, channels, eps=100 * eps, **named)
+        batch.BatchNorm,
+        "__init__",
+        lambda self, channels, *, eps, **named: init(self, channels, eps=100 * eps, **named),
     )
     found = regressions(measured(study), before, [])
     assert outcomes(found) == {"none: numbers": "identical", "batch: numbers": "changed"}

@@ -96,7 +96,8 @@ class Worker:
 
     def _send(self, case: RemoteCase, do: str, effort: Effort, seed: int) -> dict[str, Any]:
         plugins = [plugin.place.file or plugin.spec for plugin in registered()]
-        request = {"do": do, "device": self.device, "effort": asdict(effort), "seed": seed, "plugins": plugins}
+        request = {"do": do, "device": self.device, "effort": asdict(effort), "seed": seed}
+        request |= {"plugins": plugins} if plugins else {}  # of which a bncli from before knows nothing
         try:
             return self.ask({**request, "build": case.build or self._build, "case": case.case})
         except BncliError as error:
