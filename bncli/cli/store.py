@@ -31,7 +31,7 @@ def merge(
     Exit code 5 if something was refused, because it is damaged or differs from what is there; the rest is merged.
     """
     from bncli.store.folder import require_store
-    from bncli.store.merge import merge as merge_store
+    from bncli.store.maintenance import merge as merge_store
 
     for source in sources:
         require_store(source)
@@ -94,7 +94,7 @@ def verify(folder: StoreFolder = Path(".bncli")) -> None:
     Exit code 3 if any is.
     """
     from bncli.store.folder import require_store
-    from bncli.store.verify import verify as verify_store
+    from bncli.store.maintenance import verify as verify_store
 
     require_store(folder)
     read, damaged = Counter[str](), 0

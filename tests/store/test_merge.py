@@ -10,7 +10,7 @@ import pytest
 
 from bncli.errors import StoreError
 from bncli.store.folder import Store
-from bncli.store.merge import merge
+from bncli.store.maintenance import merge
 from bncli.store.studies import Studies
 from tests.store.made_store import NOW, add_run, add_study, content
 
@@ -151,7 +151,7 @@ def test_a_folder_that_is_no_store_or_the_same_is_refused(ours: Path, tmp_path: 
 MERGER = """
 import sys
 from pathlib import Path
-from bncli.store.merge import merge
+from bncli.store.maintenance import merge
 for merged in merge(Path(sys.argv[1]), Path(sys.argv[2])):
     assert merged.outcome != "refused", merged
 """

@@ -8,7 +8,7 @@ import pytest
 
 from bncli.files import with_digest
 from bncli.store.folder import Store
-from bncli.store.verify import verify
+from bncli.store.maintenance import verify
 from tests.store.made_store import add_checkpoint, add_run, add_study, content
 
 
