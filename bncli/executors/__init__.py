@@ -15,6 +15,7 @@ from bncli.errors import ConfigError
 
 EXECUTORS: Catalogue[Row] = Catalogue("executor", {
     "local": Row("bncli.executors.local:open_local", "processes on this machine: one a core, or one a GPU"),
+    "thread": Row("bncli.executors.thread:open_thread", "one thread of this process, for a debugger or a profiler"),
 })  # fmt: skip
 
 
