@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Result", "bench", "compare", "norm", "read_study", "shift_report", "train"]
 
 F = TypeVar("F", covariant=True)
-Changes = (
-    Mapping[str, object] | Sequence[str] | None
-)  # {"training.lr": 0.1}, or as --set says it: ["training.lr=0.1,0.5"]
+# {"training.lr": 0.1}, or as --set says it: ["training.lr=0.1,0.5"]
+Changes = Mapping[str, object] | Sequence[str] | None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from bncli.cli.options import (
     StoreFolder,
     TimeLimit,
     Variants,
+    prepare,
+    show_plan,
 )
 
 
@@ -39,12 +41,11 @@ def compare(
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
-    from bncli.cli.options import prepare, show_plan
-
     how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
-        return show_plan(how, aa=aa, fresh=bool(save_baseline or baseline))
+        show_plan(how, aa=aa, fresh=bool(save_baseline or baseline))
+        return
 
     from bncli import api
     from bncli.cli.output import exit_for_failures, finish, stdout, write_json
@@ -69,4 +70,3 @@ def compare(
         print(f"baseline {Store(store).baseline(save_baseline)}", file=sys.stderr)
     if result.checks:
         finish(result.name, result.checks, junit, markdown, github, quiet=quiet)
-    return None

@@ -20,6 +20,8 @@ from bncli.cli.options import (
     StoreFolder,
     TimeLimit,
     Variants,
+    prepare,
+    show_plan,
 )
 
 Layers = Annotated[str, typer.Option(help="Show only layers that match one of these patterns (a,b*).")]
@@ -36,11 +38,10 @@ def shift_report(
     json: Json = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
-    from bncli.cli.options import prepare, show_plan
-
     how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
     if dry_run:
-        return show_plan(how, probed=True)
+        show_plan(how, probed=True)
+        return
 
     from bncli import api
     from bncli.cli.output import exit_for_failures, stdout, write_json
@@ -58,4 +59,4 @@ def shift_report(
     if json != "-":
         show(result.findings, stdout())
         print(f"\n{len(result.runs)} runs in {result.store}")
-    return exit_for_failures(result.runs)
+    exit_for_failures(result.runs)

@@ -16,6 +16,8 @@ from bncli.cli.options import (
     StoreFolder,
     TimeLimit,
     Variants,
+    prepare,
+    show_plan,
 )
 
 
@@ -26,11 +28,10 @@ def train(
     data_dir: DataDir = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
-    from bncli.cli.options import prepare, show_plan
-
     how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
     if dry_run:
-        return show_plan(how)
+        show_plan(how)
+        return
 
     from bncli import api
     from bncli.cli.output import exit_for_failures, stdout
@@ -42,4 +43,4 @@ def train(
     show_runs(result.runs, stdout())
     show_accounting([run.result for run in result.runs if run.result], stdout())
     print(f"\n{len(result.runs)} runs in {result.store}")
-    return exit_for_failures(result.runs)
+    exit_for_failures(result.runs)

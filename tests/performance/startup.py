@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-GOAL = 2.0
+GOALS = {"help": 2.0, "unknown_preset": 2.5}
 
 COMMANDS = {
     "base": ["-c", "import typer, rich, yaml"],
@@ -56,12 +56,14 @@ def main() -> None:
     for name in ("help", "unknown_preset"):
         ratios = [r[name] / r["base"] for r in rounds]
         low, middle, high = statistics.quantiles(ratios, n=4)
-        figures[name] = {"value": middle, "low": low, "high": high, "unit": "times the imports", "goal": GOAL}
+        figures[name] = {"value": middle, "low": low, "high": high, "unit": "times the imports", "goal": GOALS[name]}
     if options.json:
         print(json.dumps(figures))
         return
     for name, figure in figures.items():
-        print(f"{name:16} {figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}] (goal: at most {GOAL})")
+        print(
+            f"{name:16} {figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}] (goal: at most {figure['goal']})"
+        )
 
 
 if __name__ == "__main__":
