@@ -75,7 +75,7 @@ def log_margin(margin: float, measure: Measure) -> float:
     return math.log1p(margin) if measure.scale == "ratio" else margin
 
 
-def corrected(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+def correct_for_family(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Arms whose comparisons know their p corrected for all variants of the same setting and measure."""
     groups: dict[tuple[str, str], list[Comparison]] = {}
     for arm in arms:
@@ -147,7 +147,7 @@ def _by_seed(summary: Summary) -> dict[int, Value]:
 Interval = tuple[float | None, float, float]  # estimate, low, high; unbounded ends are infinite
 
 
-def judged(
+def judge_study_claims(
     claims: Sequence[Claim], arms: Sequence[ArmRuns], targets: Sequence[float | None], measures: Mapping[str, Measure]
 ) -> Iterator[Judgement]:
     """Judge every claim at every setting that it speaks of.

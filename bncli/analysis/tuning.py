@@ -156,7 +156,7 @@ def tuning_notes(found: Sequence[Tuning]) -> Iterator[str]:
         )
 
 
-def tuning_doubts(found: Sequence[Tuning]) -> Iterator[str]:
+def find_tuning_warnings(found: Sequence[Tuning]) -> Iterator[str]:
     """Arms whose best value lies on the edge of the grid: it may be better beyond."""
     for t in found:
         if t.on_edge:
