@@ -67,12 +67,10 @@ class Result(Generic[F]):
 
     def to_frame(self) -> Any:
         """Every number of every run as a pandas.DataFrame: variant, setting, seed, id, and a record's fields."""
-        from dataclasses import asdict
-
         import pandas
 
         return pandas.DataFrame(
-            {"variant": run.variant, **run.setting, "seed": run.seed, "id": run.id, **asdict(record)}
+            {"variant": run.variant, **run.setting, "seed": run.seed, "id": run.id, **record._asdict()}
             for run in self.runs
             if run.result
             for record in run.result.records

@@ -23,8 +23,7 @@ class CurveKey(NamedTuple):
     index: int | None = None  # type: ignore[assignment]  # of the single unit that it is of; hides tuple.index
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):  # of all frozen data the one made by the hundred thousand: a tuple is made four times as fast
     """One number measured once.
 
     Metrics: `accuracy` (fraction of the evaluation split), `loss` (mean over the evaluation split), `train_loss` (mean
@@ -42,7 +41,7 @@ class Record:
     layer: str = ""  # this and what follows: as in `CurveKey`
     place: str = ""
     statistic: str = ""
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # hides tuple.index
 
     @property
     def key(self) -> CurveKey:

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from typing import Any, TypeVar
 
 import torch
@@ -92,7 +91,7 @@ class Log:
     def state(self) -> dict[str, Any]:
         """All of it as plain values."""
         return {
-            "records": [[astuple(record) for record in records] for records in self._records],
+            "records": [list(map(tuple, records)) for records in self._records],
             "diverged": self._diverged, "blamed": self._blamed, "levels": self._levels, "losses": self._losses,
         }  # fmt: skip
 

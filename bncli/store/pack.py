@@ -69,10 +69,15 @@ def _packed(run: RunResult) -> Packed:
     """A run's curves in the order in which they first appear, each in the order of its steps."""
     if isinstance(run.records, Packed):
         return run.records
-    units = {record.key: record.unit for record in run.records}
-    curves = [run.curve(*key) for key in units]
-    values = np.array([value for _, curve in curves for value in curve], dtype=np.float64)
-    return Packed(Layout(tuple(units), tuple(units.values()), tuple(tuple(steps) for steps, _ in curves)), values)
+    units: dict[CurveKey, str] = {}
+    curves: dict[CurveKey, list[tuple[int, float]]] = {}
+    for record in run.records:
+        key = record.key
+        units[key] = record.unit
+        curves.setdefault(key, []).append((record.step, record.value))
+    ordered = [sorted(curve) for curve in curves.values()]
+    layout = Layout(tuple(units), tuple(units.values()), tuple(tuple(step for step, _ in curve) for curve in ordered))
+    return Packed(layout, np.array([value for curve in ordered for _, value in curve], dtype=np.float64))
 
 
 _NONE = -1  # in the column of indices: of no single unit
