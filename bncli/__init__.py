@@ -1,16 +1,40 @@
 """bncli settles arguments about normalisation in neural networks."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bncli.api import Result, bench, compare, read_study, shift_report, train
+    from bncli.config import Study
+    from bncli.errors import BncliError
+    from bncli.findings import Findings
+    from bncli.norms import NORMS, norm, normalise
+    from bncli.shift import METRICS
+    from bncli.shift.probing import drift, probe
+    from bncli.store.folder import Store
 
 __version__ = "0.1.0"
-
-_PUBLIC = {"norm": "bncli.norms", "normalise": "bncli.norms", "NORMS": "bncli.norms", "compare": "bncli.api"}
+_HOMES = {
+    "METRICS": "shift", "NORMS": "norms", "BncliError": "errors", "Findings": "findings", "Result": "api",
+    "Store": "store.folder", "Study": "config", "bench": "api", "compare": "api", "drift": "shift.probing",
+    "norm": "norms", "normalise": "norms", "probe": "shift.probing", "read_study": "api", "shift_report": "api",
+    "train": "api",
+}  # fmt: skip
+__all__ = [
+    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "compare", "drift", "norm",
+    "normalise", "probe", "read_study", "shift_report", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Resolve the public API lazily, so that `import bncli` imports no torch."""
-    if name in _PUBLIC:
+    """Resolve the public names lazily, so that `import bncli` imports no torch."""
+    if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_PUBLIC[name]), name)
+        import_module("bncli.plugins")  # so that the names of installed plug-ins are known too
+        return getattr(import_module(f"bncli.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'bncli' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return [*__all__, "__version__"]

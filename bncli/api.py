@@ -1,44 +1,312 @@
-"""The main command as a function: a preset's name in, findings out."""
+"""bncli as functions: what the commands do, for notebooks, scripts and drivers of clusters.
+
+Nothing here prints, reads the environment, changes signals or ends a process that it did not start.
+"""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bncli.findings import Findings
+from bncli.config import Bench, Study
+from bncli.errors import BncliError
+from bncli.findings import Check, Findings, ShiftFindings
+from bncli.norms import norm
+from bncli.plugins import using
+from bncli.presets import preset_path
+from bncli.records import StudyRun
+from bncli.session.events import OnEvent, ignore
+from bncli.session.study import Preset, Session, open_session, read_preset, remember, take_look
+from bncli.session.study import train as _train
+from bncli.timing.results import BenchRecord
+
+if TYPE_CHECKING:
+    from bncli.executors import OpenWorkers
+
+__all__ = ["Result", "bench", "compare", "norm", "read_study", "shift_report", "train"]
+
+F = TypeVar("F", covariant=True)
+# {"training.lr": 0.1}, or as --set says it: ["training.lr=0.1,0.5"]
+Changes = Mapping[str, object] | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Result(Generic[F]):
+    """What a function of bncli returns: what was asked, what was found, every run behind it, and what was checked."""
+
+    name: str
+    study: Study | Bench
+    findings: F
+    runs: tuple[StudyRun, ...]
+    store: Path  # folder that the runs are kept in
+    checks: tuple[Check, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """All of it in types that JSON knows (docs/schema.json)."""
+        from bncli.report.study.json import document, shift_document
+
+        study = self.study.model_dump(mode="json")
+        if isinstance(self.findings, ShiftFindings):
+            return shift_document(self.findings, study, self.runs)
+        if isinstance(self.findings, Findings):
+            return document(self.findings, study, self.runs)
+        if self.findings is None:
+            raise BncliError("a training without a comparison has no document; its runs are in `.runs`")
+        from bncli.report.timing.exports import build_document
+
+        assert isinstance(self.findings, BenchRecord)
+        return build_document(self.findings)
+
+    def to_json(self) -> str:
+        """All of it as one JSON document (docs/schema.json)."""
+        from bncli.report.study.json import dumps
+
+        return dumps(self.document())
+
+    def to_frame(self) -> Any:
+        """Every number of every run as a pandas.DataFrame: variant, setting, seed, id, and a record's fields."""
+        import pandas
+
+        return pandas.DataFrame(
+            {"variant": run.variant, **run.setting, "seed": run.seed, "id": run.id, **record._asdict()}
+            for run in self.runs
+            if run.result
+            for record in run.result.records
+        )
+
+    def _repr_html_(self) -> str:
+        """The table, as notebooks show it."""
+        from bncli.report.study.table import page_part
+
+        return page_part(self.findings) if isinstance(self.findings, Findings) else f"<pre>{self!r}</pre>"
+
+    def __repr__(self) -> str:
+        trained = sum(run.result is not None and run.result.info.has_numbers for run in self.runs)
+        said = getattr(self.findings, "headlines", ())
+        return "\n".join([f"<{self.name}: {trained} of {len(self.runs)} runs, in {self.store}>", *said])
 
 
 def compare(
-    preset: str | Path = "quickstart", *, set: Mapping[str, Any] | None = None, variants: Sequence[str] = (),
-    seeds: int | Sequence[int] | None = None, store: str | Path = ".bncli", device: str = "auto",
-    jobs: int | None = None, events: Callable[[Mapping[str, Any]], None] | None = None,
-) -> Findings:  # fmt: skip
-    """Do what `bncli compare` does, and return what it shows.
+    preset: Preset = "quickstart", *, variants: str | Iterable[str] = (),
+    seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
+    jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
+    executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
+    plugins: Sequence[str] = (), on_event: OnEvent = ignore, check: bool = False, aa: bool = False,
+    save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
+) -> Result[Findings]:  # fmt: skip
+    """Train the variants of a preset and say which converges faster, by how much, and how sure that is.
 
-    Runs train in worker processes: call it under `if __name__ == "__main__":` in a script. Runs that the store has are
-    not trained again; those that fail are missing from the findings, which warn of it.
+    Runs that the store has are not trained again; those that fail are missing from the findings, which warn of it. In
+    a script, call it under `if __name__ == "__main__":`, since worker processes import the script.
 
     Args:
-        preset: a shipped preset's name, or a YAML file.
-        set: keys of the preset and values, {"training.lr": 0.1}; nothing here sweeps.
-        variants: only these, or norms that the preset lacks; all if empty.
+        preset: a shipped preset's name, a YAML file, a `Study`, or a preset's keys with their values.
+        variants: only these, or norms that the preset lacks ("batch", "batch,zca", ["batch", "zca"]); all if empty.
         seeds: how many, or which.
-        store: folder of finished runs.
+        set: keys of the preset with values, {"training.lr": 0.1}; or as `--set` has them, ["training.lr=0.1,0.5"].
         device: auto, cpu, cuda or mps.
-        jobs: worker processes; one a core if None.
-        events: called with everything that happens, as `--events` writes it.
+        engine: auto; untraced; or plain, one run at a time and nothing traced, the reference.
+        jobs: how many jobs run at once; None is one a core, one a GPU, or what the executor has.
+        store: folder of finished runs.
+        data_dir: folder with the data sets' files; None is the copy that bncli ships.
+        executor: what carries jobs to workers: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open
+            `concurrent.futures.Executor` of yours, which is left open.
+        time_limit: seconds after which a job is ended and its runs are `timed out`; None is no limit.
+        plugins: files or modules that add norms, models, data sets and more (docs/extend/plugins.md).
+        on_event: called with everything that happens (bncli.session.events).
+        check: judge the preset's claims.
+        aa: compare the reference with itself on other seeds.
+        save_baseline: train with the code as it is, and keep the result under this name or in this file.
+        baseline: train with the code as it is, and hold the result against this.
+        fail_if: how far from the baseline is too far, "steps_to_target:+10%".
+
+    Raises:
+        BncliError: for what the command line answers with exit code 2 or 4, in one line a mistake.
+    """
+    from bncli.session import regression
+
+    regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
+    with using(plugins):
+        asked = open_study(
+            preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
+            data_dir=data_dir, executor=executor, time_limit=time_limit,
+        )  # fmt: skip
+        if check:
+            regression.refuse_no_claims(asked)
+        limits = regression.read_limits(fail_if, asked)
+        before = _read_baseline(asked, baseline) if baseline else None
+        session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
+        session, results = _train(regression.against_itself(session) if aa else session, on_event)
+
+        from bncli.analysis.comparisons import check_claims  # only now: it brings numpy and scipy
+        from bncli.analysis.regression import regressions
+        from bncli.session.analysis import analyse_session
+
+        arms = regression.both_halves(session, results) if aa else None
+        findings = analyse_session(session, results, arms)
+        checks = check_claims(findings) if check else []
+        found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
+        remember(session, on_event, take_look(session, results, findings.headlines))
+        if before is not None:
+            checks += regressions(found.document(), before, limits)
+        if aa:
+            checks += regression.check_same(findings)
+        failed = any(run.result is None or not run.result.info.has_numbers for run in found.runs)
+        if save_baseline and not failed:
+            asked.store.write_baseline(save_baseline, found.document())
+        return Result(found.name, found.study, findings, found.runs, found.store, tuple(checks))
+
+
+def train(
+    preset: Preset = "quickstart", *, variants: str | Iterable[str] = (),
+    seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
+    jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
+    executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
+    plugins: Sequence[str] = (), on_event: OnEvent = ignore,
+) -> Result[None]:  # fmt: skip
+    """Train every run of a preset and store what it measures; no comparison. Arguments are those of `compare`.
 
     Raises:
         BncliError: for what the command line answers with exit code 2.
     """
-    from bncli.cli.events import Quiet, telling
-    from bncli.cli.findings import findings_of
-    from bncli.cli.session import open_session, train_study
-    from bncli.presets import preset_path
+    with using(plugins):
+        session = open_study(
+            preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
+            data_dir=data_dir, executor=executor, time_limit=time_limit,
+        )  # fmt: skip
+        session, results = _train(session, on_event)
+        return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
 
-    path = preset_path(str(preset))
-    asked = str(seeds) if isinstance(seeds, int) else seeds
-    sets = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
-    session = open_session(path, ",".join(variants), asked, sets, device, "auto", jobs, Path(store), None)
-    session, results = train_study(session, telling(events or (lambda event: None), Quiet))
-    return findings_of(session, results)
+
+def shift_report(
+    preset: Preset = "figure1-shift", *, layers: str | Iterable[str] = (), metrics: str | Iterable[str] = (),
+    variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None, set: Changes = None,
+    device: str = "auto", engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli",
+    data_dir: str | Path | None = None, executor: "str | Executor | OpenWorkers" = "local",
+    time_limit: float | None = None, plugins: Sequence[str] = (), on_event: OnEvent = ignore,
+) -> Result[ShiftFindings]:  # fmt: skip
+    """Train the variants with probes, and say by every definition asked for whether their distributions shift less.
+
+    Args beside those of `compare`:
+        layers: show only layers that match one of these patterns ("a,b*").
+        metrics: show only these metrics of those that the preset probes; a preset without probes gets the light ones.
+
+    Raises:
+        BncliError: for what the command line answers with exit code 2.
+    """
+    from bncli.session.analysis import analyse_shift_session, choose_metrics
+
+    with using(plugins):
+        session = open_study(
+            preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, probed=True,
+        )  # fmt: skip
+        chosen = choose_metrics(session, _listed(metrics))
+        session, results = _train(session, on_event)
+        findings = analyse_shift_session(session, results, chosen, _listed(layers))
+        remember(session, on_event, take_look(session, results, findings.sentences))
+        return Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
+
+
+def bench(
+    preset: str | Path | Bench | Mapping[str, Any] = "bench-quick", *, only: Sequence[str] = (),
+    skip: Sequence[str] = (), kernels: Sequence[str] = (), device: str = "auto", warm: bool = False,
+    graph: bool = False, budget: float | None = None, baseline: str | None = None, save_baseline: str | None = None,
+    against: str | None = None, aa: bool = False, fail_if: Sequence[str] = (), allow_other_machine: bool = False,
+    check: bool = False, plugins: Sequence[str] = (), store: str | Path = ".bncli", on_event: OnEvent = ignore,
+) -> Result[BenchRecord]:  # fmt: skip
+    """Time norms against torch's own batch norm and a plain copy of the same bytes.
+
+    Args:
+        preset: a shipped bench preset's name, a YAML file, a `Bench`, or a preset's keys with their values.
+        only: keep cases with this in their name, or matching it (*).
+        skip: leave such cases out.
+        kernels: time these too, `MODULE:NAME` or `FILE.py:NAME`, functions of the number of channels.
+        device: auto, cpu or cuda.
+        warm: leave the arguments in the cache instead of rotating copies.
+        graph: on a GPU, time replayed CUDA graphs: kernels, not launches.
+        budget: seconds of measuring, instead of the preset's.
+        baseline: hold the ratios against this, a name in the store or a file.
+        save_baseline: keep the ratios under this name.
+        against: another interpreter, to compare its bncli and torch with these.
+        aa: compare this code with itself.
+        fail_if: what is too slow, "ratio:+5%".
+        allow_other_machine: compare with another machine's baseline too.
+        check: judge the preset's claims.
+        plugins: files or modules that add norms.
+        store: folder where baselines are kept.
+        on_event: called with everything that happens (bncli.session.events).
+
+    Raises:
+        BncliError: for what the command line answers with exit code 2 or 4.
+        KeyboardInterrupt: of the kind BenchInterrupted, with what was measured in `record`.
+    """
+    from bncli.config import read_bench
+    from bncli.report.timing.gate import list_checks
+    from bncli.session.bench import run_bench
+
+    with using(plugins):
+        source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
+        name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
+        record = run_bench(
+            study, name, only=only, skip=skip, kernels=kernels, device=device, warm=warm, graph=graph, budget=budget,
+            baseline=baseline, save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
+            allow_other_machine=allow_other_machine, check=check, store=store, on_event=on_event,
+        )  # fmt: skip
+        return Result(name, study, record, (), Path(store), tuple(list_checks(record)))
+
+
+def open_study(
+    preset: Preset, *, set: Changes = None, aa: bool = False, fresh: bool = False, probed: bool = False, **how: Any,
+) -> Session:  # fmt: skip
+    """What a function here is about to train.
+
+    Args beside those of `compare`:
+        aa: the reference against itself.
+        fresh: with the code as it is, whatever older code has trained.
+        probed: with the light probes, where the preset asks for none.
+    """
+    from bncli.session.regression import against_itself, with_fresh_store
+
+    session = open_session(preset, sets=_sets(set), **how)
+    if probed and not session.study.probes.metrics:
+        session = open_session(preset, sets=[*_sets(set), "probes.metrics=light"], **how)
+    session = with_fresh_store(session) if fresh else session
+    return against_itself(session) if aa else session
+
+
+def read_study(
+    preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
+    set: Changes = None, plugins: Sequence[str] = (),
+) -> Study:  # fmt: skip
+    """Read a preset, with what is to be changed in it, without training anything. Arguments are those of `compare`.
+
+    Raises:
+        ConfigError: with every mistake, each with its place.
+    """
+    with using(plugins):
+        return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set))[1]
+
+
+def _sets(given: Changes) -> list[str]:
+    if isinstance(given, Mapping):
+        return [f"{key}={json.dumps(value)}" for key, value in given.items()]
+    return list(given or ())
+
+
+def _listed(given: str | Iterable[str]) -> str:
+    return given if isinstance(given, str) else ",".join(given)
+
+
+def _read_baseline(session: Session, name: str) -> Mapping[str, Any]:
+    """The baseline of that name or file, as a document of findings."""
+    from bncli.errors import StoreError
+    from bncli.report.study.json import SCHEMA
+
+    found = session.store.read_baseline(name)
+    if found.get("schema") != SCHEMA:
+        place = session.store.baseline(name)
+        raise StoreError(f"{place}: expected a document of schema {SCHEMA!r}, got {found.get('schema')!r}")
+    return found

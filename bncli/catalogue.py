@@ -1,11 +1,11 @@
 """Names and what they stand for: rows of lazy strings, so that listing or checking a name imports no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from types import UnionType
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -17,6 +17,10 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
+class Always:
+    """Of an option or a key: it is part of every run's id."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a row: its type with range (as pydantic reads it), its default, what it means."""
@@ -24,6 +28,8 @@ class Option:
     type: Any
     default: Any
     meaning: str
+    # of an option that is younger than stored runs: the value that means what those did; it enters no id
+    before: Any = Always
 
     def range(self) -> str:
         """What the option may be, in words: `number > 0`, `coupled or paper`."""
@@ -37,36 +43,94 @@ class Row:
     target: str
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
+    numerics: int = 2  # raised when the same options give other numbers: runs stored before are then not used
+    lanes: bool = field(default=True, kw_only=True)  # runs under torch.func.vmap
+    traced: bool = field(default=True, kw_only=True)  # what changes from step to step is in tensors, changed in place
+    origin: str = field(default="bncli", kw_only=True)  # who brings it: bncli, a plug-in's file, a package and version
+    code: str = field(default="", kw_only=True)  # hash of the plug-in that brings it; what is bncli's counts by name
+    adapter: str = field(default="", kw_only=True)  # "module:attribute" that makes our target of a plug-in's function
 
 
 R = TypeVar("R", bound=Row)
 
 
 class Catalogue(Mapping[str, R], Generic[R]):
-    """Rows by name; a wrong name is answered with the nearest right one."""
+    """Rows by name, bncli's own and those of plug-ins; a wrong name is answered with the nearest right one.
 
-    def __init__(self, kind: str, rows: Mapping[str, R]) -> None:
+    Listing names reads nothing but what is registered; only a name that is not among them has `installed` look into
+    installed packages, once.
+    """
+
+    installed: ClassVar[Callable[[], Sequence[str]]] = staticmethod(lambda: ())
+    """Registers the plug-ins of installed packages and says which cannot be used; set by `bncli.plugins`."""
+
+    def __init__(
+        self, kind: str, rows: Mapping[str, R], derived: "tuple[Catalogue[Any], Callable[[str, Any], R]] | None" = None
+    ) -> None:
+        """`derived` is another catalogue, and what a row that is added to it is here."""
         self.kind = kind
-        self._rows = dict(rows)
+        self.own: dict[str, R] = dict(rows)
+        self.added: dict[str, R] = {}
+        self._unfinished: dict[str, Callable[[], R]] = {}
+        self._derived = derived
+
+    def add(self, name: str, row: R, finish: Callable[[], R] | None = None) -> None:
+        """Add a plug-in's row, or one that `finish` replaces when the name is first looked up."""
+        self.added[name] = row
+        if finish:
+            self._unfinished[name] = finish
+
+    def discard(self, name: str) -> None:
+        """Take back what `add` did."""
+        self.added.pop(name, None)
+        self._unfinished.pop(name, None)
+
+    def listed(self) -> Iterator[tuple[str, R]]:
+        """Names and rows for a listing: a row that is not finished stays as it is, so that no data set is loaded."""
+        yield from {**self.own, **self.added}.items()
+        if self._derived:
+            catalogue, derive = self._derived
+            yield from ((name, derive(name, row)) for name, row in catalogue.added.items())
 
     def __getitem__(self, name: str) -> R:
-        if name not in self._rows:
-            raise ConfigError(unknown(self.kind, name, self._rows))
-        return self._rows[name]
+        problems = () if name in self else Catalogue.installed()
+        if name not in self:
+            raise ConfigError("; ".join([unknown(self.kind, name, self), *problems]))
+        if name in self.own:
+            return self.own[name]
+        if name in self._unfinished:
+            self.added[name] = self._unfinished[name]()
+            del self._unfinished[name]
+        if name in self.added or self._derived is None:
+            return self.added[name]
+        catalogue, derive = self._derived
+        return derive(name, catalogue[name])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self.own or name in self.added or bool(self._derived and name in self._derived[0].added)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter([*self.own, *self.added, *(self._derived[0].added if self._derived else ())])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(list(iter(self)))
 
     def load(self, name: str) -> Any:
-        """Import what `name` stands for; this is where torch comes in."""
-        module, _, attribute = self[name].target.partition(":")
-        return getattr(import_module(module), attribute)
+        """Import what `name` stands for; this is where torch comes in.
+
+        Raises:
+            ConfigError: if a plug-in's row points nowhere.
+        """
+        row = self[name]
+        try:
+            found = resolve(row.target)
+        except (ImportError, AttributeError, LookupError) as error:
+            if row.origin == "bncli":
+                raise
+            raise ConfigError(
+                f"plug-in {row.origin}: {self.kind} {name!r}: its target {row.target!r} is not there ({error})"
+            ) from None
+        return resolve(row.adapter)(name, found, row) if row.adapter else found
 
     def options(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given`, checked and with the defaults filled in.
@@ -80,6 +144,14 @@ class Catalogue(Mapping[str, R], Generic[R]):
         except ValidationError as error:
             known = self[name].options
             raise ConfigError(*problems_of(error.errors(), lambda path: () if path else known)) from None
+
+
+def resolve(target: str) -> Any:
+    """Import "module:attribute", or "module:TABLE[name]" of a plug-in's table."""
+    module, _, attribute = target.partition(":")
+    attribute, bracket, key = attribute.partition("[")
+    found = getattr(import_module(module), attribute)
+    return found[key.removesuffix("]")] if bracket else found
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Literal
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive", "not comparable"]
@@ -159,6 +158,11 @@ def outcome_of(low: float, high: float, below: float | None, above: float | None
     return "confirmed" if inside else "refuted" if outside else "undecided"
 
 
+CHECKED: Mapping[Outcome, Literal["passed", "failed", "undecided"]] = {
+    "confirmed": "passed", "refuted": "failed", "undecided": "undecided",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Check:
     """Something that had to hold, and whether it did."""
@@ -184,15 +188,6 @@ class Findings:
     environment: Mapping[str, Any]
     claims: tuple[Judgement, ...] = ()
     tunings: tuple[Tuning, ...] = ()
-
-    def to_json(self) -> str:
-        """All of it as one JSON document (docs/schema.json), without the curves of the runs."""
-        document = import_module("bncli.report.study.json")  # looked up when used: findings know no renderer
-        return str(document.dumps(document.document(self)))
-
-    def _repr_html_(self) -> str:
-        """The table, as notebooks show it."""
-        return str(import_module("bncli.report.study.html").page_part(self))
 
 
 Side = Literal["less", "more", "same", "open", "not comparable"]  # of shift, or of whatever else is measured
@@ -260,7 +255,7 @@ class ShiftComparison:
 
 
 @dataclass(frozen=True)
-class Band:
+class PercentileBand:
     """The 15th, 50th and 85th percentile at a site over training: mean over seeds."""
 
     variant: str
@@ -286,7 +281,7 @@ class ShiftFindings:
     definitions: tuple[Definition, ...]
     arms: tuple[ShiftArm, ...]
     comparisons: tuple[ShiftComparison, ...]
-    bands: tuple[Band, ...]
+    bands: tuple[PercentileBand, ...]
     sentences: tuple[str, ...]  # one a definition and arm, then where definitions disagree
     notes: tuple[str, ...]
     warnings: tuple[str, ...]

@@ -38,7 +38,7 @@ def _of_metric(name: str, metric: MetricRow) -> MeasureRow:
     scale: Scale = "ratio" if metric.low >= 0 and metric.high == math.inf else "difference"
     return MeasureRow(
         "bncli.analysis.readers:over_training", words, noun=words, direction=metric.better or "lower", scale=scale,
-        margin="ratio", of="probe",
+        margin="ratio", of="probe", origin=metric.origin, code=metric.code,
     )  # fmt: skip
 
 
@@ -97,5 +97,5 @@ MEASURES = Catalogue("measure", {
         f"{_SEARCH}:largest_stable", "largest stable",
         noun="largest value that trains stably", unit="rate", direction="higher", scale="ratio", of="search",
     ),
-    **{name: _of_metric(name, metric) for name, metric in METRICS.items() if name != "percentiles"},
-})  # fmt: skip
+    **{name: _of_metric(name, metric) for name, metric in METRICS.own.items() if name != "percentiles"},
+}, derived=(METRICS, _of_metric))  # fmt: skip

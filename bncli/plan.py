@@ -8,15 +8,22 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
+from bncli.catalogue import Catalogue, Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
 from bncli.config.asking import tune_warnings
+from bncli.config.parts import Before
 from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
+from bncli.optim import OPTIMIZERS, SCHEDULES
+from bncli.shift import METRICS
 
-NUMERICS = 2  # raise it when the engine's numbers change: stored runs made before are then not used
+NUMERICS = 2  # of the first house; what changes its numbers raises `numerics` in its own row
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
+MAX_LANES_ON_A_GPU = 64  # measured on an H100: a step of 64 lanes takes little longer than one of ten (docs/gpu.md)
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
 TRACED_STEPS = 50  # measured: tracing costs 0.02 to 0.5 s, and saves 0.2 to 1 ms a run and step
 CHECKPOINT_SECONDS = 120  # what a killed worker may lose, roughly
@@ -49,28 +56,67 @@ class Run:
     def spec(self) -> dict[str, Any]:
         """Everything that determines this run's numbers, as plain JSON values.
 
-        Probes are part of it where there are any: they change no other number, but add numbers of their own, so a run
-        that was stored without them lacks what a study with them asks for.
+        Options and keys that are younger than stored runs are part of it where they differ from the behaviour before
+        them, and a row's `numerics` where it was raised, so that what was stored is found again. Probes are part of it
+        where there are any: they change no other number, but add numbers of their own, so a run that was stored
+        without them lacks what a study with them asks for.
         """
         return {
             "numerics": NUMERICS,
-            "data": self.data.flat(),
+            "data": _part(self.data, DATASETS),
             "classes": DATASETS[self.data.name].classes,
-            "model": self.model.flat(),
-            "norm": self.norm.flat(),
-            "training": self.training.model_dump(mode="json"),
-            "evaluation": self.evaluation.model_dump(mode="json"),
+            "model": _part(self.model, MODELS),
+            "norm": _part(self.norm, NORMS),
+            "training": {
+                **_section(self.training),
+                "optimizer": _part(self.training.optimizer, OPTIMIZERS),
+                "schedule": _part(self.training.schedule, SCHEDULES),
+            },
+            "evaluation": _section(self.evaluation),
             "seed": self.seed,
             "device": self.device,
             "engine": self.engine,
-            **({"probes": self.probes.model_dump(mode="json")} if self.probes.metrics else {}),
+            **({"probes": _section(self.probes)} if self.probes.metrics else {}),
+            **({"numerics_of": raised} if (raised := self._raised()) else {}),
+            **({"code": code} if (code := self.code()) else {}),
         }
+
+    def code(self) -> list[str]:
+        """The hashes of the plug-ins that the run's numbers follow from."""
+        rows: list[Row] = [DATASETS[self.data.name], MODELS[self.model.name], NORMS[self.norm.name]]
+        rows += [OPTIMIZERS[self.training.optimizer.name], SCHEDULES[self.training.schedule.name]]
+        rows += [METRICS[name] for name in self.probes.metrics if name in METRICS]
+        return sorted({row.code for row in rows if row.code})
+
+    def _raised(self) -> dict[str, int]:
+        rows = {"data": DATASETS[self.data.name], "model": MODELS[self.model.name], "norm": NORMS[self.norm.name]}
+        numerics = {kind: row.numerics for kind, row in rows.items()}
+        numerics["device"] = 3 if self.device == "cuda" else 2  # 2: captured steps read constants that were freed
+        numerics["precision"] = 3 if self.training.precision == "mixed" else 2  # 2: was not traced
+        return {kind: number for kind, number in numerics.items() if number > NUMERICS}
 
     @cached_property
     def id(self) -> str:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
         text = json.dumps(self.spec(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _part(part: Part, catalogue: Catalogue[Any]) -> dict[str, Any]:
+    """A name with its options, without those that mean what was so before there was such an option."""
+    known = catalogue[part.name].options
+    return {key: value for key, value in part.flat().items() if key not in known or value != known[key].before}
+
+
+def _section(section: BaseModel) -> dict[str, Any]:
+    """Keys with values, without those that mean what was so before there was such a key."""
+    before = {
+        key: mark.value
+        for key, field in type(section).model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, Before)
+    }
+    return {k: v for k, v in section.model_dump(mode="json").items() if k not in before or v != before[k]}
 
 
 @dataclass(frozen=True)
@@ -92,8 +138,11 @@ class Job:
 
     @property
     def traced(self) -> bool:
-        """Whether the training step is traced into a flat list of operations: if it is repeated often enough."""
-        return self.runs[0].engine == "auto" and self.runs[0].training.steps >= TRACED_STEPS
+        """Whether the training step is traced into a flat list of operations: if it may be, and is repeated enough."""
+        run = self.runs[0]
+        return (
+            run.engine == "auto" and run.training.steps >= TRACED_STEPS and all(r.traced for r in _rows(run).values())
+        )
 
 
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
@@ -125,14 +174,22 @@ def jobs_of(runs: Iterable[Run]) -> list[Job]:
 
 def _lanes(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     """Runs of one shape, in jobs."""
-    if not _want_lanes(runs) or not NORMS[runs[0].norm.name].lanes:
+    if not _want_lanes(runs) or not all(row.lanes for row in _rows(runs[0]).values()):
         return [(run,) for run in runs]
-    count = -(-len(runs) // MAX_LANES)
+    most = MAX_LANES_ON_A_GPU if runs[0].device == "cuda" else MAX_LANES
+    count = -(-len(runs) // most)
     size, more = divmod(len(runs), count)
     ends = [0]
     for i in range(count):
         ends.append(ends[-1] + size + (i < more))
     return [tuple(runs[a:b]) for a, b in pairwise(ends)]
+
+
+def _rows(run: Run) -> dict[str, Row]:
+    """The rows of what a training step consists of, by what each is."""
+    norm, model, optimizer = run.norm.name, run.model.name, run.training.optimizer.name
+    found: dict[str, Row] = {f"norm {norm!r}": NORMS[norm], f"model {model!r}": MODELS[model]}
+    return {**found, f"optimizer {optimizer!r}": OPTIMIZERS[optimizer]}
 
 
 def _want_lanes(runs: Sequence[Run]) -> bool:
@@ -143,10 +200,10 @@ def _want_lanes(runs: Sequence[Run]) -> bool:
 
 def _lanes_missed(runs: Sequence[Run]) -> str:
     """Why runs of one shape do not train together although the rule asks for it, in words; empty where they do."""
-    name = runs[0].norm.name
-    if not _want_lanes(runs) or NORMS[name].lanes:
+    without = [name for name, row in _rows(runs[0]).items() if not row.lanes]
+    if not _want_lanes(runs) or not without:
         return ""
-    return f"runs train one at a time: norm {name!r} does not train several at once (lanes)"
+    return f"runs train one at a time: {without[0]} does not train several at once (lanes)"
 
 
 def _shape(run: Run) -> str:

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple
 
-Status = Literal["done", "diverged", "failed"]
+Status = Literal["done", "diverged", "failed", "timed out"]
 
 
 # metrics that are three: the 15th, 50th and 85th percentile of a unit over examples (Ioffe & Szegedy 2015, figure 1)
@@ -67,6 +67,11 @@ class RunInfo:
     samples_per_second: float = 0.0  # training examples through its job, all lanes together, data counted in
     peak_memory: int = 0  # bytes: of its worker process, or of the GPU; 0 is unknown
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether it trained to its end or diverged: what it measured is a result, and is stored."""
+        return self.status in ("done", "diverged")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fallbacks", tuple(self.fallbacks))  # JSON gives a list
@@ -135,3 +140,14 @@ class RunResult:
         found = [(r.step, r.value) for r in self.records if r.layer == layer and r.metric == metric and r.key == key]
         found.sort()
         return [step for step, _ in found], [value for _, value in found]
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of a study, with what the study calls it."""
+
+    variant: str
+    setting: Mapping[str, Any]  # the swept values
+    seed: int
+    id: str
+    result: RunResult | None  # None if it was not trained

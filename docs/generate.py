@@ -36,7 +36,7 @@ def page_of(name: str) -> str:
 
 
 def schema() -> str:
-    """The JSON schema of what `--json` writes and `Findings.to_json()` returns."""
+    """The JSON schema of what `--json` writes and `Result.to_json()` returns."""
     found = TypeAdapter(Findings).json_schema()
     parts = {name: _part(name, part) for name, part in found["$defs"].items() if name != "Check"}
     parts["Judgement"]["properties"]["text"] = {"type": "string", "description": "the claim in words"}

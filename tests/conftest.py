@@ -1,5 +1,6 @@
 """What several tests need: one thread, and studies small enough for a test."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from bncli.config import Study
 from bncli.config.study import study_of
 
 torch.set_num_threads(1)
+os.environ.pop("COLUMNS", None)  # of the terminal that tests were started in; commands that tests start have none
 
 TINY: dict[str, Any] = {
     "data": {"name": "mnist", "binarize": 127},

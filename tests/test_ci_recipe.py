@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.nightly
+
 DOC = Path(__file__).parent.parent / "docs" / "ci.md"
 SLOW = """
 from torch import nn

@@ -1,12 +1,21 @@
 """Runs, their ids, and the jobs they form."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 
-from bncli.config import Study
+from bncli.catalogue import Option
+from bncli.config import Study, read_study
+from bncli.config.parts import Before, Frozen
 from bncli.errors import ConfigError
-from bncli.plan import MAX_LANES, describe, jobs_of, runs_of, seconds_of, warnings_of
+from bncli.norms import NORMS
+from bncli.plan import MAX_LANES, MAX_LANES_ON_A_GPU, _section, describe, jobs_of, runs_of, seconds_of, warnings_of
+from bncli.presets import preset_path
 
 Tiny = Callable[..., Study]
 
@@ -46,6 +55,11 @@ def test_runs_of_another_shape_do_not_share_a_job(tiny: Tiny) -> None:
 def test_lanes_are_few_enough_and_evenly_spread(tiny: Tiny) -> None:
     jobs = jobs_of(runs_of(tiny(seeds=2 * MAX_LANES + 1, variants={"none": "none"}), "cpu"))
     assert [len(job.runs) for job in jobs] == [7, 7, 7]
+
+
+def test_a_gpu_takes_more_lanes_at_once(tiny: Tiny) -> None:
+    jobs = jobs_of(runs_of(tiny(seeds=MAX_LANES_ON_A_GPU, variants={"none": "none"}), "cuda"))
+    assert [len(job.runs) for job in jobs] == [MAX_LANES_ON_A_GPU]
 
 
 def test_a_run_that_two_variants_share_is_trained_once(tiny: Tiny) -> None:
@@ -124,3 +138,46 @@ def test_probes_are_part_of_the_id(tiny: Tiny) -> None:
         runs_of(tiny(probes=probes), "cpu")[0].id for probes in ({}, "light", {"metrics": "light", "every": 7})
     )
     assert len({plain, light, finer}) == 3
+
+
+SETTLED = json.loads((Path(__file__).parent / "fixtures" / "ids.json").read_text())
+
+
+@pytest.mark.parametrize("preset", SETTLED)
+def test_runs_have_the_ids_that_they_were_stored_under_before(preset: str) -> None:
+    """Made by `runs_of(study, "cpu")` of the code before the second house: number of runs, hash of their ids."""
+    study = read_study(preset_path(preset))
+    ids = [run.id for run in runs_of(study, "cpu")]
+    assert [len(ids), hashlib.sha256(" ".join(ids).encode()).hexdigest()[:20]] == SETTLED[preset]
+
+
+def test_a_younger_option_enters_an_id_only_where_it_changes_something(
+    monkeypatch: pytest.MonkeyPatch, tiny: Any
+) -> None:
+    run = runs_of(tiny(), "cpu")[0]
+    row = NORMS["none"]
+    younger = replace(row, options={**row.options, "soft": Option(bool, False, "softens", before=False)})
+    monkeypatch.setitem(NORMS.own, "none", younger)
+    as_before = runs_of(tiny(), "cpu")[0]
+    assert as_before.norm.options["soft"] is False
+    assert as_before.id == run.id
+    changed = runs_of(tiny(variants={"none": {"norm": {"name": "none", "soft": True}}}), "cpu")[0]
+    assert changed.id != run.id
+
+
+def test_a_younger_key_enters_an_id_only_where_it_changes_something() -> None:
+    class Recipe(Frozen):
+        steps: int = 3
+        clip: Annotated[float | None, Before(None)] = None
+
+    assert _section(Recipe()) == {"steps": 3}
+    assert _section(Recipe(clip=1.0)) == {"steps": 3, "clip": 1.0}
+
+
+def test_numerics_are_written_where_a_row_has_raised_them(monkeypatch: pytest.MonkeyPatch, tiny: Any) -> None:
+    none, batch = (next(r.id for r in runs_of(tiny(), "cpu") if r.variant == name) for name in ("none", "batch"))
+    monkeypatch.setitem(NORMS.own, "batch", replace(NORMS["batch"], numerics=3))
+    again = {r.variant: r for r in runs_of(tiny(), "cpu") if r.seed == 0}
+    assert again["none"].id == none
+    assert again["batch"].id != batch
+    assert again["batch"].spec()["numerics_of"] == {"norm": 3}

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from bncli.analysis.inputs import ArmRuns
-from bncli.analysis.readers import AVERAGES
+from bncli.analysis.readers import AVERAGES, ArmRuns
 from bncli.analysis.shift_text import notes, sentences
 from bncli.analysis.stats import half_width
-from bncli.findings import Band, Cell, Definition, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
+from bncli.findings import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
 from bncli.records import PERCENTILES, RunResult
 
 LayerPlace = tuple[str, str]  # a layer and a place in it
@@ -20,7 +19,7 @@ EVERYWHERE = ("", "")
 MIDDLE = PERCENTILES[1]
 
 
-def bands(arm: ArmRuns, layers: Sequence[str]) -> Iterator[Band]:
+def bands(arm: ArmRuns, layers: Sequence[str]) -> Iterator[PercentileBand]:
     """Of the median over units at every site, mean over seeds; and of one unit in one run, if single ones are recorded.
 
     The typical unit is, of those recorded of the first seed, the one whose band moved as much as the median of them
@@ -40,10 +39,10 @@ def _is_shown(site: LayerPlace, layers: Sequence[str]) -> bool:
     return not layers or any(fnmatch(site[0], pattern) for pattern in layers)
 
 
-def _band(arm: ArmRuns, runs: Sequence[RunResult], site: LayerPlace, index: int | None) -> Band:
+def _band(arm: ArmRuns, runs: Sequence[RunResult], site: LayerPlace, index: int | None) -> PercentileBand:
     steps, curves = _curves(runs, site, index)
     low, middle, high = (tuple(curve.tolist()) for curve in curves)
-    return Band(arm.variant, arm.setting, *site, index, steps, low, middle, high)
+    return PercentileBand(arm.variant, arm.setting, *site, index, steps, low, middle, high)
 
 
 def _curves(runs: Sequence[RunResult], site: LayerPlace, index: int | None) -> tuple[tuple[int, ...], np.ndarray]:

@@ -6,14 +6,12 @@ from dataclasses import replace
 from statistics import median
 
 from bncli.analysis import summaries
-from bncli.analysis.claims import judged
-from bncli.analysis.comparisons import compare, corrected
-from bncli.analysis.inputs import ArmRuns, Ask
-from bncli.analysis.readers import final_accuracy, steps_to_target, values_of
+from bncli.analysis.comparisons import compare, correct_for_family, judge_study_claims
+from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, steps_to_target, values_of
 from bncli.analysis.summaries import crossing
 from bncli.analysis.text import headlines, level, notes
-from bncli.analysis.tuning import tuning_doubts, tuning_notes, tunings
-from bncli.analysis.warnings import doubts
+from bncli.analysis.tuning import find_tuning_warnings, tuning_notes, tunings
+from bncli.analysis.warnings import find_warnings
 from bncli.findings import Arm, Findings, Measure
 from bncli.measures import CROSSINGS, MEASURES
 
@@ -33,7 +31,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         replace(_arm(arm, target, ask), chosen=choices.get((arm.variant, repr(arm.setting)), {}))
         for arm, target in zip(arms, targets, strict=True)
     ]
-    compared = corrected([_compared(arm, bare, measures, ask) for arm in bare])
+    compared = correct_for_family([_compared(arm, bare, measures, ask) for arm in bare])
     return Findings(
         ask.name,
         ask.question,
@@ -42,9 +40,9 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         measures=measures,
         arms=compared,
         notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned)),
-        warnings=(*ask.warnings, *tuning_doubts(tuned), *doubts(arms, compared, measures, ask)),
+        warnings=(*ask.warnings, *find_tuning_warnings(tuned), *find_warnings(arms, compared, measures, ask)),
         environment=ask.environment,
-        claims=tuple(judged(ask.claims, arms, targets, claimed)),
+        claims=tuple(judge_study_claims(ask.claims, arms, targets, claimed)),
         tunings=tuned,
     )
 

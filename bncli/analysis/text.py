@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from bncli.analysis.inputs import ArmRuns, Ask
+from bncli.analysis.readers import ArmRuns, Ask
 from bncli.analysis.stats import BOOTSTRAP_FROM, CONFIDENCE
 from bncli.findings import Arm, Comparison, Measure
 from bncli.format import written, written_comparison, written_setting

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bncli.analysis.inputs import ArmRuns, Ask
-from bncli.analysis.readers import curve, final_accuracy, final_loss
+from bncli.analysis.readers import ArmRuns, Ask, curve, final_accuracy, final_loss
 from bncli.analysis.stats import mean_interval
 from bncli.findings import Tuning, Value
 from bncli.format import written_arm, written_option, written_score
@@ -157,7 +156,7 @@ def tuning_notes(found: Sequence[Tuning]) -> Iterator[str]:
         )
 
 
-def tuning_doubts(found: Sequence[Tuning]) -> Iterator[str]:
+def find_tuning_warnings(found: Sequence[Tuning]) -> Iterator[str]:
     """Arms whose best value lies on the edge of the grid: it may be better beyond."""
     for t in found:
         if t.on_edge:

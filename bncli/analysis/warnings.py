@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bncli.analysis.comparisons import log_margin, paired
-from bncli.analysis.inputs import ArmRuns, Ask
-from bncli.analysis.readers import grew_most
+from bncli.analysis.readers import ArmRuns, Ask, grew_most
 from bncli.analysis.stats import differences, half_width, interval, observed
 from bncli.findings import Arm, Measure, Value
 from bncli.format import written_arm
@@ -15,7 +14,7 @@ ENOUGH_SEEDS = 5
 _LISTED = 5  # diverged runs named one by one, before the rest is counted
 
 
-def doubts(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
+def find_warnings(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
     """Every warning that the runs give rise to, the gravest first."""
     seeds = sorted({seed for arm in runs for seed in arm.runs})
     yield from _few_seeds(len(seeds))

@@ -11,6 +11,7 @@ from bncli.cli.compare import compare
 from bncli.cli.doctor import doctor
 from bncli.cli.ls import ls
 from bncli.cli.shift_report import shift_report
+from bncli.cli.store import store
 from bncli.cli.train import train
 from bncli.cli.validate import validate
 from bncli.errors import BncliError, UndecidedError
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 for command in (compare, train, shift_report, bench, doctor, ls, validate):
     app.command()(command)
+app.add_typer(store)
 
 
 def _version(wanted: bool) -> None:

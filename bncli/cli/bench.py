@@ -1,96 +1,153 @@
 """`bncli bench`: time norms against torch's batch norm and a plain copy; and the gate that finds what became slower."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bncli.cli.options import Json, StoreFolder, complete_bench
+from bncli.cli.options import (
+    AA,
+    CHECKS,
+    BaselineName,
+    CheckClaims,
+    Device,
+    FailIf,
+    Github,
+    Json,
+    Plugins,
+    SaveBaseline,
+    StoreFolder,
+    complete_bench,
+)
+from bncli.errors import BncliError, ConfigError
 
-GATE = "Checks"
+if TYPE_CHECKING:
+    from bncli.session.events import Event, OnEvent
+
 BenchArgument = Annotated[
     str, typer.Argument(help="A shipped bench preset's name, or a YAML file.", autocompletion=complete_bench)
 ]
 Only = Annotated[list[str] | None, typer.Option(help="Keep cases with this in their name, or matching it (*).")]
 Skip = Annotated[list[str] | None, typer.Option(help="Leave out cases with this in their name, or matching it (*).")]
 Kernel = Annotated[
-    list[str] | None, typer.Option(help="Time your own too: a function of the channels.", metavar="MODULE:ATTR")
+    list[str] | None, typer.Option(help="Time your own too: a function of the channels.", metavar="FILE.py:NAME")
 ]
 Warm = Annotated[bool, typer.Option("--warm", help="Leave the arguments in the cache instead of rotating copies.")]
 Graph = Annotated[bool, typer.Option("--graph", help="On a GPU, time replayed CUDA graphs: kernels, not launches.")]
 Budget = Annotated[float | None, typer.Option(min=1, help="Seconds of measuring, instead of the preset's.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 Export = Annotated[
     list[str] | None,
     typer.Option(help="Write a file: json, csv, md, junit, pytest-benchmark, gha or bmf.", metavar="FORMAT:PATH"),
 ]
-GitHub = Annotated[bool, typer.Option("--github", help="Append a table to $GITHUB_STEP_SUMMARY.")]
-Save = Annotated[
-    str | None, typer.Option("--save-baseline", help="Keep the ratios under this name.", metavar="NAME|FILE",
-                             rich_help_panel=GATE)
-]  # fmt: skip
-Baseline = Annotated[
-    str | None, typer.Option(help="Compare with a baseline saved before.", metavar="NAME|FILE", rich_help_panel=GATE)
-]
-FailIf = Annotated[
-    list[str] | None,
-    typer.Option(help="What is too slow: ratio:+5%, or batch/*=ratio:+3%.", metavar="RULE", rich_help_panel=GATE),
-]
 AnyMachine = Annotated[
     bool,
-    typer.Option("--allow-other-machine", help="Compare with another machine's baseline too.", rich_help_panel=GATE),
+    typer.Option("--allow-other-machine", help="Compare with another machine's baseline too.", rich_help_panel=CHECKS),
 ]
-Check = Annotated[
-    bool, typer.Option("--check", help="Judge the preset's claims; exit 3 if one is refuted.", rich_help_panel=GATE)
-]
-Itself = Annotated[bool, typer.Option("--aa", help="Compare this code with itself: the noise.", rich_help_panel=GATE)]
 Against = Annotated[
     str | None,
-    typer.Option(help="Compare with another interpreter's bncli and torch.", metavar="PYTHON", rich_help_panel=GATE),
+    typer.Option(help="Compare with another interpreter's bncli and torch.", metavar="PYTHON", rich_help_panel=CHECKS),
 ]
 
 
 def bench(
     preset: BenchArgument = "bench-quick", only: Only = None, skip: Skip = None, kernel: Kernel = None,
     warm: Warm = False, graph: Graph = False, budget: Budget = None, device: Device = "auto", json: Json = None,
-    export: Export = None, github: GitHub = False, save_baseline: Save = None, baseline: Baseline = None,
-    fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: Itself = False, against: Against = None,
-    check: Check = False, store: StoreFolder = Path(".bncli"),
+    export: Export = None, github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
+    fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
+    check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
-    from bncli.cli.bench_gate import claims_asked, device_asked, gate_asked
     from bncli.config import read_bench
+    from bncli.plugins import load_plugins, register
     from bncli.presets import preset_path
-    from bncli.timing.cases import cases_of, chosen
+    from bncli.session.bench_plan import plan_bench
 
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
-    asked = read_bench(path)
-    where = device_asked(device, graph=graph)
-    cases = chosen(cases_of(asked, where, kernel or ()), only or (), skip or ())
-    gate = gate_asked(
-        cases, fail_if or (), baseline, save_baseline, against, aa=aa, any_machine=allow_other_machine, store=store
-    )
-    claims = claims_asked(check, asked, cases, gate)
+    for each in load_plugins(plugin or ()):
+        register(each)
+    plan = plan_bench(
+        read_bench(path), path.stem, only=only or (), skip=skip or (), kernels=kernel or (), device=device, warm=warm,
+        graph=graph, budget=budget, baseline=baseline, save_baseline=save_baseline, against=against, aa=aa,
+        fail_if=fail_if or (), allow_other_machine=allow_other_machine, check=check, store=store,
+    )  # fmt: skip
 
-    from bncli.cli.bench_exports import places_of, refuse_junit_of_nothing, write_all
+    from bncli.cli.output import annotate, exit_for_checks, read_destinations, stdout, write_record
 
-    places = places_of(export or (), json, github=github)
-    refuse_junit_of_nothing(places, gate, claims)
+    destinations = read_destinations(export or (), json, github=github)
+    if any(each.format == "junit" for each in destinations) and not plan.checks_anything:
+        raise ConfigError("--export junit: nothing is checked; add --baseline NAME, --against PYTHON, --aa or --check")
 
-    from bncli.cli.bench_session import measured
-    from bncli.cli.checks import exit_for_checks
-    from bncli.cli.console import stdout
-    from bncli.report.timing.gate import bench_checks
+    from bncli.report.timing.gate import list_checks
     from bncli.report.timing.table import show
-    from bncli.timing.subjects import Effort
+    from bncli.session.bench import BenchError, BenchInterrupted, measure_plan
 
-    effort = Effort(warm=warm or asked.warm or graph, graph=graph)
-    record, error = measured(path.stem, asked, cases, where, budget or asked.budget, gate, claims, effort)
-    if not any(place.path == "-" for place in places):
+    ending: typer.Exit | BncliError | None = None
+    try:
+        with show_progress() as on_event:
+            record = measure_plan(plan, on_event)
+    except BenchInterrupted as cut:
+        print(cut, file=sys.stderr)
+        record, ending = cut.record, typer.Exit(130)
+    except BenchError as cut:
+        record, ending = cut.record, cut.error
+    checks = list_checks(record)
+    if not any(each.path == "-" for each in destinations):
         show(record, stdout())
-    write_all(record, places)
-    if error:
-        raise error
-    if not record.whole:
-        raise typer.Exit(130)
-    exit_for_checks(bench_checks(record))
+        if github:
+            annotate(checks)
+    write_record(record, destinations)
+    if ending:
+        raise ending
+    exit_for_checks(checks)
+
+
+@contextmanager
+def show_progress() -> "Iterator[OnEvent]":
+    """What happens, on stderr: a bar on a terminal, a line a measurement elsewhere."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
+        yield lambda event: print(line, file=sys.stderr, flush=True) if (line := describe(event)) else None
+        return
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bncli.session.events import Measured, Measuring
+
+    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("", visible=False)
+
+        def tell(event: "Event") -> None:
+            """Drawn between measurements only, so that it costs none of their time."""
+            if isinstance(event, Measured):
+                bar.update(task, completed=event.done, description=event.result.name, refresh=True)
+                return
+            if line := describe(event):
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            if isinstance(event, Measuring):
+                bar.reset(task, total=event.total, description=f"{event.total} measurements", visible=True)
+                bar.refresh()
+
+        yield tell
+
+
+def describe(event: "Event") -> str:
+    """An event as a line; empty where there is nothing to say."""
+    from bncli.format import written_ratio, written_seconds
+    from bncli.session.events import BaselineSaved, Measured, Measuring, Warned
+
+    match event:
+        case Measuring(cases=names, again=True):
+            return f"measuring again: {', '.join(names)}"
+        case Measured(done, total, result):
+            rival, ratio = next(iter(result.ratios.items()))
+            seconds = written_seconds(result.seconds["case"].value)
+            return f"[{done}/{total}] {result.name}: {seconds}, {written_ratio(ratio.value)} of {rival}"
+        case Warned(text):
+            return text
+        case BaselineSaved(place):
+            return f"baseline saved in {place}"
+    return ""

@@ -1,9 +1,13 @@
-"""The options that commands share: where and how to look; what is measured stands in the preset."""
+"""The options that commands share, and what those that train a study do with them."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+CHECKS = "Checks"  # the panel of --help for what can fail
 
 
 def complete_preset(incomplete: str) -> list[str]:
@@ -38,35 +42,109 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a key of the preset: key=value; key=v1,v2 sweeps.", metavar="KEY=VALUE"),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Engine = Annotated[
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or mps where networks are trained.")]
+EngineName = Annotated[
     str, typer.Option(help="auto, or plain: one run at a time and nothing traced, the reference.", metavar="auto|plain")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.")]
+Executor = Annotated[
+    str,
+    typer.Option(help="What carries jobs to workers: local, or your own factory.", metavar="NAME|FILE.py:FACTORY"),
+]
+TimeLimit = Annotated[float | None, typer.Option(help="Seconds after which a job is ended, as timed out.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="A file or module that adds norms, models, data and more.", metavar="FILE.py|MODULE"),
+]
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.")]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
-Check = Annotated[bool, typer.Option("--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.")]
-Junit = Annotated[Path | None, typer.Option(help="Write the checks as JUnit XML here.", metavar="FILE")]
-Markdown = Annotated[Path | None, typer.Option(help="Write the checks as a Markdown table here.", metavar="FILE")]
+CheckClaims = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Judge the preset's claims: exit 3 if one is refuted, 4 if open.", rich_help_panel=CHECKS
+    ),
+]
+Junit = Annotated[
+    Path | None, typer.Option(help="Write the checks as JUnit XML here.", metavar="FILE", rich_help_panel=CHECKS)
+]
+Markdown = Annotated[
+    Path | None,
+    typer.Option(help="Write the checks as a Markdown table here.", metavar="FILE", rich_help_panel=CHECKS),
+]
 Github = Annotated[
-    bool, typer.Option("--github", help="Annotate the change on GitHub, and add the checks to the job's summary.")
+    bool,
+    typer.Option(
+        "--github",
+        help="On GitHub: add a table to the job's summary, and annotate the change where a check did not pass.",
+        rich_help_panel=CHECKS,
+    ),
 ]
 EventsTo = Annotated[
     str | None, typer.Option("--events", help="Write what happens as JSON lines here; - is stdout.", metavar="FILE|-")
 ]
-AA = Annotated[bool, typer.Option("--aa", help="Compare the reference with itself, on other seeds; 3 if it differs.")]
-SaveBaseline = Annotated[
-    str | None, typer.Option(help="Train with the code as it is, and keep the result under this name.", metavar="NAME")
+AA = Annotated[
+    bool,
+    typer.Option(
+        "--aa",
+        help="Compare with itself, for what chance alone does: the reference on other seeds, or code timed twice.",
+        rich_help_panel=CHECKS,
+    ),
 ]
-Baseline = Annotated[
+SaveBaseline = Annotated[
     str | None,
-    typer.Option(help="Train with the code as it is, and hold the result against this.", metavar="NAME|FILE"),
+    typer.Option(
+        help="Measure with the code as it is now, and keep the result under this name.",
+        metavar="NAME|FILE",
+        rich_help_panel=CHECKS,
+    ),
+]
+BaselineName = Annotated[
+    str | None,
+    typer.Option(
+        help="Measure with the code as it is now, and hold the result against this.",
+        metavar="NAME|FILE",
+        rich_help_panel=CHECKS,
+    ),
 ]
 FailIf = Annotated[
     list[str] | None,
     typer.Option(
-        help="How far from the baseline is too far: steps_to_target:+10%.", metavar="[VARIANTS=]MEASURE:CHANGE"
+        help="How far from the baseline is too far: steps_to_target:+10%, or batch/*=ratio:+5%.",
+        metavar="[PATTERN=]MEASURE:CHANGE",
+        rich_help_panel=CHECKS,
     ),
 ]
+
+
+def prepare(
+    preset: str, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
+    jobs: int | None, executor: str, time_limit: float | None, plugins: Sequence[str] | None, store: Path,
+    data_dir: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The arguments of a function of `bncli.api`, from those of a command.
+
+    BNCLI_COMPILE=0 turns tracing off, for looking at faults.
+
+    Raises:
+        ConfigError: if there is no such preset: a mistyped name is answered before anything heavy is imported.
+    """
+    from bncli.presets import preset_path
+
+    untraced = engine == "auto" and os.environ.get("BNCLI_COMPILE") == "0"
+    return {
+        "preset": preset_path(preset), "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
+        "engine": "untraced" if untraced else engine, "jobs": jobs, "executor": executor, "time_limit": time_limit,
+        "plugins": plugins or (), "store": store, "data_dir": data_dir,
+    }  # fmt: skip
+
+
+def show_plan(how: dict[str, Any], *, aa: bool = False, fresh: bool = False, probed: bool = False) -> None:
+    """Print what a command would do."""
+    from bncli.api import open_study
+    from bncli.plugins import using
+    from bncli.session.study import describe_plan
+
+    with using(how.pop("plugins")):
+        print(describe_plan(open_study(**how, aa=aa, fresh=fresh, probed=probed)))

@@ -1,59 +1,154 @@
-"""How training looks while it runs: bars on a terminal, one plain line a finished run elsewhere."""
+"""How training looks while it runs: bars on a terminal, a line a finished run elsewhere, JSON lines for `--events`."""
 
+import json
 import math
 import os
 import sys
-from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bncli.executors.loop import Finished, Progress
+import typer
+
+from bncli.errors import BncliError
+from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
 from bncli.report.study.runs import sparkline
+from bncli.session.events import Event, OnEvent, Started, Warned
+
+
+def tell_event(event: Event, tell: Callable[[str], None]) -> None:
+    """Write an event as lines of JSON; one that says nothing to a reader as none.
+
+    `started` (runs of a stage), `progress` (a job's step, level, loss, lr), `finished` (one run: status, last accuracy
+    and loss), `warning`; the command adds `findings` at the end (headlines and verdicts).
+    """
+    if isinstance(event, Started):
+        runs = sum(len(job.runs) for job in event.jobs)
+        tell(line({"event": "started", "jobs": len(event.jobs), "runs": runs}))
+    elif isinstance(event, Warned):
+        tell(line({"event": "warning", "text": event.text}))
+    elif isinstance(event, Progress):
+        first = event.job.runs[0]
+        tell(line({
+            "event": "progress", "variant": first.variant, "seeds": [run.seed for run in event.job.runs],
+            "step": event.step, "steps": first.training.steps, "level": event.level, "loss": event.loss,
+            "lr": event.lr,
+        }))  # fmt: skip
+    elif isinstance(event, Finished):
+        for run, result in zip(event.job.runs, event.results, strict=True):
+            curves = {quantity: result.curve(quantity)[1] for quantity in ("accuracy", "loss")}
+            last = {quantity: curve[-1] if curve else None for quantity, curve in curves.items()}
+            tell(line({
+                "event": "finished", "variant": run.variant, "setting": dict(run.setting), "seed": run.seed,
+                "id": run.id, "status": result.info.status, "step": result.info.step, "reason": result.info.reason,
+                **last,
+            }))  # fmt: skip
+
+
+def line(event: Mapping[str, Any]) -> str:
+    """One event as one line of JSON; what is not finite is null."""
+    return json.dumps({key: _finite(value) for key, value in event.items()}, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and value - value != 0 else value
+
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def display(jobs: Sequence[Job]) -> "Bars | Lines":
+@contextmanager
+def show_progress(events: str | None = None) -> Iterator[tuple[OnEvent, Callable[[str], None]]]:
+    """What shows a session on stderr and writes its events; Ctrl-C says that nothing is lost, and exits with 130.
+
+    Args:
+        events: where JSON lines go: a file, - for stdout, None for nowhere.
+
+    Yields:
+        What takes events, and what writes a line among them.
+
+    Raises:
+        BncliError: if the file cannot be written.
+    """
+    with ExitStack() as stack:
+        stream = None
+        if events == "-":
+            stream = sys.stdout
+        elif events:
+            try:
+                stream = stack.enter_context(Path(events).open("w", encoding="utf-8"))
+            except OSError as error:
+                raise BncliError(f"--events {events}: cannot write ({error.strerror})") from None
+
+        def tell(text: str) -> None:
+            if stream:
+                print(text, file=stream, flush=True)
+
+        display = stack.enter_context(_open_display())
+
+        def take(event: Event) -> None:
+            tell_event(event, tell)
+            display(event)
+
+        try:
+            yield take, tell
+        except KeyboardInterrupt:
+            print("interrupted; finished runs are stored, the same command continues", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def _open_display() -> Iterator[OnEvent]:
     """The display that fits where stderr goes."""
-    animated = sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
-    return Bars(jobs) if animated else Lines(jobs)
-
-
-def _steps(job: Job) -> int:
-    return job.runs[0].training.steps
+    if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
+        yield Lines()
+        return
+    bars = Bars()
+    try:
+        yield bars
+    finally:
+        bars.close()
 
 
 def _level(level: float) -> str:
     return f"{100 * level:.1f} %" if 0 <= level <= 1 else f"{level:.3g}"
 
 
+def _say(event: Event) -> None:
+    """What is said on stderr whatever the display."""
+    if isinstance(event, Warned):
+        print(event.text, file=sys.stderr, flush=True)
+    elif isinstance(event, WorkerDied):
+        names = ", ".join(job.runs[0].variant for job in event.jobs) or "none"
+        print(f"a worker process died (jobs running then: {names}); trying again, one at a time", file=sys.stderr)
+
+
 class Lines:
     """One line on stderr for each finished run."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._jobs, self._total, self._done = jobs, sum(len(job.runs) for job in jobs), 0
+    def __init__(self) -> None:
+        self._total, self._done = 0, 0
 
-    def __enter__(self) -> "Lines":
-        return self
+    def __call__(self, event: Event) -> None:
+        """Say how each run ended, and what there is to be said besides."""
+        _say(event)
+        if isinstance(event, Started):
+            self._total, self._done = sum(len(job.runs) for job in event.jobs), 0
+        elif isinstance(event, Finished):
+            self._finished(event)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
-
-    def progress(self, event: Progress) -> None:
-        """Plain output says nothing between runs."""
-
-    def finished(self, event: Finished) -> None:
-        """Say how each run of the job ended."""
-        for run, result in zip(self._jobs[event.job].runs, event.results, strict=True):
+    def _finished(self, event: Finished) -> None:
+        for run, result in zip(event.job.runs, event.results, strict=True):
             self._done += 1
             setting = "".join(f" {key}={value}" for key, value in run.setting.items())
             curve = result.curve("accuracy")[1] or result.curve("loss")[1]
             level = f", {_level(curve[-1])}" if curve else ""
             info = result.info
             at = f" at step {info.step:,} ({info.reason})" if info.status == "diverged" else ""
-            why = f" ({info.reason})" if info.status == "failed" else ""
+            why = "" if info.has_numbers else f" ({info.reason})"
             took = f", {sum(info.seconds.values()):.1f} s" if info.seconds else ""
             head = f"[{self._done}/{self._total}] {run.variant}{setting} seed {run.seed}: {info.status}"
             print(f"{head}{at}{why}{level}{took}", file=sys.stderr, flush=True)
@@ -72,47 +167,55 @@ def _live(event: Progress, curve: Sequence[float]) -> str:
 class Bars:
     """A bar for the whole study and one for each running job, on a terminal."""
 
-    def __init__(self, jobs: Sequence[Job], console: "Console | None" = None) -> None:
+    def __init__(self, console: "Console | None" = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        self._jobs = jobs
         level = TextColumn("{task.fields[level]}")
         columns = TextColumn("{task.description}"), BarColumn(None), level, TimeRemainingColumn()
         self._bars = RichProgress(*columns, console=console or Console(stderr=True), transient=True)
-        self._work = [_steps(job) * len(job.runs) for job in jobs]
-        self._all = self._bars.add_task(f"{sum(len(j.runs) for j in jobs)} runs", total=sum(self._work), level="")
-        self._tasks: dict[int, TaskID] = {}
-        self._curves: dict[int, list[float]] = {}
-        self._at = [0] * len(jobs)
+        self._all = TaskID(0)
+        self._tasks: dict[str, TaskID] = {}  # of running jobs, by id
+        self._at: dict[str, int] = {}  # run-steps taken, likewise
+        self._curves: dict[str, list[float]] = {}
 
-    def __enter__(self) -> "Bars":
-        self._bars.start()
-        return self
+    def __call__(self, event: Event) -> None:
+        """Move the bars."""
+        _say(event)
+        if isinstance(event, Started):
+            self._begin(event.jobs)
+        elif isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, Finished):
+            if event.job.id in self._tasks:
+                self._bars.remove_task(self._tasks.pop(event.job.id))
+            self._move(event.job, event.job.runs[0].training.steps)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Take the bars away."""
         self._bars.stop()
 
-    def progress(self, event: Progress) -> None:
-        """Move the job's bar, and the study's with it."""
-        job = self._jobs[event.job]
-        if event.job not in self._tasks:
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        for task in self._bars.task_ids:
+            self._bars.remove_task(task)
+        total = sum(job.runs[0].training.steps * len(job.runs) for job in jobs)
+        self._all = self._bars.add_task(f"{sum(len(job.runs) for job in jobs)} runs", total=total, level="")
+        self._tasks = {}
+        self._at = {job.id: 0 for job in jobs}
+        self._bars.start()
+
+    def _progress(self, event: Progress) -> None:
+        job, steps = event.job, event.job.runs[0].training.steps
+        if job.id not in self._tasks:
             name = f"{job.runs[0].variant} x{len(job.runs)}"
-            self._tasks[event.job] = self._bars.add_task(name, total=_steps(job), level="")
-        curve = self._curves.setdefault(event.job, [])
+            self._tasks[job.id] = self._bars.add_task(name, total=steps, level="")
+        curve = self._curves.setdefault(job.id, [])
         if math.isfinite(event.level):
             curve.append(event.level)
-        live = _live(event, curve or [0.0])
-        self._bars.update(self._tasks[event.job], completed=event.step, level=live)
-        self._move(event.job, event.step * len(job.runs))
+        self._bars.update(self._tasks[job.id], completed=event.step, level=_live(event, curve or [0.0]))
+        self._move(job, event.step)
 
-    def finished(self, event: Finished) -> None:
-        """Take the job's bar away."""
-        if event.job in self._tasks:
-            self._bars.remove_task(self._tasks[event.job])
-        self._move(event.job, self._work[event.job])
-
-    def _move(self, job: int, done: int) -> None:
-        self._at[job] = done
-        self._bars.update(self._all, completed=sum(self._at))
+    def _move(self, job: Job, step: int) -> None:
+        self._at[job.id] = step * len(job.runs)
+        self._bars.update(self._all, completed=sum(self._at.values()))

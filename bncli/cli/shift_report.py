@@ -9,14 +9,19 @@ from bncli.cli.options import (
     DataDir,
     Device,
     DryRun,
-    Engine,
+    EngineName,
+    Executor,
     Jobs,
     Json,
+    Plugins,
     PresetArgument,
     Seeds,
     Sets,
     StoreFolder,
+    TimeLimit,
     Variants,
+    prepare,
+    show_plan,
 )
 
 Layers = Annotated[str, typer.Option(help="Show only layers that match one of these patterns (a,b*).")]
@@ -26,37 +31,32 @@ Plot = Annotated[Path | None, typer.Option(help="Write the figures into this fol
 
 def shift_report(
     preset: PresetArgument = "figure1-shift", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
-    layers: Layers = "", metrics: Metrics = "", plot: Plot = None, device: Device = "auto", engine: Engine = "auto",
-    jobs: Jobs = None, store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None,
-    dry_run: DryRun = False,
+    layers: Layers = "", metrics: Metrics = "", plot: Plot = None, device: Device = "auto",
+    engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
+    time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
+    data_dir: DataDir = None,
+    json: Json = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
-    from bncli.presets import preset_path
-
-    path = preset_path(preset)  # first: a mistyped name is answered before anything heavy is imported
-
-    from bncli.cli.progress import display
-    from bncli.cli.session import exit_for_failures, open_session, show_plan, train_study
-    from bncli.cli.shift import chosen_metrics, findings_of, with_probes, write_json
-
-    session = open_session(path, variants, seeds, sets, device, engine, jobs, store, data_dir)
-    if not session.study.probes.metrics:
-        session = open_session(path, variants, seeds, with_probes(sets), device, engine, jobs, store, data_dir)
-    chosen = chosen_metrics(session, metrics)
+    how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
     if dry_run:
-        return show_plan(session)
-    session, results = train_study(session, display)
-    findings = findings_of(session, results, chosen, layers)
+        show_plan(how, probed=True)
+        return
+
+    from bncli import api
+    from bncli.cli.output import exit_for_failures, stdout, write_json
+    from bncli.cli.progress import show_progress
+    from bncli.report.shift.table import show
+
+    with show_progress() as (on_event, _):
+        result = api.shift_report(**how, layers=layers, metrics=metrics, on_event=on_event)
     if json:
-        write_json(json, session, findings, results)
+        write_json(json, result.document())
     if plot:
         from bncli.report.shift.figures import write_plots
 
-        write_plots(findings, plot)
+        write_plots(result.findings, plot)
     if json != "-":
-        from bncli.cli.console import stdout
-        from bncli.report.shift.table import show
-
-        show(findings, stdout())
-        print(f"\n{len(results)} runs in {session.store.folder}")
-    return exit_for_failures(results)
+        show(result.findings, stdout())
+        print(f"\n{len(result.runs)} runs in {result.store}")
+    exit_for_failures(result.runs)

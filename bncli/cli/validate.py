@@ -4,19 +4,23 @@ from typing import Annotated
 
 import typer
 
-from bncli.cli.options import complete_preset
+from bncli.cli.options import Plugins, complete_preset
 
 
 def validate(
     presets: Annotated[list[str], typer.Argument(help="Presets' names or YAML files.", autocompletion=complete_preset)],
+    plugin: Plugins = None,
 ) -> None:
     """Check presets and print every mistake with its line; exit 2 if there is one."""
     from bncli.config import Bench, read_preset
     from bncli.errors import ConfigError
     from bncli.plan import runs_of, warnings_of
+    from bncli.plugins import load_plugins, register
     from bncli.presets import preset_path
-    from bncli.timing.cases import cases_of
+    from bncli.timing.cases import expand_cases
 
+    for each in load_plugins(plugin or ()):
+        register(each)
     wrong: list[str] = []
     for name in presets:
         try:
@@ -25,7 +29,7 @@ def validate(
             wrong.append(str(error))
             continue
         if isinstance(preset, Bench):
-            print(f"{name}: good ({len(cases_of(preset, 'cpu'))} cases)")
+            print(f"{name}: good ({len(expand_cases(preset, 'cpu'))} cases)")
             continue
         print(f"{name}: good ({len(runs_of(preset, 'cpu'))} runs)")
         for warning in warnings_of(preset):

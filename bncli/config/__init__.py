@@ -1,6 +1,6 @@
 """From a preset's text to a validated Study or Bench."""
 
-from bncli.config.asking import Bisect, Claim, Tune
+from bncli.config.asking import Bisect, StudyClaim, Tune
 from bncli.config.bench import Bench, Grid, KernelClaim
 from bncli.config.parts import Part
 from bncli.config.reading import read_bench, read_preset, read_study
@@ -8,6 +8,6 @@ from bncli.config.recipe import Evaluation, Probes, Target, Training
 from bncli.config.study import Study, Variant
 
 __all__ = [
-    "Bench", "Bisect", "Claim", "Evaluation", "Grid", "KernelClaim", "Part", "Probes", "Study", "Target", "Training",
-    "Tune", "Variant", "read_bench", "read_preset", "read_study",
+    "Bench", "Bisect", "Evaluation", "Grid", "KernelClaim", "Part", "Probes", "Study", "StudyClaim", "Target",
+    "Training", "Tune", "Variant", "read_bench", "read_preset", "read_study",
 ]  # fmt: skip

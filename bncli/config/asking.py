@@ -22,14 +22,14 @@ def _known_measure(name: str) -> str:
 MeasureName = Annotated[str, AfterValidator(_known_measure)]
 
 
-class Band(Frozen):
+class Bounds(Frozen):
     """Where a number is claimed to lie: below one limit, above another, or between both."""
 
     below: float | None = None
     above: float | None = None
 
     @model_validator(mode="after")
-    def bounded(self) -> "Band":
+    def bounded(self) -> "Bounds":
         """At least one limit, and room between two."""
         if self.below is None and self.above is None:
             raise ConfigError("give {below: NUMBER}, {above: NUMBER} or both")
@@ -38,20 +38,20 @@ class Band(Frozen):
         return self
 
 
-class Claim(Frozen):
+class StudyClaim(Frozen):
     """A published or expected result that the runs confirm, refute, or leave open."""
 
     measure: MeasureName
     of: str  # a variant
     versus: str | None = None  # the variant that it is compared with
     at: dict[str, Any] = Field(default_factory=dict)  # swept keys and values; what is not named: at each of them
-    ratio: Band | None = None  # `of` over `versus`, geometric mean over seeds
-    difference: Band | None = None  # `of` less `versus`, mean over seeds, in the measure's unit (0.02 is 2 points)
-    level: Band | None = None  # of `of` alone, mean over seeds, in the measure's unit
+    ratio: Bounds | None = None  # `of` over `versus`, geometric mean over seeds
+    difference: Bounds | None = None  # `of` less `versus`, mean over seeds, in the measure's unit (0.02 is 2 points)
+    level: Bounds | None = None  # of `of` alone, mean over seeds, in the measure's unit
     source: Annotated[str, Field(min_length=1)]  # who says so, and where
 
     @model_validator(mode="after")
-    def one_band(self) -> "Claim":
+    def one_band(self) -> "StudyClaim":
         """Exactly one band, and a second variant where it compares."""
         given = [kind for kind in ("ratio", "difference", "level") if getattr(self, kind) is not None]
         if len(given) != 1:
@@ -108,7 +108,9 @@ class Bisect(Frozen):
         return self
 
 
-def claim_problems(claims: Sequence[Claim], variants: Mapping[str, Any], swept: Mapping[str, Any]) -> Iterator[Problem]:
+def claim_problems(
+    claims: Sequence[StudyClaim], variants: Mapping[str, Any], swept: Mapping[str, Any]
+) -> Iterator[Problem]:
     """Claims about variants or settings that the study does not have."""
     for i, claim in enumerate(claims):
         for key, name in (("of", claim.of), ("versus", claim.versus)):
@@ -122,7 +124,7 @@ def claim_problems(claims: Sequence[Claim], variants: Mapping[str, Any], swept: 
 
 
 def unmeasured(
-    measures: Sequence[str], claims: Sequence[Claim], searched: bool, probed: Sequence[str]
+    measures: Sequence[str], claims: Sequence[StudyClaim], searched: bool, probed: Sequence[str]
 ) -> Iterator[Problem]:
     """Measures asked for or claimed that need a search or a probe which the study does not have."""
     asked: list[tuple[tuple[str | int, ...], str]] = [(("measures", i), name) for i, name in enumerate(measures)]

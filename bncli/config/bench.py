@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from bncli.catalogue import Count, Positive
-from bncli.config.asking import Band
+from bncli.config.asking import Bounds
 from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.errors import ConfigError, Path, Problem, did_you_mean
 from bncli.norms import NORMS
@@ -65,16 +65,16 @@ class Grid(Frozen):
             yield dict(zip(AXES, (shape, dtype, placed, *rest), strict=True))
 
 
-YARDSTICKS = {"torch": "native", "copy": "copy"}  # as claims call them -> as measurements do
+RIVALS = {"torch": "native", "copy": "copy"}  # as claims call them -> as measurements do
 
 
 class KernelClaim(Frozen):
     """A ratio of times that is said to hold; `bncli bench --check` confirms or refutes it, or leaves it open."""
 
     of: str  # a norm as case names begin: `batch`, or `batch,impl=plain`
-    versus: str = "torch"  # another such, or a yardstick: torch's batch norm, or a copy
+    versus: str = "torch"  # another such, or a rival: torch's batch norm, or a copy
     at: dict[str, Any] = Field(default_factory=dict)  # axes and their values; what is not named: at each of them
-    ratio: Band  # time of `of` over time of `versus`
+    ratio: Bounds  # time of `of` over time of `versus`
     source: Annotated[str, Field(min_length=1)]  # who says so, and where
 
 
@@ -83,7 +83,7 @@ class Bench(Frozen):
 
     question: str = "how fast are these norms on this machine?"
     budget: Positive = 60.0  # seconds of measuring, shared by all cases
-    warm: bool = False  # arguments in the cache; otherwise many sets of them take turns, so that none is
+    warm: bool = False  # arguments in the cache; otherwise many sets of them rotate, so that none is
     cases: Annotated[tuple[Grid, ...], *_LIST]
     claims: Annotated[tuple[KernelClaim, ...], Field(strict=False)] = ()
 
@@ -145,13 +145,13 @@ def claim_problems(claims: Sequence[KernelClaim], grids: Sequence[Grid]) -> Iter
     timed = [[label(part.name, changed(part)) for part in grid.norms] for grid in grids]
     known = list(dict.fromkeys(name for names in timed for name in names))
     for i, claim in enumerate(claims):
-        names = [("of", claim.of, known), ("versus", claim.versus, [*known, *YARDSTICKS])]
+        names = [("of", claim.of, known), ("versus", claim.versus, [*known, *RIVALS])]
         names += [("at", axis, list(AXES)) for axis in claim.at]
         strange = [(key, name, those) for key, name, those in names if name not in those]
         for key, name, those in strange:
             what = "is no axis of a grid" if key == "at" else "is not timed"
             yield Problem(("claims", i, key), f"{name!r} {what}{did_you_mean(name, those)} (known: {', '.join(those)})")
-        beside = [name for name in (claim.of, claim.versus) if name not in YARDSTICKS]
+        beside = [name for name in (claim.of, claim.versus) if name not in RIVALS]
         places = [
             {tuple(setting.values()) for grid, here in zip(grids, timed, strict=True) if name in here
              for setting in grid.settings() if claim.at.items() <= setting.items()}

@@ -1,6 +1,7 @@
 """What every preset is made of: frozen models, and parts that are a name with options."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_serializer
@@ -8,6 +9,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from bncli.catalogue import Catalogue
 from bncli.errors import ConfigError, Path, Problem, problems_of
 from bncli.norms import NORMS
+
+
+@dataclass(frozen=True)
+class Before:
+    """Of a key that is younger than stored runs, in its annotation: the value that means what those did."""
+
+    value: Any
 
 
 class Frozen(BaseModel):

@@ -11,17 +11,18 @@ from bncli.config.yaml_tree import MAX_BYTES, parse
 from bncli.errors import ConfigError, describe
 from bncli.errors import Path as KeyPath
 
-Checked = TypeVar("Checked")
+Valid = TypeVar("Valid")
 Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "--set training.lr=0"
 
 
 def read_study(
-    path: Path, sets: Sequence[str] = (), variants: Sequence[str] = (), seeds: str | Sequence[int] | None = None
-) -> Study:
+    source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
+    seeds: str | Sequence[int] | None = None,
+) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
     Args:
-        path: a YAML file.
+        source: a YAML file, a study, or a preset's keys with their values as YAML would give them.
         sets: `key=value` or `key=value,value` (a sweep), as given to --set.
         variants: the variants to keep; names of norms that the preset lacks are added.
         seeds: as given to --seeds, or which.
@@ -29,8 +30,9 @@ def read_study(
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    data, places, problems = _opened(path)
-    check_kind(data, "study", path.name)
+    name, home = (source.name, f"{source.name}:1") if isinstance(source, Path) else ("study", "study")
+    data, places, problems = _opened(source)
+    check_kind(data, "study", name)
     for text in sets:
         data = override(data, text, places)
     if variants:
@@ -38,18 +40,21 @@ def read_study(
         places[("variants",)] = "--variants"
     if seeds is not None:
         data, places[("seeds",)] = {**data, "seeds": seeds}, f"--seeds {seeds}"
-    return _checked(study_module.study_of, data, places, problems, path.name)
+    return _checked(study_module.study_of, data, places, problems, home)
 
 
-def read_bench(path: Path) -> Bench:
-    """Read a bench preset.
+def read_bench(source: Path | Bench | Mapping[str, Any]) -> Bench:
+    """Read a bench preset: a YAML file, or its keys with their values; one that was read already is itself.
 
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    data, places, problems = _opened(path)
-    check_kind(data, "bench", path.name)
-    return _checked(bench_of, data, places, problems, path.name)
+    if isinstance(source, Bench):
+        return source
+    name, home = (source.name, f"{source.name}:1") if isinstance(source, Path) else ("bench", "bench")
+    data, places, problems = _opened(source)
+    check_kind(data, "bench", name)
+    return _checked(bench_of, data, places, problems, home)
 
 
 def read_preset(path: Path) -> Study | Bench:
@@ -62,8 +67,12 @@ def read_preset(path: Path) -> Study | Bench:
     return read_bench(path) if isinstance(data, dict) and is_bench(data) else read_study(path)
 
 
-def _opened(path: Path) -> tuple[dict[str, Any], Places, list[str]]:
+def _opened(path: Path | Study | Mapping[str, Any]) -> tuple[dict[str, Any], Places, list[str]]:
     """A preset's keys with values, where they stand, and what YAML itself says is wrong."""
+    if isinstance(path, Study):
+        return path.model_dump(mode="json"), {}, []
+    if isinstance(path, Mapping):
+        return dict(path), {}, []
     tree = parse_file(path)
     places: Places = {at: f"{path.name}:{line}" for at, line in tree.lines.items()}
     problems = [f"{path.name}:{line}: {describe(problem)}" for line, problem in tree.problems]
@@ -74,16 +83,16 @@ def _opened(path: Path) -> tuple[dict[str, Any], Places, list[str]]:
 
 
 def _checked(
-    make: Callable[[Mapping[str, Any]], Checked],
+    make: Callable[[Mapping[str, Any]], Valid],
     data: Mapping[str, Any],
     places: Places,
     problems: list[str],
-    name: str,
-) -> Checked:
+    home: str,
+) -> Valid:
     try:
         made = make(data)
     except ConfigError as error:
-        problems += [f"{_place(p.path, places, name)}: {describe(p)}" for p in error.problems]
+        problems += [f"{_place(p.path, places, home)}: {describe(p)}" for p in error.problems]
         raise ConfigError(*sorted(set(problems), key=problems.index)) from None
     if problems:
         raise ConfigError(*problems)
@@ -151,7 +160,7 @@ def _chosen(known: Any, names: Sequence[str], reference: Any) -> dict[str, Any]:
     return {name: known.get(name, {"norm": name}) for name in kept}
 
 
-def _place(path: KeyPath, places: Places, name: str) -> str:
+def _place(path: KeyPath, places: Places, home: str) -> str:
     while path and path not in places:
         path = path[:-1]
-    return places.get(path, f"{name}:1") if path else f"{name}:1"
+    return places.get(path, home)

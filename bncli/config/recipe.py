@@ -30,7 +30,8 @@ class Training(Frozen):
     decay: Literal["all", "weights"] = "all"  # what decays: every parameter, or weights of layers: no bias, no norm
     clip: Positive | None = None  # largest L2 norm of a run's whole gradient
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the target's probability, spread over all classes
-    precision: Literal["float32", "mixed"] = "float32"  # mixed: bfloat16 forward and backward in training
+    # tf32: on a GPU, products and convolutions of operands cut to 10 bits | mixed: bfloat16 forward and backward
+    precision: Literal["float32", "tf32", "mixed"] = "float32"
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"  # of images, in runs trained one by one
 
 
@@ -44,17 +45,17 @@ class Evaluation(Frozen):
     precise_batches: Count = 100  # training batches behind `precise`
 
 
-Place = Literal["layer", "norm", "activation"]
+ProbePlace = Literal["layer", "norm", "activation"]
 
 
 TIERS = ("light", "standard", "full")  # each holds what stands before it
 
 
 def _metrics(given: object) -> object:
-    """A tier is all of its metrics; names are checked."""
+    """A tier is all of its metrics that are bncli's own: a plug-in changes no preset. Names are checked."""
     if isinstance(given, str) and given in TIERS:
         known = TIERS[: TIERS.index(given) + 1]
-        return tuple(name for name, row in METRICS.items() if row.tier in known)
+        return tuple(name for name, row in METRICS.own.items() if row.tier in known)
     if isinstance(given, str) or not isinstance(given, list | tuple):
         raise ConfigError(f"must be one of {', '.join(TIERS)} or a list of metrics, got {given!r}")
     for name in given:
@@ -71,7 +72,7 @@ class Probes(Frozen):
     metrics: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_metrics)] = ()  # a tier, or names
     every: Count = 500  # steps between probes: a drift is over so many; `mode: train` has one before training too
     # layer: what a layer gives; norm: what reaches the activation, normalised or not; activation: what it gives
-    sites: Annotated[tuple[Place, ...], Field(min_length=1, strict=False)] = ("norm",)
+    sites: Annotated[tuple[ProbePlace, ...], Field(min_length=1, strict=False)] = ("norm",)
     layers: Annotated[tuple[str, ...], Field(strict=False)] = ()  # patterns of layers' names; all where there are none
     split: Literal["train", "validation", "test"] = "test"  # that the probe set is taken from: its first examples
     examples: Count = 500  # in the probe set, the same at every probe

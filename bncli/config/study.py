@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
-from bncli.config.asking import Bisect, Claim, MeasureName, Tune, claim_problems, tune_problems, unmeasured
+from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
 from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.config.recipe import DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.data import DATASETS
@@ -66,7 +66,7 @@ class Study(Frozen):
         "steps_to_target",
         "final_accuracy",
     )
-    claims: Annotated[tuple[Claim, ...], Field(strict=False)] = ()  # checked by `bncli compare --check`
+    claims: Annotated[tuple[StudyClaim, ...], Field(strict=False)] = ()  # checked by `bncli compare --check`
     tune: Tune | None = None  # choose one key for each variant before the report
     bisect: Bisect | None = None  # search a limit instead of reporting runs at one recipe
 

@@ -1,8 +1,11 @@
 """Data sets: what there is, and what a study must know of it before anything is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -43,15 +46,32 @@ DATASETS: Catalogue[DataRow] = Catalogue("data set", {
         examples={"train": 55_000, "validation": 5_000, "test": 10_000}, shape=(1, 28, 28), classes=10,
     ),
     "offset": DataRow(
-        "bncli.data.synthetic:load_offset",
+        "bncli.data.splits:load_offset",
         "standard normal numbers, every target 1: the toy of Ioffe & Szegedy, section 2",
         {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws the numbers; every run sees the same")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(1,), loss="squared_error",
     ),
     "linear-map": DataRow(
-        "bncli.data.synthetic:load_linear_map",
+        "bncli.data.splits:load_linear_map",
         "10 standard normal numbers x, target A x, A Gaussian: Santurkar et al. 2018",
         {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws A and the numbers; every run sees the same")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(10,), targets=10, loss="squared_error",
     ),
 })  # fmt: skip
+
+_FOLDER: ContextVar[Path | None] = ContextVar("data_folder", default=None)
+
+
+@contextmanager
+def looking_in(folder: Path | None) -> Iterator[None]:
+    """Look for data sets' files in this folder first (`--data-dir`); None is where bncli looks by itself."""
+    token = _FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def data_folder() -> Path | None:
+    """The folder that `looking_in` named."""
+    return _FOLDER.get()

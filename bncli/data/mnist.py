@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import lzma
-import os
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bncli.data import data_folder
 from bncli.data.splits import Split, Splits
 from bncli.errors import DataError
 
@@ -40,8 +40,9 @@ def load(*, binarize: int | None, standardize: bool, device: str) -> Splits:
     Raises:
         DataError: if a file is missing, unreadable or not the published bytes.
     """
-    images, labels = _idx("train-images-idx3-ubyte").view(-1, 784), _idx("train-labels-idx1-ubyte").long()
-    test_images, test_labels = _idx("t10k-images-idx3-ubyte").view(-1, 784), _idx("t10k-labels-idx1-ubyte").long()
+    images, labels, test_images, test_labels = (_idx(name, _find(name)) for name in MD5)
+    images, test_images = images.view(-1, 784), test_images.view(-1, 784)
+    labels, test_labels = labels.long(), test_labels.long()
     top = 255.0
     if binarize is not None:
         images, test_images, top = (images > binarize).byte(), (test_images > binarize).byte(), 1.0
@@ -65,33 +66,27 @@ def _moments(pixels: Tensor) -> tuple[float, float]:
 
 
 @cache
-def _idx(name: str) -> Tensor:
+def _idx(name: str, path: Path) -> Tensor:
     """One IDX file as a byte tensor; kept, because every job of a worker reads it."""
-    raw = _unpacked(name)
+    try:
+        raw = OPENERS[path.suffix](path)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise DataError(
+            f"{path}: cannot be unpacked ({error}); delete it or point --data-dir to a whole copy"
+        ) from None
     found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
     if found != MD5[name]:
-        raise DataError(
-            f"{_find(name)}: not MNIST's {name}: MD5 of the unpacked bytes is {found}, expected {MD5[name]}"
-        )
+        raise DataError(f"{path}: not MNIST's {name}: MD5 of the unpacked bytes is {found}, expected {MD5[name]}")
     dimensions = raw[3]
     shape = struct.unpack(f">{dimensions}I", raw[4 : 4 + 4 * dimensions])
     return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).copy()).view(shape)
 
 
-def _unpacked(name: str) -> bytes:
-    path = _find(name)
-    try:
-        return OPENERS[path.suffix](path)
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise DataError(
-            f"{path}: cannot be unpacked ({error}); delete it or point --data-dir to a whole copy"
-        ) from None
-
-
 def _find(name: str) -> Path:
-    folder = os.environ.get("BNCLI_DATA")
-    place = Path(folder) if folder else Path(str(resources.files("bncli.data"))) / "files"
+    place = data_folder() or Path(str(resources.files("bncli.data"))) / "files"
     for suffix in OPENERS:
         if (path := place / f"{name}{suffix}").is_file():
             return path
-    raise DataError(f"{place}: no {name} (or .gz, .xz) there; unset BNCLI_DATA to use the copy that bncli ships")
+    raise DataError(
+        f"{place}: no {name} (or .gz, .xz) there; leave out --data-dir and BNCLI_DATA to use the copy that bncli ships"
+    )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bncli.data.splits import Split
-from bncli.models.initialise import generator
+from bncli.models.unit import generator
 
 
 class Batches:
@@ -23,7 +23,7 @@ class Batches:
 
     def next(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The next `steps` batches as (inputs (*lanes, N, features), targets (*lanes, N, ...))."""
-        drawn = {seed: torch.stack([order.next() for _ in range(steps)]) for seed, order in self._orders.items()}
+        drawn = {seed: order.next(steps) for seed, order in self._orders.items()}
         index = torch.stack([drawn[seed] for seed in self._seeds], 1).view(steps, *self._lanes, self.size)
         for one in index.to(self.split.targets.device):
             yield self.split.inputs(one), self.split.targets[one]
@@ -41,7 +41,7 @@ class Batches:
         """`count` batches (N, features) that every lane and every call shares."""
         order = _Order(len(self.split), self.size, generator(0, "precise"))
         for _ in range(count):
-            yield self.split.inputs(order.next().to(self.split.targets.device))
+            yield self.split.inputs(order.next(1)[0].to(self.split.targets.device))
 
 
 class _Order:
@@ -52,15 +52,21 @@ class _Order:
         self._epoch: Tensor | None = None  # drawn when its first batch is
         self.start, self.taken = draw.get_state(), 0
 
-    def next(self) -> Tensor:
-        if self._epoch is None:
-            self._epoch = torch.randperm(self._examples, generator=self._draw)
-        first = self.taken * self._size
-        batch = self._epoch[first : first + self._size]
-        self.taken += 1
-        if self.taken == self._examples // self._size:
-            self.restore(self._draw.get_state(), 0)
-        return batch
+    def next(self, batches: int) -> Tensor:
+        """(batches, size)."""
+        parts = []
+        while batches:
+            if self._epoch is None:
+                whole = self._examples // self._size
+                self._epoch = torch.randperm(self._examples, generator=self._draw)[: whole * self._size].view(
+                    whole, self._size
+                )
+            parts.append(self._epoch[self.taken : self.taken + batches])
+            batches -= len(parts[-1])
+            self.taken += len(parts[-1])
+            if self.taken == len(self._epoch):
+                self.restore(self._draw.get_state(), 0)
+        return torch.cat(parts)
 
     def restore(self, start: Tensor, taken: int) -> None:
         self._draw.set_state(start)

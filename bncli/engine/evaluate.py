@@ -14,6 +14,7 @@ from bncli.engine.state import noise_kept
 
 CHUNK = 2_000  # examples a forward pass: large enough for full speed, small enough for the cache
 CHUNK_OF_IMAGES = 200  # the same where convolutions keep channels x pixels of each
+LARGER_ON_A_GPU = 5  # times: a small network there waits for the calls, not for the numbers
 
 
 def losses_of(outputs: Tensor, targets: Tensor, loss: str, smoothing: float = 0.0) -> Tensor:
@@ -56,7 +57,8 @@ def evaluate(network: Network, split: Split, how: Evaluation, loss: str, batches
 
 def _chunk(network: Network) -> int:
     kernels = any(p.ndim > 2 + len(network.lanes) for p in network.parameters.values())
-    return CHUNK_OF_IMAGES if kernels else CHUNK
+    on_a_gpu = any(p.device.type == "cuda" for p in network.parameters.values())
+    return (CHUNK_OF_IMAGES if kernels else CHUNK) * (LARGER_ON_A_GPU if on_a_gpu else 1)
 
 
 def _sums(network: Network, split: Split, parts: int, loss: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from bncli.engine.layers import NetworkLayer, outputs_of
 from bncli.engine.network import Network
 from bncli.engine.state import noise_kept
 from bncli.engine.trace import TrainingStep
-from bncli.models.initialise import generator
+from bncli.models.unit import generator
 from bncli.optim.optimizers import Hyper, State
 
 ROWS = 4_000  # values of a channel that a metric is given, at most, where locations are examples too

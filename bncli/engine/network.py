@@ -14,8 +14,7 @@ from bncli.data import DATASETS
 from bncli.engine.layers import NetworkLayer, layers_of
 from bncli.engine.state import noise_kept, tensors_kept
 from bncli.models import MODELS
-from bncli.models.initialise import initialise
-from bncli.models.unit import Normaliser
+from bncli.models.unit import Normaliser, initialise
 from bncli.norms import NORMS
 from bncli.plan import Run
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bncli import __version__
+from bncli.files import write_atomically
 
 KEPT = 2
 SCHEMA = 2  # of what a checkpoint holds; one of another is not used
@@ -64,16 +63,7 @@ class Checkpoints:
 
     def _write(self, folder: Path, name: str, content: bytes) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, working = tempfile.mkstemp(prefix=".writing-", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(working).replace(folder / name)
-        except OSError:
-            Path(working).unlink(missing_ok=True)
-            raise
+        write_atomically(folder / name, content)
         for old in self._files()[:-KEPT]:
             old.unlink(missing_ok=True)
 

@@ -1,56 +1,104 @@
-"""A training step as a flat list of operations, captured in a CUDA graph where there is one."""
+"""A training step as a flat list of operations, written down while it runs: no vmap, no autograd, no modules."""
 
 import itertools
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from bncli.data.splits import Split
+from bncli.engine.captured import captured
 from bncli.engine.graph import simplify
 from bncli.engine.network import Network, Tensors
-from bncli.engine.recorder import Parts, record
 from bncli.engine.state import noise_kept, tensors_kept
-from bncli.kernels import fallbacks_noted
+from bncli.kernels import being_traced, fallbacks_noted
 from bncli.kernels.linear import ProductsInOrder
 from bncli.optim.optimizers import Hyper, State
 from bncli.plan import Job
 
-WARM_UP = 3  # steps on the side stream, as torch asks for before a capture
+DEPENDS_ON_VALUES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+Parts = Mapping[Any, Callable[..., Any]]
 
 
-def captured(
-    operations: Callable[..., Tensor], fixed: Sequence[Tensor], x: Tensor, y: Tensor
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """`operations(*fixed, x, y)` as a graph that is replayed; `fixed` is what it reads and changes in place.
+def record(function: Callable[..., Tensor], tensors: Sequence[Tensor], parts: Parts) -> fx.GraphModule:
+    """Call `function` with tensors and return its operations, to be called with others of the same shapes.
 
-    On small networks a GPU waits for Python between kernels; a replay hands it all of a step's kernels at once. The
-    tensors of `fixed` come out of this as they went in; generators do not, and are the caller's matter.
+    Operations that `parts` names are written down as what it makes of them. Each node's `meta["val"]` is the tensor
+    that it gave; whoever has read them should drop them.
 
     Raises:
-        Exception: whatever torch raises for an operation that cannot be captured.
+        RuntimeError: if an operation's result depends on a tensor's value otherwise than by its own values, or if this
+            torch would load its compiler to record anything.
     """
-    inputs, targets = x.clone(), y.clone()
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with tensors_kept(fixed):
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                operations(*fixed, inputs, targets)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            losses = operations(*fixed, inputs, targets)
+    if hasattr(_Recorder.__torch_dispatch__, "__wrapped__"):
+        raise RuntimeError(f"torch {torch.__version__} cannot record operations without loading its compiler")
+    recorder = _Recorder(tensors, parts)
+    with being_traced(), recorder:
+        result = function(*tensors)
+    recorder.graph.output(recorder.node_of(result))
+    return fx.GraphModule(recorder.root, recorder.graph)
 
-    def step(x: Tensor, y: Tensor) -> Tensor:
-        inputs.copy_(x)
-        targets.copy_(y)
-        graph.replay()
-        return losses
 
-    return step
+class _Recorder(TorchDispatchMode):
+    """Sees what is left of every operation once vmap and autograd have done their part."""
+
+    def __init__(self, tensors: Sequence[Tensor], parts: Parts) -> None:
+        super().__init__()
+        self.graph, self.root, self._parts = fx.Graph(), torch.nn.Module(), parts
+        self._nodes: dict[int, fx.Node] = {}
+        self._alive: list[Tensor] = []  # so that no identity is given twice
+        for i, tensor in enumerate(tensors):
+            self._know(tensor, self.graph.placeholder(f"x{i}"))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the operation and write it down."""
+        kwargs = kwargs or {}
+        if DEPENDS_ON_VALUES & set(func.tags):
+            raise RuntimeError(f"{func}: what it gives depends on a tensor's values, and would be burnt into the trace")
+        if func in self._parts:
+            with self:
+                return self._parts[func](*args, **kwargs)
+        outputs = func(*args, **kwargs)
+        if not isinstance(outputs, Tensor | list | tuple):  # of a shape, not of values
+            return outputs
+        inputs, named = tree_map_only(Tensor, self.node_of, (tuple(args), dict(kwargs)))
+        node = self.graph.call_function(func, inputs, named)
+        if isinstance(outputs, Tensor):
+            self._know(outputs, node)
+        else:
+            for i, output in enumerate(outputs):
+                if isinstance(output, Tensor):
+                    self._know(output, self.graph.call_function(operator.getitem, (node, i)))
+        return outputs
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False spares torch the import of its compiler; nothing is compiled within a recording.
+
+        Private to torch, which since 2.11 wraps `__torch_dispatch__` of every mode that does not say so.
+        """
+        return False
+
+    def node_of(self, tensor: Tensor) -> fx.Node:
+        """The node that made a tensor; one from elsewhere is kept as a constant, by reference."""
+        if id(tensor) not in self._nodes:
+            name = f"kept_{len(self._alive)}"
+            self.root.register_buffer(name, tensor)
+            self._know(tensor, self.graph.get_attr(name))
+        return self._nodes[id(tensor)]
+
+    def _know(self, tensor: Tensor, node: fx.Node) -> None:
+        node.meta["val"] = tensor
+        self._nodes[id(tensor)] = node
+        self._alive.append(tensor)
 
 
 # parameters, buffers, the optimiser's state, hyperparameters, inputs, targets -> losses (`bncli.engine.train.step_of`)
@@ -111,13 +159,15 @@ def engine_of(
     return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path, fallbacks
 
 
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+def _in_words(error: BaseException) -> str:
+    while error.__context__ is not None:  # a capture that fails ends in a second error, which only says that it failed
+        error = error.__context__
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:100]}"
 
 
 def traced(
     step: TrainingStep, parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor
-) -> tuple[Callable[..., Tensor], list[Tensor]]:
+) -> tuple[fx.GraphModule, list[Tensor]]:
     """A training step on just these tensors, traced for batches like (x, y).
 
     Returns:
@@ -144,7 +194,7 @@ def traced(
     return trace(flat, [*fixed, x, y]), fixed
 
 
-def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> Callable[..., Any]:
+def trace(step: Callable[..., Any], tensors: Sequence[Tensor]) -> fx.GraphModule:
     """Run `step` once, without effect, and return the operations it consists of, to be called with such tensors.
 
     `step` must depend on tensors alone: a Python number in it stays as it is now, and a branch on a tensor's value is

@@ -1,6 +1,7 @@
 """The training loop: one job in, its records out, read from top to bottom."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,9 @@ from bncli.engine.probes import Prober
 from bncli.engine.state import Checkpoints, noise, put_noise
 from bncli.engine.trace import TrainingStep, engine_of
 from bncli.kernels import fallbacks_noted
-from bncli.models.initialise import seed_for
+from bncli.models.unit import seed_for
 from bncli.optim import OPTIMIZERS
-from bncli.optim.optimizers import Hyper, Optimizer, State, clipped
-from bncli.optim.schedules import factor_of
+from bncli.optim.optimizers import Hyper, Optimizer, State, clipped, factor_of
 from bncli.plan import Job, checkpoint_steps
 from bncli.records import RunResult
 
@@ -55,7 +55,23 @@ def train(
 
     With a folder for checkpoints the whole state is saved there after every `save_every` steps (0: as many as take
     some minutes), and a job that finds a checkpoint of itself goes on from it, to the same numbers.
+
+    Lanes for which a GPU has too little memory are trained as two jobs of half as many.
     """
+    try:
+        with _products_in(job.runs[0].training.precision):
+            return _trained(job, report, checkpoints, save_every)
+    except torch.OutOfMemoryError:
+        if not job.lanes:
+            raise
+    torch.cuda.empty_cache()  # out here, where the error no longer holds what was allocated
+    half = len(job.runs) // 2
+    halves = Job(job.runs[:half]), Job(job.runs[half:])
+    folders = [checkpoints and checkpoints / part.id for part in halves]
+    return [r for part, folder in zip(halves, folders, strict=True) for r in train(part, report, folder, save_every)]
+
+
+def _trained(job: Job, report: Report, checkpoints: Path | None, save_every: int) -> list[RunResult]:
     loop = _Loop(job, checkpoints)
     recipe, every = job.runs[0].training, job.runs[0].evaluation.every
     if not loop.resume():
@@ -73,6 +89,23 @@ def train(
         if stop % saves == 0 and stop < recipe.steps:
             loop.save()
     return loop.log.results(loop.step, loop.clock.seconds, loop.fallbacks)
+
+
+@contextmanager
+def _products_in(precision: str) -> Iterator[None]:
+    """Keep a GPU's products and convolutions in float32 unless tf32 is asked for: torch takes it for convolutions."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    places: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = precision == "tf32"
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
 
 
 def _stops(step: int, steps: int, *every: int) -> Iterator[int]:
@@ -97,7 +130,8 @@ class _Loop:
         seeds = [run.seed for run in job.runs]
         self.batches = Batches(self.splits.train, first.training.batch_size, seeds, self.network.lanes)
         self.hyper = _hyper(job, self.network)
-        self.lr, self.factor = self.hyper.lr.clone(), factor_of(first.training)
+        schedule = first.training.schedule
+        self.lr, self.factor = self.hyper.lr.clone(), factor_of(schedule.name, schedule.options, first.training.steps)
         optimizer: Optimizer = OPTIMIZERS.load(first.training.optimizer.name)
         self.state = optimizer.init(list(self.network.parameters.values()), self.hyper)
         step = step_of(self.network, optimizer, self.loss, first.training)

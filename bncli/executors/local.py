@@ -5,41 +5,46 @@ import os
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+
+from bncli.engine.environment import device_count
+from bncli.executors import Workers
 
 
-def local(workers: int, device: str) -> ProcessPoolExecutor:
-    """Open a pool of `workers` processes; on CUDA, each sees one GPU."""
+def open_local(workers: int | None, device: str) -> Workers:
+    """Open a pool of `workers` processes; on CUDA, each sees one GPU, and several share one where there are more.
+
+    Each ends at once when this process closes its end of a pipe, be it on purpose or because it was killed: a worker
+    whose command is gone would train on unseen and slow down the next one. No other child of this process is touched.
+    """
+    count = workers or device_count(device)
     context = multiprocessing.get_context("spawn")
     ranks = context.SimpleQueue() if device == "cuda" else None
     if ranks:
-        for rank in range(workers):
-            ranks.put(rank)
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(ranks,))
+        gpus = device_count(device)
+        for rank in range(count):
+            ranks.put(rank % gpus)
+    ended, end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(ended, ranks))
+
+    def stop() -> None:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end.close()
+        ended.close()
+
+    return Workers(pool, count, shares_files=True, stop=stop)
 
 
-def stop() -> None:
-    """End every worker of this process now; what they were training is lost, what was stored is not."""
-    for worker in multiprocessing.active_children():
-        worker.terminate()
-
-
-def _start(ranks: object) -> None:
+def _start(ended: Connection, ranks: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_command, args=(ended,), daemon=True).start()
     if ranks is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = _nth_gpu(ranks.get())  # type: ignore[attr-defined]
-    import torch
-
-    torch.set_num_threads(1)
 
 
-def _end_with_parent() -> None:
-    """A worker whose command was killed would train on unseen and slow down the next command."""
-    parent = multiprocessing.parent_process()
-    if parent:
-        wait([parent.sentinel])
-        os._exit(1)
+def _end_with_command(ended: Connection) -> None:
+    wait([ended])
+    os._exit(1)
 
 
 def _nth_gpu(rank: int) -> str:

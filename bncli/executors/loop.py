@@ -1,17 +1,22 @@
-"""The study loop: jobs through any executor, results and progress out, whatever happens to the workers."""
+"""The loop over jobs: through any executor to workers, results and progress out, whatever happens to the workers."""
 
 import json
 import os
+import sys
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from dataclasses import astuple, dataclass
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from bncli.engine.work import Surroundings, give_up, work
 from bncli.errors import BncliError
+from bncli.executors import Workers
 from bncli.plan import Job
-from bncli.records import RunInfo, RunResult
+from bncli.records import RunResult
 
 POLL_SECONDS = 0.25
 ATTEMPTS = 2  # a job whose worker died is tried once more
@@ -21,7 +26,7 @@ ATTEMPTS = 2  # a job whose worker died is tried once more
 class Progress:
     """How far a job is: steps taken by each of its runs, and their means."""
 
-    job: int
+    job: Job
     step: int
     level: float  # accuracy, or loss where there are no classes
     loss: float | None = None
@@ -31,9 +36,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job's results; every run of it is done, diverged or failed."""
+    """A job's results; every run of it is done, diverged, timed out or failed."""
 
-    job: int
+    job: Job
     results: tuple[RunResult, ...]
 
 
@@ -41,106 +46,120 @@ class Finished:
 class WorkerDied:
     """A worker died; the jobs that ran then are tried again, one at a time."""
 
-    jobs: tuple[int, ...]
-
-
-Event = Progress | Finished | WorkerDied
+    jobs: tuple[Job, ...]
 
 
 def run_jobs(
-    jobs: Sequence[Job], open_executor: Callable[[], Executor], slots: int,
-    checkpoints: Callable[[Job], Path | None] = lambda job: None,
-) -> Iterator[Event]:  # fmt: skip
+    jobs: Sequence[Job], open_workers: Callable[[], Workers],
+    surroundings: Callable[[Job], Surroundings] = lambda job: Surroundings(),
+) -> Iterator[Progress | Finished | WorkerDied]:  # fmt: skip
     """Run every job and yield what happens, in the order in which it happens.
 
-    `checkpoints` says in which folder a job keeps its state while it trains; one that was killed goes on from there.
+    About twice as many jobs are in flight as there are slots. A worker that is killed breaks a standard pool with
+    everything in it: the loop then opens a new one, repeats the jobs that were running one by one, so that only the
+    one that kills its worker again is given up, and goes on with the rest. At the end it stops the workers that it
+    opened, and nothing else.
 
-    About twice `slots` jobs are in flight. A worker that is killed breaks a standard pool with everything in it: the
-    loop then opens a new one, repeats the jobs that were running one by one, so that only the one that kills its
-    worker again is given up, and goes on with the rest.
+    Args:
+        jobs: what is to be trained.
+        open_workers: called for the first pool, and for another where one broke.
+        surroundings: what a job needs beside its runs; the loop adds signs of life where workers share files, and
+            takes checkpoints away where they do not.
 
     Raises:
         BncliError: what a job raised because of a mistake of the user's, such as wrong data.
     """
-    with tempfile.TemporaryDirectory(prefix="bncli-") as folder:
-        crew = _Crew(jobs, open_executor, slots, _Heartbeats(Path(folder)), checkpoints)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bncli-", ignore_cleanup_errors=True)))
+        crew = _Crew(jobs, open_workers, _Heartbeats(folder), surroundings)
         try:
             while crew.busy():
                 crew.submit()
                 yield from crew.collect()
         finally:
-            crew.executor.shutdown(wait=False, cancel_futures=True)
+            crew.workers.stop()
 
 
 class _Crew:
     """The jobs that wait, run, or are tried again alone because a worker died while they ran."""
 
     def __init__(
-        self, jobs: Sequence[Job], open_executor: Callable[[], Executor], slots: int, beats: "_Heartbeats",
-        checkpoints: Callable[[Job], Path | None],
+        self, jobs: Sequence[Job], open_workers: Callable[[], Workers], beats: "_Heartbeats",
+        surroundings: Callable[[Job], Surroundings],
     ) -> None:  # fmt: skip
-        self.checkpoints = checkpoints
-        self.jobs, self.slots, self.beats, self.open_executor = jobs, slots, beats, open_executor
+        self.jobs, self.beats, self.open_workers, self.surroundings = jobs, beats, open_workers, surroundings
         self.waiting, self.suspects = deque(range(len(jobs))), deque[int]()
         self.running: dict[Future[list[RunResult]], int] = {}
         self.deaths: Counter[int] = Counter()
-        self.executor, self.broken, self.barren = open_executor(), False, 0
+        self.workers, self.broken, self.barren = open_workers(), False, 0
 
     def busy(self) -> bool:
         return bool(self.waiting or self.suspects or self.running)
 
     def submit(self) -> None:
-        queue, room = (self.suspects, 1) if self.suspects else (self.waiting, 2 * self.slots)
+        queue, room = (self.suspects, 1) if self.suspects else (self.waiting, 2 * self.workers.slots)
         while queue and len(self.running) < room:
             job = queue[0]
-            place = self.checkpoints(self.jobs[job])
             try:
-                future = self.executor.submit(work, self.jobs[job], self.beats.path(job), place)
+                future = self.workers.executor.submit(work, self.jobs[job], self._at(job))
             except BrokenExecutor:
                 self.broken = True
                 return
             self.running[future] = queue.popleft()
 
-    def collect(self) -> Iterator[Event]:
+    def _at(self, job: int) -> Surroundings:
+        at = self.surroundings(self.jobs[job])
+        if self.workers.shares_files:
+            return replace(at, heartbeat=self.beats.path(job))
+        return replace(at, heartbeat=None, checkpoints=None)
+
+    def collect(self) -> Iterator[Progress | Finished | WorkerDied]:
         done, _ = wait(self.running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        yield from self.beats.news()
+        for job, sign in self.beats.news():
+            yield Progress(self.jobs[job], *sign)
         for future in done:
             if isinstance(future.exception(), BrokenExecutor):
                 self.broken = True
             else:
-                yield _finished(self.jobs, self.running.pop(future), future)
+                yield self._finished(self.jobs[self.running.pop(future)], future)
         if self.broken:
             yield from self._start_again()
 
-    def _start_again(self) -> Iterator[Event]:
+    def _finished(self, job: Job, future: Future[list[RunResult]]) -> Finished:
+        error = future.exception()
+        if isinstance(error, BncliError):
+            raise error
+        if error is not None:
+            return Finished(job, tuple(give_up(job, f"{type(error).__name__}: {error}")))
+        return Finished(job, tuple(future.result()))
+
+    def _start_again(self) -> Iterator[Finished | WorkerDied]:
         lost = sorted(self.running.values())
-        started = [job for job in lost if self.beats.started(job)]
+        started = [job for job in lost if self.beats.started(job)] if self.workers.shares_files else lost
         self.barren = 0 if started else self.barren + 1
         if self.barren == ATTEMPTS:
-            raise BncliError("worker processes die before they start a job; is there enough memory? try --jobs 1")
-        yield WorkerDied(tuple(started))
-        self.executor.shutdown(wait=False)
-        self.executor, self.broken, self.running = self.open_executor(), False, {}
+            raise BncliError(
+                f"worker processes die before they start a job{_unguarded()}; is there enough memory? try --jobs 1"
+            )
+        yield WorkerDied(tuple(self.jobs[job] for job in started))
+        self.workers.stop()
+        self.workers, self.broken, self.running = self.open_workers(), False, {}
         self.waiting.extendleft(job for job in reversed(lost) if job not in started)
         self.deaths.update(started)
         for job in started:
             if len(started) == 1 and self.deaths[job] >= ATTEMPTS:
-                yield Finished(job, _failed(self.jobs[job], f"its worker process died {self.deaths[job]} times"))
+                reason = f"its worker process died {self.deaths[job]} times"
+                yield Finished(self.jobs[job], tuple(give_up(self.jobs[job], reason)))
             else:
                 self.suspects.append(job)
 
 
-def work(job: Job, heartbeat: Path, checkpoints: Path | None = None) -> list[RunResult]:
-    """What a worker does: train one job, leaving a sign of life after each evaluation."""
-    from bncli.engine.train import Sign, train
-
-    def report(sign: Sign) -> None:
-        beat = heartbeat.with_suffix(".new")
-        beat.write_text(json.dumps(astuple(sign)))
-        beat.replace(heartbeat)
-
-    heartbeat.touch()
-    return train(job, report, checkpoints)
+def _unguarded() -> str:
+    """What a script must have for workers to be started from it, as they import it first."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None or Path(script).parent.name == "bncli" or Path(script).stem == "bncli":
+        return ""
+    return f'; {script} must call bncli under `if __name__ == "__main__":`, since every worker imports it'
 
 
 class _Heartbeats:
@@ -158,25 +177,16 @@ class _Heartbeats:
     def started(self, job: int) -> bool:
         return (self._folder / f"{job}.json").exists()
 
-    def news(self) -> Iterator[Progress]:
-        for entry in os.scandir(self._folder):
+    def news(self) -> Iterator[tuple[int, list[Any]]]:
+        try:
+            entries = list(os.scandir(self._folder))
+        except OSError:  # somebody tidied up temporary folders; training goes on without signs of life
+            return
+        for entry in entries:
             if not entry.name.endswith(".json"):  # one that is being written, and gone at any moment
                 continue
             changed = entry.stat().st_mtime
             if self._seen.get(entry.name) != changed:
                 self._seen[entry.name] = changed
                 if beat := Path(entry.path).read_text():  # empty: started, not yet evaluated
-                    yield Progress(int(entry.name.removesuffix(".json")), *json.loads(beat))
-
-
-def _finished(jobs: Sequence[Job], job: int, future: Future[list[RunResult]]) -> Finished:
-    error = future.exception()
-    if isinstance(error, BncliError):
-        raise error
-    if error is not None:
-        return Finished(job, _failed(jobs[job], f"{type(error).__name__}: {error}"))
-    return Finished(job, tuple(future.result()))
-
-
-def _failed(job: Job, reason: str) -> tuple[RunResult, ...]:
-    return tuple(RunResult(run.spec(), RunInfo(run.id, "failed", 0, reason)) for run in job.runs)
+                    yield int(entry.name.removesuffix(".json")), json.loads(beat)

@@ -33,8 +33,12 @@ def may_look(x: Tensor) -> bool:
 
 def is_ordinary(x: Tensor) -> bool:
     """Whether x is a tensor of the processor outside of any compiler or forward-mode differentiation."""
-    dual = torch.autograd.forward_ad._current_level >= 0
-    return x.device.type == "cpu" and not dual and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and is_run_as_written()
+
+
+def is_run_as_written() -> bool:
+    """Whether no compiler and no forward-mode differentiation is at work."""
+    return torch.autograd.forward_ad._current_level < 0 and not torch.compiler.is_compiling()
 
 
 @contextmanager
@@ -50,6 +54,11 @@ def being_traced() -> Iterator[None]:
 def is_traced() -> bool:
     """Whether `being_traced` holds."""
     return _TRACED.get()
+
+
+def broadcast(statistic: Tensor, x: Tensor) -> Tensor:
+    """A statistic (C,), or (N, C), in the shape that goes with x (N, C, ...): an axis of 1 for each of locations."""
+    return statistic.view(*statistic.shape, *[1] * (x.ndim - 2))
 
 
 @contextmanager

@@ -11,7 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import Impl, is_ordinary, is_traced, is_wrapped, lanes_first, may_look, note_fallback, obstacle
+from bncli.kernels import (
+    Impl,
+    broadcast,
+    is_ordinary,
+    is_run_as_written,
+    is_traced,
+    is_wrapped,
+    lanes_first,
+    may_look,
+    note_fallback,
+    obstacle,
+)
 
 # Below these the calls cost more than the reading than they save.
 _LEAST_VALUES, _LEAST_LOCATIONS = 2**17, 32
@@ -35,9 +46,12 @@ def batch_norm(
 
 
 def is_faster(x: Tensor) -> bool:
-    """Contiguous float32 with many locations, and lanes."""
+    """Contiguous float32 with many locations on a processor, and lanes on any device.
+
+    Of lanes in bfloat16 torch's own rules refuse running statistics in float32 on a GPU.
+    """
     if is_wrapped(x):
-        return is_ordinary(x)
+        return is_run_as_written()
     return x.ndim > 2 and _has_long_rows(x) and is_ordinary(x) and may_look(x)
 
 
@@ -119,17 +133,16 @@ class _BatchNorm(Function):
 def _composed(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """By operations that vmap batches without moving lanes, where its rules for torch's batch norm copy them thrice."""
     axes = [0, *range(2, x.ndim)]
-    each = (-1, *[1] * (x.ndim - 2))
     m = x.numel() // x.shape[1]
     values = x if x.dtype == torch.float64 else x.float()
     mean = values.mean(axes)
-    centred = values - mean.view(each)
+    centred = values - broadcast(mean, x)
     var = centred.square().mean(axes)
     scale = torch.rsqrt(var + eps)
     if weight is None or bias is None:
-        y = centred * scale.view(each)
+        y = centred * broadcast(scale, x)
     else:
-        y = torch.addcmul(bias.view(each), centred, (weight * scale).view(each))
+        y = torch.addcmul(broadcast(bias, x), centred, broadcast(weight * scale, x))
     return y.to(x.dtype), mean.detach(), var.detach() * (m / (m - 1))
 
 
@@ -201,7 +214,7 @@ def _by_moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: floa
     shift = None
     if bool(cancels(mean, var).any()):
         shift = mean.to(x.dtype)
-        x = x - shift.view(-1, *[1] * (x.ndim - 2))
+        x = x - broadcast(shift, x)
         mean, var = _moments(x)
     invstd = torch.rsqrt(var + eps).to(x.dtype)
     mean, var = mean.to(x.dtype), var.to(x.dtype)

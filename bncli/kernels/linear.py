@@ -33,9 +33,20 @@ class ProductsInOrder(TorchFunctionMode):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias: (N, K), (M, K), (M,) to (N, M); all may have one leading dimension of lanes, or be vmapped."""
+    """x weight^T + bias: (N, K), (M, K), (M,) to (N, M); all may have one leading dimension of lanes, or be vmapped.
+
+    Within autocast in its number format, as `F.linear`: the backward pass, which is outside of it, could not tell.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        x, weight = (_of_autocast(t) for t in (x, weight))
+        bias = None if bias is None else _of_autocast(bias)
     y: Tensor = _Linear.apply(x, weight, bias)
     return y
+
+
+def _of_autocast(tensor: Tensor) -> Tensor:
+    dtype = torch.get_autocast_dtype(tensor.device.type)
+    return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
 
 
 class _Linear(Function):

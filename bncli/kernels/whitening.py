@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import is_ordinary, is_wrapped, may_look, obstacle
+from bncli.kernels import broadcast, is_ordinary, is_wrapped, may_look, obstacle
 from bncli.kernels.batch_norm import cancels
 
 Root = Callable[[Tensor], Tensor]
@@ -55,8 +55,9 @@ def plain(
     centred = values - mean
     S = centred @ centred.mT / values.shape[-1] + eps * identity.to(x.dtype)
     whitened = (root(S) @ centred).flatten(0, 1)[:C].view(C, x.shape[0], *x.shape[2:]).transpose(0, 1)
-    each = (-1, *[1] * (x.ndim - 2))
-    y = whitened if weight is None or bias is None else whitened * weight.view(each) + bias.view(each)
+    if weight is None or bias is None:
+        return whitened, mean.flatten()[:C], S
+    y = whitened * broadcast(weight, x) + broadcast(bias, x)
     return y, mean.flatten()[:C], S
 
 

@@ -1,7 +1,7 @@
 """Networks that take a norm factory: what there is, and what a study must know of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -51,6 +51,12 @@ _PLACEMENT = {"placement": Option(Literal["pre", "post"], "pre", "the norm befor
 
 def _no_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
     return []
+
+
+def guess_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
+    """What a network is taken for of which nothing is known: three layers, enough to guess what a step costs."""
+    guessed = (Layer(prod(shape), 100), Layer(100, 100), Layer(100, outputs))
+    return [replace(layer, normalised=False) for layer in guessed]  # no check is made of channels that are a guess
 
 
 def _widths(options: Options, shape: Shape, layers: list[Layer]) -> str:
@@ -124,7 +130,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         sizes=sizes.deep_mlp, text=_repeated,
     ),
     "residual-mlp": ModelRow(
-        "bncli.models.residual_mlp:ResidualMLP", "linear layers with shortcuts around (norm, activation, linear) twice",
+        "bncli.models.mlp:ResidualMLP", "linear layers with shortcuts around (norm, activation, linear) twice",
         {
             "width": Option(Count, 100, "units per layer"),
             "blocks": Option(Count, 4, "residual blocks of two linear layers"),
@@ -169,7 +175,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         text=lambda options, shape, layers: f"{_image(shape)}-3a3b3c4a/{options['divisor']}-{layers[-1].channels}",
     ),
     "deep-linear": ModelRow(
-        "bncli.models.linear:DeepLinear", "matrices alone, a norm behind each: Santurkar et al. 2018",
+        "bncli.models.mlp:DeepLinear", "matrices alone, a norm behind each: Santurkar et al. 2018",
         {
             "depth": Option(Count, 25, "matrices"),
             "width": Option(Count, 10, "numbers between them"),
@@ -178,7 +184,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         sizes=sizes.deep_linear, text=_repeated,
     ),
     "shift": ModelRow(
-        "bncli.models.linear:Shift", "one layer that adds a learned bias, then a norm: Ioffe & Szegedy 2015, section 2",
+        "bncli.models.mlp:Shift", "one layer that adds a learned bias, then a norm: Ioffe & Szegedy 2015, section 2",
         sizes=sizes.shift, layers=False,
     ),
 })  # fmt: skip

@@ -8,6 +8,10 @@ The contract that every row keeps:
 
 And of those that act on activations:
 
+- `device` and `dtype` are keywords besides, as of torch's layers: parameters and buffers are created there. They are no
+  options: no study names them. `reset_parameters()` puts all that is learned or tracked back to where it starts,
+  `reset_running_stats()` what is tracked, where anything is; a module made on "meta" and moved by `to_empty` is as new
+  after the former. A norm of a layer's weights or of a network creates what it adds where the layer's weights are.
 - `forward` takes (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W) and returns the same shape.
 - Running statistics are buffers named `running_*`, updated in place in training as
   `(1 - momentum) * old + momentum * new`; a module that updates them has the attribute `momentum`, unless it moves
@@ -15,26 +19,38 @@ And of those that act on activations:
 - It runs under `torch.func.vmap`: no `.item()`, no `if` on a tensor's value, no `lerp_`; or its row says `lanes=False`.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from bncli.catalogue import Catalogue
 from bncli.errors import ConfigError
 from bncli.norms.rows import NormRow
 from bncli.norms.rows.batch import BATCH
-from bncli.norms.rows.others import ACTIVATION, WEIGHT
-from bncli.norms.rows.sample import SAMPLE
+from bncli.norms.rows.others import ACTIVATION, SAMPLE, WEIGHT
 from bncli.norms.rows.whitening import WHITENING
 
 if TYPE_CHECKING:
+    from torch import dtype as torch_dtype
     from torch import nn
+    from torch.types import Device
 
 ROWS = {**BATCH, **SAMPLE, **ACTIVATION, **WEIGHT, **WHITENING}
 NORMS: Catalogue[NormRow] = Catalogue("norm", ROWS)
 
 
-def norm(name: str, channels: int, **options: Any) -> "nn.Module":
+def norm(
+    name: str, channels: int, *, device: "Device" = None, dtype: "torch_dtype | None" = None, **options: Any
+) -> "nn.Module":
     """Build the norm called `name` for `channels` channels.
+
+    Args:
+        name: of a norm, as `bncli ls norms` lists them.
+        channels: C, of inputs (N, C, ...).
+        device: where its parameters and buffers are created; None for torch's default.
+        dtype: of its parameters and running statistics; None for torch's default.
+        options: of that norm.
 
     Raises:
         ConfigError: for an unknown name or option, a value out of range, or a norm that acts on no activations.
@@ -46,12 +62,13 @@ def norm(name: str, channels: int, **options: Any) -> "nn.Module":
         raise ConfigError(
             f"norm {name!r} acts on {acts_on}, not on {channels} channels; use bncli.norms.normalise({given}, {name!r})"
         )
-    module: nn.Module = NORMS.load(name)(channels, **checked)
-    return module
+    return _build(NORMS.load(name), channels, checked, device, dtype)
 
 
 def normalise(layer: "nn.Module", name: str, **options: Any) -> "nn.Module":
     """The layer with the norm called `name`: `nn.Sequential(layer, norm)`, or the layer itself, changed in place.
+
+    What the norm adds is created on the device of the layer's weights and in their type.
 
     Args:
         layer: linear or a convolution; for "fixup" and "skipinit" a residual network (bncli/norms/residual.py).
@@ -66,15 +83,32 @@ def normalise(layer: "nn.Module", name: str, **options: Any) -> "nn.Module":
         changed: nn.Module = NORMS.load(name)(layer, **checked)
         return changed
     channels = getattr(layer, "out_features", getattr(layer, "out_channels", None))
-    if not isinstance(channels, int):
+    weight: Any = getattr(layer, "weight", None)
+    if not isinstance(channels, int) or weight is None:
         raise ConfigError(f"norm {name!r}: expected a linear or convolution layer, got {type(layer).__name__}")
-    chained: nn.Module = import_module("torch.nn").Sequential(layer, NORMS.load(name)(channels, **checked))
+    dtype = weight.dtype if weight.is_floating_point() else None  # of a quantised layer: torch's default
+    chained: nn.Module = import_module("torch.nn").Sequential(
+        layer, _build(NORMS.load(name), channels, checked, weight.device, dtype)
+    )
     return chained
+
+
+def _build(
+    target: Callable[..., "nn.Module"],
+    channels: int,
+    options: Mapping[str, Any],
+    device: "Device",
+    dtype: "torch_dtype | None",
+) -> "nn.Module":
+    """The norm, created where it is to be; moved there if its target does not take these keywords."""
+    if {"device", "dtype"} <= signature(target).parameters.keys():
+        return target(channels, device=device, dtype=dtype, **options)
+    return target(channels, **options).to(device=device, dtype=dtype)
 
 
 def __getattr__(attribute: str) -> Any:
     """`from bncli.norms import ZCA`, importing torch only now."""
-    for row in NORMS.values():
+    for row in NORMS.own.values():
         module, _, found = row.target.partition(":")
         if found == attribute:
             return getattr(import_module(module), attribute)

@@ -1,11 +1,24 @@
-"""Norms with an activation of their own: Filter Response Normalization with TLU, EvoNorm-B0 and -S0."""
+"""Norms that bring an activation (FRN with TLU, EvoNorm-B0 and -S0), and functions in a norm's place (DyT, Derf)."""
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
-from bncli.norms.channels import channels_checked, values_per_channel
-from bncli.norms.groups import bessel, scaled, single_or_better
-from bncli.norms.sample import add_affine, per_channel, refuse_lonely, refuse_uneven
+from bncli.kernels import broadcast
+from bncli.norms.channels import (
+    DType,
+    add_affine,
+    add_running,
+    apply_affine,
+    bessel,
+    check_channels,
+    count_values,
+    describe,
+    reset_affine,
+    reset_running,
+    widen,
+)
+from bncli.norms.sample import refuse_lonely, refuse_uneven
 
 
 class EvoNormB0(nn.Module):
@@ -27,36 +40,38 @@ class EvoNormB0(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, device: Device = None, dtype: DType = None
+    ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum = channels, eps, momentum
-        add_affine(self, channels, affine=True)
-        self.v = nn.Parameter(torch.ones(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
+        add_affine(self, channels, device=device, dtype=dtype)
+        self.v = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        add_running(self, channels, "running_var", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale, and in training update the running variance in place."""
-        m = values_per_channel(x, self.channels)
+        m = count_values(x, self.channels)
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(x)
+            values = widen(x)
             var = self._batch_var(values, bessel(m)) if self.training else self.running_var.to(values.dtype)
             locations = tuple(range(2, x.ndim))
             varied = locations and m > 0
             instance = values.var(locations, correction=0, keepdim=True) if varied else torch.zeros_like(values)
-            by_example = torch.addcmul(torch.sqrt(instance + self.eps), per_channel(self.v, values), values)
-            y = values / torch.maximum(per_channel(torch.sqrt(var + self.eps), values), by_example)
-            return scaled(y, self.weight, self.bias).to(x.dtype)
+            by_example = torch.addcmul(torch.sqrt(instance + self.eps), broadcast(self.v, values), values)
+            y = values / torch.maximum(broadcast(torch.sqrt(var + self.eps), values), by_example)
+            return apply_affine(y, self.weight, self.bias).to(x.dtype)
 
     def _batch_var(self, values: Tensor, unbiased: float) -> Tensor:
         var = values.var((0, *range(2, values.ndim)), correction=0)
         self.running_var.mul_(1 - self.momentum).add_(var.detach(), alpha=self.momentum * unbiased)
         self.num_batches_tracked.add_(1)
         return var
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}"
 
 
 class EvoNormS0(nn.Module):
@@ -76,29 +91,31 @@ class EvoNormS0(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, channels: int, *, groups: int = 32, eps: float = 1e-5) -> None:
+    def __init__(
+        self, channels: int, *, groups: int = 32, eps: float = 1e-5, device: Device = None, dtype: DType = None
+    ) -> None:
         super().__init__()
         refuse_uneven("evonorm-s0", groups, channels)
         self.channels, self.groups, self.eps = channels, groups, eps
-        add_affine(self, channels, affine=True)
-        self.v = nn.Parameter(torch.ones(channels))
+        add_affine(self, channels, device=device, dtype=dtype)
+        self.v = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale and gate."""
-        refuse_lonely(channels_checked(x, self.channels), self.groups)
+        refuse_lonely(check_channels(x, self.channels), self.groups)
         if len(x) == 0:  # of which torch's variance warns
             return x
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(x)
+            values = widen(x)
             var = values.unflatten(1, (self.groups, -1)).var(tuple(range(2, x.ndim + 1)), correction=0)  # (N, G)
             scale = torch.rsqrt(var + self.eps).repeat_interleave(self.channels // self.groups, 1)
-            gate = torch.sigmoid(per_channel(self.v, values) * values)
-            y = values * gate * scale.view(*x.shape[:2], *[1] * (x.ndim - 2))
-            return scaled(y, self.weight, self.bias).to(x.dtype)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, groups={self.groups}, eps={self.eps}"
+            gate = torch.sigmoid(broadcast(self.v, values) * values)
+            y = values * gate * broadcast(scale, x)
+            return apply_affine(y, self.weight, self.bias).to(x.dtype)
 
 
 class FRN(nn.Module):
@@ -117,25 +134,99 @@ class FRN(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
+    def __init__(self, channels: int, *, eps: float = 1e-6, device: Device = None, dtype: DType = None) -> None:
         super().__init__()
         self.channels, self.eps = channels, eps
-        add_affine(self, channels, affine=True)
-        self.tau = nn.Parameter(torch.zeros(channels))
-        self.learned_eps = nn.Parameter(torch.tensor([1e-4]))
+        add_affine(self, channels, device=device, dtype=dtype)
+        self.tau = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        self.learned_eps = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    extra_repr = describe
+
+    def reset_parameters(self) -> None:
+        """Put what it learns back to where it starts, in place: weight 1, bias 0, tau 0 and `learned_eps` 1e-4."""
+        reset_affine(self)
+        nn.init.zeros_(self.tau)
+        nn.init.constant_(self.learned_eps, 1e-4)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale each channel of each example, then cut off at tau."""
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(channels_checked(x, self.channels))
+            values = widen(check_channels(x, self.channels))
             squares = values.square()
             if x.shape[2:].numel() == 1:
-                squares = squares + single_or_better(self.learned_eps).abs()
+                squares = squares + widen(self.learned_eps).abs()
             elif x.ndim > 2:
                 squares = squares.mean(tuple(range(2, x.ndim)), keepdim=True)
-            y = scaled(values * torch.rsqrt(squares + self.eps), self.weight, self.bias)
-            return torch.maximum(y, per_channel(self.tau, y).to(y.dtype)).to(x.dtype)
+            y = apply_affine(values * torch.rsqrt(squares + self.eps), self.weight, self.bias)
+            return torch.maximum(y, broadcast(self.tau, y).to(y.dtype)).to(x.dtype)
 
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}"
+
+class DyT(nn.Module):
+    """Dynamic Tanh (Zhu et al. 2025, arXiv:2503.10622).
+
+    y = weight tanh(alpha x) + bias with one learned alpha for all channels, starting at `alpha0`; the same in
+    evaluation. Takes no statistics, so it mixes neither examples nor channels nor locations. Of an infinite
+    value it leaves the sign: the output is finite, only nan stays nan.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, channels: int, *, alpha0: float = 0.5, device: Device = None, dtype: DType = None) -> None:
+        super().__init__()
+        self.channels, self.alpha0 = channels, alpha0
+        self.alpha = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        add_affine(self, channels, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    extra_repr = describe
+
+    def reset_parameters(self) -> None:
+        """Put what it learns back to where it starts, in place: weight 1, bias 0 and alpha `alpha0`."""
+        reset_affine(self)
+        nn.init.constant_(self.alpha, self.alpha0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Squash each value."""
+        with torch.autocast(x.device.type, enabled=False):
+            values = widen(check_channels(x, self.channels))
+            return apply_affine(torch.tanh(self.alpha * values), self.weight, self.bias).to(x.dtype)
+
+
+class Derf(nn.Module):
+    """Dynamic erf (Chen et al. 2025, arXiv:2512.10938).
+
+    y = weight erf(alpha x + shift) + bias with one learned alpha and one learned shift for all channels, starting at
+    `alpha0` and 0; the same in evaluation. Takes no statistics; infinite values come out finite, as in `DyT`.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, channels: int, *, alpha0: float = 0.5, device: Device = None, dtype: DType = None) -> None:
+        super().__init__()
+        self.channels, self.alpha0 = channels, alpha0
+        self.alpha = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        self.shift = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        add_affine(self, channels, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    extra_repr = describe
+
+    def reset_parameters(self) -> None:
+        """Put what it learns back to where it starts, in place: weight 1, bias 0, alpha `alpha0` and shift 0."""
+        reset_affine(self)
+        nn.init.constant_(self.alpha, self.alpha0)
+        nn.init.zeros_(self.shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Squash each value."""
+        with torch.autocast(x.device.type, enabled=False):
+            values = widen(check_channels(x, self.channels))
+            return apply_affine(torch.erf(self.alpha * values + self.shift), self.weight, self.bias).to(x.dtype)

@@ -1,39 +1,42 @@
 """No normalisation and Batch Normalization, which every other norm is held against; the latter also frozen."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn, ones, zeros
+from torch import Tensor, nn
+from torch.types import Device
 
 from bncli.kernels import Impl
 from bncli.kernels.batch_norm import batch_norm
 from bncli.norms.channels import (
     Affine,
-    Momentum,
-    add_averages,
-    add_parameters,
+    DType,
+    RunningMomentum,
+    add_affine,
+    add_running,
     average,
-    channels_checked,
-    values_per_channel,
+    bessel,
+    check_channels,
+    count_values,
+    describe,
+    reset_affine,
+    reset_running,
 )
-from bncli.norms.groups import bessel
 
 
 class NoNorm(nn.Module):
-    """y = x. Takes `channels` like every norm, and has no parameters and no buffers."""
+    """y = x. Takes `channels`, `device` and `dtype` as every norm does; it has no parameters and no buffers."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, device: Device = None, dtype: DType = None) -> None:
         super().__init__()
         self.channels = channels
+
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same shape."""
         return x
 
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}"
 
-
-class Batch(nn.Module):
+class BatchNorm(nn.Module):
     """Batch Normalization (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithms 1 and 2).
 
     y = weight (x - mean) / sqrt(var + eps) + bias, where mean and the biased var of each channel are taken over
@@ -65,18 +68,25 @@ class Batch(nn.Module):
         channels: int,
         *,
         eps: float = 1e-5,
-        momentum: Momentum = 0.1,
+        momentum: RunningMomentum = 0.1,
         affine: Affine = True,
         impl: Impl = "auto",
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum, self.affine, self.impl = channels, eps, momentum, affine, impl
-        add_parameters(self, channels, affine)
-        add_averages(self, {"running_mean": zeros(channels), "running_var": ones(channels)})
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        add_running(self, channels, "running_mean", "running_var", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
-        m = values_per_channel(x, self.channels)
+        m = count_values(x, self.channels)
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         bessel(m)  # refuses a single value
@@ -94,17 +104,13 @@ class Batch(nn.Module):
             return self.running_mean, self.running_var, self.momentum
         return self.running_mean.clone(), self.running_var.clone(), 1.0
 
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, impl={self.impl}"
 
-
-class Frozen(nn.Module):
-    """Frozen Batch Normalization: the evaluation of `Batch`, in training too.
+class FrozenBatchNorm(nn.Module):
+    """Frozen Batch Normalization: the evaluation of `BatchNorm`, in training too.
 
     y = weight (x - running_mean) / sqrt(running_var + eps) + bias: an affine map of each channel, whose running
-    statistics nothing updates. It starts from mean 0 and variance 1; `load_state_dict` takes a `Batch`'s state, which
-    is how it is meant: the last epochs of a training (Wu & Johnson 2021, arXiv:2105.07576), or fine-tuning with
+    statistics nothing updates. It starts from mean 0 and variance 1; `load_state_dict` takes a `BatchNorm`'s state,
+    which is how it is meant: the last epochs of a training (Wu & Johnson 2021, arXiv:2105.07576), or fine-tuning with
     batches too small for statistics. Unlike torchvision's `FrozenBatchNorm2d` it learns weight and bias.
 
     Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
@@ -116,17 +122,20 @@ class Frozen(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, affine: bool = True) -> None:
+    def __init__(
+        self, channels: int, *, eps: float = 1e-5, affine: bool = True, device: Device = None, dtype: DType = None
+    ) -> None:
         super().__init__()
         self.channels, self.eps, self.affine = channels, eps, affine
-        add_parameters(self, channels, affine)
-        add_averages(self, {"running_mean": zeros(channels), "running_var": ones(channels)})
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        add_running(self, channels, "running_mean", "running_var", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise by the running statistics."""
-        channels_checked(x, self.channels)
+        check_channels(x, self.channels)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, affine={self.affine}"

@@ -5,15 +5,16 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
-from bncli.norms.channels import values_per_channel
-from bncli.norms.groups import bessel, grouped, ridged, ungrouped
+from bncli.norms.channels import DType, bessel, count_values, describe, reset_affine
+from bncli.norms.groups import add_ridge, join_groups, split_groups
 from bncli.norms.roots import inverse_root
 
-By = Literal["centring", "scaling", "whitening"]
+Normalisation = Literal["centring", "scaling", "whitening"]
 
 
-class Detached(nn.Module):
+class DetachedNorm(nn.Module):
     """Normalisation as if its statistics were constants (Ioffe & Szegedy 2015, section 2).
 
     - centring: y = x - mean
@@ -39,27 +40,40 @@ class Detached(nn.Module):
         self,
         channels: int,
         *,
-        by: By = "scaling",
+        by: Normalisation = "scaling",
         differentiate: bool = False,
         eps: float = 1e-5,
         momentum: float = 0.1,
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         self.channels, self.by, self.differentiate, self.eps, self.momentum = channels, by, differentiate, eps, momentum
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_spread", _WAYS[by].start(channels))
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
+        spread = torch.empty_like(_WAYS[by].start(channels), device=device, dtype=dtype)
+        self.register_buffer("running_mean", torch.empty(channels, device=device, dtype=dtype))
+        self.register_buffer("running_spread", spread)
+        self.register_buffer("num_batches_tracked", torch.empty((), device=device, dtype=torch.long))
+        self.reset_parameters()
+
+    reset_parameters = reset_affine
+    extra_repr = describe
+
+    def reset_running_stats(self) -> None:
+        """Put mean, variance or covariance, and count back to 0, 1 or the identity, and 0, in place."""
+        self.running_mean.zero_()
+        self.running_spread.copy_(_WAYS[self.by].start(self.channels))
+        self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
-        m = values_per_channel(x, self.channels)
+        m = count_values(x, self.channels)
         if self.training:
             bessel(m)  # refuses a single value
         with torch.autocast(x.device.type, enabled=False):
-            values = grouped(x, self.channels, self.channels).squeeze(0)  # (C, m)
+            values = split_groups(x, self.channels, self.channels).squeeze(0)  # (C, m)
             mean, spread = self._statistics(values) if self.training else (self.running_mean, self.running_spread)
             y = _WAYS[self.by].divide(values - mean.unsqueeze(1), spread.to(values.dtype), self.eps)
-            return ungrouped(y.unsqueeze(0), x.shape).to(x.dtype)
+            return join_groups(y.unsqueeze(0), x.shape).to(x.dtype)
 
     def _statistics(self, values: Tensor) -> tuple[Tensor, Tensor]:
         unbiased = bessel(values.shape[1])
@@ -70,13 +84,6 @@ class Detached(nn.Module):
         self.running_spread.mul_(1 - self.momentum).add_(spread.detach(), alpha=self.momentum * unbiased)
         self.num_batches_tracked.add_(1)
         return mean, spread
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return (
-            f"{self.channels}, by={self.by}, differentiate={self.differentiate}, eps={self.eps}, "
-            f"momentum={self.momentum}"
-        )
 
 
 class _Way(NamedTuple):
@@ -89,7 +96,7 @@ class _Way(NamedTuple):
 
 def _whitened(centred: Tensor, cov: Tensor, eps: float) -> Tensor:
     eye = torch.eye(cov.shape[0], dtype=cov.dtype, device=cov.device)
-    return inverse_root(ridged(cov, eye, eps)) @ centred
+    return inverse_root(add_ridge(cov, eye, eps)) @ centred
 
 
 _WAYS = {

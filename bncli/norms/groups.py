@@ -6,43 +6,45 @@ does not divide C, the last group is filled up with channels of zeros, which no 
 operation for all groups costs less than a second one for the last.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from bncli.kernels import Impl, note_fallback, whitening
-from bncli.kernels.whitening import ClosedForm
-from bncli.norms.channels import channels_checked, values_per_channel
+from bncli.kernels.whitening import ClosedForm, Root
+from bncli.norms.channels import (
+    DType,
+    add_affine,
+    apply_affine,
+    bessel,
+    check_channels,
+    count_values,
+    reset_affine,
+    widen,
+)
 
 
-def laid_out_like(y: Tensor, x: Tensor) -> Tensor:
-    """`y` with its channels innermost (channels_last) if those of `x` are, both (N, C, ...) of one shape."""
-    if x.ndim > 3 and x.shape[1] > 1 and x.stride(1) == 1:
-        return y.movedim(1, -1).contiguous().movedim(-1, 1)
-    return y
+class RunningCovariance(Protocol):
+    """A norm that averages the covariances of its groups."""
 
-
-Root = Callable[[Tensor], Tensor]
-
-
-class Whitening(Protocol):
-    """What `whiten` needs of a norm."""
-
-    training: bool
     channels: int
     eps: float
     momentum: float
-    affine: bool
-    group_size: int
-    impl: Impl
-    weight: Tensor | None
-    bias: Tensor | None
     running_mean: Tensor  # (C,)
     running_cov: Tensor  # (G, d, d), without eps, unbiased; 0 for fillers
     num_batches_tracked: Tensor
     identity: Tensor  # (G, d, d): what eps multiplies
+
+
+class Whitening(RunningCovariance, Protocol):
+    """A norm that whitens by that covariance: what `set_up` makes of a module and `whiten` needs."""
+
+    training: bool
+    impl: Impl
+    weight: Tensor | None
+    bias: Tensor | None
     evaluation: "LastRoot"
 
 
@@ -71,34 +73,91 @@ class LastRoot:
         return LastRoot, ()
 
 
-def add_state(norm: nn.Module, channels: int, affine: bool, group_size: int, *, filler: float) -> None:
-    """Give a norm what `Whitening` lists beyond its options; eps is multiplied by `filler` for channels of zeros."""
+def set_up(
+    norm: Any,
+    channels: int,
+    eps: float,
+    momentum: float,
+    affine: bool,
+    group_size: int,
+    impl: Impl,
+    device: Device,
+    dtype: DType,
+    *,
+    filler: float,
+) -> None:
+    """Make a `Whitening` of a new module: what the constructors of all norms that whiten over the batch do."""
+    norm.channels, norm.eps, norm.momentum = channels, eps, momentum
+    norm.affine, norm.group_size, norm.impl = affine, group_size, impl
+    norm.evaluation = LastRoot()
+    add_covariance(norm, channels, affine, group_size, device, dtype, filler=filler)
+    norm.reset_parameters()
+
+
+def add_covariance(
+    norm: Any,
+    channels: int,
+    affine: bool,
+    group_size: int,
+    device: Device,
+    dtype: DType,
+    *,
+    filler: float,
+) -> None:
+    """Give a norm room for parameters and for the buffers of a `RunningCovariance`, which `reset_whitening` fills.
+
+    `filler` is what multiplies eps for the channels of zeros that fill up the last group.
+    """
+    norm.filler = filler
+    add_affine(norm, channels, affine, device=device, dtype=dtype)
+    norm.register_buffer("running_mean", torch.empty(channels, device=device, dtype=dtype))
+    norm.register_buffer("running_cov", empty_groups(channels, group_size, device, dtype))
+    norm.register_buffer("num_batches_tracked", torch.empty((), device=device, dtype=torch.long))
+    norm.register_buffer("identity", empty_groups(channels, group_size, device, dtype), persistent=False)
+
+
+def reset_whitening(norm: Any) -> None:
+    """As `bncli.norms.channels.reset_affine`, for the norms of `add_covariance`: their `reset_parameters`."""
+    fill_identity(norm.identity, norm.channels, norm.filler)
+    reset_affine(norm)
+
+
+def reset_covariance(norm: Any) -> None:
+    """Put the running mean back to 0, the running covariance to I and the count of batches to 0, in place."""
+    norm.running_mean.zero_()
+    fill_identity(norm.running_cov, norm.channels, 0.0)
+    norm.num_batches_tracked.zero_()
+
+
+def empty_groups(channels: int, group_size: int, device: Device, dtype: DType) -> Tensor:
+    """Room for a matrix of each group, (G, d, d)."""
     d = min(group_size, channels)
-    real = torch.zeros(-(-channels // d) * d)
-    real[:channels] = 1
-    norm.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
-    norm.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)
-    norm.register_buffer("running_mean", torch.zeros(channels))
-    norm.register_buffer("running_cov", real.view(-1, d).diag_embed())
-    norm.register_buffer("num_batches_tracked", torch.tensor(0))
-    norm.register_buffer("identity", real.clamp(min=filler).view(-1, d).diag_embed(), persistent=False)
+    return torch.empty(-(-channels // d), d, d, device=device, dtype=dtype)
 
 
-def whiten(norm: Whitening, x: Tensor, root: Root, closed: ClosedForm | None = None) -> Tensor:
+def fill_identity(matrices: Tensor, channels: int, filler: float) -> None:
+    """Fill (G, d, d) in place by identities, the diagonal being `filler` where the last group is filled up."""
+    diagonal = matrices.new_full((matrices.shape[0] * matrices.shape[1],), filler)
+    diagonal[:channels] = 1
+    matrices.copy_(diagonal.view(matrices.shape[:2]).diag_embed())
+
+
+def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None = None) -> Tensor:
     """Whiten x (N, C, ...) by `root` of its covariance in training, of the running one in evaluation."""
-    m = values_per_channel(x, norm.channels)
+    norm: Whitening = module  # type: ignore[assignment]  # by `set_up`
+    m = count_values(x, norm.channels)
     if norm.training:
         bessel(m)  # refuses a single value
     with torch.autocast(x.device.type, enabled=False):
         if norm.training and norm.impl != "plain":
-            values = single_or_better(x)
+            values = widen(x)
             if whitening.is_possible(values):
                 y, mean, S = whitening.fast(values, norm.weight, norm.bias, norm.identity, norm.eps, root, closed)
                 track(norm, mean, S, m)
-                return laid_out_like(y.to(x.dtype), x)
+                return lay_out_like(y.to(x.dtype), x)
             if norm.impl == "fast":
                 note_fallback("whitening", whitening.why_impossible(values))
-        values = grouped(x, norm.channels, norm.running_cov.shape[-1])
+        values = split_groups(x, norm.channels, norm.running_cov.shape[-1])
         if norm.training:
             mean = values.mean(-1, keepdim=True)
             centred = values - mean
@@ -106,26 +165,33 @@ def whiten(norm: Whitening, x: Tensor, root: Root, closed: ClosedForm | None = N
             track(norm, mean.detach(), S.detach(), m)
             W = root(S)
         else:
-            centred = values - grouped(norm.running_mean.unsqueeze(0), norm.channels, values.shape[1])
-            W = norm.evaluation(norm.running_cov, lambda cov: root(ridged(cov, norm.identity, norm.eps))).to(
+            centred = values - split_groups(norm.running_mean.unsqueeze(0), norm.channels, values.shape[1])
+            W = norm.evaluation(norm.running_cov, lambda cov: root(add_ridge(cov, norm.identity, norm.eps))).to(
                 values.dtype
             )
-        y = ungrouped(torch.bmm(W, centred), x.shape)
-        return laid_out_like(scaled(y, norm.weight, norm.bias).to(x.dtype), x)
+        y = join_groups(torch.bmm(W, centred), x.shape)
+        return lay_out_like(apply_affine(y, norm.weight, norm.bias).to(x.dtype), x)
 
 
-def grouped(x: Tensor, channels: int, d: int) -> Tensor:
+def split_groups(x: Tensor, channels: int, d: int) -> Tensor:
     """(N, C, ...) to (G, d, m), zeros for channels that are wanting, in float32 or better."""
-    rows = single_or_better(channels_checked(x, channels).transpose(0, 1).flatten(1))  # (C, m)
+    rows = widen(check_channels(x, channels).transpose(0, 1).flatten(1))  # (C, m)
     if channels % d:  # not by F.pad, which in torch 2.6 refuses m = 0
         rows = torch.cat([rows, rows.new_zeros(d - channels % d, rows.shape[1])])
     return rows.view(len(rows) // d, d, rows.shape[1])
 
 
-def ungrouped(values: Tensor, shape: torch.Size) -> Tensor:
-    """(G, d, m) back to (N, C, ...), the inverse of `grouped`."""
+def join_groups(values: Tensor, shape: torch.Size) -> Tensor:
+    """(G, d, m) back to (N, C, ...), the inverse of `split_groups`."""
     rows: Tensor = values.flatten(0, 1)[: shape[1]]
     return rows.view(shape[1], shape[0], *shape[2:]).transpose(0, 1)
+
+
+def lay_out_like(y: Tensor, x: Tensor) -> Tensor:
+    """`y` with its channels innermost (channels_last) if those of `x` are, both (N, C, ...) of one shape."""
+    if x.ndim > 3 and x.shape[1] > 1 and x.stride(1) == 1:
+        return y.movedim(1, -1).contiguous().movedim(-1, 1)
+    return y
 
 
 def covariance(centred: Tensor, identity: Tensor, eps: float) -> Tensor:
@@ -133,47 +199,15 @@ def covariance(centred: Tensor, identity: Tensor, eps: float) -> Tensor:
     return torch.baddbmm(identity.to(centred.dtype), centred, centred.mT, beta=eps, alpha=1 / centred.shape[-1])
 
 
-def ridged(cov: Tensor, identity: Tensor, eps: float) -> Tensor:
+def add_ridge(cov: Tensor, identity: Tensor, eps: float) -> Tensor:
     """The same S, of a covariance that is known."""
-    cov = single_or_better(cov)
+    cov = widen(cov)
     return torch.add(cov, identity.to(cov.dtype), alpha=eps)
 
 
-def single_or_better(tensor: Tensor) -> Tensor:
-    """In float32, if it is in less: the decompositions have no half precision."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def track(norm: Whitening, mean: Tensor, S: Tensor, m: int) -> None:
+def track(norm: RunningCovariance, mean: Tensor, S: Tensor, m: int) -> None:
     """Move the running statistics towards a batch's, its covariance without eps and unbiased."""
     keep, new = 1 - norm.momentum, norm.momentum * bessel(m)
     norm.running_mean.mul_(keep).add_(mean.flatten()[: norm.channels], alpha=norm.momentum)
     norm.running_cov.mul_(keep).add_(S, alpha=new).sub_(norm.identity, alpha=new * norm.eps)
     norm.num_batches_tracked.add_(1)
-
-
-def bessel(m: int) -> float:
-    """m / (m - 1): from the biased variance of m values to the unbiased.
-
-    Raises:
-        ValueError: for a single value.
-    """
-    if m < 2:
-        raise ValueError(f"expected more than 1 value per channel when training, got {m}")
-    return m / (m - 1)
-
-
-def scaled(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Weight y + bias for y (N, C, ...), or y if there are none."""
-    if weight is None or bias is None:
-        return y
-    each = (-1, *[1] * (y.ndim - 2))
-    return torch.addcmul(bias.view(each), y, weight.view(each))
-
-
-def describe(norm: Whitening) -> str:
-    """For `extra_repr`."""
-    return (
-        f"{norm.channels}, eps={norm.eps}, momentum={norm.momentum}, affine={norm.affine}, "
-        f"group_size={norm.group_size}, impl={norm.impl}"
-    )

@@ -5,16 +5,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.types import Device
 
-from bncli.norms.channels import values_per_channel
-from bncli.norms.groups import scaled, single_or_better
-from bncli.norms.sample import add_affine
+from bncli.kernels import broadcast
+from bncli.norms.channels import DType, add_affine, apply_affine, count_values, describe, reset_affine, widen
 
 Bound = Literal["layer", "clamp", "none"]
 LIMIT = 5.0  # of bound="clamp", the paper's
 
 
-class Online(nn.Module):
+class OnlineNorm(nn.Module):
     """Online Normalization (Chiley et al. 2019, arXiv:1905.05894).
 
     z_t = (x_t - mean_{t-1}) / sqrt(var_{t-1} + eps) for the t-th example, whose own values do not enter its statistics.
@@ -59,35 +59,44 @@ class Online(nn.Module):
         differentiate: bool = False,
         eps: float = 1e-5,
         affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         self.channels, self.eps, self.affine = channels, eps, affine
         self.forward_momentum, self.backward_momentum = forward_momentum, backward_momentum
         self.bound, self.differentiate = bound, differentiate
-        add_affine(self, channels, affine)
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-        self.register_buffer("control_scale", torch.zeros(channels))
-        self.register_buffer("control_mean", torch.zeros(channels))
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        for name in ("running_mean", "running_var", "control_scale", "control_mean"):
+            self.register_buffer(name, torch.empty(channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    reset_parameters = reset_affine
+    extra_repr = describe
+
+    def reset_running_stats(self) -> None:
+        """Put mean and variance back to 0 and 1, and the control's states to 0, in place."""
+        for name, state in self.named_buffers(recurse=False):
+            state.fill_(1 if name == "running_var" else 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise; in training move the running statistics, and in the backward pass the control's, in place."""
-        if values_per_channel(x, self.channels) < 1 and self.training:
+        if count_values(x, self.channels) < 1 and self.training:
             raise ValueError(
                 f"expected at least 1 value per channel when training, got input of shape {tuple(x.shape)}"
             )
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(x)
+            values = widen(x)
             values = values.flatten(2) if x.ndim > 2 else values.unsqueeze(2)  # (N, C, L)
             z = self._followed(values) if self.training else self._held(values)
-            return scaled(_bounded(z, self.bound, self.eps), self.weight, self.bias).view_as(x).to(x.dtype)
+            return apply_affine(_bounded(z, self.bound, self.eps), self.weight, self.bias).view_as(x).to(x.dtype)
 
     def _held(self, values: Tensor) -> Tensor:
-        mean, var = (b.to(values.dtype).view(1, -1, 1) for b in (self.running_mean, self.running_var))
+        mean, var = (broadcast(b.to(values.dtype), values) for b in (self.running_mean, self.running_var))
         return (values - mean) * torch.rsqrt(var + self.eps)
 
     def _followed(self, values: Tensor) -> Tensor:
-        centred = values - self.running_mean.to(values.dtype).view(1, -1, 1)  # about the last mean: nothing cancels
+        centred = values - broadcast(self.running_mean.to(values.dtype), values)  # about the last mean: nothing cancels
         seen = centred if self.differentiate else centred.detach()
         shift, var = follow(seen, self.running_var.to(values.dtype), self.forward_momentum)
         self.running_mean.add_(shift[-1].detach())
@@ -100,16 +109,9 @@ class Online(nn.Module):
         )
         return z
 
-    def extra_repr(self) -> str:
-        """Its options."""
-        return (
-            f"{self.channels}, forward_momentum={self.forward_momentum}, backward_momentum={self.backward_momentum}, "
-            f"bound={self.bound}, differentiate={self.differentiate}, eps={self.eps}, affine={self.affine}"
-        )
-
 
 class Controlled(torch.autograd.Function):
-    """z = (x - shift) scale, whose backward pass is the control process of `Online`, its two states moved in place."""
+    """z = (x - shift) scale, whose backward pass is the control process of `OnlineNorm` and moves its two states."""
 
     @staticmethod
     def forward(

@@ -2,13 +2,28 @@
 
 import math
 
-from torch import Tensor, nn, ones, zeros
+from torch import Tensor, nn
+from torch.types import Device
 
-from bncli.norms.channels import add_averages, add_parameters, along, average, axes, moments, values_per_channel
-from bncli.norms.groups import bessel, scaled, single_or_better
+from bncli.kernels import broadcast
+from bncli.norms.channels import (
+    DType,
+    add_affine,
+    add_running,
+    apply_affine,
+    average,
+    axes,
+    bessel,
+    count_values,
+    describe,
+    moments,
+    reset_affine,
+    reset_running,
+    widen,
+)
 
 
-class BatchMean(nn.Module):
+class MeanOnlyBatchNorm(nn.Module):
     """Mean-only Batch Normalization (Salimans & Kingma 2016, arXiv:1602.07868, section 2.3).
 
     y = x - mean + bias, where the mean of each channel is taken over examples and locations in training, and is
@@ -25,18 +40,25 @@ class BatchMean(nn.Module):
     running_mean: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(
+        self, channels: int, *, momentum: float = 0.1, affine: bool = True, device: Device = None, dtype: DType = None
+    ) -> None:
         super().__init__()
         self.channels, self.momentum, self.affine = channels, momentum, affine
-        add_parameters(self, channels, "shift" if affine else False)
-        add_averages(self, {"running_mean": zeros(channels)})
+        add_affine(self, channels, "shift" if affine else False, device=device, dtype=dtype)
+        add_running(self, channels, "running_mean", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Centre, and in training update the running mean in place."""
-        m, wide = values_per_channel(x, self.channels), single_or_better(x)
+        m, wide = count_values(x, self.channels), widen(x)
         mean = self._of_batch(wide, m) if self.training else self.running_mean
-        y = wide - along(mean, x)
-        return (y if self.bias is None else y + along(self.bias, x)).to(x.dtype)
+        y = wide - broadcast(mean, x)
+        return (y if self.bias is None else y + broadcast(self.bias, x)).to(x.dtype)
 
     def _of_batch(self, x: Tensor, m: int) -> Tensor:
         bessel(m)  # refuses a single value
@@ -45,12 +67,8 @@ class BatchMean(nn.Module):
         average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
         return mean
 
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, momentum={self.momentum}, affine={self.affine}"
 
-
-class BatchVar(nn.Module):
+class VarianceOnlyBatchNorm(nn.Module):
     """Variance-only Batch Normalization (after Daneshmand et al. 2020, arXiv:2003.01652).
 
     y = weight x / sqrt(var + eps) + bias, where the biased var of each channel, about its mean, is taken over examples
@@ -67,18 +85,32 @@ class BatchVar(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
-        add_parameters(self, channels, affine)
-        add_averages(self, {"running_var": ones(channels)})
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        add_running(self, channels, "running_var", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale, and in training update the running variance in place."""
-        m, wide = values_per_channel(x, self.channels), single_or_better(x)
+        m, wide = count_values(x, self.channels), widen(x)
         var = self._of_batch(wide, m) if self.training else self.running_var
-        y = wide * along((single_or_better(var) + self.eps).rsqrt(), x)
-        return scaled(y, self.weight, self.bias).to(x.dtype)
+        y = wide * broadcast((widen(var) + self.eps).rsqrt(), x)
+        return apply_affine(y, self.weight, self.bias).to(x.dtype)
 
     def _of_batch(self, x: Tensor, m: int) -> Tensor:
         unbiased = bessel(m)
@@ -87,12 +119,8 @@ class BatchVar(nn.Module):
         average(self.running_var, var * unbiased, self.momentum, self.num_batches_tracked)
         return var
 
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
 
-
-class BatchL1(nn.Module):
+class L1BatchNorm(nn.Module):
     """L1 Batch Normalization (Hoffer et al. 2018, arXiv:1803.01814, section 4).
 
     y = weight (x - mean) / (scale + eps) + bias with scale = sqrt(pi / 2) mean |x - mean|, which is the standard
@@ -111,21 +139,35 @@ class BatchL1(nn.Module):
     running_scale: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
-        add_parameters(self, channels, affine)
-        add_averages(self, {"running_mean": zeros(channels), "running_scale": ones(channels)})
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        add_running(self, channels, "running_mean", "running_scale", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
-        m, wide = values_per_channel(x, self.channels), single_or_better(x)
+        m, wide = count_values(x, self.channels), widen(x)
         if self.training:
             bessel(m)  # refuses a single value
         mean = wide.mean(axes(x)) if self.training else self.running_mean
-        centred = wide - along(mean, x)
-        scale = self._of_batch(mean, centred) if self.training else single_or_better(self.running_scale)
-        return scaled(centred / along(scale + self.eps, x), self.weight, self.bias).to(x.dtype)
+        centred = wide - broadcast(mean, x)
+        scale = self._of_batch(mean, centred) if self.training else widen(self.running_scale)
+        return apply_affine(centred / broadcast(scale + self.eps, x), self.weight, self.bias).to(x.dtype)
 
     def _of_batch(self, mean: Tensor, centred: Tensor) -> Tensor:
         scale = math.sqrt(math.pi / 2) * centred.abs().mean(axes(centred))
@@ -133,7 +175,3 @@ class BatchL1(nn.Module):
         average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
         average(self.running_scale, scale, self.momentum, self.num_batches_tracked)
         return scale
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"

@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.types import Device
 
 from bncli.kernels import Impl
-from bncli.norms.groups import LastRoot, add_state, describe, whiten
+from bncli.norms.channels import DType, describe
+from bncli.norms.groups import reset_covariance, reset_whitening, set_up, whiten
 
 
 class PCA(nn.Module):
@@ -26,13 +28,6 @@ class PCA(nn.Module):
         ValueError: in training, with a single value for each channel.
     """
 
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor
-    running_cov: Tensor
-    num_batches_tracked: Tensor
-    identity: Tensor
-
     def __init__(
         self,
         channels: int,
@@ -42,20 +37,19 @@ class PCA(nn.Module):
         affine: bool = True,
         group_size: int = 16,
         impl: Impl = "auto",
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
-        self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size, self.impl = affine, group_size, impl
-        self.evaluation = LastRoot()
-        add_state(self, channels, affine, group_size, filler=0.5)  # below eps, so that fillers come last
+        set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=0.5)  # below eps: last
+
+    reset_running_stats = reset_covariance
+    reset_parameters = reset_whitening
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         return whiten(self, x, principal_axes)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return describe(self)
 
 
 def principal_axes(S: Tensor) -> Tensor:

@@ -1,14 +1,28 @@
 """Batch Renormalization: the batch's statistics, corrected towards the running ones."""
 
 import torch
-from torch import Tensor, nn, ones, zeros
+from torch import Tensor, nn
+from torch.types import Device
 
 from bncli.errors import ConfigError
-from bncli.norms.channels import add_averages, add_parameters, along, average, moments, values_per_channel
-from bncli.norms.groups import bessel, scaled, single_or_better
+from bncli.kernels import broadcast
+from bncli.norms.channels import (
+    DType,
+    add_affine,
+    add_running,
+    apply_affine,
+    average,
+    bessel,
+    count_values,
+    describe,
+    moments,
+    reset_affine,
+    reset_running,
+    widen,
+)
 
 
-class Renorm(nn.Module):
+class BatchRenorm(nn.Module):
     """Batch Renormalization (Ioffe 2017, arXiv:1702.03275, algorithm 1).
 
     y = weight ((x - mean) / std r + d) + bias with std = sqrt(var + eps), biased, over examples and locations,
@@ -17,9 +31,9 @@ class Renorm(nn.Module):
 
     both constants to the gradient and taken before the step's update. Where neither is clipped, y is that of
     evaluation: weight (x - running_mean) / running_std + bias. As in the paper it is the standard deviation that is
-    averaged, eps in it and biased, where `Batch` averages the unbiased variance.
+    averaged, eps in it and biased, where `BatchNorm` averages the unbiased variance.
 
-    Training step t allows rmax_t = 1, dmax_t = 0 (which is `Batch`) up to `plain_steps`; from there they grow in
+    Training step t allows rmax_t = 1, dmax_t = 0 (which is `BatchNorm`) up to `plain_steps`; from there they grow in
     proportion to t up to `rmax` at `rmax_steps` and `dmax` at `dmax_steps`. The paper names these ends and says
     that the growth is gradual; torch has no such layer.
 
@@ -48,6 +62,8 @@ class Renorm(nn.Module):
         eps: float = 1e-5,
         momentum: float = 0.01,
         affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         for name, steps in (("rmax_steps", rmax_steps), ("dmax_steps", dmax_steps)):
@@ -56,17 +72,22 @@ class Renorm(nn.Module):
         self.rmax, self.dmax = rmax, dmax
         self.plain_steps, self.rmax_steps, self.dmax_steps = plain_steps, rmax_steps, dmax_steps
         self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
-        add_parameters(self, channels, affine)
-        add_averages(self, {"running_mean": zeros(channels), "running_std": ones(channels)})
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        add_running(self, channels, "running_mean", "running_std", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
-        m, wide = values_per_channel(x, self.channels), single_or_better(x)
+        m, wide = count_values(x, self.channels), widen(x)
         if self.training:
             y = self._corrected(wide, m)
         else:
-            y = (wide - along(self.running_mean, x)) / along(single_or_better(self.running_std), x)
-        return scaled(y, self.weight, self.bias).to(x.dtype)
+            y = (wide - broadcast(self.running_mean, x)) / broadcast(widen(self.running_std), x)
+        return apply_affine(y, self.weight, self.bias).to(x.dtype)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The rmax_t and dmax_t of the step whose number `num_batches_tracked` is."""
@@ -84,18 +105,10 @@ class Renorm(nn.Module):
         r, d = self._correction(mean.detach(), std.detach())
         average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
         average(self.running_std, std, self.momentum, self.num_batches_tracked)
-        return (x - along(mean, x)) * along(r / std, x) + along(d, x)
+        return (x - broadcast(mean, x)) * broadcast(r / std, x) + broadcast(d, x)
 
     def _correction(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         rmax, dmax = self.bounds()
         r = torch.maximum(torch.minimum(std / self.running_std, rmax), 1 / rmax)
         d = (mean - self.running_mean) / self.running_std
         return r, torch.maximum(torch.minimum(d, dmax), -dmax)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return (
-            f"{self.channels}, rmax={self.rmax}, dmax={self.dmax}, plain_steps={self.plain_steps}, "
-            f"rmax_steps={self.rmax_steps}, dmax_steps={self.dmax_steps}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}"
-        )

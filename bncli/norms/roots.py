@@ -212,3 +212,20 @@ def uncoupled_newton_schulz(S: Tensor, T: int) -> Tensor:
     for _ in range(T):
         P = 1.5 * P - 0.5 * (P @ P @ P) @ scaled
     return P * n.rsqrt()
+
+
+def frobenius_newton_schulz(S: Tensor, T: int) -> Tensor:
+    """W_T of the coupled iteration of `newton_schulz` with n the Frobenius norm of S, not its trace.
+
+    (..., d, d) to the same. Differentiated step by step, so that it keeps 3 T matrices for the gradient.
+    """
+    size = kernel.trace(S)  # taken out, so that no square overflows
+    n = size * (S / size).square().sum((-2, -1), keepdim=True).sqrt()
+    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
+    Y, Z = S / n, eye.expand_as(S)
+    for step in range(T):
+        H = 1.5 * eye - 0.5 * (Z @ Y)
+        Z = H @ Z
+        if step < T - 1:
+            Y = Y @ H
+    return Z * n.rsqrt()

@@ -7,14 +7,15 @@ G groups; x is (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W), its locations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.types import Device
 
 from bncli.errors import ConfigError
-from bncli.norms.channels import channels_checked
-from bncli.norms.groups import scaled, single_or_better
+from bncli.kernels import broadcast
+from bncli.norms.channels import DType, add_affine, apply_affine, check_channels, describe, reset_affine, widen
 from bncli.norms.rows import undivided
 
 
-class Layer(nn.Module):
+class LayerNorm(nn.Module):
     """Layer Normalization (Ba et al. 2016, arXiv:1607.06450).
 
     y = weight (x - mean) / sqrt(var + eps) + bias, mean and biased var of each example over all channels and locations;
@@ -29,47 +30,52 @@ class Layer(nn.Module):
     weight: Tensor | None
     bias: Tensor | None
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, affine: bool = True) -> None:
+    def __init__(
+        self, channels: int, *, eps: float = 1e-5, affine: bool = True, device: Device = None, dtype: DType = None
+    ) -> None:
         super().__init__()
         self.channels, self.eps, self.affine = channels, eps, affine
-        add_affine(self, channels, affine)
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each example."""
-        return standardised(channels_checked(x, self.channels), 1, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, affine={self.affine}"
+        return standardise(check_channels(x, self.channels), 1, self.weight, self.bias, self.eps)
 
 
-class RMS(nn.Module):
+class RMSNorm(nn.Module):
     """Root Mean Square Layer Normalization (Zhang & Sennrich 2019, arXiv:1910.07467).
 
-    y = weight x / sqrt(mean(x^2) + eps), the mean of each example over all channels and locations: `Layer` without its
-    centring. There is no bias. The paper's formula has no eps, torch's default is the type's smallest relative step.
-    torch's `RMSNorm(C)` takes channels last and each location by itself.
+    y = weight x / sqrt(mean(x^2) + eps), the mean of each example over all channels and locations: `LayerNorm` without
+    its centring. There is no bias. The paper's formula has no eps, torch's default is the type's smallest relative
+    step. torch's `RMSNorm(C)` takes channels last and each location by itself.
     """
 
     weight: Tensor | None
 
-    def __init__(self, channels: int, *, eps: float = 1e-6, affine: bool = True) -> None:
+    def __init__(
+        self, channels: int, *, eps: float = 1e-6, affine: bool = True, device: Device = None, dtype: DType = None
+    ) -> None:
         super().__init__()
         self.channels, self.eps, self.affine = channels, eps, affine
-        self.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
+        scale = nn.Parameter(torch.empty(channels, device=device, dtype=dtype)) if affine else None
+        self.register_parameter("weight", scale)
+        self.reset_parameters()
+
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale each example."""
         with torch.autocast(x.device.type, enabled=False):
-            y = F.rms_norm(single_or_better(channels_checked(x, self.channels)), x.shape[1:], eps=self.eps)
-            return (y if self.weight is None else y * per_channel(self.weight, y)).to(x.dtype)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, affine={self.affine}"
+            y = F.rms_norm(widen(check_channels(x, self.channels)), x.shape[1:], eps=self.eps)
+            return (y if self.weight is None else y * broadcast(self.weight, y)).to(x.dtype)
 
 
-class Instance(nn.Module):
+class InstanceNorm(nn.Module):
     """Instance Normalization (Ulyanov et al. 2016, arXiv:1607.08022).
 
     y = weight (x - mean) / sqrt(var + eps) + bias, mean and biased var of each channel of each example over its
@@ -83,25 +89,27 @@ class Instance(nn.Module):
     weight: Tensor | None
     bias: Tensor | None
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, affine: bool = True) -> None:
+    def __init__(
+        self, channels: int, *, eps: float = 1e-5, affine: bool = True, device: Device = None, dtype: DType = None
+    ) -> None:
         super().__init__()
         self.channels, self.eps, self.affine = channels, eps, affine
-        add_affine(self, channels, affine)
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of each example."""
-        return standardised(channels_checked(x, self.channels), self.channels, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, affine={self.affine}"
+        return standardise(check_channels(x, self.channels), self.channels, self.weight, self.bias, self.eps)
 
 
-class Group(nn.Module):
+class GroupNorm(nn.Module):
     """Group Normalization (Wu & He 2018, arXiv:1803.08494).
 
     y = weight (x - mean) / sqrt(var + eps) + bias, mean and biased var of each example over the locations and the C / G
-    channels of a group. One group is `Layer`, C groups are `Instance`. Equal to torch's `GroupNorm`.
+    channels of a group. One group is `LayerNorm`, C groups are `InstanceNorm`. Equal to torch's `GroupNorm`.
 
     Raises:
         ConfigError: if `groups` does not divide `channels`.
@@ -111,30 +119,28 @@ class Group(nn.Module):
     weight: Tensor | None
     bias: Tensor | None
 
-    def __init__(self, channels: int, *, groups: int = 32, eps: float = 1e-5, affine: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        groups: int = 32,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__()
         refuse_uneven("group", groups, channels)
         self.channels, self.groups, self.eps, self.affine = channels, groups, eps, affine
-        add_affine(self, channels, affine)
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each group of each example."""
-        return standardised(channels_checked(x, self.channels), self.groups, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, groups={self.groups}, eps={self.eps}, affine={self.affine}"
-
-
-def add_affine(norm: nn.Module, channels: int, affine: bool) -> None:
-    """Give a norm its `weight` and `bias` per channel, or None for both."""
-    norm.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
-    norm.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)
-
-
-def per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """(C,) in a shape that broadcasts along x (N, C, ...)."""
-    return values.view(-1, *[1] * (x.ndim - 2))
+        return standardise(check_channels(x, self.channels), self.groups, self.weight, self.bias, self.eps)
 
 
 def refuse_uneven(norm: str, groups: int, channels: int) -> None:
@@ -154,14 +160,14 @@ def refuse_lonely(x: Tensor, groups: int) -> None:
         )
 
 
-def standardised(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def standardise(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Each group of each example of x (N, C, ...) to mean 0 and variance 1, then weight and bias per channel."""
     refuse_lonely(x, groups)
     with torch.autocast(x.device.type, enabled=False):
-        values = single_or_better(x)
+        values = widen(x)
         if not values.is_contiguous():
             values = values - _about_centre(values.detach(), groups)
-        return scaled(F.group_norm(values, groups, eps=eps), weight, bias).to(x.dtype)
+        return apply_affine(F.group_norm(values, groups, eps=eps), weight, bias).to(x.dtype)
 
 
 def _about_centre(x: Tensor, groups: int) -> Tensor:
@@ -171,4 +177,4 @@ def _about_centre(x: Tensor, groups: int) -> Tensor:
     """
     means = x.unflatten(1, (groups, -1)).flatten(2).mean(2)  # (N, G)
     each: Tensor = means.repeat_interleave(x.shape[1] // groups, 1)
-    return each.view(*x.shape[:2], *[1] * (x.ndim - 2))
+    return broadcast(each, x)

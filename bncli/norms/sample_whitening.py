@@ -10,13 +10,15 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.types import Device
 
 from bncli.errors import ConfigError
-from bncli.norms.channels import channels_checked
-from bncli.norms.groups import Root, covariance, laid_out_like, scaled, single_or_better
+from bncli.kernels.whitening import Root
+from bncli.norms.channels import DType, add_affine, apply_affine, check_channels, describe, reset_affine, widen
+from bncli.norms.groups import covariance, empty_groups, fill_identity, lay_out_like
 from bncli.norms.roots import inverse_root, newton_schulz
 
-By = Literal["iterative", "zca"]
+RootMethod = Literal["iterative", "zca"]
 
 
 class GroupWhitening(nn.Module):
@@ -46,33 +48,35 @@ class GroupWhitening(nn.Module):
         channels: int,
         *,
         groups: int = 4,
-        by: By = "iterative",
+        by: RootMethod = "iterative",
         T: int = 5,
         eps: float = 1e-5,
         affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         if channels % groups:
             raise ConfigError(f"norm 'group-whitening': groups={groups} does not divide {channels} channels")
         self.channels, self.groups, self.by, self.T, self.eps, self.affine = channels, groups, by, T, eps, affine
-        add_affine(self, channels, affine)
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten each example."""
         with torch.autocast(x.device.type, enabled=False):
-            m = channels_checked(x, self.channels).shape[1:].numel() // self.groups
+            m = check_channels(x, self.channels).shape[1:].numel() // self.groups
             if m < 2:
                 raise ValueError(f"expected more than 1 value per group of an example, got {m}")
-            values = single_or_better(x).reshape(x.shape[0], self.groups, m)
+            values = widen(x).reshape(x.shape[0], self.groups, m)
             centred = values - values.mean(-1, keepdim=True)
             identity = torch.eye(self.groups, dtype=values.dtype, device=x.device).expand(len(values), -1, -1)
-            W = root_by(self.by, self.T)(covariance(centred, identity, self.eps))
-            y = scaled(torch.bmm(W, centred).view(x.shape), self.weight, self.bias)
-            return laid_out_like(y.to(x.dtype), x)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, groups={self.groups}, by={self.by}, T={self.T}, eps={self.eps}, affine={self.affine}"
+            W = choose_root(self.by, self.T)(covariance(centred, identity, self.eps))
+            y = apply_affine(torch.bmm(W, centred).view(x.shape), self.weight, self.bias)
+            return lay_out_like(y.to(x.dtype), x)
 
 
 class InstanceWhitening(nn.Module):
@@ -97,73 +101,62 @@ class InstanceWhitening(nn.Module):
         self,
         channels: int,
         *,
-        by: By = "iterative",
+        by: RootMethod = "iterative",
         T: int = 5,
         eps: float = 1e-5,
         affine: bool = True,
         group_size: int = 16,
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         self.channels, self.by, self.T, self.eps = channels, by, T, eps
         self.affine, self.group_size = affine, group_size
-        add_affine(self, channels, affine)
-        self.register_buffer("identity", identities(channels, group_size, filler=by == "zca"), persistent=False)
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        self.register_buffer("identity", empty_groups(channels, group_size, device, dtype), persistent=False)
+        self.reset_parameters()
+
+    extra_repr = describe
+
+    def reset_parameters(self) -> None:
+        """Put weight and bias back to 1 and 0, and what eps multiplies to the identity, in place."""
+        fill_identity(self.identity, self.channels, float(self.by == "zca"))
+        reset_affine(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten each example."""
         with torch.autocast(x.device.type, enabled=False):
-            values = by_example(x, self.channels, self.identity.shape[-1])
+            values = split_examples(x, self.channels, self.identity.shape[-1])
             mean = values.mean(-1, keepdim=True)
             centred = values - mean
             identity = self.identity.repeat(x.shape[0], 1, 1)
-            W = root_by(self.by, self.T)(covariance(centred, identity, self.eps))
-            y = scaled(from_examples(torch.bmm(W, centred), x.shape), self.weight, self.bias)
-            return laid_out_like(y.to(x.dtype), x)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return (
-            f"{self.channels}, by={self.by}, T={self.T}, eps={self.eps}, affine={self.affine}, "
-            f"group_size={self.group_size}"
-        )
+            W = choose_root(self.by, self.T)(covariance(centred, identity, self.eps))
+            y = apply_affine(join_examples(torch.bmm(W, centred), x.shape), self.weight, self.bias)
+            return lay_out_like(y.to(x.dtype), x)
 
 
-def by_example(x: Tensor, channels: int, d: int) -> Tensor:
+def split_examples(x: Tensor, channels: int, d: int) -> Tensor:
     """(N, C, ...) to (N G, d, m) over locations, zeros for channels that are wanting, in float32 or better.
 
     Raises:
         ValueError: for a single location.
     """
-    m = channels_checked(x, channels).shape[2:].numel()
+    m = check_channels(x, channels).shape[2:].numel()
     if x.ndim < 3 or m < 2:
         raise ValueError(f"expected more than 1 location per channel, got input of shape {tuple(x.shape)}")
-    values = single_or_better(x).flatten(2)
+    values = widen(x).flatten(2)
     if channels % d:
         values = F.pad(values, (0, 0, 0, d - channels % d))
     return values.reshape(x.shape[0] * -(-channels // d), d, m)
 
 
-def from_examples(values: Tensor, shape: torch.Size) -> Tensor:
-    """(N G, d, m) back to (N, C, ...), the inverse of `by_example`."""
+def join_examples(values: Tensor, shape: torch.Size) -> Tensor:
+    """(N G, d, m) back to (N, C, ...), the inverse of `split_examples`."""
     _, d, m = values.shape
     return values.view(shape[0], -(-shape[1] // d) * d, m)[:, : shape[1]].reshape(shape)
 
 
-def identities(channels: int, group_size: int, *, filler: float) -> Tensor:
-    """(G, d, d) diagonal: 1 for a channel, `filler` for what fills up the last group."""
-    d = min(group_size, channels)
-    diagonal = torch.full((-(-channels // d) * d,), float(filler))
-    diagonal[:channels] = 1
-    return diagonal.view(-1, d).diag_embed()
-
-
-def root_by(by: By, T: int) -> Root:
+def choose_root(by: RootMethod, T: int) -> Root:
     """The whitening of a covariance that `by` names."""
     roots: dict[str, Callable[[Tensor], Tensor]] = {"iterative": partial(newton_schulz, T=T), "zca": inverse_root}
     return roots[by]
-
-
-def add_affine(norm: nn.Module, channels: int, affine: bool) -> None:
-    """Give a norm a weight of 1 and a bias of 0 for each channel, or None for both."""
-    norm.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
-    norm.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)

@@ -4,13 +4,24 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
-from bncli.norms.channels import values_per_channel
-from bncli.norms.groups import bessel, scaled, single_or_better
-from bncli.norms.sample import add_affine
+from bncli.kernels import broadcast
+from bncli.norms.channels import (
+    DType,
+    add_affine,
+    add_running,
+    apply_affine,
+    bessel,
+    count_values,
+    describe,
+    reset_affine,
+    reset_running,
+    widen,
+)
 
 
-class Switchable(nn.Module):
+class SwitchableNorm(nn.Module):
     """Switchable Normalization (Luo et al. 2019, arXiv:1806.10779).
 
     y = weight (x - mean) / sqrt(var + eps) + bias with mean = sum_k softmax(mean_weight)_k mean_k and
@@ -34,31 +45,43 @@ class Switchable(nn.Module):
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        device: Device = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__()
         self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
-        self.mean_weight = nn.Parameter(torch.ones(3))
-        self.var_weight = nn.Parameter(torch.ones(3))
-        add_affine(self, channels, affine)
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
+        self.mean_weight = nn.Parameter(torch.empty(3, device=device, dtype=dtype))
+        self.var_weight = nn.Parameter(torch.empty(3, device=device, dtype=dtype))
+        add_affine(self, channels, affine, device=device, dtype=dtype)
+        add_running(self, channels, "running_mean", "running_var", device=device, dtype=dtype)
+        self.reset_parameters()
+
+    reset_running_stats = reset_running
+    reset_parameters = reset_affine
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training update the running statistics in place."""
-        m = values_per_channel(x, self.channels)
+        m = count_values(x, self.channels)
         if self.training:
             bessel(m)  # refuses a single value
         elif m == 0:  # of which torch's variance warns
             return x
         with torch.autocast(x.device.type, enabled=False):
-            values = single_or_better(x).flatten(2) if x.ndim > 2 else single_or_better(x).unsqueeze(2)  # (N, C, L)
+            values = widen(x).flatten(2) if x.ndim > 2 else widen(x).unsqueeze(2)  # (N, C, L)
             parts = _of_examples(values)
             parts.append(self._of_batch(values, parts[0]) if self.training else self._running(values))
             mean = _mixed(self.mean_weight, [part.mean for part in parts])
             var = _mixed(self.var_weight, [part.var for part in parts])
             y = (values - mean) * torch.rsqrt(var + self.eps)
-            return scaled(y, self.weight, self.bias).view_as(x).to(x.dtype)
+            return apply_affine(y, self.weight, self.bias).view_as(x).to(x.dtype)
 
     def _of_batch(self, values: Tensor, instance: "_Moments") -> "_Moments":
         batch = _batch_moments(values, instance)
@@ -68,12 +91,8 @@ class Switchable(nn.Module):
         return batch
 
     def _running(self, values: Tensor) -> "_Moments":
-        mean, var = (b.to(values.dtype).view(1, -1, 1) for b in (self.running_mean, self.running_var))
+        mean, var = (broadcast(b.to(values.dtype), values) for b in (self.running_mean, self.running_var))
         return _Moments(mean, var)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{self.channels}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
 
 
 class _Moments(NamedTuple):
@@ -112,7 +131,7 @@ def _pooled(parts: _Moments, axis: int) -> _Moments:
 
 def _mixed(weight: Tensor, parts: list[Tensor]) -> Tensor:
     """sum_k softmax(weight)_k parts_k over the last parts, all of them if there are as many as weights."""
-    share = torch.softmax(single_or_better(weight)[-len(parts) :], 0)
+    share = torch.softmax(widen(weight)[-len(parts) :], 0)
     mixed = share[0] * parts[0]
     for k in range(1, len(parts)):
         mixed = mixed + share[k] * parts[k]

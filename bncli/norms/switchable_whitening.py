@@ -4,12 +4,23 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
-from bncli.norms.groups import add_state, bessel, covariance, grouped, laid_out_like, ridged, scaled, single_or_better
+from bncli.norms.channels import DType, apply_affine, bessel, describe, widen
+from bncli.norms.groups import (
+    add_covariance,
+    add_ridge,
+    covariance,
+    lay_out_like,
+    reset_covariance,
+    reset_whitening,
+    split_groups,
+    track,
+)
 from bncli.norms.roots import newton_schulz
-from bncli.norms.sample_whitening import by_example, from_examples
+from bncli.norms.sample_whitening import join_examples, split_examples
 
-Of = Literal["bw-iw", "bw-iw-ln", "bw-iw-bn-in-ln"]
+Components = Literal["bw-iw", "bw-iw-ln", "bw-iw-bn-in-ln"]
 
 
 class SwitchableWhitening(nn.Module):
@@ -46,35 +57,43 @@ class SwitchableWhitening(nn.Module):
         self,
         channels: int,
         *,
-        of: Of = "bw-iw",
+        of: Components = "bw-iw",
         tie: bool = False,
         T: int = 5,
         eps: float = 1e-5,
         momentum: float = 0.01,
         affine: bool = True,
         group_size: int = 16,
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         self.of, self.tie, self.T = of, tie, T
         self.channels, self.eps, self.momentum = channels, eps, momentum
         self.affine, self.group_size = affine, group_size
         components = of.count("-") + 1
-        self.mean_weight = nn.Parameter(torch.ones(components))
-        self.register_parameter("cov_weight", None if tie else nn.Parameter(torch.ones(components)))
-        add_state(self, channels, affine, group_size, filler=0)  # fillers must not count in the trace
+        self.mean_weight = nn.Parameter(torch.empty(components, device=device, dtype=dtype))
+        cov_weight = None if tie else nn.Parameter(torch.empty(components, device=device, dtype=dtype))
+        self.register_parameter("cov_weight", cov_weight)
+        add_covariance(self, channels, affine, group_size, device, dtype, filler=0)  # which must not count in the trace
+        self.reset_parameters()
+
+    reset_running_stats = reset_covariance
+    reset_parameters = reset_whitening
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         with torch.autocast(x.device.type, enabled=False):
             G, d, _ = self.running_cov.shape
-            values = by_example(x, self.channels, d)  # (N G, d, m)
+            values = split_examples(x, self.channels, d)  # (N G, d, m)
             means, covs = self._components(values.view(x.shape[0], G, d, values.shape[2]))
-            p = single_or_better(self.mean_weight).softmax(0)
-            q = p if self.cov_weight is None else single_or_better(self.cov_weight).softmax(0)
+            p = widen(self.mean_weight).softmax(0)
+            q = p if self.cov_weight is None else widen(self.cov_weight).softmax(0)
             S = _mixed(covs, q).flatten(0, 1).to(values.dtype)
             centred = values - _mixed(means, p).flatten(0, 1).to(values.dtype)
-            y = from_examples(torch.bmm(newton_schulz(S, self.T), centred), x.shape)
-            return laid_out_like(scaled(y, self.weight, self.bias).to(x.dtype), x)
+            y = join_examples(torch.bmm(newton_schulz(S, self.T), centred), x.shape)
+            return lay_out_like(apply_affine(y, self.weight, self.bias).to(x.dtype), x)
 
     def _components(self, values: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Of (N, G, d, m): means (N, G, d, 1) and covariances with eps (N, G, d, d), in the order of `of`."""
@@ -94,27 +113,14 @@ class SwitchableWhitening(nn.Module):
     def _of_batch(self, mean_iw: Tensor, iw: Tensor, m: int) -> tuple[Tensor, Tensor]:
         """Mean (G, d, 1) and covariance (G, d, d): that within the examples and that of their means together."""
         if not self.training:
-            mean = grouped(self.running_mean.unsqueeze(0), self.channels, iw.shape[-1])
-            return mean, ridged(self.running_cov, self.identity, self.eps)
-        unbiased = bessel(len(iw) * m)
+            mean = split_groups(self.running_mean.unsqueeze(0), self.channels, iw.shape[-1])
+            return mean, add_ridge(self.running_cov, self.identity, self.eps)
+        bessel(len(iw) * m)  # refuses a single value
         mean = mean_iw.mean(0)
         between = (mean_iw - mean).squeeze(-1).movedim(0, -1)  # (G, d, N)
         S = torch.baddbmm(iw.mean(0), between, between.mT, alpha=1 / len(iw))
-        self._track(mean.detach(), S.detach(), unbiased)
+        track(self, mean.detach(), S.detach(), len(iw) * m)
         return mean, S
-
-    def _track(self, mean: Tensor, S: Tensor, unbiased: float) -> None:
-        keep, new = 1 - self.momentum, self.momentum * unbiased
-        self.running_mean.mul_(keep).add_(mean.flatten()[: self.channels], alpha=self.momentum)
-        self.running_cov.mul_(keep).add_(S, alpha=new).sub_(self.identity, alpha=new * self.eps)
-        self.num_batches_tracked.add_(1)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return (
-            f"{self.channels}, of={self.of}, tie={self.tie}, T={self.T}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, group_size={self.group_size}"
-        )
 
 
 def _within(centred: Tensor, identity: Tensor, eps: float) -> Tensor:

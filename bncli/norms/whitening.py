@@ -8,14 +8,17 @@ from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.types import Device
 
 from bncli.errors import ConfigError
 from bncli.kernels import Impl
-from bncli.norms.groups import LastRoot, add_state, describe, whiten
+from bncli.norms.channels import DType, describe
+from bncli.norms.groups import reset_covariance, reset_whitening, set_up, whiten
 from bncli.norms.roots import (
     INVERSE_CHOLESKY,
     INVERSE_ROOT,
     MAX_STEPS,
+    frobenius_newton_schulz,
     inverse_cholesky,
     inverse_root,
     newton_schulz,
@@ -39,13 +42,6 @@ class ZCA(nn.Module):
         ValueError: in training, with a single value for each channel.
     """
 
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor
-    running_cov: Tensor
-    num_batches_tracked: Tensor
-    identity: Tensor
-
     def __init__(
         self,
         channels: int,
@@ -55,20 +51,19 @@ class ZCA(nn.Module):
         affine: bool = True,
         group_size: int = 16,
         impl: Impl = "auto",
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
-        self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size, self.impl = affine, group_size, impl
-        self.evaluation = LastRoot()
-        add_state(self, channels, affine, group_size, filler=1)
+        set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
+
+    reset_running_stats = reset_covariance
+    reset_parameters = reset_whitening
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         return whiten(self, x, inverse_root, INVERSE_ROOT)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return describe(self)
 
 
 class Cholesky(nn.Module):
@@ -78,13 +73,6 @@ class Cholesky(nn.Module):
     predict, so the order of the channels matters. All else as in `ZCA`; the paper's coloring matrix is a diagonal here.
     """
 
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor
-    running_cov: Tensor
-    num_batches_tracked: Tensor
-    identity: Tensor
-
     def __init__(
         self,
         channels: int,
@@ -94,20 +82,19 @@ class Cholesky(nn.Module):
         affine: bool = True,
         group_size: int = 16,
         impl: Impl = "auto",
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
-        self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size, self.impl = affine, group_size, impl
-        self.evaluation = LastRoot()
-        add_state(self, channels, affine, group_size, filler=1)
+        set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
+
+    reset_running_stats = reset_covariance
+    reset_parameters = reset_whitening
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         return whiten(self, x, inverse_cholesky, INVERSE_CHOLESKY)
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return describe(self)
 
 
 class IterNorm(nn.Module):
@@ -124,12 +111,7 @@ class IterNorm(nn.Module):
         ValueError: in training, with a single value for each channel.
     """
 
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor
-    running_cov: Tensor
-    num_batches_tracked: Tensor
-    identity: Tensor
+    impl: Impl
 
     def __init__(
         self,
@@ -142,6 +124,8 @@ class IterNorm(nn.Module):
         affine: bool = True,
         group_size: int = 64,
         impl: Impl = "auto",
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
         if form == "paper" and T > MAX_STEPS:
@@ -151,10 +135,11 @@ class IterNorm(nn.Module):
                 "same iterates and is stable"
             )
         self.T, self.form = T, form
-        self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size, self.impl = affine, group_size, impl
-        self.evaluation = LastRoot()
-        add_state(self, channels, affine, group_size, filler=0)  # fillers must not count in the trace
+        set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=0)  # not in the trace
+
+    reset_running_stats = reset_covariance
+    reset_parameters = reset_whitening
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
@@ -162,10 +147,6 @@ class IterNorm(nn.Module):
         if self.form == "coupled":
             return whiten(self, x, coupled, newton_schulz_form(self.T))
         return whiten(self, x, partial(uncoupled_newton_schulz, T=self.T))
-
-    def extra_repr(self) -> str:
-        """Its options."""
-        return f"{describe(self)}, T={self.T}, form={self.form}"
 
 
 class ZCACor(nn.Module):
@@ -183,13 +164,6 @@ class ZCACor(nn.Module):
         ValueError: in training, with a single value for each channel.
     """
 
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor
-    running_cov: Tensor
-    num_batches_tracked: Tensor
-    identity: Tensor
-
     def __init__(
         self,
         channels: int,
@@ -199,20 +173,64 @@ class ZCACor(nn.Module):
         affine: bool = True,
         group_size: int = 16,
         impl: Impl = "auto",
+        device: Device = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__()
-        self.channels, self.eps, self.momentum = channels, eps, momentum
-        self.affine, self.group_size, self.impl = affine, group_size, impl
-        self.evaluation = LastRoot()
-        add_state(self, channels, affine, group_size, filler=1)
+        set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
+
+    reset_running_stats = reset_covariance
+    reset_parameters = reset_whitening
+    extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         return whiten(self, x, correlation_root)
 
-    def extra_repr(self) -> str:
-        """Its options."""
-        return describe(self)
+
+class Deconv(nn.Module):
+    """Network Deconvolution, the form over channels (Ye et al. 2020, arXiv:1905.11926).
+
+    y = W_T (x - mean) with W_T after `T` coupled Newton-Schulz steps from I towards S^-1/2, S = cov + eps I scaled by
+    its Frobenius norm: closer to the root after as many steps than `IterNorm`, whose trace is larger. Meant to stand
+    *before* a linear or convolutional layer, into whose weights W_T may be folded, and hence without affine parameters.
+
+    The paper's layers for kernels larger than 1 whiten the patches that a kernel sees, pixels and channels together;
+    this whitens the channels of a pixel, which for a linear layer and a 1 x 1 kernel is the same. Where a layer has
+    more than `group_size` channels, the published code whitens interleaved channels by one matrix for all groups,
+    copies the first batch into its buffers, averages W_T, and in its last version forgets the mean in S; here each
+    group of consecutive channels has its own centred covariance, averaged, as in all our whitenings.
+
+    Shapes: (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+
+    Raises:
+        ValueError: in training, with a single value for each channel.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        T: int = 5,
+        eps: float = 1e-2,
+        momentum: float = 0.1,
+        affine: bool = False,
+        group_size: int = 64,
+        impl: Impl = "auto",
+        device: Device = None,
+        dtype: DType = None,
+    ) -> None:
+        super().__init__()
+        self.T = T
+        set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=0)  # not in the norm
+
+    reset_running_stats = reset_covariance
+    reset_parameters = reset_whitening
+    extra_repr = describe
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whiten, and in training update the running statistics in place."""
+        return whiten(self, x, partial(frobenius_newton_schulz, T=self.T))
 
 
 def correlation_root(S: Tensor) -> Tensor:

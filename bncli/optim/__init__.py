@@ -26,25 +26,25 @@ OPTIMIZERS: Catalogue[Row] = Catalogue("optimizer", {
     "adamw": Row("bncli.optim.optimizers:ADAMW", "Adam with decoupled weight decay", _ADAM),
 })  # fmt: skip
 
-_WARMUP = {"warmup": Option(Annotated[int, Field(ge=0)], 0, "steps of even rise before it begins")}
+WARMUP = {"warmup": Option(Annotated[int, Field(ge=0)], 0, "steps of even rise before it begins")}
 _EVERY = {
     "every": Option(Count, 10_000, "steps until the rate is `factor` times what it was"),
     "factor": Option(Fraction, 0.1, "what the rate is multiplied by in that time"),
 }
 
 SCHEDULES: Catalogue[Row] = Catalogue("schedule", {
-    "constant": Row("bncli.optim.schedules:constant", "the learning rate as it is", _WARMUP),
-    "step": Row("bncli.optim.schedules:steps", "falls by a factor at once, every so many steps", _EVERY | _WARMUP),
+    "constant": Row("bncli.optim.optimizers:constant", "the learning rate as it is", WARMUP),
+    "step": Row("bncli.optim.optimizers:steps", "falls by a factor at once, every so many steps", _EVERY | WARMUP),
     "exponential": Row(
-        "bncli.optim.schedules:exponential", "falls by a factor in so many steps, a little each step",
+        "bncli.optim.optimizers:exponential", "falls by a factor in so many steps, a little each step",
         {
             **_EVERY,
             "faster": Option(Positive, 1.0, "how many times faster; 6 in section 4.2.1 of Ioffe & Szegedy 2015"),
-            **_WARMUP,
+            **WARMUP,
         },
     ),
     "cosine": Row(
-        "bncli.optim.schedules:cosine", "half a cosine down to a final fraction at the last step",
-        {"final": Option(Annotated[float, Field(ge=0, le=1)], 0.0, "fraction of the rate at the end"), **_WARMUP},
+        "bncli.optim.optimizers:cosine", "half a cosine down to a final fraction at the last step",
+        {"final": Option(Annotated[float, Field(ge=0, le=1)], 0.0, "fraction of the rate at the end"), **WARMUP},
     ),
 })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Optimisers as (init, update) pairs whose learning rate, weight decay and momentum may differ by lane.
+"""Optimisers with hyperparameters by lane, and what multiplies the learning rate at each step.
 
 Parameters are (*lanes, *shape) with lanes () or (S,); a hyperparameter is a tensor of shape lanes. Whatever changes
 from step to step is a tensor, changed in place, so that an update can be traced once and repeated.
@@ -7,9 +7,13 @@ from step to step is a tensor, changed in place, so that an update can be traced
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from bncli.optim import SCHEDULES
 
 Params = Sequence[Tensor]
 State = dict[str, list[Tensor]]
@@ -109,3 +113,34 @@ def clipped(grads: Params, limit: float, lanes: int) -> Params:
 SGD = Optimizer(_sgd_init, _sgd)
 ADAM = Optimizer(_adam_init, _adam_l2)
 ADAMW = Optimizer(_adam_init, _adam_decoupled)
+
+
+def factor_of(schedule: str, options: Mapping[str, Any], steps: int) -> Callable[[int], float]:
+    """What multiplies the learning rate before step 0, 1, ... of `steps`, by a schedule with its options.
+
+    The first `warmup` steps rise evenly to 1, which the last of them has; the schedule's own steps count from there.
+    """
+    own = dict(options)
+    warmup: int = own.pop("warmup")
+    main = partial(SCHEDULES.load(schedule), steps=steps - warmup, **own)
+    return lambda step: (step + 1) / warmup if step < warmup else main(step - warmup)
+
+
+def constant(step: int, steps: int) -> float:
+    """1."""
+    return 1.0
+
+
+def steps(step: int, steps: int, every: int, factor: float) -> float:
+    """Times `factor` after every so many steps."""
+    return float(factor ** (step // every))
+
+
+def exponential(step: int, steps: int, every: int, factor: float, faster: float) -> float:
+    """Times `factor` in every so many steps, a little each step; `faster` = 6 needs a sixth of the steps."""
+    return float(factor ** (faster * step / every))
+
+
+def cosine(step: int, steps: int, final: float) -> float:
+    """Half a cosine from 1 to `final`, which would be reached after the last step (Loshchilov & Hutter 2017)."""
+    return final + (1 - final) * (1 + math.cos(math.pi * step / steps)) / 2

@@ -18,7 +18,7 @@ def listing(norms: Mapping[str, Any], console: Console) -> None:
     for head in _heads(wide):
         table.add_column(head, no_wrap=True)
     for name, row in norms.items():
-        table.add_row(*_cells(name, row, wide))
+        table.add_row(*_cells(name if row.origin == "bncli" else f"{name} [dim]({row.origin})[/]", row, wide))
     console.print(table)
     if not wide:
         console.print()
@@ -63,14 +63,25 @@ def _heads(wide: bool) -> list[str]:
 
 def _cells(name: str, row: Any, wide: bool) -> list[str]:
     cells = [
-        name, row.family, "no" if row.batch_statistics else "yes", "yes" if row.evaluation == "the same" else "no",
-        row.parameters, row.buffers, f"{row.cost:.1f}",
+        name, row.family, "no" if row.batch_statistics else "yes", _SAME.get(row.evaluation, "no"),
+        row.parameters, row.buffers, _cost(row),
     ]  # fmt: skip
     return [*cells, row.summary, row.citation] if wide else cells
 
 
+_SAME = {"the same": "yes", "unknown": "?"}
+
+
+def _cost(row: Any) -> str:
+    """A plug-in's function comes without a cost: 1.0 is what estimates take it for, and nothing to be shown."""
+    return "?" if row.evaluation == "unknown" else f"{row.cost:.1f}"
+
+
 def _facts(row: Any) -> Iterator[tuple[str, str]]:
-    yield "formula", row.formula
+    if row.origin != "bncli":
+        yield "from", row.origin
+    if row.formula:
+        yield "formula", row.formula
     if row.over:
         yield "statistics", f"over {row.over}"
     yield "evaluation", row.evaluation
@@ -79,7 +90,7 @@ def _facts(row: Any) -> Iterator[tuple[str, str]]:
     yield "numbers", f"{row.parameters} learned, {row.buffers} running (C channels, G groups of d)"
     batch = "needs more than one value a channel in training" if row.batch_statistics else "works on a batch of 1"
     yield "batch", batch
-    yield "cost", f"{row.cost:.1f} times a training step without a norm"
+    yield "cost", f"{_cost(row)} times a training step without a norm"
     if row.citation:
         yield "citation", row.citation
 

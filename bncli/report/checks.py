@@ -1,25 +1,15 @@
 """What was checked and how it came out: on a terminal, as Markdown, as JUnit's XML, as annotations of GitHub."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from rich.console import Console
 from rich.text import Text
 
-from bncli.findings import Check, Findings, Judgement, Outcome
-from bncli.format import written_claim, written_judgement
+from bncli.findings import Check
 from bncli.report.layout import say, wrapped
 
 _STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "yellow"}
-CHECKED: Mapping[Outcome, Literal["passed", "failed", "undecided"]] = {
-    "confirmed": "passed", "refuted": "failed", "undecided": "undecided",
-}  # fmt: skip
-
-
-def claim_checks(findings: Findings) -> list[Check]:
-    """One check a claim and setting: confirmed passes, refuted fails."""
-    return [_of_claim(judgement) for judgement in findings.claims]
 
 
 def show_checks(checks: Sequence[Check], console: Console) -> None:
@@ -58,14 +48,6 @@ def annotations(checks: Sequence[Check]) -> Iterator[str]:
             level = "error" if check.outcome == "failed" else "warning"
             text = f"{check.name} ({check.message})".replace("%", "%25").replace("\n", "%0A")
             yield f"::{level}::{text}"
-
-
-def _of_claim(judgement: Judgement) -> Check:
-    claim = judgement.claim
-    pairs = f"{judgement.pairs} {'runs' if claim.kind == 'level' else 'pairs'}"
-    reason = f"; {judgement.reason}" if judgement.reason else ""
-    message = f"measured {written_judgement(judgement)}, {pairs}{reason}; claimed by {claim.source}"
-    return Check(written_claim(judgement), CHECKED[judgement.outcome], message, judgement.outcome)
 
 
 def _cell(text: str) -> str:

@@ -23,15 +23,31 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """Measurements of `bncli bench` begin, about `total` of them: of all cases, or again of those its gate suspects."""
+
+    total: int
+    cases: tuple[str, ...]
+    again: bool = False
+
+
+@dataclass(frozen=True)
 class Measured:
-    """One measurement of `bncli bench` is done, of about `total`."""
+    """One measurement is done, of those that `Measuring` announced last."""
 
     done: int
     total: int
     result: CaseResult
 
 
-Event = Started | Progress | Finished | WorkerDied | Warned | Measured
+@dataclass(frozen=True)
+class BaselineSaved:
+    """A baseline is kept in this file."""
+
+    place: str
+
+
+Event = Started | Progress | Finished | WorkerDied | Warned | Measuring | Measured | BaselineSaved
 
 
 class OnEvent(Protocol):

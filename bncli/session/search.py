@@ -13,7 +13,7 @@ from bncli.plan import Engine, Run, runs_of
 from bncli.records import RunResult
 
 EXTENSIONS = 8  # values at most that a grid grows by; beyond them the recipe is at fault
-Arm = tuple[str, str]  # variant, and the sweep's setting as text
+ArmKey = tuple[str, str]  # variant, and the sweep's setting as text
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def stages_of(study: Study, results: Mapping[str, RunResult], device: str, engin
         yield Stage(tuple(runs_of(study, device, engine)))
 
 
-def search_of(runs: Iterable[Run], key: str, results: Mapping[str, RunResult]) -> dict[Arm, dict[int, Trials]]:
-    """The trials of each arm by seed, in order of values; runs that failed are left out."""
-    found: dict[Arm, dict[int, list[tuple[float, RunResult]]]] = {}
+def search_of(runs: Iterable[Run], key: str, results: Mapping[str, RunResult]) -> dict[ArmKey, dict[int, Trials]]:
+    """The trials of each arm by seed, in order of values; runs without a result are left out."""
+    found: dict[ArmKey, dict[int, list[tuple[float, RunResult]]]] = {}
     for run in runs:
         seeds = found.setdefault(arm_of(run, key), {})
-        if run.id in results and results[run.id].info.status != "failed":
+        if run.id in results and results[run.id].info.has_numbers:
             seeds.setdefault(run.seed, []).append((float(run.setting[key]), results[run.id]))
     return {
         arm: {seed: sorted(trials, key=lambda trial: trial[0]) for seed, trials in seeds.items()}
@@ -63,7 +63,7 @@ def search_of(runs: Iterable[Run], key: str, results: Mapping[str, RunResult]) -
     }
 
 
-def arm_of(run: Run, key: str = "") -> Arm:
+def arm_of(run: Run, key: str = "") -> ArmKey:
     """The arm of a run: its variant and its setting without the searched key."""
     return run.variant, repr({k: v for k, v in run.setting.items() if k != key})
 
@@ -92,7 +92,7 @@ def _rungs(tune: Tune) -> list[tuple[int, int]]:
     return list(pairwise(ends))
 
 
-def _extension(grid: Sequence[float], found: Mapping[Arm, Mapping[int, Trials]], tune: Tune) -> list[float]:
+def _extension(grid: Sequence[float], found: Mapping[ArmKey, Mapping[int, Trials]], tune: Tune) -> list[float]:
     """Values by which the grid grows, the same for all: one beyond each edge on which an arm's best lies."""
     if not tune.extend or len(grid) >= len(tune.values) + EXTENSIONS:
         return []
@@ -104,7 +104,7 @@ def _extension(grid: Sequence[float], found: Mapping[Arm, Mapping[int, Trials]],
 
 
 def _chosen(
-    study: Study, tune: Tune, found: Mapping[Arm, Mapping[int, Trials]], device: str, engine: Engine
+    study: Study, tune: Tune, found: Mapping[ArmKey, Mapping[int, Trials]], device: str, engine: Engine
 ) -> Iterator[Run]:
     """The report's runs: each arm at its own value, with fresh seeds, in the order of the study."""
     choice = {arm: _choice(search, tune.by, arm) for arm, search in found.items()}
@@ -115,7 +115,7 @@ def _chosen(
             yield replace(run, setting={k: v for k, v in run.setting.items() if k != tune.key})
 
 
-def _choice(search: Mapping[int, Trials], by: str, arm: Arm) -> float:
+def _choice(search: Mapping[int, Trials], by: str, arm: ArmKey) -> float:
     scores = scores_of(search, by)
     if not scores or not math.isfinite(best(scores).median):
         raise BncliError(f"nothing to choose by for {arm[0]}: no run of its search ended with {by.replace('_', ' ')}")
@@ -160,7 +160,7 @@ def _searching(
     return runs_of(study.model_copy(update=update), device, engine)
 
 
-def _point(run: Run, key: str) -> tuple[Arm, float]:
+def _point(run: Run, key: str) -> tuple[ArmKey, float]:
     return arm_of(run, key), float(run.setting[key])
 
 

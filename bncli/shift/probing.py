@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from bncli.errors import ConfigError
 from bncli.shift import METRICS
-from bncli.shift.null import null_band
+from bncli.shift.samples import null_band
 from bncli.shift.sites import WHERE, Where, observed
 
-LIGHT = tuple(name for name, row in METRICS.items() if row.kind == "pair" and row.tier == "light")
+LIGHT = tuple(name for name, row in METRICS.own.items() if row.kind == "pair" and row.tier == "light")
 LOCATIONS = 16  # of each example: of an image more would be as good as the same numbers again
 
 

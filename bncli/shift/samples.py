@@ -1,9 +1,11 @@
-"""What metrics read off a sample: moments, quantiles, covariances; nothing here cancels.
+"""What metrics read off a sample: moments, quantiles, covariances; and what sampling noise alone makes of a metric.
 
 Shapes: N examples, C channels; a sample is (*lanes, N, C).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -70,3 +72,68 @@ def same_shape(before: Tensor, after: Tensor) -> None:
     """
     if before.shape != after.shape:
         raise ValueError(f"expected two samples of one shape, got {tuple(before.shape)} and {tuple(after.shape)}")
+
+
+@dataclass(frozen=True)
+class NullBand:
+    """What a metric is where nothing has changed but the sample: mean and upper edge, each of the metric's shape."""
+
+    mean: Tensor
+    upper: Tensor
+
+
+def null_band(
+    metric: Callable[[Tensor, Tensor], Tensor],
+    sample: Tensor,
+    *,
+    seed: int,
+    draws: int = 39,
+    level: float = 0.95,
+    block: int = 1,
+) -> NullBand:
+    """The null band of a metric of a pair, from one sample (*lanes, N, C).
+
+    Noise of single units is not noise of their median, nor of a mean over pairs of checkpoints: let `metric` return
+    what is reported (`lambda a, b: w1(a, b).median(-1).values`). Of a metric of one sample take its change,
+    `lambda a, b: (f(a) - f(b)).abs()`.
+
+    Args:
+        metric: of two samples (*lanes, N, C); in every lane the same examples are drawn.
+        sample: (*lanes, N, C).
+        seed: of the draws; torch's global generators are left alone.
+        draws: how many pairs of samples.
+        level: which share of draws lies below the upper edge.
+        block: how many rows following each other belong to one example (its locations), and are drawn together.
+
+    Raises:
+        ValueError: for fewer draws than a quantile at this level needs, or a block that does not divide N.
+    """
+    rows = sample.shape[-2]
+    if rows % block:
+        raise ValueError(f"expected a block that divides the sample's {rows} rows, got {block}")
+    within = torch.arange(block)
+
+    def measure(first: Tensor, second: Tensor) -> Tensor:
+        a, b = ((block * i[:, None] + within).flatten().to(sample.device) for i in (first, second))
+        return metric(sample.index_select(-2, a), sample.index_select(-2, b))
+
+    return noise_of(measure, rows // block, seed=seed, draws=draws, level=level)
+
+
+def noise_of(
+    measure: Callable[[Tensor, Tensor], Tensor], examples: int, *, seed: int, draws: int = 39, level: float = 0.95
+) -> NullBand:
+    """Mean and upper quantile of what `measure` gives for two samples, told to it as indices (N,) with repetitions.
+
+    For what takes more than one tensor of examples: the gradients of two batches of one checkpoint, say.
+    """
+    rank = math.ceil(level * (draws + 1) - 1e-9)  # of so many draws and a further one, that many are below it
+    if rank > draws:
+        raise ValueError(f"expected at least {math.ceil(level / (1 - level) - 1e-9)} draws for {level:g}, got {draws}")
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(draws):
+        first, second = torch.randint(examples, (2, examples), generator=generator)
+        found.append(measure(first, second))
+    values = torch.stack(found)
+    return NullBand(values.mean(0), values.sort(0).values[rank - 1])

@@ -25,7 +25,7 @@ _WHERE: dict[tuple[str, ModuleKind], Where] = {
     ("after", "activation"): "after-activation",
 }
 _NORMS = {"torch.nn.modules.batchnorm", "torch.nn.modules.instancenorm", "torch.nn.modules.normalization"}
-_OF_WEIGHTS = {"bncli.norms.weight", "bncli.norms.residual"}  # act on no activations, or are no norm
+_OF_WEIGHTS = {"bncli.norms.weight"}  # act on no activations, or are no norm
 _ACTIVATIONS = {"torch.nn.modules.activation"}
 _OF_MANY = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)  # no function of one number
 _ROWS = (nn.Linear, nn.Bilinear, nn.Embedding)  # channels last

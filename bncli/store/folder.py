@@ -4,16 +4,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 from bncli.errors import StoreError, UndecidedError
+from bncli.files import add_digests, folder_written_atomically, write_atomically
 from bncli.records import RunInfo, RunResult
-from bncli.store.curves import migrate_findings, read_curves, write_curves
-from bncli.store.pack import Pack, load_pack
+from bncli.store.pack import Pack, load_pack, migrate_findings, read_curves, write_curves
 
 SCHEMA = 2
 PACKED_FROM = 500  # runs; reading fewer one by one takes less than a second
@@ -53,6 +54,14 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self._runs}: cannot write here ({error.strerror}); choose another --store") from None
 
+    def run_ids(self) -> Sequence[str]:
+        """The ids of all runs that are stored here, ascending."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._runs) if entry.is_dir() and entry.name[0] != ".")
+        except FileNotFoundError:
+            return []
+        return [name for name in names if name in self]
+
     def __contains__(self, run_id: str) -> bool:
         return (self._runs / run_id / "record.json").exists()
 
@@ -70,7 +79,7 @@ class Store:
             with (place / "curves.npz").open("rb") as file:
                 records = read_curves(file, stored["schema"])
             spec = document["spec"]
-        except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
+        except Exception as error:  # a flipped bit comes as an error of zip, of zlib, of numpy, or as a wrong type
             raise _unreadable(place, error) from None
         if info.id != run_id:
             raise _unreadable(place, f"it is the record of run {info.id}")
@@ -103,12 +112,8 @@ class Store:
 
     def _write_pack(self, pack: Pack) -> None:
         """Write the pack, or do without: every run is in its own folder too."""
-        working = self.folder / f".pack-{os.getpid()}"
-        try:
-            working.write_bytes(pack.dump())
-            working.replace(self.folder / "pack.npz")
-        except OSError:
-            working.unlink(missing_ok=True)
+        with suppress(OSError):
+            write_atomically(self.folder / "pack.npz", pack.dump(), durable=False)
 
     def write(self, result: RunResult) -> None:
         """Write one run; a run that is there already stays as it is.
@@ -119,15 +124,11 @@ class Store:
         place = self._runs / result.info.id
         if result.info.id in self:
             return
-        working = None
         try:
-            working = Path(tempfile.mkdtemp(prefix=".writing-", dir=self._runs))
-            self._fill(working, result)
-            working.chmod(0o755)
-            working.rename(place)
+            with folder_written_atomically(place) as working:
+                self._fill(working, result)
+                add_digests(working)
         except OSError as error:
-            if working:
-                shutil.rmtree(working, ignore_errors=True)
             if result.info.id in self:  # another process was faster with the same run
                 return
             raise StoreError(
@@ -149,11 +150,7 @@ class Store:
         place = self.baseline(name)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False, encoding="utf-8") as text:
-                json.dump(document, text, indent=1, allow_nan=False)
-                _sync(text)
-            Path(text.name).chmod(0o644)
-            Path(text.name).replace(place)
+            write_atomically(place, json.dumps(document, indent=1, allow_nan=False))
         except OSError as error:
             raise StoreError(f"{place}: cannot write ({error.strerror}); choose another place") from None
         return place
@@ -179,11 +176,9 @@ class Store:
     def _fill(self, folder: Path, result: RunResult) -> None:
         with (folder / "curves.npz").open("wb") as file:
             write_curves(file, result.records)
-            _sync(file)
         document = {"schema": SCHEMA, "spec": result.spec, "info": asdict(result.info)}
         with (folder / "record.json").open("w", encoding="utf-8") as text:
             json.dump(document, text, indent=1, allow_nan=False)
-            _sync(text)
 
     def _document(self, place: Path) -> dict[str, Any]:
         try:
@@ -202,9 +197,17 @@ class Store:
         return document
 
 
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def require_store(folder: Path) -> None:
+    """Raise a StoreError where there is no store, so that a mistyped folder is not taken for an empty one."""
+    if not any((folder / name).is_dir() for name in ("runs", "studies", "baselines", "sources")):
+        inside = folder / ".bncli"
+        near = f"; did you mean {inside}?" if inside.is_dir() else "; --store names another"
+        raise StoreError(f"{folder}: there is no store of bncli{near}")
+
+
+def stores_in(folder: Path) -> Sequence[Path]:
+    """A store, and those inside it of the gate for learning: one for each state of the code."""
+    return [folder, *(place for place in sorted((folder / "sources").glob("[!.]*")) if place.is_dir())]
 
 
 def _unreadable(place: Path, why: object) -> StoreError:

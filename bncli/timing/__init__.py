@@ -1,1 +1,1 @@
-"""Timing of norms: cases against yardsticks in one process, several processes against a baseline, and the gate."""
+"""Timing of norms: cases against rivals in one process, several processes against a baseline, and the gate."""

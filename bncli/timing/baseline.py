@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bncli.errors import StoreError, UndecidedError
-from bncli.timing.results import Reading, Readings
+from bncli.timing.results import ProcessReading, ProcessReadings
 
 SCHEMA = 2
 
@@ -38,14 +38,14 @@ class Baseline:
 
     made: str  # ISO 8601, UTC
     machine: Machine
-    readings: Readings
+    readings: ProcessReadings
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that JSON takes."""
         return {"schema": SCHEMA, **asdict(self)}
 
 
-def baseline_from_json(place: str, document: Mapping[str, Any]) -> Baseline:
+def read_baseline(place: str, document: Mapping[str, Any]) -> Baseline:
     """The inverse of `Baseline.to_json`; `place` is where it was read, for what is said if it is not one.
 
     Raises:
@@ -57,8 +57,8 @@ def baseline_from_json(place: str, document: Mapping[str, Any]) -> Baseline:
     try:
         readings = {
             case: {
-                yardstick: tuple(Reading(float(ratio), float(seconds)) for ratio, seconds in values)
-                for yardstick, values in of_case.items()
+                rival: tuple(ProcessReading(float(ratio), float(seconds)) for ratio, seconds in values)
+                for rival, values in of_case.items()
             }
             for case, of_case in document["readings"].items()
         }

@@ -1,28 +1,27 @@
 """A case as something to time: its module, its pass with arguments, and what it is timed against."""
 
-import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bncli.errors import BncliError, ConfigError, did_you_mean
+from bncli.errors import BncliError, ConfigError
 from bncli.norms import norm
-from bncli.timing.cases import Case, least_tensors
+from bncli.plugins import resolve_code
+from bncli.timing.cases import Case, count_tensors
 from bncli.timing.clock import Arguments
-from bncli.timing.subjects import Contender, Entry
+from bncli.timing.workloads import Entry, Workload
 
 Norm = Callable[[Tensor], Tensor]
 
 
-def module_of(case: Case) -> Norm:
+def build_norm(case: Case) -> Norm:
     """The norm that a case times, in training or evaluation as its pass says.
 
     In half precision the parameters stay float32, as mixed precision has it; in float64 they are float64.
@@ -31,58 +30,44 @@ def module_of(case: Case) -> Norm:
         ConfigError: for a kernel that cannot be had.
     """
     channels = case.shape[1]
-    made = _kernel(case.norm, channels) if case.is_kernel else norm(case.norm, channels, **dict(case.options))
-    return _placed(made, case)
+    made = _build_kernel(case.norm, channels) if case.is_kernel else norm(case.norm, channels, **dict(case.options))
+    return _place(made, case)
 
 
-def native_of(case: Case) -> nn.Module:
+def build_native(case: Case) -> nn.Module:
     """Torch's own batch norm for the input of a case, uncompiled."""
     kind = nn.BatchNorm2d if len(case.shape) == 4 else nn.BatchNorm1d
-    placed = _placed(kind(case.shape[1]), case)
+    placed = _place(kind(case.shape[1]), case)
     assert isinstance(placed, nn.Module)
     return placed
 
 
-def _placed(made: Norm, case: Case) -> Norm:
+def _place(made: Norm, case: Case) -> Norm:
     if isinstance(made, nn.Module):
         made = made.to(case.device, torch.float64 if case.dtype == "f64" else torch.float32)
         return made.train(case.pass_ != "eval-forward")
     return made
 
 
-def _kernel(place: str, channels: int) -> Norm:
-    make = factory(place)
+def _build_kernel(place: str, channels: int) -> Norm:
+    make = find_kernel(place)
     try:
         made = make(channels)
     except Exception as error:  # anybody's code
-        raise ConfigError(f"--kernel {place}: {place}({channels}) raised {_said(error)}") from None
+        raise ConfigError(f"--kernel {place}: {place}({channels}) raised {_first_line(error)}") from None
     if not callable(made):
         raise ConfigError(f"--kernel {place}: {place}({channels}) must give a norm to call, got {type(made).__name__}")
     return made  # type: ignore[no-any-return]
 
 
 @cache
-def factory(place: str) -> Callable[[int], Any]:
-    """What `module:attribute` names, a function of the number of channels; looked for in the working directory too.
+def find_kernel(place: str) -> Callable[[int], Any]:
+    """What `FILE.py:NAME` or `MODULE:NAME` names, a function of the number of channels.
 
     Raises:
         ConfigError: if there is no such thing, or it cannot be called.
     """
-    name, _, attribute = place.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = import_module(name)
-    except ModuleNotFoundError as error:
-        missing = f"module {name!r}" if error.name == name else f"module {error.name!r}, which {name!r} imports,"
-        raise ConfigError(f"--kernel {place}: {missing} is not installed and not in {here}") from None
-    except Exception as error:  # anybody's code
-        raise ConfigError(f"--kernel {place}: importing {name!r} raised {_said(error)}") from None
-    made = getattr(module, attribute, None)
-    if made is None:
-        near = did_you_mean(attribute, [n for n in vars(module) if not n.startswith("_")])
-        raise ConfigError(f"--kernel {place}: module {name!r} has no {attribute!r}{near}")
+    made = resolve_code(place, "--kernel")
     if not callable(made):
         raise ConfigError(f"--kernel {place}: must be a function of the number of channels, got {made!r}")
     return made  # type: ignore[no-any-return]
@@ -99,7 +84,7 @@ def check_output(case: Case, y: object) -> None:
         raise BncliError(f"{case.name}: expected an output of the input's shape {case.shape}, got {came}")
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
@@ -109,54 +94,54 @@ _MEAN, _STD = 1.0, 2.0  # of the inputs: off zero and one, so that a norm has so
 
 
 def prepare(case: Case) -> Entry:
-    """A case with its yardsticks, "native" first and "copy" second; sets this process's threads to the case's.
+    """A case with its rivals, "native" first and "copy" second; sets this process's threads to the case's.
 
     Raises:
-        BncliError: see contender_of.
+        BncliError: see build_workload.
     """
-    x, g = inputs(case)
-    timed, native = side_by_side(contender_of(case), _contender(native_of(case), case, x, g))
-    return Entry(case.name, timed, (("native", native), ("copy", _copy(case))))
+    x, g = draw_inputs(case)
+    candidate, native = pair_arguments(build_workload(case), _make_workload(build_native(case), case, x, g))
+    return Entry(case.name, candidate, (("native", native), ("copy", _build_copy(case))))
 
 
-def contender_of(case: Case) -> Contender:
+def build_workload(case: Case) -> Workload:
     """A case by itself, tried once; sets this process's threads to the case's.
 
     Raises:
         BncliError: if the norm cannot take the input, in the words of what it raised.
     """
     torch.set_num_threads(case.threads)
-    norm = compiled(module_of(case)) if case.compiled else module_of(case)
+    norm = compile_norm(build_norm(case)) if case.compiled else build_norm(case)
     try:
-        contender = _contender(norm, case, *inputs(case))
-        contender.call(*contender.make_arguments())
+        workload = _make_workload(norm, case, *draw_inputs(case))
+        workload.call(*workload.make_arguments())
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         line = next(iter(str(error).strip().splitlines()), "")
         raise BncliError(f"{case.name}: {type(error).__name__}: {line}") from error
-    return contender
+    return workload
 
 
-def with_reference(case: Case) -> tuple[Contender, Contender]:
+def build_with_reference(case: Case) -> tuple[Workload, Workload]:
     """The pass of a case, and the same in float64, uncompiled, on the same input and from the same state.
 
     Both are fresh: what a norm remembers of its calls is alike as long as both are called as often.
     """
-    exact, norm = replace(case, dtype="f64", compiled=False), module_of(case)
-    twin, (x, g) = module_of(exact), inputs(case)
+    exact, norm = replace(case, dtype="f64", compiled=False), build_norm(case)
+    twin, (x, g) = build_norm(exact), draw_inputs(case)
     if isinstance(norm, nn.Module) and isinstance(twin, nn.Module):
         twin.load_state_dict(norm.state_dict())
-    own = _contender(compiled(norm) if case.compiled else norm, case, x, g)
-    return own, _contender(twin, exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
+    own = _make_workload(compile_norm(norm) if case.compiled else norm, case, x, g)
+    return own, _make_workload(twin, exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
 
 
-def side_by_side(case: Contender, yardstick: Contender) -> tuple[Contender, Contender]:
+def pair_arguments(candidate: Workload, rival: Workload) -> tuple[Workload, Workload]:
     """The same two, their argument sets made in pairs, so that neither has the better place in memory.
 
     All sets of one made before those of the other cost the other up to 6 %: torch's batch norm of (32, 64, 28, 28)
     against itself had a ratio of 0.943 (standard deviation of a process 0.036) backward and 0.985 (0.022) in
     evaluation, means of 6 processes; made in pairs 0.997 (0.010) and 1.001 (0.013).
     """
-    both = (case, yardstick)
+    both = (candidate, rival)
     waiting: tuple[deque[Arguments], deque[Arguments]] = (deque(), deque())
     order = cycle(((0, 1), (1, 0)))
 
@@ -166,17 +151,17 @@ def side_by_side(case: Contender, yardstick: Contender) -> tuple[Contender, Cont
                 waiting[each].append(both[each].make_arguments())
         return waiting[which].popleft()
 
-    return replace(case, make_arguments=partial(make, 0)), replace(yardstick, make_arguments=partial(make, 1))
+    return replace(candidate, make_arguments=partial(make, 0)), replace(rival, make_arguments=partial(make, 1))
 
 
-def compiled(norm: Norm) -> Norm:
+def compile_norm(norm: Norm) -> Norm:
     """`norm` by torch.compile, such that its graph can be run backward any number of times."""
     import_module("torch._functorch.config").donated_buffer = False  # type: ignore[attr-defined]
     made: Norm = torch.compile(norm, dynamic=False)
     return made
 
 
-def inputs(case: Case) -> tuple[Tensor, Tensor]:
+def draw_inputs(case: Case) -> tuple[Tensor, Tensor]:
     """x and the gradient of y, the same in every process; x requires grad in training."""
     generator = torch.Generator(case.device).manual_seed(0)
     x, g = (
@@ -188,13 +173,13 @@ def inputs(case: Case) -> tuple[Tensor, Tensor]:
     return x.requires_grad_(case.pass_ != "eval-forward"), g
 
 
-def parameters_of(norm: Norm) -> list[Tensor]:
+def list_parameters(norm: Norm) -> list[Tensor]:
     """What a backward pass gives gradients of, beside x."""
     return [p for p in norm.parameters() if p.requires_grad] if isinstance(norm, nn.Module) else []
 
 
-def _contender(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Contender:
-    parameters = parameters_of(norm)
+def _make_workload(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Workload:
+    parameters = list_parameters(norm)
 
     def forward(x: Tensor) -> Tensor:
         return norm(x)
@@ -227,15 +212,15 @@ def _contender(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Contender:
     call, make_arguments, tensors = passes[case.pass_]
     if case.pass_ != "train-backward":
         check_output(case, norm(fresh()))
-    return Contender(call, make_arguments, tensors * case.size_byte)
+    return Workload(call, make_arguments, tensors * case.size_byte)
 
 
-def _copy(case: Case) -> Contender:
+def _build_copy(case: Case) -> Workload:
     """A plain copy that moves as many bytes as the pass must: half of them read, half written, into old memory."""
-    values = least_tensors(case.pass_) * case.size_byte // (2 * torch.finfo(DTYPES[case.dtype]).bits // 8)
+    values = count_tensors(case.pass_) * case.size_byte // (2 * torch.finfo(DTYPES[case.dtype]).bits // 8)
     source = torch.zeros(values, dtype=DTYPES[case.dtype], device=case.device)
 
     def copy(target: Tensor, source: Tensor) -> object:
         return target.copy_(source)
 
-    return Contender(copy, lambda: (torch.empty_like(source).zero_(), source.clone()), 2 * source.nbytes)
+    return Workload(copy, lambda: (torch.empty_like(source).zero_(), source.clone()), 2 * source.nbytes)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bncli.config.bench import YARDSTICKS, Bench, KernelClaim, changed, label, sizes
+from bncli.config.bench import RIVALS, Bench, KernelClaim, changed, label, sizes
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
+from bncli.plugins import split_code
 
 BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
 
@@ -20,7 +21,7 @@ BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
 class Case:
     """One row of the table: a norm in one pass over one input."""
 
-    norm: str  # a norm of the zoo, or `module:attribute` of a kernel from the command line
+    norm: str  # a norm of the catalogue, or `FILE.py:NAME` or `MODULE:NAME` of a kernel from the command line
     options: tuple[tuple[str, Any], ...]  # those that differ from the norm's defaults
     pass_: str  # train-forward, train-backward, train-both or eval-forward
     shape: tuple[int, ...]  # (N, C) or (N, C, H, W)
@@ -43,8 +44,8 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The norm with its options: `batch,impl=plain`."""
-        return label(self.norm, self.options)
+        """The norm with its options: `batch,impl=plain`; of a kernel in a file, without the file's folder."""
+        return label(self.norm.rpartition("/")[2], self.options)
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -69,20 +70,19 @@ class Case:
         return size
 
 
-def cases_of(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list[Case]:
+def expand_cases(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list[Case]:
     """Every case of a preset, those that differ in the norm alone beside each other; kernels join each grid.
 
     Args:
         bench: a preset.
         device: cpu or cuda.
-        kernels: `module:attribute`, as given to --kernel.
+        kernels: `FILE.py:NAME` or `MODULE:NAME`, as given to --kernel.
 
     Raises:
         ConfigError: for a kernel that is written otherwise.
     """
     for kernel in kernels:
-        if not all(part.isidentifier() for part in kernel.replace(":", ".").split(".")) or kernel.count(":") != 1:
-            raise ConfigError(f"--kernel {kernel}: expected module:attribute, as in my_kernels:FastNorm")
+        split_code(kernel, "--kernel")
     found: dict[Case, None] = {}
     for grid in bench.cases:
         norms = [(part.name, changed(part)) for part in grid.norms] + [(kernel, ()) for kernel in kernels]
@@ -96,7 +96,7 @@ def cases_of(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list[Cas
     return list(found)
 
 
-def chosen(cases: Sequence[Case], only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Case]:
+def choose_cases(cases: Sequence[Case], only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Case]:
     """The cases that some pattern of `only` matches, if there is one, and none of `skip`.
 
     Raises:
@@ -105,7 +105,7 @@ def chosen(cases: Sequence[Case], only: Sequence[str] = (), skip: Sequence[str] 
     for flag, patterns in (("--only", only), ("--skip", skip)):
         for pattern in patterns:
             if not any(matches(case.name, pattern) for case in cases):
-                raise ConfigError(f"{flag} {pattern}: no case matches{_nearest(pattern, [c.name for c in cases])}")
+                raise ConfigError(f"{flag} {pattern}: no case matches{_suggest(pattern, [c.name for c in cases])}")
     kept = [case for case in cases if not only or any(matches(case.name, pattern) for pattern in only)]
     kept = [case for case in kept if not any(matches(case.name, pattern) for pattern in skip)]
     if not kept:
@@ -118,7 +118,7 @@ def matches(name: str, pattern: str) -> bool:
     return pattern in name or fnmatchcase(name, pattern)
 
 
-def _nearest(pattern: str, names: Sequence[str]) -> str:
+def _suggest(pattern: str, names: Sequence[str]) -> str:
     """The whole names, or else the parts of names, that are nearest to a pattern."""
     parts = dict.fromkeys(part for name in names for part in name.split("/"))
     wanted = pattern.strip("*")
@@ -151,24 +151,24 @@ class Work:
     products: int | None  # floating-point operations of matrix products, for norms that decorrelate; else None
 
 
-def work_of(case: Case) -> Work:
+def count_work(case: Case) -> Work:
     """The work of a case, by the rules above; a kernel from the command line counts as a batch norm."""
     read, written = _TENSORS[case.pass_]
-    twice = read if _over_batch(case) and case.pass_ != "eval-forward" else 0
+    twice = read if _is_over_batch(case) and case.pass_ != "eval-forward" else 0
     least = (read + written) * case.size_byte
-    return Work(least, least + twice * case.size_byte, _products(case))
+    return Work(least, least + twice * case.size_byte, _count_products(case))
 
 
-def least_tensors(pass_: str) -> int:
+def count_tensors(pass_: str) -> int:
     """How many tensors of the input's size a pass reads or writes at least."""
     return sum(_TENSORS[pass_])
 
 
-def _over_batch(case: Case) -> bool:
+def _is_over_batch(case: Case) -> bool:
     return case.is_kernel or NORMS[case.norm].batch_statistics or "examples" in NORMS[case.norm].over
 
 
-def _products(case: Case) -> int | None:
+def _count_products(case: Case) -> int | None:
     """Of planes and roots: 2 m C d a product of planes, 2 G d^3 one of roots; eigh and cholesky are none."""
     if case.is_kernel or not NORMS[case.norm].whitens:
         return None
@@ -183,11 +183,11 @@ def _products(case: Case) -> int | None:
     return 2 * values * d * _PRODUCTS[case.pass_] + 2 * groups * d**3 * steps * _STEPS[case.pass_]
 
 
-def pairs_of(claim: KernelClaim, cases: Sequence[Case]) -> Iterator[tuple[Case, Case | None]]:
-    """The cases that a claim is of, each with the one that it is held against; None is a yardstick."""
+def pair_cases(claim: KernelClaim, cases: Sequence[Case]) -> Iterator[tuple[Case, Case | None]]:
+    """The cases that a claim is of, each with the one that it is held against; None is a rival."""
     for case in cases:
         if case.label == claim.of and claim.at.items() <= case.setting.items():
-            if claim.versus in YARDSTICKS:
+            if claim.versus in RIVALS:
                 yield case, None
             for other in cases:
                 if other.label == claim.versus and other.setting == case.setting:

@@ -19,7 +19,7 @@ class Clock(Protocol):
         """Seconds since some fixed moment."""
         ...
 
-    def chunk(self, call: Call, sets: Sequence[Arguments]) -> float:
+    def time_chunk(self, call: Call, sets: Sequence[Arguments]) -> float:
         """Seconds from the first to the last of `call(*arguments)`, once for each of `sets`."""
         ...
 
@@ -31,7 +31,7 @@ class WallClock:
         """Seconds of the monotonic clock."""
         return time.perf_counter()
 
-    def chunk(self, call: Call, sets: Sequence[Arguments]) -> float:
+    def time_chunk(self, call: Call, sets: Sequence[Arguments]) -> float:
         """See Clock."""
         start = time.perf_counter()
         for arguments in sets:
@@ -53,7 +53,7 @@ class ProcessClock:
         """Seconds of the wall, which budgets are in."""
         return time.perf_counter()
 
-    def chunk(self, call: Call, sets: Sequence[Arguments]) -> float:
+    def time_chunk(self, call: Call, sets: Sequence[Arguments]) -> float:
         """See Clock."""
         wall, start = time.perf_counter(), time.process_time()
         for arguments in sets:
@@ -83,13 +83,13 @@ class CudaClock:
         torch.cuda.synchronize()
         return time.perf_counter()
 
-    def chunk(self, call: Call, sets: Sequence[Arguments]) -> float:
+    def time_chunk(self, call: Call, sets: Sequence[Arguments]) -> float:
         """See Clock.
 
         Raises:
             BncliError: for calls that cannot be captured: they synchronise, or work on the host.
         """
-        run = self._captured(call, sets) if self.graph else lambda: _all(call, sets)
+        run = self._capture(call, sets) if self.graph else lambda: _call_all(call, sets)
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
         start.record()
@@ -98,13 +98,13 @@ class CudaClock:
         torch.cuda.synchronize()
         return float(start.elapsed_time(end)) / 1000  # elapsed_time is in milliseconds
 
-    def _captured(self, call: Call, sets: Sequence[Arguments]) -> Callable[[], None]:
+    def _capture(self, call: Call, sets: Sequence[Arguments]) -> Callable[[], None]:
         call(*sets[0])  # what a library does at its first call cannot be captured
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-                _all(call, sets)
+                _call_all(call, sets)
         except RuntimeError as error:
             why = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise BncliError(f"cannot be captured in a CUDA graph ({why}); leave --graph out, or --skip it") from None
@@ -112,13 +112,13 @@ class CudaClock:
         return graph.replay
 
 
-def clock_for(device: str, threads: int, *, graph: bool = False) -> Clock:
+def choose_clock(device: str, threads: int, *, graph: bool = False) -> Clock:
     """The clock that cases are timed by: processor time for one thread, which other programs cannot lengthen."""
     if device == "cuda":
         return CudaClock(graph)
     return ProcessClock() if threads == 1 else WallClock()
 
 
-def _all(call: Call, sets: Sequence[Arguments]) -> None:
+def _call_all(call: Call, sets: Sequence[Arguments]) -> None:
     for arguments in sets:
         call(*arguments)

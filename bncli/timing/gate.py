@@ -1,6 +1,6 @@
 """The gate: has any case become slower than its `--fail-if` rule allows? Suspects are measured again first.
 
-Ratios to the yardstick are compared, one a process, at one level of the machine (timing/stats.py). A case is called
+Ratios to the rival are compared, one a process, at one level of the machine (timing/stats.py). A case is called
 a regression if new measurements, other than those that made it a suspect, say that it is slower by more than its limit,
 and surely by more than half of that: but for a false discovery rate of 5 % over all cases. The half is for what ratios
 owe to the hour and its load beyond that, which processes measured together share. What the new measurements leave
@@ -8,32 +8,50 @@ undecided is measured once more, and judged by all of them.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from bncli.config.bench import RIVALS, KernelClaim
 from bncli.errors import UndecidedError
+from bncli.findings import outcome_of
 from bncli.limits import BENCH_MEASURES, Limit, limits_by_name
-from bncli.timing.cases import matches
-from bncli.timing.results import CaseJudgement, CaseResult, GateResult, GateVerdict, Reading, Readings
-from bncli.timing.stats import Contrast, Levelled, Point, Prior, contrast, false_discovery, levelled, prior
+from bncli.timing.cases import matches, pair_cases
+from bncli.timing.results import (
+    BenchRow,
+    CaseJudgement,
+    CaseResult,
+    Estimate,
+    GateResult,
+    GateVerdict,
+    KernelJudgement,
+    ProcessReading,
+    ProcessReadings,
+)
+from bncli.timing.stats import Contrast, Levels, Observation, Prior, adjust_levels, adjust_p_values, contrast, fit_prior
 
 _SLACK = 0.5  # of the limit: beyond it a case is a suspect, and surely beyond it a regression
 _LOOKS = 2  # after the first: at all suspects, then at those that are still undecided
 _FALSE_DISCOVERY = 0.0294  # of each look, so that two together keep 5 % (Pocock 1977, Biometrika 64:191)
 
 _WORST: tuple[GateVerdict, ...] = ("regression", "undecided")
-Key = tuple[str, str]  # case, measure
+CaseMeasure = tuple[str, str]  # case, measure
 
 
-def readings_of(results: Iterable[CaseResult]) -> Readings:
+def collect_readings(results: Iterable[CaseResult]) -> ProcessReadings:
     """What every process says of every case, in the order measured."""
-    found: dict[str, dict[str, tuple[Reading, ...]]] = {}
+    found: dict[str, dict[str, tuple[ProcessReading, ...]]] = {}
     for result in results:
-        _add(found, {result.name: {y: (Reading(r.value, result.seconds[y].value),) for y, r in result.ratios.items()}})
+        _add(
+            found,
+            {result.name: {y: (ProcessReading(r.value, result.seconds[y].value),) for y, r in result.ratios.items()}},
+        )
     return found
 
 
 def judge(
-    rules: Sequence[Limit], before: Readings | None, now: Readings, measure_again: Callable[[Sequence[str]], Readings]
+    rules: Sequence[Limit],
+    before: ProcessReadings | None,
+    now: ProcessReadings,
+    measure_again: Callable[[Sequence[str]], ProcessReadings],
 ) -> GateResult:
     """Judge every case that a limit is for.
 
@@ -47,57 +65,57 @@ def judge(
         UndecidedError: for a case that the baseline lacks, or has from a single process.
     """
     asked = {(case, measure): rule for (case, measure, _), rule in limits_by_name(rules, now, matches).items()}
-    points = {key: (_points(now, key), _before(before, key)) for key in asked}
-    family = {key: levelled(ours, theirs) for key, (ours, theirs) in points.items()}
-    priors = prior([each.now for each in family.values()]), prior([each.before for each in family.values()])
+    points = {key: (_list_observations(now, key), _read_baseline(before, key)) for key in asked}
+    family = {key: adjust_levels(ours, theirs) for key, (ours, theirs) in points.items()}
+    priors = fit_prior([each.now for each in family.values()]), fit_prior([each.before for each in family.values()])
     first = {key: _contrast(each, priors) for key, each in family.items()}
-    open_ = [key for key in asked if _needs_another_look(first[key], asked[key])]
-    fresh, final = dict[str, dict[str, tuple[Reading, ...]]](), dict[Key, Contrast]()
-    judgements = _judged(asked, first, final)
+    open_ = [key for key in asked if _is_suspect(first[key], asked[key])]
+    fresh, final = dict[str, dict[str, tuple[ProcessReading, ...]]](), dict[CaseMeasure, Contrast]()
+    judgements = _judge_all(asked, first, final)
     for _ in range(_LOOKS):
         if not open_:
             break
         _add(fresh, measure_again(list(dict.fromkeys(case for case, _ in open_))))
-        anew = {key: levelled(_points(fresh, key), points[key][1], points[key][0]) for key in open_}
+        anew = {key: adjust_levels(_list_observations(fresh, key), points[key][1], points[key][0]) for key in open_}
         final |= {key: _contrast(each, priors) for key, each in anew.items()}
-        judgements = _judged(asked, first, final)
+        judgements = _judge_all(asked, first, final)
         open_ = [(j.case, j.measure) for j in judgements if j.verdict == "undecided"]
     worst: GateVerdict = next((v for v in _WORST if any(j.verdict == v for j in judgements)), "holds")
     return GateResult(worst, judgements)
 
 
-def _add(readings: dict[str, dict[str, tuple[Reading, ...]]], more: Readings) -> None:
+def _add(readings: dict[str, dict[str, tuple[ProcessReading, ...]]], more: ProcessReadings) -> None:
     for case, of_case in more.items():
         known = readings.setdefault(case, {})
-        for yardstick, found in of_case.items():
-            known[yardstick] = (*known.get(yardstick, ()), *found)
+        for rival, found in of_case.items():
+            known[rival] = (*known.get(rival, ()), *found)
 
 
-def _needs_another_look(found: Contrast, rule: Limit) -> bool:
+def _is_suspect(found: Contrast, rule: Limit) -> bool:
     limit = math.log1p(rule.change)
     return found.change > _SLACK * limit or found.half_width > limit
 
 
-def _contrast(found: Levelled, priors: tuple[Prior, Prior]) -> Contrast:
+def _contrast(found: Levels, priors: tuple[Prior, Prior]) -> Contrast:
     return contrast(found.now, priors[0], found.before, priors[1], found.leverage)
 
 
-def _judged(
-    asked: Mapping[Key, Limit], first: Mapping[Key, Contrast], final: Mapping[Key, Contrast]
+def _judge_all(
+    asked: Mapping[CaseMeasure, Limit], first: Mapping[CaseMeasure, Contrast], final: Mapping[CaseMeasure, Contrast]
 ) -> tuple[CaseJudgement, ...]:
     slack = {key: _SLACK * math.log1p(rule.change) for key, rule in asked.items()}
-    slower = false_discovery([final[key].slower_than(slack[key]) if key in final else 1.0 for key in asked])
-    faster = false_discovery([final.get(key, first[key]).faster_than(slack[key]) for key in asked])
+    slower = adjust_p_values([final[key].test_slower(slack[key]) if key in final else 1.0 for key in asked])
+    faster = adjust_p_values([final.get(key, first[key]).test_faster(slack[key]) for key in asked])
     found = []
     for key, is_slower, is_faster in zip(asked, slower, faster, strict=True):
         contrast, rule = final.get(key, first[key]), asked[key]
-        verdict, why = _verdict(contrast, rule, is_slower <= _FALSE_DISCOVERY, is_faster <= _FALSE_DISCOVERY)
+        verdict, why = _decide(contrast, rule, is_slower <= _FALSE_DISCOVERY, is_faster <= _FALSE_DISCOVERY)
         noise = math.expm1(contrast.half_width)
         found.append(CaseJudgement(*key, rule.change, verdict, contrast.estimate(), noise, key in final, why))
     return tuple(found)
 
 
-def _verdict(found: Contrast, rule: Limit, is_slower: bool, is_faster: bool) -> tuple[GateVerdict, str]:
+def _decide(found: Contrast, rule: Limit, is_slower: bool, is_faster: bool) -> tuple[GateVerdict, str]:
     limit = math.log1p(rule.change)
     if found.change > limit and is_slower:
         return "regression", ""
@@ -110,15 +128,51 @@ def _verdict(found: Contrast, rule: Limit, is_slower: bool, is_faster: bool) -> 
     return "holds", ""
 
 
-def _before(before: Readings | None, key: Key) -> list[Point]:
+def _read_baseline(before: ProcessReadings | None, key: CaseMeasure) -> list[Observation]:
     if before is None:
         return []
     case, measure = key
     if len(before.get(case, {}).get(BENCH_MEASURES[measure], ())) < 2:
         raise UndecidedError(f"the baseline has no {measure} of {case}; save one anew with --save-baseline")
-    return _points(before, key)
+    return _list_observations(before, key)
 
 
-def _points(readings: Readings, key: Key) -> list[Point]:
+def _list_observations(readings: ProcessReadings, key: CaseMeasure) -> list[Observation]:
     case, measure = key
     return [(math.log(seconds), math.log(ratio)) for ratio, seconds in readings[case][BENCH_MEASURES[measure]]]
+
+
+def judge_claims(claims: Sequence[KernelClaim], rows: Sequence[BenchRow]) -> Iterator[KernelJudgement]:
+    """Judge every claim at every setting that was timed, by whether its whole 95 % interval agrees.
+
+    Two norms are compared by their ratios to torch's batch norm, with which each was interleaved.
+    """
+    rows_by_case = {row.case: row for row in rows}
+    for claim in claims:
+        common = fit_prior([_take_logs(row) for row in rows])
+        for case, other in pair_cases(claim, list(rows_by_case)):
+            row = rows_by_case[case]
+            ratio = row.ratios[RIVALS[claim.versus]] if other is None else _compare(row, rows_by_case[other], common)
+            yield _judge_claim(claim, row, ratio)
+
+
+def _judge_claim(claim: KernelClaim, row: BenchRow, ratio: Estimate) -> KernelJudgement:
+    low = -math.inf if ratio.low is None else ratio.low
+    high = math.inf if ratio.high is None else ratio.high
+    outcome = outcome_of(low, high, claim.ratio.below, claim.ratio.above)
+    at = row.case.name.partition("/")[2]
+    return KernelJudgement(
+        claim.of, claim.versus, at, claim.ratio.below, claim.ratio.above, claim.source, outcome, ratio
+    )
+
+
+def _compare(row: BenchRow, other: BenchRow, common: Prior) -> Estimate:
+    """Time of a row over that of another norm at the same setting, each by its ratio to torch's batch norm."""
+    both = _take_logs(row), _take_logs(other)
+    if min(map(len, both)) < 2:
+        return Estimate(math.exp(both[0][0] - both[1][0]))
+    return contrast(both[0], common, both[1], common).estimate()
+
+
+def _take_logs(row: BenchRow) -> list[float]:
+    return [math.log(result.ratios["native"].value) for result in row.results]

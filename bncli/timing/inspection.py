@@ -12,10 +12,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.autograd.profiler import profile
 
 from bncli.kernels import batch_norm, newton_schulz, whitening
-from bncli.timing.build import with_reference
+from bncli.timing.build import build_with_reference
 from bncli.timing.cases import Case
 from bncli.timing.results import Facts
-from bncli.timing.subjects import Contender
+from bncli.timing.workloads import Workload
 
 # Functions of bncli's own kernels, as the profiler writes them.
 _OURS = {
@@ -38,20 +38,24 @@ _LIBRARIES = {
 }
 
 
-def inspect(case: Case, contender: Contender) -> Facts:
+def inspect(case: Case, workload: Workload) -> Facts:
     """Run a case's pass a few times, untimed, and look."""
-    names, peak = _profiled(contender, case.device)
-    error, why = _error(case)
+    names, peak = _profile(workload, case.device)
+    error, why = _measure_error(case)
     reasons = {
         "peak_byte": "" if peak is not None else "torch's profiler saw no allocation",
         "error": why,
     }
     return Facts(
-        what_ran(case, names), _saved_byte(contender), peak, error, {key: why for key, why in reasons.items() if why}
+        name_implementation(case, names),
+        _measure_saved(workload),
+        peak,
+        error,
+        {key: why for key, why in reasons.items() if why},
     )
 
 
-def what_ran(case: Case, names: Set[str]) -> str:
+def name_implementation(case: Case, names: Set[str]) -> str:
     """Which implementation the profiler saw, by the names of its operations and kernels."""
     library = next((lib for start, lib in _LIBRARIES.items() if any(n.startswith(start) for n in names)), "composed")
     ours = bool(names & _OURS)
@@ -65,7 +69,7 @@ def what_ran(case: Case, names: Set[str]) -> str:
     return f"fallback: {library}" if asked else library
 
 
-def _saved_byte(contender: Contender) -> int:
+def _measure_saved(workload: Workload) -> int:
     """Bytes of the distinct memory that autograd saves, but for leaves other than the input."""
     found: dict[int, int] = {}
 
@@ -76,22 +80,22 @@ def _saved_byte(contender: Contender) -> int:
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        arguments = contender.make_arguments()
-        kept = contender.call(*arguments)
+        arguments = workload.make_arguments()
+        kept = workload.call(*arguments)
     del kept, arguments
     return sum(found.values())
 
 
-def _profiled(contender: Contender, device: str) -> tuple[set[str], int | None]:
+def _profile(workload: Workload, device: str) -> tuple[set[str], int | None]:
     """The names of what ran, and the peak of what it allocated."""
-    contender.call(*contender.make_arguments())
-    arguments = contender.make_arguments()
+    workload.call(*workload.make_arguments())
+    arguments = workload.make_arguments()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
-    with _quiet(), profile(use_device=device if device == "cuda" else None, profile_memory=True) as profiler:
-        kept = contender.call(*arguments)
+    with _silence_profiler(), profile(use_device=device if device == "cuda" else None, profile_memory=True) as profiler:
+        kept = workload.call(*arguments)
         if device == "cuda":
             torch.cuda.synchronize()
     del kept
@@ -99,10 +103,10 @@ def _profiled(contender: Contender, device: str) -> tuple[set[str], int | None]:
     names = {event.name() for event in events}
     if device == "cuda":
         return names, torch.cuda.max_memory_allocated() - before
-    return names, _peak([(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"])
+    return names, _find_peak([(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"])
 
 
-def _peak(allocations: list[tuple[int, int]]) -> int | None:
+def _find_peak(allocations: list[tuple[int, int]]) -> int | None:
     """The greatest running sum of (time, bytes; negative when freed)."""
     held = peak = 0
     for _, size in sorted(allocations):
@@ -112,7 +116,7 @@ def _peak(allocations: list[tuple[int, int]]) -> int | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_profiler() -> Iterator[None]:
     """Without what the profiler's library writes to file descriptor 2."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -125,30 +129,30 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _error(case: Case) -> tuple[float | None, str]:
+def _measure_error(case: Case) -> tuple[float | None, str]:
     if case.dtype == "f64":
         return None, "it is float64 itself"
     state = torch.cuda.get_rng_state if case.device == "cuda" else torch.get_rng_state
     try:
-        own, exact = with_reference(case)
+        own, exact = build_with_reference(case)
         before = state()
-        found = _results(own.call, own.make_arguments())
+        found = _run(own.call, own.make_arguments())
         if not torch.equal(before, state()):
             return None, "it draws noise, and other numbers in float64"
-        wanted = _results(exact.call, exact.make_arguments())
+        wanted = _run(exact.call, exact.make_arguments())
     except Exception as error:  # anybody's kernel
         return None, f"it does not run in float64 ({type(error).__name__})"
-    errors = [_largest(a.detach().double(), b.detach()) for a, b in zip(found, wanted, strict=True)]
+    errors = [_compare(a.detach().double(), b.detach()) for a, b in zip(found, wanted, strict=True)]
     largest = max((e for e in errors if e is not None), default=0.0)
     return (largest, "") if largest < float("inf") else (None, "its results are not finite")
 
 
-def _results(call: Callable[..., object], arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _run(call: Callable[..., object], arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     found = call(*arguments)
     return found if isinstance(found, tuple) else (found,)
 
 
-def _largest(found: Tensor, wanted: Tensor) -> float | None:
+def _compare(found: Tensor, wanted: Tensor) -> float | None:
     """The largest difference in root mean squares of `wanted`; None where that is 0."""
     scale = wanted.square().mean().sqrt()
     if not bool(scale > 0):

@@ -21,46 +21,43 @@ class Estimate:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case as one process timed it, beside its yardsticks.
+    """One case as one process timed it, beside its rivals.
 
-    `samples[contender]` holds every block's two chunks, in seconds a call, in the order they were taken; nothing is
-    left out. The contender "case" is the case itself, the others are its yardsticks.
+    `samples` holds every block's two chunks, in seconds a call, in the order they were taken; nothing is left out. The
+    case itself stands under "case", its rivals under their names.
     """
 
     name: str
     samples: Mapping[str, tuple[tuple[float, float], ...]]
     calls: Mapping[str, int]  # in one chunk
-    seconds: Mapping[str, Estimate]  # a call, by contender
-    ratios: Mapping[str, Estimate]  # case / yardstick, by yardstick
+    seconds: Mapping[str, Estimate]  # a call, of the case and of each rival
+    ratios: Mapping[str, Estimate]  # case / rival, by rival
     outliers: Mapping[str, int]  # chunks far above the others: counted, and kept in the samples
     stopped: Stopped
-    clones: Mapping[str, int]  # argument sets that took turns
+    clones: Mapping[str, int]  # argument sets that rotated
     cold: bool  # whether those sets are larger than the last-level cache, so that no call finds its own in it
     warnings: tuple[str, ...] = ()
 
 
-Symbol = Literal["+", "-", "=", "?"]
-
-# A ratio to a yardstick within 1 / 1.03 to 1.03 is called equal: what two processes differ by that run the same code.
+# A ratio to a rival within 1 / 1.03 to 1.03 is called equal: what two processes differ by that run the same code.
 MARGIN = 0.03
-_VERDICTS: dict[Symbol, Verdict] = {"-": "better", "+": "worse", "=": "equivalent", "?": "inconclusive"}
 
 
-def symbol(ratio: Estimate, margin: float) -> Symbol:
-    """What an interval of case / yardstick says.
+def judge_ratio(ratio: Estimate, margin: float) -> Verdict:
+    """What an interval of case / rival says of the case.
 
-    `+` the case takes longer, `-` it takes less time, by whatever little and by no less than nothing; `=` the whole
-    interval lies within 1 / (1 + margin) to 1 + margin, so that a difference, if any, does not matter; `?` neither.
+    Better: it takes less time, by however little; worse: it takes more; equivalent: the whole interval lies within
+    1 / (1 + margin) to 1 + margin, so that a difference, if any, does not matter; inconclusive: none of these.
 
     Args:
         ratio: of times, so that above 1 is slower.
         margin: the fraction that does not matter, such as 0.03.
     """
     if ratio.low is None or ratio.high is None:
-        return "?"
+        return "inconclusive"
     if ratio.high <= 1 + margin and ratio.low >= 1 / (1 + margin):
-        return "="
-    return "+" if ratio.low > 1 else "-" if ratio.high < 1 else "?"
+        return "equivalent"
+    return "better" if ratio.high < 1 else "worse" if ratio.low > 1 else "inconclusive"
 
 
 @dataclass(frozen=True)
@@ -86,14 +83,14 @@ class Rates:
 GateVerdict = Literal["holds", "better", "regression", "undecided"]
 
 
-class Reading(NamedTuple):
-    """What one process says of a case and a yardstick."""
+class ProcessReading(NamedTuple):
+    """What one process says of a case and a rival."""
 
-    ratio: float  # time of the case over that of the yardstick
-    seconds: float  # a call of the yardstick: what the machine was like at the time
+    ratio: float  # time of the case over that of the rival
+    seconds: float  # a call of the rival: what the machine was like at the time
 
 
-Readings = Mapping[str, Mapping[str, tuple[Reading, ...]]]  # case -> yardstick -> one a process
+ProcessReadings = Mapping[str, Mapping[str, tuple[ProcessReading, ...]]]  # case -> rival -> one a process
 
 
 @dataclass(frozen=True)
@@ -124,26 +121,26 @@ class GateResult:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One case, timed and looked at."""
+class BenchRow:
+    """One case: what was timed and what was inspected."""
 
     case: Case
     results: tuple[CaseResult, ...]  # one a process
     seconds: Estimate  # of one call, over processes
-    ratios: Mapping[str, Estimate]  # case / yardstick, over processes; the first yardstick is the one that judges
+    ratios: Mapping[str, Estimate]  # case / rival, over processes; the first rival is the one that judges
     work: Work
     facts: Facts
     rates: Rates
 
     @property
-    def yardstick(self) -> str:
+    def rival(self) -> str:
         """The first: "native", or "against" for another environment."""
         return next(iter(self.ratios))
 
     @property
     def verdict(self) -> Verdict:
-        """Better, worse, equivalent or inconclusive in time, against the first yardstick."""
-        return _VERDICTS[symbol(self.ratios[self.yardstick], MARGIN)]
+        """Better, worse, equivalent or inconclusive in time, against the first rival."""
+        return judge_ratio(self.ratios[self.rival], MARGIN)
 
     @property
     def least_bandwidth(self) -> float:
@@ -162,7 +159,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Judged:
+class KernelJudgement:
     """What the measurements say of a claim at one setting."""
 
     of: str
@@ -181,7 +178,7 @@ class BenchRecord:
 
     name: str  # of the preset
     question: str
-    rows: tuple[Row, ...]
+    rows: tuple[BenchRow, ...]
     cases: int  # that were asked for
     warm: bool  # arguments in the cache, or rotated so that they are not
     processes: int  # that each case was timed in
@@ -192,7 +189,7 @@ class BenchRecord:
     gate: GateResult | None = None  # None where none was asked for
     whole: bool = True  # every case was timed in every process; not so after an interruption
     graph: bool = False  # on a GPU, by replayed CUDA graphs
-    claims: tuple[Judged, ...] = ()
+    claims: tuple[KernelJudgement, ...] = ()
     # Of the processor or the GPU, before and after each measurement; empty where the system does not tell.
     clock_hertz: tuple[float, ...] = ()
     again: tuple[CaseResult, ...] = ()  # a gate's further looks at suspects, one a case and process

@@ -1,4 +1,4 @@
-"""Cases to rows, in rounds of processes within a budget of seconds; two environments in turns.
+"""Cases to rows, in rounds of processes within a budget of seconds; two environments, interleaved.
 
 What is timed is the process: two of them that run the same code differ by more than one of them varies, so the interval
 of a row is over processes, and rounds over all cases keep them apart in time.
@@ -7,28 +7,28 @@ of a row is over processes, and rounds over all cases keep them apart in time.
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bncli.errors import BncliError
-from bncli.timing.build import contender_of
-from bncli.timing.cases import Case, work_of
+from bncli.timing.build import build_workload
+from bncli.timing.cases import Case, count_work
 from bncli.timing.clock import WallClock
 from bncli.timing.inspection import inspect
 from bncli.timing.process.client import Start, Worker
-from bncli.timing.process.protocol import Job, job_of
-from bncli.timing.results import CaseResult, Estimate, Facts, Rates, Row
-from bncli.timing.scheduler import take_turns
-from bncli.timing.stats import contrast, prior
-from bncli.timing.subjects import Effort, Timed
-from bncli.timing.system import rates
+from bncli.timing.process.protocol import RemoteCase, describe_case
+from bncli.timing.results import BenchRow, CaseResult, Estimate, Facts, Rates
+from bncli.timing.scheduler import interleave
+from bncli.timing.stats import contrast, fit_prior
+from bncli.timing.system import measure_rates
+from bncli.timing.workloads import Effort, Timer
 
 _TOLERATED = 1.15  # of the budget: rounds end near their share of it
 _LEAST_SECONDS = 0.05  # of blocks for a case; their least number is taken however long it takes
 
 
 @dataclass(frozen=True)
-class Looked:
+class Inspection:
     """What is known of a case before it is timed."""
 
     case: Case
@@ -36,7 +36,7 @@ class Looked:
     rates: Rates
 
 
-def look(cases: Sequence[Case]) -> Iterator[Looked]:
+def inspect_cases(cases: Sequence[Case]) -> Iterator[Inspection]:
     """Run each case a few times in this process, untimed; a case that cannot run is said now.
 
     Raises:
@@ -44,17 +44,17 @@ def look(cases: Sequence[Case]) -> Iterator[Looked]:
     """
     known: dict[int, Rates] = {}
     for case in cases:
-        facts = inspect(case, contender_of(case))
+        facts = inspect(case, build_workload(case))
         if case.threads not in known:
             dtypes = sorted({c.dtype for c in cases if c.threads == case.threads})
-            known[case.threads] = rates(case.threads, dtypes, case.device)
-        yield Looked(case, facts, known[case.threads])
+            known[case.threads] = measure_rates(case.threads, dtypes, case.device)
+        yield Inspection(case, facts, known[case.threads])
 
 
-def rounds(
+def time_rounds(
     start: Start, cases: Sequence[Case], effort: Effort, processes: int, least: int, budget: float,
     chance: random.Random,
-) -> Iterator[CaseResult]:  # fmt: skip
+) -> Generator[CaseResult, None, None]:  # fmt: skip
     """Time every case in so many processes, one after the other, each with another order of cases.
 
     What is left of the budget, in seconds without those that a process takes to start, is shared by the measurements
@@ -68,61 +68,61 @@ def rounds(
             for case in chance.sample(cases, len(cases)):
                 begin = time.monotonic()
                 seconds = max((budget - spent) / left - overhead, _LEAST_SECONDS)
-                result = worker.measure(job_of(case), replace(effort, seconds=seconds), chance.randrange(2**32))
+                result = worker.measure(describe_case(case), replace(effort, seconds=seconds), chance.randrange(2**32))
                 left -= 1
                 passed = time.monotonic() - begin
                 spent, overhead = spent + passed, max(passed - seconds, 0.0)
                 yield result
 
 
-def rows_of(looked: Iterable[Looked], results: Sequence[CaseResult]) -> tuple[Row, ...]:
+def build_rows(inspections: Iterable[Inspection], results: Sequence[CaseResult]) -> tuple[BenchRow, ...]:
     """One row for each case that has been timed."""
-    timed = [(each, tuple(r for r in results if r.name == each.case.name)) for each in looked]
+    timed = [(each, tuple(r for r in results if r.name == each.case.name)) for each in inspections]
     timed = [(each, own) for each, own in timed if own]
-    seconds = _over([[result.seconds["case"] for result in own] for _, own in timed])
-    yardsticks = list(results[0].ratios) if results else []
-    ratios = {key: _over([[result.ratios[key] for result in own] for _, own in timed]) for key in yardsticks}
+    seconds = _summarise([[result.seconds["case"] for result in own] for _, own in timed])
+    rivals = list(results[0].ratios) if results else []
+    ratios = {key: _summarise([[result.ratios[key] for result in own] for _, own in timed]) for key in rivals}
     return tuple(
-        Row(
+        BenchRow(
             each.case, own, seconds[number], {key: found[number] for key, found in ratios.items()},
-            work_of(each.case), each.facts, each.rates,
+            count_work(each.case), each.facts, each.rates,
         )
         for number, (each, own) in enumerate(timed)
     )  # fmt: skip
 
 
-def _over(family: Sequence[Sequence[Estimate]]) -> list[Estimate]:
+def _summarise(family: Sequence[Sequence[Estimate]]) -> list[Estimate]:
     """Over each case's processes, their variance moderated by that of all cases, as the gate does it.
 
     Of a single process its own interval, which knows nothing of what others would have said.
     """
     logs = [[math.log(estimate.value) for estimate in of_case] for of_case in family]
-    common = prior(logs)
+    common = fit_prior(logs)
     return [
         contrast(values, common, (), common).estimate() if len(values) > 1 else of_case[0]
         for values, of_case in zip(logs, family, strict=True)
     ]
 
 
-def against(
-    here: Start, there: Start, jobs: Sequence[Job], effort: Effort, pairs: int, chance: random.Random
-) -> Iterator[CaseResult]:
-    """Measure every job in so many pairs of processes, one here, one there, as contenders of one schedule.
+def time_pairs(
+    here: Start, there: Start, cases: Sequence[RemoteCase], effort: Effort, pairs: int, chance: random.Random
+) -> Generator[CaseResult, None, None]:
+    """Measure every case in so many pairs of processes, one here, one there, interleaved.
 
     The case here is "case", there it is "against": the ratio to it is what `judge` takes without a baseline, under
     rules on `time`.
 
     Raises:
-        BncliError: if the two environments are the same, or a job cannot be done in one of them.
+        BncliError: if the two environments are the same, or a case cannot be done in one of them.
     """
     for _ in range(pairs):
         with here() as our, there() as their:
             check_differs(our, their)
-            for job in chance.sample(jobs, len(jobs)):
+            for case in chance.sample(cases, len(cases)):
                 seed = chance.randrange(2**32)
-                with our.opened(job, effort, seed) as mine, their.opened(job, effort, seed) as theirs:
-                    contenders: dict[str, Timed] = {"case": mine["case"], "against": theirs["case"]}
-                    yield take_turns(job.name, contenders, WallClock(), effort, chance)
+                with our.open(case, effort, seed) as mine, their.open(case, effort, seed) as theirs:
+                    timers: dict[str, Timer] = {"case": mine["case"], "against": theirs["case"]}
+                    yield interleave(case.name, timers, WallClock(), effort, chance)
 
 
 def check_differs(here: Worker, there: Worker) -> None:
@@ -131,8 +131,8 @@ def check_differs(here: Worker, there: Worker) -> None:
     Raises:
         BncliError: if they are the same; PYTHONPATH makes them so, where both inherit it.
     """
-    if here.place == there.place:
+    if here.installation == there.installation:
         raise BncliError(
-            f"--against: both environments are {here.place.described()}; name another interpreter, or another checkout"
-            " as --against 'env PYTHONPATH=/its/folder python'"
+            f"--against: both environments are {here.installation.describe()}; name another interpreter, or another"
+            " checkout as --against 'env PYTHONPATH=/its/folder python'"
         )

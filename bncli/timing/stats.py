@@ -1,7 +1,7 @@
 """Statistics of timings: medians, paired ratios and their intervals; changes between sets of processes.
 
 The unit is the process: each gives one logarithm of a ratio for each case. What a machine does beside slows a case and
-its yardstick by different factors, so ratios are compared at one level of the yardstick's own time (an analysis of
+its rival by different factors, so ratios are compared at one level of the rival's own time (an analysis of
 covariance, Fisher 1932). Now and then a process is far off, so means are trimmed by a fifth at either end (Yuen 1974,
 Biometrika 61:165). A few processes say little of their own variance, so each case's is moderated by the family's (Smyth
 2004, Stat. Appl. Genet. Mol. Biol. 3:3).
@@ -17,48 +17,48 @@ from scipy.special import digamma, polygamma, stdtr, stdtrit
 
 from bncli.timing.results import Estimate
 
-Blocks = Sequence[tuple[float, float]]  # of one contender: each block's two chunks, in seconds a call
+Blocks = Sequence[tuple[float, float]]  # of the candidate or a rival: each block's two chunks, in seconds a call
 
 CONFIDENCE = 0.95
 # Tukey's far-out fence, in interquartile ranges; of normal samples one in 400,000 lies beyond it.
 FENCE = 3.0
 
 
-def median(values: Sequence[float]) -> Estimate:
+def estimate_median(values: Sequence[float]) -> Estimate:
     """The median and its order-statistic interval, which holds for independent samples of any distribution.
 
     Of n samples the k-th smallest and the k-th largest enclose the median but for a probability of
     2 P(Binomial(n, 1/2) < k); k is the greatest that leaves at most 5 %. Below 6 samples there is none.
     """
-    ordered, k = sorted(values), _rank(len(values))
+    ordered, k = sorted(values), _find_rank(len(values))
     middle = statistics.median(ordered)
     return Estimate(middle, ordered[k - 1], ordered[-k]) if k else Estimate(middle)
 
 
-def ratio(case: Blocks, yardstick: Blocks) -> Estimate:
-    """Case / yardstick: the median of the ratios of neighbouring chunks, with its interval.
+def estimate_ratio(case: Blocks, rival: Blocks) -> Estimate:
+    """Case / rival: the median of the ratios of neighbouring chunks, with its interval.
 
-    A block's chunks stand in a palindrome (case, yardstick, yardstick, case) and give two ratios, of each half one: a
+    A block's chunks stand in a palindrome (case, rival, rival, case) and give two ratios, of each half one: a
     drift in time moves them by as much in opposite directions, which leaves the median where it is. A chunk that was
     held up spoils one ratio, not the whole block's: with eight busy processes on two cores, the standard deviation over
     processes is 1.2 % by halves and 2.1 % by blocks.
     """
-    return median(ratios(case, yardstick))
+    return estimate_median(pair_ratios(case, rival))
 
 
-def ratios(case: Blocks, yardstick: Blocks) -> list[float]:
-    """Case / yardstick of each half of each block."""
-    return [c / y for blocks in zip(case, yardstick, strict=True) for c, y in zip(*blocks, strict=True)]
+def pair_ratios(case: Blocks, rival: Blocks) -> list[float]:
+    """Case / rival of each half of each block."""
+    return [c / y for blocks in zip(case, rival, strict=True) for c, y in zip(*blocks, strict=True)]
 
 
-def relative_width(estimate: Estimate) -> float:
+def measure_width(estimate: Estimate) -> float:
     """Half of the interval's width in logarithms, near enough in fractions; infinite where there is no interval."""
     if estimate.low is None or estimate.high is None or estimate.low <= 0:
         return math.inf
     return math.log(estimate.high / estimate.low) / 2
 
 
-def outliers(seconds: Sequence[float]) -> int:
+def count_outliers(seconds: Sequence[float]) -> int:
     """How many samples lie more than three times the interquartile range above the upper quartile."""
     if len(seconds) < 4:
         return 0
@@ -67,7 +67,7 @@ def outliers(seconds: Sequence[float]) -> int:
 
 
 @cache
-def _rank(n: int) -> int:
+def _find_rank(n: int) -> int:
     """The greatest k with 2 P(Binomial(n, 1/2) < k) <= 5 %; 0 where there is none."""
     below, k = 0, 0
     while 2 * (below + math.comb(n, k)) <= (1 - CONFIDENCE) * 2**n:
@@ -78,12 +78,12 @@ def _rank(n: int) -> int:
 
 # A standard deviation of 0.1 %: no set of processes agrees better, but for the coarseness of a timer.
 _LEAST_VARIANCE = 1e-6
-Point = tuple[float, float]  # level, value
+Observation = tuple[float, float]  # level, value
 _MANY = 1e6  # degrees of freedom that are as good as infinite
 
 
 @dataclass(frozen=True)
-class Trimmed:
+class TrimmedSample:
     """A sample of two or more without the lowest and highest fifth: as good as one of `count` with this variance."""
 
     mean: float
@@ -93,7 +93,7 @@ class Trimmed:
 
 
 @dataclass(frozen=True)
-class Levelled:
+class Levels:
     """Logarithms of ratios, a process each, as they would be at one level of the machine."""
 
     now: list[float]
@@ -108,7 +108,7 @@ class Prior:
     variance: float
     freedom: float
 
-    def moderate(self, sample: Trimmed) -> tuple[float, float]:
+    def moderate(self, sample: TrimmedSample) -> tuple[float, float]:
         """Variance of a sample's mean, and its degrees of freedom, with the family's."""
         own = sample.count - 1
         freedom = own + self.freedom
@@ -123,11 +123,11 @@ class Contrast:
     error: float
     freedom: float
 
-    def slower_than(self, change: float) -> float:
+    def test_slower(self, change: float) -> float:
         """P value against "slower by no more than `change`"."""
         return float(stdtr(self.freedom, (change - self.change) / self.error))
 
-    def faster_than(self, change: float) -> float:
+    def test_faster(self, change: float) -> float:
         """P value against "faster by no more than `change`"."""
         return float(stdtr(self.freedom, (change + self.change) / self.error))
 
@@ -142,12 +142,12 @@ class Contrast:
         return Estimate(math.exp(self.change), *map(math.exp, ends))
 
 
-def prior(samples: Sequence[Sequence[float]]) -> Prior:
+def fit_prior(samples: Sequence[Sequence[float]]) -> Prior:
     """What the variances of a family of samples have in common (Smyth 2004, section 6.2: moments of their logarithms).
 
     Of fewer than three samples nothing is inferred: a prior without weight.
     """
-    known = [trimmed(sample) for sample in samples if len(sample) > 1]
+    known = [trim(sample) for sample in samples if len(sample) > 1]
     if len(known) < 3:
         return Prior(_LEAST_VARIANCE, 0.0)
     halves = [(sample.count - 1) / 2 for sample in known]
@@ -155,28 +155,30 @@ def prior(samples: Sequence[Sequence[float]]) -> Prior:
     centre, excess = statistics.fmean(logs), statistics.variance(logs) - statistics.fmean(polygamma(1, halves))
     if excess <= 0:  # no more spread than chance gives: one variance for all
         return Prior(math.exp(centre), _MANY)
-    half = _inverse_trigamma(excess)
+    half = _invert_trigamma(excess)
     return Prior(math.exp(centre + float(digamma(half)) - math.log(half)), min(2 * half, _MANY))
 
 
-def levelled(now: Sequence[Point], before: Sequence[Point], others: Sequence[Point] = ()) -> Levelled:
+def adjust_levels(
+    now: Sequence[Observation], before: Sequence[Observation], others: Sequence[Observation] = ()
+) -> Levels:
     """Move every ratio along the slope that it has within its set, to the mean level of all of `now` and `before`.
 
     Of the slope, and of what it adds to the error, processes know nothing whose ratio is far off those of their set.
 
     Args:
-        now: two processes or more, each (level, value): logarithms of the yardstick's time and of the ratio to it.
+        now: two processes or more, each (level, value): logarithms of the rival's time and of the ratio to it.
         before: likewise, or none: then nothing is moved.
         others: a third set, which helps to know the slope.
     """
     if not before:
-        return Levelled([value for _, value in now], [])
-    sets = [_near(points) for points in (now, before, others) if points]
+        return Levels([value for _, value in now], [])
+    sets = [_drop_outliers(points) for points in (now, before, others) if points]
     centres = [tuple(map(statistics.fmean, zip(*points, strict=True))) for points in sets]
     inner = [(x - cx, y - cy) for points, (cx, cy) in zip(sets, centres, strict=True) for x, y in points]
     squares = sum(x * x for x, _ in inner)
     if squares == 0:
-        return Levelled([value for _, value in now], [value for _, value in before])
+        return Levels([value for _, value in now], [value for _, value in before])
     slope, level = sum(x * y for x, y in inner) / squares, statistics.fmean(x for x, _ in (*now, *before))
     free = len(inner) - len(sets)
     stretch = math.sqrt(free / max(free - 1, 1))  # the slope has taken one degree of freedom from the deviations
@@ -184,10 +186,10 @@ def levelled(now: Sequence[Point], before: Sequence[Point], others: Sequence[Poi
         [cy - slope * (cx - level) + stretch * (y - cy - slope * (x - cx)) for x, y in points]
         for points, (cx, cy) in zip((now, before), centres, strict=False)
     )
-    return Levelled(ours, theirs, (centres[0][0] - centres[1][0]) ** 2 / squares)
+    return Levels(ours, theirs, (centres[0][0] - centres[1][0]) ** 2 / squares)
 
 
-def _near(points: Sequence[Point]) -> Sequence[Point]:
+def _drop_outliers(points: Sequence[Observation]) -> Sequence[Observation]:
     """The points whose value is within Tukey's far-out fences of their set."""
     if len(points) < 4:
         return points
@@ -199,12 +201,12 @@ def _near(points: Sequence[Point]) -> Sequence[Point]:
 def contrast(
     now: Sequence[float], now_prior: Prior, before: Sequence[float], before_prior: Prior, leverage: float = 0.0
 ) -> Contrast:
-    """The trimmed mean of `now` less that of `before`, logarithms of ratios; `before` empty is zero, known exactly.
+    """The trim mean of `now` less that of `before`, logarithms of ratios; `before` empty is zero, known exactly.
 
     The two sides may differ in variance (Welch), since a neighbour may have come or gone; each has two values or more.
-    `leverage` is of levelled values.
+    `leverage` is of adjust_levels values.
     """
-    sides = [(trimmed(sample), prior) for sample, prior in ((now, now_prior), (before, before_prior)) if sample]
+    sides = [(trim(sample), prior) for sample, prior in ((now, now_prior), (before, before_prior)) if sample]
     parts = [prior.moderate(side) for side, prior in sides]
     if leverage:
         each = statistics.fmean(part * side.whole for (part, _), (side, _) in zip(parts, sides, strict=True))
@@ -215,16 +217,18 @@ def contrast(
     return Contrast(means[0] - sum(means[1:]), math.sqrt(square), freedom)
 
 
-def trimmed(sample: Sequence[float]) -> Trimmed:
+def trim(sample: Sequence[float]) -> TrimmedSample:
     """Mean without the lowest and highest fifth, and the variance by Winsorised deviations (Yuen 1974)."""
     ordered, out = sorted(sample), len(sample) // 5
     kept = ordered[out : len(ordered) - out]
     winsorised = [kept[0]] * out + kept + [kept[-1]] * out
     squares = statistics.variance(winsorised) * (len(sample) - 1)
-    return Trimmed(statistics.fmean(kept), max(squares / (len(kept) - 1), _LEAST_VARIANCE), len(kept), len(sample))
+    return TrimmedSample(
+        statistics.fmean(kept), max(squares / (len(kept) - 1), _LEAST_VARIANCE), len(kept), len(sample)
+    )
 
 
-def false_discovery(p_values: Sequence[float]) -> list[float]:
+def adjust_p_values(p_values: Sequence[float]) -> list[float]:
     """Benjamini and Hochberg's (1995) adjusted p values: calling all below q, at most the share q is called wrongly.
 
     Holds for independent and positively dependent tests; noise that all cases share is of the latter kind.
@@ -237,7 +241,7 @@ def false_discovery(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _inverse_trigamma(value: float) -> float:
+def _invert_trigamma(value: float) -> float:
     """x with trigamma(x) = value, by Newton's method on 1 / trigamma, which is convex and nearly linear."""
     x = 0.5 + 1 / value
     for _ in range(50):

@@ -13,38 +13,40 @@ from pathlib import Path
 import torch
 
 from bncli.timing.build import DTYPES
-from bncli.timing.clock import Clock, clock_for
+from bncli.timing.clock import Clock, choose_clock
 from bncli.timing.results import Condition, Rates
-from bncli.timing.subjects import last_level_cache_byte
+from bncli.timing.workloads import read_last_level_cache
 
 _WATCHED_SECONDS = 0.5
 _BUSY = 0.05  # of a core: a process that takes less is left out
-# Above these a doubt is worth a sentence: cores, share of the time, share of the clock.
+# Above these it is worth a sentence: cores, share of the time, share of the clock.
 _TAKEN, _STOLEN, _CLOCK = 0.2, 0.01, 0.1
 
 
 @dataclass(frozen=True)
-class Vitals:
-    """Readings at one moment, taken between measurements."""
+class SystemMetrics:
+    """ProcessReadings at one moment, taken between measurements."""
 
     ticks: tuple[int, ...] | None  # of all processors: user, nice, system, idle, iowait, irq, softirq, steal, ...
     throttled: int | None  # how often heat has slowed a core down since the machine was started
     hertz: float | None  # clock of the processor's fastest core; of a GPU's multiprocessors where those are timed
 
 
-def vitals(device: str, proc: Path = Path("/proc"), system: Path = Path("/sys/devices/system/cpu")) -> Vitals:
+def read_metrics(
+    device: str, proc: Path = Path("/proc"), system: Path = Path("/sys/devices/system/cpu")
+) -> SystemMetrics:
     """Read what can be read now; takes a millisecond."""
-    ticks = tuple(_all_ticks(proc)) if (proc / "stat").is_file() else None
-    heat = _numbers(system.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
-    hertz = gpu_clock() if device == "cuda" else processor_clock(proc, system)
-    return Vitals(ticks, int(sum(heat)) if heat else None, hertz)
+    ticks = tuple(_read_all_ticks(proc)) if (proc / "stat").is_file() else None
+    heat = _read_numbers(system.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
+    hertz = read_gpu_clock() if device == "cuda" else read_processor_clock(proc, system)
+    return SystemMetrics(ticks, int(sum(heat)) if heat else None, hertz)
 
 
-def changes(readings: Sequence[Vitals], what: str = "processor") -> Iterator[str]:
-    """Doubts about what was measured between these readings, in words."""
+def describe_changes(readings: Sequence[SystemMetrics], what: str = "processor") -> Iterator[str]:
+    """Warnings about what was measured between these readings, in words."""
     ticks = [each.ticks for each in readings if each.ticks is not None]
     if len(ticks) > 1:
-        stolen = _stolen([b - a for a, b in zip(ticks[0], ticks[-1], strict=True)])
+        stolen = _compute_stolen([b - a for a, b in zip(ticks[0], ticks[-1], strict=True)])
         if stolen is not None and stolen > _STOLEN:
             yield f"the host gave {stolen:.0%} of this machine's time to others meanwhile"
     heat = [each.throttled for each in readings if each.throttled is not None]
@@ -56,7 +58,7 @@ def changes(readings: Sequence[Vitals], what: str = "processor") -> Iterator[str
         yield f"the {what}'s clock moved between {low:.2f} and {high:.2f} GHz meanwhile: governor, heat or load"
 
 
-def disturbances(
+def describe_disturbances(
     cores: int, busy: Mapping[str, float] | None, load: float | None, stolen: float | None, governor: str | None
 ) -> Iterator[str]:
     """What of a machine's state disturbs a measurement, and what to do about it, the gravest first.
@@ -83,9 +85,9 @@ def disturbances(
         )
 
 
-def processor_clock(proc: Path = Path("/proc"), system: Path = Path("/sys/devices/system/cpu")) -> float | None:
+def read_processor_clock(proc: Path = Path("/proc"), system: Path = Path("/sys/devices/system/cpu")) -> float | None:
     """Hertz of the fastest core, which is one at work; None where the system does not tell."""
-    kilohertz = _numbers(system.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
+    kilohertz = _read_numbers(system.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
     if kilohertz:
         return 1e3 * max(kilohertz)
     info = proc / "cpuinfo"
@@ -94,7 +96,7 @@ def processor_clock(proc: Path = Path("/proc"), system: Path = Path("/sys/device
     return 1e6 * max(megahertz) if megahertz else None
 
 
-def gpu_clock() -> float | None:
+def read_gpu_clock() -> float | None:
     """Hertz of the multiprocessors of the current GPU; None without nvidia-ml-py, which torch asks, or its consent."""
     try:
         return 1e6 * torch.cuda.clock_rate()
@@ -102,13 +104,13 @@ def gpu_clock() -> float | None:
         return None
 
 
-def governor(system: Path = Path("/sys/devices/system/cpu")) -> str | None:
+def read_governor(system: Path = Path("/sys/devices/system/cpu")) -> str | None:
     """The clock's governor, several joined; None where the system does not tell."""
     found = {_read(path).strip() for path in system.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     return ", ".join(sorted(found - {""})) or None
 
 
-def load() -> float | None:
+def read_load() -> float | None:
     """The load average of the last minute; None on Windows."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
@@ -119,16 +121,16 @@ def watch(
     """How many cores other programs take, and the share of time stolen by the host; None where there is no /proc."""
     if not (system / "stat").is_file():
         return None, None
-    before, whole_before = _ticks(system), _all_ticks(system)
+    before, whole_before = _read_ticks(system), _read_all_ticks(system)
     sleep(seconds)
-    after, whole = _ticks(system), [b - a for a, b in zip(whole_before, _all_ticks(system), strict=True)]
-    elapsed = sum(whole[:8]) / _processors(system) if sum(whole[:8]) else 1  # ticks that passed on each processor
+    after, whole = _read_ticks(system), [b - a for a, b in zip(whole_before, _read_all_ticks(system), strict=True)]
+    elapsed = sum(whole[:8]) / _count_processors(system) if sum(whole[:8]) else 1  # ticks that passed on each processor
     busy: dict[str, float] = {}
     for process, (name, ticks) in after.items():
         share = (ticks - before.get(process, (name, ticks))[1]) / elapsed
         if share > _BUSY and process != str(os.getpid()):
             busy[name] = busy.get(name, 0.0) + share
-    return busy, _stolen(whole)
+    return busy, _compute_stolen(whole)
 
 
 def _read(path: Path) -> str:
@@ -139,15 +141,15 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _numbers(paths: Iterable[Path]) -> list[float]:
+def _read_numbers(paths: Iterable[Path]) -> list[float]:
     return [float(text) for path in paths if (text := _read(path).strip()).isdecimal()]
 
 
-def _stolen(ticks: Sequence[int]) -> float | None:
+def _compute_stolen(ticks: Sequence[int]) -> float | None:
     return ticks[7] / max(sum(ticks[:8]), 1) if len(ticks) > 7 else None
 
 
-def _ticks(system: Path) -> dict[str, tuple[str, int]]:
+def _read_ticks(system: Path) -> dict[str, tuple[str, int]]:
     """Processes by number: the program's name, and the ticks of processor time it has had."""
     found = {}
     for path in system.glob("[0-9]*/stat"):
@@ -159,61 +161,68 @@ def _ticks(system: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _all_ticks(system: Path) -> list[int]:
+def _read_all_ticks(system: Path) -> list[int]:
     """The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, ..., over all processors."""
     return [int(ticks) for ticks in (system / "stat").read_text().splitlines()[0].split()[1:]]
 
 
-def _processors(system: Path) -> int:
+def _count_processors(system: Path) -> int:
     lines = (system / "stat").read_text().splitlines()
     return sum(line.startswith("cpu") for line in lines) - 1
 
 
 _REPEATS, _LEAST_REPEATS, _ENOUGH_SECONDS = 9, 3, 0.5
 _LARGEST_BYTE = 2**29  # of a copy's source and target together
-_SIZE = 1024  # of a matrix product: large enough for full speed, 20 ms of one core
+# of a matrix product, large enough for full speed: 20 ms of one core, 22 ms of an H100 in float32 and 2 ms in bfloat16
+_SIZE = {"cpu": 1024, "cuda": 8192}
 
 
-def rates(threads: int, dtypes: Sequence[str], device: str) -> Rates:
+def measure_rates(threads: int, dtypes: Sequence[str], device: str) -> Rates:
     """Measure the ceilings for so many threads; takes half a second. Leaves the threads as it set them."""
     torch.set_num_threads(threads)
-    clock = clock_for(device, threads)
-    return Rates(threads, bandwidth(device, clock), {dtype: product_rate(dtype, device, clock) for dtype in dtypes})
+    clock = choose_clock(device, threads)
+    return Rates(
+        threads, measure_bandwidth(device, clock), {dtype: measure_products(dtype, device, clock) for dtype in dtypes}
+    )
 
 
-def cache_byte(device: str) -> int:
+def read_cache_size(device: str) -> int:
     """The size of the last cache before the memory: the processor's, or the GPU's L2."""
     if device == "cuda":
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size)
-    return last_level_cache_byte()
+    return read_last_level_cache()
 
 
-def bandwidth(device: str, clock: Clock) -> float:
-    """Bytes a second that a plain copy reads and writes, out of the last-level cache."""
-    size = min(2 * cache_byte(device), _LARGEST_BYTE) // 2
+def measure_bandwidth(device: str, clock: Clock) -> float:
+    """Bytes a second that a plain copy reads and writes, out of the last-level cache.
+
+    A GPU's takes a copy of ten times its cache to forget it.
+    """
+    size = (_LARGEST_BYTE if device == "cuda" else min(2 * read_cache_size(device), _LARGEST_BYTE)) // 2
     source, target = (torch.ones(size // 4, device=device) for _ in range(2))
-    return 2 * source.nbytes / _median_seconds(lambda: target.copy_(source), clock)
+    return 2 * source.nbytes / _time_call(lambda: target.copy_(source), clock)
 
 
-def product_rate(dtype: str, device: str, clock: Clock) -> float:
-    """Floating-point operations a second of a product of 1024 x 1024 matrices."""
-    a, b = (torch.randn(_SIZE, _SIZE, device=device).to(DTYPES[dtype]) for _ in range(2))
+def measure_products(dtype: str, device: str, clock: Clock) -> float:
+    """Floating-point operations a second of a product of two square matrices."""
+    size = _SIZE[device]
+    a, b = (torch.randn(size, size, device=device).to(DTYPES[dtype]) for _ in range(2))
     out = torch.empty_like(a)
-    return 2 * _SIZE**3 / _median_seconds(lambda: torch.mm(a, b, out=out), clock)
+    return 2 * size**3 / _time_call(lambda: torch.mm(a, b, out=out), clock)
 
 
-def noise_floor(clock: Clock, repeats: int = 200) -> float:
+def measure_noise(clock: Clock, repeats: int = 200) -> float:
     """How much the same work varies from one time to the next: half the range of the middle half, as a fraction.
 
     The work is a copy of 4 MB, a millisecond or less, as the cases of a benchmark are.
     """
     source, target = torch.ones(2**20), torch.ones(2**20)
-    times = [clock.chunk(lambda: target.copy_(source), [()]) for _ in range(repeats)]
+    times = [clock.time_chunk(lambda: target.copy_(source), [()]) for _ in range(repeats)]
     low, middle, high = statistics.quantiles(times, n=4)
     return (high - low) / 2 / middle
 
 
-def timer_resolution() -> float:
+def measure_timer() -> float:
     """Seconds between two readings of the clock that differ, at best."""
     found = []
     for _ in range(1000):
@@ -224,33 +233,35 @@ def timer_resolution() -> float:
     return min(found)
 
 
-def _median_seconds(call: Callable[[], object], clock: Clock) -> float:
+def _time_call(call: Callable[[], object], clock: Clock) -> float:
     """Of nine calls, or of as many as half a second allows, three at least."""
     call()
     times: list[float] = []
     end = clock.now() + _ENOUGH_SECONDS
     while len(times) < _REPEATS and (len(times) < _LEAST_REPEATS or clock.now() < end):
-        times.append(clock.chunk(call, [()]))
+        times.append(clock.time_chunk(call, [()]))
     return statistics.median(times)
 
 
-_LOUD, _COARSE_SECONDS = 0.03, 1e-6  # above these a doubt is worth a sentence
+_LOUD, _COARSE_SECONDS = 0.03, 1e-6  # above these it is worth a sentence
 
 
 def examine(cores: int) -> Condition:
     """Look and measure; takes a few seconds."""
     threads = torch.get_num_threads()
     busy, stolen = watch()
-    found = tuple(rates(count, ["f32"], "cpu") for count in sorted({1, cores}))
+    found = tuple(measure_rates(count, ["f32"], "cpu") for count in sorted({1, cores}))
     torch.set_num_threads(1)
-    noise = noise_floor(clock_for("cpu", 1))
+    noise = measure_noise(choose_clock("cpu", 1))
     torch.set_num_threads(threads)
-    return Condition(cores, threads, governor(), load(), busy, stolen, timer_resolution(), noise, found)
+    return Condition(cores, threads, read_governor(), read_load(), busy, stolen, measure_timer(), noise, found)
 
 
-def advice(condition: Condition) -> Iterator[str]:
+def advise(condition: Condition) -> Iterator[str]:
     """What to change before measuring, the most important first; nothing if all is well."""
-    yield from disturbances(condition.cores, condition.busy, condition.load, condition.stolen, condition.governor)
+    yield from describe_disturbances(
+        condition.cores, condition.busy, condition.load, condition.stolen, condition.governor
+    )
     if condition.threads > condition.cores:
         yield f"torch would use {condition.threads} threads on {condition.cores} cores: set OMP_NUM_THREADS to that"
     if condition.cores == 1:

@@ -6,9 +6,10 @@ import pytest
 
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 from bncli.analysis import analyse
+from bncli.analysis.comparisons import check_claims
 from bncli.findings import Claim
 from bncli.format import written_claim, written_judgement
-from bncli.report.checks import annotations, claim_checks, junit, markdown
+from bncli.report.checks import annotations, junit, markdown
 
 
 def claim(measure="steps_to_target", versus="none", kind="ratio", below=None, above=None, at=None):
@@ -95,14 +96,14 @@ def test_a_claim_is_judged_at_every_setting_that_it_does_not_rule_out():
 
 
 def test_checks_say_what_was_claimed_measured_and_by_whom():
-    (check,) = claim_checks(judged(claim(below=0.3), **FASTER))
+    (check,) = check_claims(judged(claim(below=0.3), **FASTER))
     assert (check.outcome, check.word) == ("failed", "refuted")
     assert check.name == "steps to 95 %, batch / none: below 0.3x"
     assert check.message == "measured 0.44x [0.33, 0.50], 10 pairs; claimed by Ioffe & Szegedy 2015, section 4.1"
 
 
 def test_checks_are_written_for_machines():
-    checks = claim_checks(judged(claim(below=0.3), **FASTER)) + claim_checks(judged(claim(below=0.4), **FASTER))
+    checks = check_claims(judged(claim(below=0.3), **FASTER)) + check_claims(judged(claim(below=0.4), **FASTER))
     text = junit("claims", checks)
     assert '<testsuite name="claims" tests="2" failures="1" skipped="1">' in text
     assert '<failure message="measured 0.44x' in text

@@ -9,11 +9,11 @@ import pytest
 from analysis.made_runs import ask_of
 from bncli.analysis import ArmRuns, analyse
 from bncli.analysis.regression import first_difference, regressions
-from bncli.cli.findings import run_document
 from bncli.engine.train import train
 from bncli.limits import read_limit
 from bncli.norms import batch
 from bncli.plan import jobs_of, runs_of
+from bncli.records import StudyRun
 from bncli.report.study.json import document
 
 MEASURES = ("steps_to_target", "final_accuracy", "final_loss")
@@ -27,7 +27,11 @@ def measured(study: Any) -> dict[str, Any]:
         ArmRuns(name, {}, {run.seed: results[run.id] for run in runs if run.variant == name}) for name in study.variants
     ]
     findings = analyse(arms, dataclasses.replace(ask_of(*MEASURES, target=0.3)))
-    return document(findings, study.model_dump(mode="json"), [run_document(run, results[run.id]) for run in runs])
+    return document(
+        findings,
+        study.model_dump(mode="json"),
+        [StudyRun(run.variant, run.setting, run.seed, run.id, results[run.id]) for run in runs],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +72,11 @@ def test_the_same_code_gives_the_same_numbers(study: Any, before: dict[str, Any]
 def test_an_eps_a_hundred_times_too_large_is_caught_in_the_norm_that_has_it(
     study: Any, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    init = batch.Batch.__init__
+    init = batch.BatchNorm.__init__
     monkeypatch.setattr(
-        batch.Batch, "__init__", lambda self, channels, *, eps, **named: init(self, channels, eps=100 * eps, **named)
+        batch.BatchNorm,
+        "__init__",
+        lambda self, channels, *, eps, **named: init(self, channels, eps=100 * eps, **named),
     )
     found = regressions(measured(study), before, [])
     assert outcomes(found) == {"none: numbers": "identical", "batch: numbers": "changed"}

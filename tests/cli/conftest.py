@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bncli.cli import bench_session, main
+from bncli.cli import main
+from bncli.session import bench
 from bncli.timing import system as machine
-from tests.timing.made_worker import made_started
+from tests.timing.made_worker import start_made_worker
 
 PRESET = """
 question: does it work?
@@ -29,8 +30,8 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is measured: times are as `tests/bench/made_worker.py` says."""
-    monkeypatch.setattr(bench_session, "started", made_started)
+    """Nothing is measured: times are as `tests/timing/made_worker.py` says."""
+    monkeypatch.setattr(bench, "start_worker", start_made_worker)
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def bncli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """Runs `bncli` in a folder with `tiny.yaml` and `slow_norms.py`: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(machine, "last_level_cache_byte", lambda: 2**20)
-    monkeypatch.setattr(bench_session, "watch", lambda: ({}, 0.0))
+    monkeypatch.setattr(machine, "read_last_level_cache", lambda: 2**20)
+    monkeypatch.setattr(bench, "watch", lambda: ({}, 0.0))
     (tmp_path / "tiny.yaml").write_text(PRESET)
     (tmp_path / "slow_norms.py").write_text(KERNEL)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bncli.cli import bench_gate, bench_session
 from bncli.errors import BncliError
 from bncli.report.timing.exports import EXPORTS
-from bncli.timing.system import Vitals
+from bncli.session import bench, bench_plan
+from bncli.timing.system import SystemMetrics
 from tests.cli.conftest import Command
 from tests.timing.made_worker import MadeWorker, measures
 
@@ -95,8 +95,11 @@ def test_stdout_is_a_document_or_a_table(bncli: Command) -> None:
         (["compare", "bench-ci"], "bench-ci.yaml: is a bench preset; run it by `bncli bench`"),
         (["bench", "bench-quik"], "no preset is called 'bench-quik'; did you mean 'bench-quick'?"),
         (["bench", "tiny.yaml", "--only", "bacth"], "--only bacth: no case matches; nearest: batch"),
-        (["bench", "tiny.yaml", "--kernel", "nothing"], "--kernel nothing: expected module:attribute, as in "),
-        (["bench", "tiny.yaml", "--kernel", "slow_norms:Fast"], "--kernel slow_norms:Fast: module 'slow_norms' has no"),
+        (
+            ["bench", "tiny.yaml", "--kernel", "nothing"],
+            "--kernel: expected FILE.py:NAME or MODULE:NAME, got 'nothing'",
+        ),
+        (["bench", "tiny.yaml", "--kernel", "slow_norms:Fast"], "--kernel slow_norms:Fast: slow_norms has no 'Fast'"),
         (["bench", "tiny.yaml", "--device", "tpu"], "--device: must be auto, cpu or cuda, got 'tpu'"),
         (["bench", "tiny.yaml", "--export", "xml:a"], "--export xml:a: no format is called 'xml'"),
         (["bench", "tiny.yaml", "--export", "junit:a.xml"], "--export junit: nothing is checked; add --baseline NAME"),
@@ -117,7 +120,7 @@ def test_a_mistake_is_one_line_and_exit_2(
 
 
 def test_filters_know_the_names_that_cases_have_on_a_gpu(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_gate, "resolve_device", lambda wanted: "cuda")
+    monkeypatch.setattr(bench_plan, "resolve_device", lambda wanted: "cuda")
     code, _, err = bncli("bench", "tiny.yaml", "--only", "*/cuda", "--skip", "*/cpu")
     assert code == 2
     assert err.startswith("--skip */cpu: no case matches")
@@ -130,9 +133,9 @@ def test_ls_and_validate_know_bench_presets(bncli: Command) -> None:
 
 @pytest.mark.usefixtures("made")
 def test_what_disturbs_the_machine_is_a_warning(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_session, "watch", lambda: ({"cc1": 1.5}, 0.0))
+    monkeypatch.setattr(bench, "watch", lambda: ({"cc1": 1.5}, 0.0))
     clocks = iter([2.4e9] + [1.2e9] * 9)
-    monkeypatch.setattr(bench_session, "vitals", lambda device: Vitals(None, None, next(clocks)))
+    monkeypatch.setattr(bench, "read_metrics", lambda device: SystemMetrics(None, None, next(clocks)))
     _, text, _ = bncli("bench", "tiny.yaml", "--warm", "--json", "-")
     found = json.loads(text)
     assert re.match(r"other programs take 1.5 of \d+ cores \(cc1 1.5\): end them", found["warnings"][0])

@@ -35,6 +35,17 @@ def test_the_same_code_holds_and_a_slower_kernel_does_not(saved: Command, monkey
     assert '<testsuite name="tiny" tests="1" failures="1" skipped="0">' in Path("gate.xml").read_text()
 
 
+def test_on_github_the_change_is_annotated(saved: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMES", "1.1")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    code, text, _ = saved(*KERNEL, "--baseline", "main", "--github")
+    assert code == 3
+    assert "\n::error::slow_norms:Slow/train-forward/N8C16/f32/nc/cpu: ratio +5%25 (now against before: " in text
+    assert "**gate: regression: " in (tmp_path / "summary.md").read_text()
+    code, text, _ = saved(*KERNEL, "--baseline", "main", "--github", "--json", "-")
+    assert (code, json.loads(text)["gate"]["verdict"]) == (3, "regression")
+
+
 def test_a_slower_kernel_is_no_new_baseline(saved: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Path(".bncli/baselines/main.json")
     before = place.read_text()
@@ -105,7 +116,7 @@ def test_the_gate_against_itself_says_its_noise(bncli: Command) -> None:
 def test_another_environment_is_measured_in_turns_and_its_speed_found(
     bncli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel is slow here and fast there; `tests/bench/test_worker.py` has two real ones."""
+    """The kernel is slow here and fast there; `tests/timing/test_worker.py` has two real ones."""
     monkeypatch.setenv("TIMES", "1.1")
     code, text, _ = bncli(*KERNEL, "--against", "env TIMES=1 python", "--json", "-")
     assert code == 3

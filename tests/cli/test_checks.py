@@ -151,13 +151,13 @@ def test_a_mistake_is_one_line_and_exit_2(arguments: list[str], line: str, folde
 def test_compare_is_a_function_too(folder: Path) -> None:
     events = []
     found = bncli.compare(
-        folder / "study.yaml", set={"training.lr": 0.5}, store=folder / ".bncli", events=events.append
+        folder / "study.yaml", set={"training.lr": 0.5}, store=folder / ".bncli", on_event=events.append
     )
-    assert [arm.variant for arm in found.arms] == ["none", "batch"]
+    assert [arm.variant for arm in found.findings.arms] == ["none", "batch"]
     document = json.loads(found.to_json())
-    assert document["verdicts"][0]["verdict"] == found.arms[1].comparisons[0].verdict
+    assert document["verdicts"][0]["verdict"] == found.findings.arms[1].comparisons[0].verdict
     assert [run["values"]["final_accuracy"]["value"] for run in document["runs"]][:3] == [
-        v.value for v in found.arms[0].summaries[1].values
+        v.value for v in found.findings.arms[0].summaries[1].values
     ]
     assert "<td>none (ref)</td>" in found._repr_html_()
     assert events == []  # everything was stored

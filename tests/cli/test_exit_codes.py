@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bncli.cli import main, session
+from bncli.cli import main
 from bncli.executors.loop import Finished
 from bncli.records import RunInfo, RunResult
 
@@ -34,14 +34,12 @@ def test_runs_that_fail_are_said_and_exit_with_5(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def failing(jobs: Any, *others: Any) -> Iterator[Finished]:
-        for number, job in enumerate(jobs):
+        for job in jobs:
             infos = [RunInfo(run.id, "failed", 0, "out of memory") for run in job.runs]
-            yield Finished(
-                number, tuple(RunResult(run.spec(), info) for run, info in zip(job.runs, infos, strict=True))
-            )
+            yield Finished(job, tuple(RunResult(run.spec(), info) for run, info in zip(job.runs, infos, strict=True)))
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session, "run_jobs", failing)
+    monkeypatch.setattr("bncli.session.study.run_jobs", failing)
     monkeypatch.setattr(sys, "argv", ["bncli", "compare", "smoke", "--seeds", "2", "--json", "found.json"])
     with pytest.raises(SystemExit) as caught:
         main()

@@ -13,7 +13,6 @@ import pytest
 
 from bncli.analysis import ArmRuns
 from bncli.analysis.shift import ShiftAsk, analyse_shift
-from bncli.cli.shift import with_probes
 from bncli.config import read_study
 from bncli.findings import Definition
 from bncli.records import Record, RunInfo, RunResult
@@ -161,6 +160,6 @@ def test_a_mistake_is_one_line_and_exit_code_2(trained: Path, arguments: list[st
 
 def test_a_preset_without_probes_is_given_the_light_tier(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(PRESET.replace("PROBES", ""))
-    study = read_study(tmp_path / "study.yaml", with_probes(["probes.every=20"]))
+    study = read_study(tmp_path / "study.yaml", ["probes.every=20", "probes.metrics=light"])
     assert set(study.probes.metrics) == {name for name, row in METRICS.items() if row.tier == "light"}
     assert study.probes.every == 20

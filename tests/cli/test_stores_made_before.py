@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bncli
-from bncli.cli.sources import fingerprint
+from bncli.code_hash import fingerprint
 from bncli.engine.environment import environment
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "before_second_house"

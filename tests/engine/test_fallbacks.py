@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import bncli
 from bncli.config import Study
-from bncli.engine import recorder
+from bncli.engine import trace as recorder
 from bncli.engine.train import Sign, train
 from bncli.kernels import fallbacks_noted
 from bncli.kernels.whitening import is_possible, why_impossible

@@ -1,7 +1,9 @@
 """A traced step does what the step does, at every step."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bncli.config import Study
-from bncli.engine.trace import captured, trace
+from bncli.engine.captured import captured
+from bncli.engine.trace import _in_words, trace
 from bncli.engine.train import train
 from bncli.kernels.linear import linear
 from bncli.norms import NORMS
@@ -183,6 +187,14 @@ def test_only_runs_long_enough_to_repay_it_are_traced(tiny: Tiny, monkeypatch: p
     assert [Job((r,)).traced for r in (run, long, replace(long, engine="plain"))] == [False, True, False]
 
 
+def test_mixed_precision_is_traced_too_and_gives_the_same(tiny: Tiny) -> None:
+    recipe = {"steps": 10, "batch_size": 40, "lr": 0.1, "precision": "mixed"}
+    one, other = (train(Job(runs(tiny, "batch", engine, training=recipe))) for engine in ("auto", "untraced"))
+    assert one[0].info.engine == "3 lanes (vmap), traced"
+    for a, b in zip(one, other, strict=True):
+        assert a.curve("loss")[1] == pytest.approx(b.curve("loss")[1], rel=1e-3)
+
+
 @pytest.mark.parametrize("lanes", [(), (2,)])
 @pytest.mark.parametrize("biased", [True, False])
 def test_the_linear_layer_and_its_gradients_are_right(lanes: tuple[int, ...], biased: bool) -> None:
@@ -201,7 +213,7 @@ def test_the_linear_layer_and_its_gradients_are_right(lanes: tuple[int, ...], bi
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("norm", ["none", "batch", "iternorm", "noisy"])
+@pytest.mark.parametrize("norm", ["none", "batch", "iternorm", "layer"])
 def test_a_step_in_a_cuda_graph_equals_the_step(tiny: Tiny, norm: str) -> None:
     one, other = (
         train(Job(tuple(replace(run, device="cuda") for run in runs(tiny, norm, engine))))
@@ -212,22 +224,91 @@ def test_a_step_in_a_cuda_graph_equals_the_step(tiny: Tiny, norm: str) -> None:
         assert a.curve("loss")[1] == pytest.approx(b.curve("loss")[1], rel=1e-3)
 
 
-def test_a_capture_leaves_its_tensors_and_then_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for CUDA's graphs, which replays by calling again: the order of things, not the device."""
-    calls: list[Callable[[], Any]] = []
+class Graph(TorchDispatchMode):
+    """A stand-in for a CUDA graph, which does again what was done while it was open: the order of things, no device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.did: list[Callable[[], Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+
+        def again() -> None:
+            found = func(*args, **(kwargs or {}))
+            if found is not args[0]:
+                outputs.copy_(found)
+
+        self.did.append(again)
+        return outputs
+
+    def replay(self) -> None:
+        for again in self.did:
+            again()
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.Stream", lambda: SimpleNamespace(wait_stream=lambda other: None))
     monkeypatch.setattr("torch.cuda.current_stream", lambda: SimpleNamespace(wait_stream=lambda other: None))
     monkeypatch.setattr("torch.cuda.stream", nullcontext)
-    monkeypatch.setattr("torch.cuda.CUDAGraph", lambda: SimpleNamespace(replay=lambda: calls[-1]()))
-    monkeypatch.setattr("torch.cuda.graph", nullcontext)
-    weights, losses = torch.ones(2), torch.zeros(2)
+    monkeypatch.setattr("torch.cuda.graph_pool_handle", lambda: None)
+    monkeypatch.setattr("torch.cuda.CUDAGraph", Graph)
+    monkeypatch.setattr("torch.cuda.graph", lambda graph, pool: graph)
 
-    def operations(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        calls.append(lambda: (weights.add_(x), losses.copy_(weights * y)))
-        calls[-1]()
-        return losses
 
-    step = captured(operations, [weights], torch.ones(2), torch.ones(2))
+@pytest.mark.usefixtures("graphs")
+def test_a_capture_leaves_its_tensors_and_then_steps() -> None:
+    def step(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        weights.add_(x)
+        return weights * y
+
+    weights, batch = torch.ones(2), (torch.ones(2), torch.ones(2))
+    replayed = captured(trace(step, [weights, *batch]), [weights], *batch)
     assert weights.tolist() == [1, 1]
-    assert step(torch.tensor([1.0, 2.0]), torch.tensor([10.0, 10.0])).tolist() == [20, 30]
-    assert step(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])).tolist() == [3, 5]
+    assert replayed(torch.tensor([1.0, 2.0]), torch.tensor([10.0, 10.0])).tolist() == [20, 30]
+    assert replayed(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])).tolist() == [3, 5]
+
+
+@pytest.mark.usefixtures("graphs")
+def test_what_no_graph_takes_is_called_between_two_graphs() -> None:
+    def step(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        weights.add_(1)
+        values, vectors = torch.linalg.eigh(x + weights)
+        return (vectors @ vectors.mT) * values + y
+
+    weights, y = torch.zeros(1), torch.randn(3, 3)
+    pairs = [(m + m.mT, y) for m in torch.randn(2, 3, 3)]
+    replayed = captured(trace(step, [weights, *pairs[0]]), [weights], *pairs[0])
+    assert len(replayed.parts) == 3
+    assert weights.item() == 0
+    expected = torch.zeros(1)
+    for x, y in pairs:
+        torch.testing.assert_close(replayed(x, y), step(expected, x, y))
+
+
+@pytest.mark.usefixtures("graphs")
+def test_what_a_captured_step_reads_lives_as_long_as_it_does() -> None:
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        return x @ torch.eye(2) + y
+
+    operations = trace(step, [torch.ones(2, 2), torch.ones(2, 2)])
+    constants = [weakref.ref(tensor) for tensor in operations.buffers()]
+    replayed = captured(operations, [], torch.ones(2, 2), torch.ones(2, 2))
+    del operations
+    gc.collect()
+    assert constants
+    assert all(constant() is not None for constant in constants)
+    assert replayed(torch.zeros(2, 2), torch.ones(2, 2)).tolist() == [[1, 1], [1, 1]]
+
+
+def test_of_a_failed_capture_the_first_error_is_reported() -> None:
+    def capture() -> None:
+        try:
+            raise RuntimeError("not permitted while capturing\nin detail")
+        finally:
+            raise ValueError("a previous error")
+
+    with pytest.raises(ValueError, match="a previous error") as failed:
+        capture()
+    assert _in_words(failed.value) == "RuntimeError: not permitted while capturing"

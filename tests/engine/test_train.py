@@ -223,3 +223,38 @@ def test_a_study_trains_its_lanes_to_better_than_chance(tiny: Tiny) -> None:
         steps, accuracy = result.curve("accuracy")
         assert steps == [0, 10, 20, 30, 40, 50, 60]
         assert accuracy[-1] > 0.5 > accuracy[0]
+
+
+def test_lanes_that_need_too_much_memory_are_trained_in_halves(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Network.__init__
+
+    def with_little_memory(self: Network, runs: Any, device: str) -> None:
+        if len(runs) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        made(self, runs, device)
+
+    monkeypatch.setattr(Network, "__init__", with_little_memory)
+    five = runs(tiny, seeds=5)
+    found = train(Job(tuple(five)))
+    assert [result.info.id for result in found] == [run.id for run in five]
+    assert [result.info.engine for result in found] == ["2 lanes (vmap)"] * 2 + ["plain"] + ["2 lanes (vmap)"] * 2
+
+
+def test_a_single_run_that_needs_too_much_memory_fails(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_memory(self: Network, runs: Any, device: str) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(Network, "__init__", without_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(Job((runs(tiny)[0],)))
+
+
+def test_batches_of_several_epochs_are_those_drawn_one_by_one(tiny: Tiny) -> None:
+    (run, *_) = runs(tiny)
+    split = DATASETS.load(run.data.name)(**run.data.options, device="cpu").validation
+    size = len(split) * 2 // 5  # two batches an epoch, and a rest
+    at_once, one_by_one = (Batches(split, size, [1, 2], (2,)) for _ in range(2))
+    for x, y in at_once.next(5):
+        x_alone, y_alone = next(iter(one_by_one.next(1)))
+        assert x.equal(x_alone)
+        assert y.equal(y_alone)

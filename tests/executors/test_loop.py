@@ -1,47 +1,29 @@
-"""The study loop: whatever happens to workers, every job ends and nothing else is lost."""
+"""The loop over jobs, through real executors: whatever happens to workers, every job ends and nothing else is lost."""
 
-import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bncli.config import Study
-from bncli.errors import BncliError, DataError
-from bncli.executors.loop import Finished, Progress, WorkerDied, run_jobs, work
+from bncli.engine.train import train
+from bncli.engine.work import Surroundings, work
+from bncli.errors import BncliError, ConfigError, DataError
+from bncli.executors import Workers, open_workers
+from bncli.executors.loop import Finished, Progress, WorkerDied, run_jobs
 from bncli.plan import Job, jobs_of, runs_of
-from bncli.records import RunInfo, RunResult
+from tests.executors.elsewhere import breaking, open_elsewhere, open_thread, open_threads
 
 Tiny = Callable[..., Study]
-Act = Callable[[Job], list[RunResult]]
-
-
-def results_of(job: Job) -> list[RunResult]:
-    return [RunResult(run.spec(), RunInfo(run.id, "done", 30)) for run in job.runs]
-
-
-class Scripted(Executor):
-    """Runs a job when it is submitted, as `act` says; a BrokenProcessPool breaks it for good, as the standard pool."""
-
-    def __init__(self, act: Act, begins: bool = True) -> None:
-        self.act, self.begins, self.broken = act, begins, False
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if self.broken:
-            raise BrokenProcessPool
-        job, heartbeat, _ = args
-        future: Future[Any] = Future()
-        if self.begins:
-            heartbeat.write_text("[1, 0.5]")
-        try:
-            future.set_result(self.act(job))
-        except BaseException as error:
-            self.broken = isinstance(error, BrokenProcessPool)
-            future.set_exception(error)
-        return future
 
 
 @pytest.fixture
@@ -49,73 +31,179 @@ def jobs(tiny: Tiny) -> list[Job]:
     return jobs_of(runs_of(tiny(variants={"none": "none", "batch": "batch", "zca": "zca"}), "cpu"))
 
 
-def ends(events: list[Any]) -> dict[int, str]:
-    return {e.job: e.results[0].info.status for e in events if isinstance(e, Finished)}
+def ends(events: list[Any]) -> dict[str, str]:
+    return {e.job.runs[0].variant: e.results[0].info.status for e in events if isinstance(e, Finished)}
 
 
-def test_every_job_ends_and_reports_how_far_it_is(jobs: list[Job]) -> None:
-    events = list(run_jobs(jobs, lambda: Scripted(results_of), slots=1))
-    assert ends(events) == {0: "done", 1: "done", 2: "done"}
-    assert Progress(0, 1, 0.5) in events
+def opened(factory: Any) -> Callable[[], Workers]:
+    return partial(open_workers, factory, 2, "cpu")
+
+
+DONE = {"none": "done", "batch": "done", "zca": "done"}
+
+
+@pytest.mark.parametrize("factory", ["local", open_thread, open_elsewhere])
+def test_every_executor_gives_the_numbers_of_a_job_trained_here(jobs: list[Job], factory: Any) -> None:
+    events = list(run_jobs(jobs, opened(factory)))
+    assert ends(events) == DONE
+    for event in events:
+        if isinstance(event, Finished):
+            assert [r.records for r in event.results] == [r.records for r in train(event.job)]
+
+
+def test_workers_that_share_files_say_how_far_they_are(jobs: list[Job]) -> None:
+    events = list(run_jobs(jobs[:1], opened("local")))
+    assert any(isinstance(event, Progress) and event.job == jobs[0] for event in events)
 
 
 def test_a_job_that_kills_its_worker_is_tried_once_more_and_the_rest_is_done(jobs: list[Job]) -> None:
     tries = []
 
-    def act(job: Job) -> list[RunResult]:
-        if job.runs[0].norm.name == "batch":
+    def breaks(job: Job, at: Surroundings) -> bool:
+        if guilty := job.runs[0].variant == "batch":
             tries.append(job)
-            raise BrokenProcessPool
-        return results_of(job)
+        return guilty
 
-    events = list(run_jobs(jobs, lambda: Scripted(act), slots=2))
-    guilty = next(i for i, job in enumerate(jobs) if job.runs[0].norm.name == "batch")
-    assert ends(events) == {0: "done", 1: "done", 2: "done"} | {guilty: "failed"}
-    assert len(tries) == 2
-    assert [e for e in events if isinstance(e, WorkerDied)] == [WorkerDied((guilty,))] * 2
-    (reason,) = {r.info.reason for e in events if isinstance(e, Finished) and e.job == guilty for r in e.results}
-    assert reason == "its worker process died 2 times"
+    events = list(run_jobs(jobs, breaking(breaks)))
+    assert ends(events) == {**DONE, "batch": "failed"}
+    (batch,) = [job for job in jobs if job.runs[0].variant == "batch"]
+    assert events.count(WorkerDied((batch,))) >= 1
+    (reason,) = {r.info.reason for e in events if isinstance(e, Finished) and e.job == batch for r in e.results}
+    assert reason == f"its worker process died {len(tries)} times"
 
 
 def test_a_worker_that_dies_by_accident_costs_nothing_but_time(jobs: list[Job]) -> None:
-    accidents = [BrokenProcessPool()]
-
-    def act(job: Job) -> list[RunResult]:
-        if accidents:
-            raise accidents.pop()
-        return results_of(job)
-
-    assert set(ends(list(run_jobs(jobs, lambda: Scripted(act), slots=2))).values()) == {"done"}
+    accidents = [True]
+    events = list(run_jobs(jobs, breaking(lambda *_: bool(accidents and accidents.pop()))))
+    assert ends(events) == DONE
 
 
 def test_workers_that_never_start_end_the_study_with_advice(jobs: list[Job]) -> None:
-    def act(job: Job) -> list[RunResult]:
-        raise BrokenProcessPool
+    def open_broken() -> Workers:
+        inner = breaking(lambda *_: True)()
+        return Workers(inner.executor, 1, shares_files=True, stop=inner.stop)
 
-    with pytest.raises(BncliError, match=r"die before they start a job; is there enough memory\? try --jobs 1"):
-        list(run_jobs(jobs, lambda: Scripted(act, begins=False), slots=1))
+    with pytest.raises(BncliError, match=r"die before they start a job.*is there enough memory\? try --jobs 1"):
+        list(run_jobs(jobs, open_broken))
 
 
-def test_a_job_that_raises_has_failed_and_says_why(jobs: list[Job]) -> None:
-    def act(job: Job) -> list[RunResult]:
+def test_a_job_that_raises_has_failed_and_says_why(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_(*_: Any) -> None:
         raise ZeroDivisionError("division by zero")
 
-    events = list(run_jobs(jobs[:1], lambda: Scripted(act), slots=1))
-    assert [r.info.reason for r in events[-1].results] == ["ZeroDivisionError: division by zero"] * 3  # type: ignore[union-attr]
+    monkeypatch.setattr("bncli.engine.train.train", raise_)
+    *_, last = run_jobs(jobs[:1], opened(open_thread))
+    assert isinstance(last, Finished)
+    assert [r.info.reason for r in last.results] == ["ZeroDivisionError: division by zero"] * 3
 
 
-def test_a_users_mistake_ends_the_study(jobs: list[Job]) -> None:
-    def act(job: Job) -> list[RunResult]:
-        raise DataError("no such file")
-
-    with pytest.raises(DataError, match="no such file"):
-        list(run_jobs(jobs, lambda: Scripted(act), slots=1))
+@pytest.mark.parametrize("factory", ["local", open_thread, open_elsewhere])
+def test_a_users_mistake_ends_the_study(jobs: list[Job], tmp_path: Path, factory: Any) -> None:
+    with pytest.raises(DataError, match="no train-images"):
+        list(run_jobs(jobs, opened(factory), lambda job: Surroundings(data=tmp_path)))
 
 
-def test_work_leaves_a_sign_of_life(jobs: list[Job], tmp_path: Path) -> None:
-    results = work(jobs[-1], tmp_path / "0.json")
-    step, level, loss, lr, notes = json.loads((tmp_path / "0.json").read_text())
-    assert step == 30
-    assert level == pytest.approx(sum(r.curve("accuracy")[1][-1] for r in results) / 3)
-    assert loss == pytest.approx(sum(r.curve("loss")[1][-1] for r in results) / 3)
-    assert (lr, notes) == (0.5, [])
+def test_two_threads_are_refused(jobs: list[Job]) -> None:
+    with pytest.raises(ConfigError, match="a pool of 2 threads would train several jobs in one process"):
+        open_workers(ThreadPoolExecutor(2), 2, "cpu")
+
+
+def test_two_jobs_in_one_process_are_refused_whatever_the_executor_is_called(jobs: list[Job]) -> None:
+    with pytest.raises(BncliError, match="it runs two jobs in one process at once"):
+        list(run_jobs(jobs, opened(open_threads)))
+
+
+def test_an_executor_of_the_callers_is_left_open(jobs: list[Job]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        list(run_jobs(jobs[:1], opened(pool)))
+        assert pool.submit(int).result() == 0
+
+
+def test_what_is_no_executor_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"expected a concurrent.futures.Executor or bncli.executors.Workers, got int"
+    ):
+        open_workers(lambda workers, device: 3, 1, "cpu")  # type: ignore[arg-type, return-value]
+
+
+def test_an_unknown_executor_is_named() -> None:
+    with pytest.raises(ConfigError, match="no executor is called 'locl'; did you mean 'local'"):
+        open_workers("locl", 1, "cpu")
+
+
+def test_the_local_pool_ends_no_other_child_of_this_process(jobs: list[Job]) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        stopped = run_jobs(jobs, opened("local"))
+        next(stopped)
+        stopped.close()
+        assert other.poll() is None
+        other.communicate(b"\n")
+
+
+def test_a_stopped_pool_leaves_no_worker_behind(jobs: list[Job]) -> None:
+    workers = opened("local")()
+    pids = [workers.executor.submit(os.getpid).result() for _ in range(4)]
+    workers.stop()
+    deadline = time.monotonic() + 20
+    while any(_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return False
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills otherwise")
+def test_a_worker_killed_by_the_system_is_replaced(tiny: Tiny) -> None:
+    slow = jobs_of(runs_of(tiny(training={"steps": 3000, "batch_size": 40, "lr": 0.1}, seeds=1), "cpu"))
+    victims: list[int] = []
+
+    def open_marked() -> Workers:
+        workers = open_workers("local", 1, "cpu")
+        if not victims:
+            victims.append(workers.executor.submit(os.getpid).result())
+        return workers
+
+    died = []
+    for event in run_jobs(slow, open_marked):
+        if isinstance(event, Progress) and not died:
+            os.kill(victims[0], signal.SIGKILL)
+            died.append(event)
+        if isinstance(event, Finished):
+            assert event.results[0].info.status == "done"
+    assert died
+
+
+def test_a_job_leaves_the_process_as_it_was(jobs: list[Job]) -> None:
+    torch.set_num_threads(2)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    work(jobs[0], Surroundings())
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.set_num_threads(1)
+
+
+def test_a_job_that_takes_too_long_is_ended_and_timed_out(tiny: Tiny) -> None:
+    endless = jobs_of(runs_of(tiny(training={"steps": 10_000_000, "batch_size": 40, "lr": 0.1}), "cpu"))[0]
+    results = work(endless, Surroundings(seconds=6))
+    assert {(r.info.status, r.info.reason) for r in results} == {("timed out", "not done within 6 s")}
+
+
+def test_a_job_within_its_limit_has_the_numbers_that_it_has_without(jobs: list[Job]) -> None:
+    limited = work(jobs[0], Surroundings(seconds=120))
+    assert [r.records for r in limited] == [r.records for r in train(jobs[0])]
+
+
+def test_a_mistake_in_a_job_with_a_limit_is_said(jobs: list[Job], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no train-images"):
+        work(jobs[0], Surroundings(seconds=120, data=tmp_path))
+
+
+def test_the_double_runs_what_it_is_given() -> None:
+    workers: Executor = breaking(lambda *_: False)().executor
+    assert workers.submit(max, 1, 2).result() == 2

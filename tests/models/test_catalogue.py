@@ -11,9 +11,8 @@ from bncli.config import Study
 from bncli.data import DATASETS
 from bncli.engine.network import Network, build
 from bncli.models import MODELS
-from bncli.models.initialise import initialise
-from bncli.models.unit import Normaliser
-from bncli.norms.batch import Batch
+from bncli.models.unit import Normaliser, initialise
+from bncli.norms.batch import BatchNorm
 from bncli.plan import Run, runs_of
 
 Tiny = Callable[..., Study]
@@ -40,7 +39,7 @@ def made(model: str, norm: Normaliser, **options: Any) -> nn.Module:
 
 
 def batch() -> Normaliser:
-    return Normaliser(of_channels=Batch, absorbs_bias=True)
+    return Normaliser(of_channels=BatchNorm, absorbs_bias=True)
 
 
 @pytest.fixture
@@ -75,14 +74,14 @@ def test_a_row_counts_the_layers_that_the_network_has(model: str, options: dict[
 
     def measure(module: nn.Module, inputs: Any, output: Any) -> None:
         locations = output[0, 0].numel()
-        if isinstance(module, Batch):
+        if isinstance(module, BatchNorm):
             seen.append((output.shape[1], locations))
         else:
             work.append(module.weight.numel() * locations)
 
     network = made(model, batch(), **options)
     for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | Batch):
+        if isinstance(module, nn.Linear | nn.Conv2d | BatchNorm):
             module.register_forward_hook(measure)
     network(torch.randn(2, 784))
     layers = MODELS[model].sizes(MODELS.options(model, {**SMALL[model], **options}), (1, 28, 28), 10)
@@ -132,8 +131,8 @@ def test_placement_is_of_the_norm_relative_to_the_activation(model: str) -> None
         network = made(model, batch(), activation="relu", placement=placement)
         return " ".join(type(module).__name__ for module in network.modules())
 
-    assert "Batch ReLU" in kinds("pre")
-    assert "ReLU Batch" in kinds("post")
+    assert "BatchNorm ReLU" in kinds("pre")
+    assert "ReLU BatchNorm" in kinds("post")
 
 
 @pytest.mark.parametrize("model", PLACED)

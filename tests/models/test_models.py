@@ -6,12 +6,11 @@ from torch import Tensor, nn
 
 from bncli.data import DATASETS
 from bncli.models import MODELS
-from bncli.models.initialise import initialise
-from bncli.models.unit import Normaliser
+from bncli.models.unit import Normaliser, initialise
 from bncli.norms import normalise
-from bncli.norms.batch import Batch
+from bncli.norms.batch import BatchNorm
 
-BATCH = Normaliser(of_channels=Batch, absorbs_bias=True)
+BATCH = Normaliser(of_channels=BatchNorm, absorbs_bias=True)
 
 
 def made(
@@ -112,7 +111,7 @@ def test_a_deep_linear_network_is_the_product_of_its_matrices() -> None:
 
 
 def test_every_matrix_of_a_deep_linear_network_is_normalised() -> None:
-    assert sum(isinstance(m, Batch) for m in made("deep-linear", 10).modules()) == 25
+    assert sum(isinstance(m, BatchNorm) for m in made("deep-linear", 10).modules()) == 25
 
 
 def test_targets_of_the_linear_map_are_one_matrix_times_the_inputs() -> None:

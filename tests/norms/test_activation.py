@@ -7,8 +7,7 @@ import torch
 from golden_arrays import assert_trains_like, golden
 
 from bncli.errors import ConfigError
-from bncli.norms.activation import FRN, EvoNormB0, EvoNormS0
-from bncli.norms.dynamic import Derf, DyT
+from bncli.norms.activation import FRN, Derf, DyT, EvoNormB0, EvoNormS0
 
 SINGLE_INSIDE = 1e-6  # these arrays' sources compute in float32
 ALL = [FRN(6), EvoNormB0(6), EvoNormS0(6, groups=2), DyT(6), Derf(6)]

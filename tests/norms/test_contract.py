@@ -55,7 +55,7 @@ def trained(name):
 
 @every_norm
 def test_options_of_the_row_are_keywords_of_the_constructor_with_the_same_defaults(name):
-    channels, *options = inspect.signature(NORMS.load(name)).parameters.values()
+    channels, *options, _, _ = inspect.signature(NORMS.load(name)).parameters.values()  # device, dtype: test_state.py
     assert channels.name == "channels"
     assert all(option.kind is inspect.Parameter.KEYWORD_ONLY for option in options)
     assert {o.name: o.default for o in options} == {key: o.default for key, o in NORMS[name].options.items()}

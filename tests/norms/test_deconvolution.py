@@ -5,9 +5,9 @@ import torch
 from golden_arrays import golden
 from torch.autograd import gradcheck, gradgradcheck
 
-from bncli.norms.batch import Batch
-from bncli.norms.deconvolution import Deconv, frobenius_newton_schulz
-from bncli.norms.roots import inverse_root, newton_schulz
+from bncli.norms.batch import BatchNorm
+from bncli.norms.roots import frobenius_newton_schulz, inverse_root, newton_schulz
+from bncli.norms.whitening import Deconv
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -55,7 +55,7 @@ def test_as_many_steps_come_closer_to_the_root_than_by_the_trace():
 
 def test_groups_of_one_channel_are_batch_norm():
     x = torch.randn(50, 5) * 3 + 1
-    ours, theirs = Deconv(5, group_size=1, eps=1e-3), Batch(5, eps=1e-3, affine=False)
+    ours, theirs = Deconv(5, group_size=1, eps=1e-3), BatchNorm(5, eps=1e-3, affine=False)
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 

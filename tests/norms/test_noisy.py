@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch.func import functional_call, stack_module_state, vmap
 
-from bncli.norms.batch import Batch
-from bncli.norms.noisy import NoisyBatch
+from bncli.norms.batch import BatchNorm
+from bncli.norms.ghost import NoisyBatchNorm
 
 SILENT = {"n_mu": 0.0, "n_sigma": 1.0, "r_mu": 0.0, "r_sigma": 0.0}
 
 
 def drawn(examples, channels, *, scales=False, **options):
     """The shifts that a batch gets, or (without shifts) its scales: what the norm makes of zeros, or of ones."""
-    module = NoisyBatch(channels, **options)
+    module = NoisyBatchNorm(channels, **options)
     module.weight.data.zero_()
     module.bias.data.fill_(float(scales))
     return module(torch.randn(examples, channels)).detach()
@@ -22,14 +22,14 @@ def drawn(examples, channels, *, scales=False, **options):
 
 def test_evaluation_adds_no_noise():
     x = torch.randn(20, 3)
-    noisy, batch = NoisyBatch(3), Batch(3)
+    noisy, batch = NoisyBatchNorm(3), BatchNorm(3)
     noisy(x), batch(x)
     torch.testing.assert_close(noisy.eval()(x), batch.eval()(x))
 
 
 def test_without_spread_it_is_batch_norm():
     x = torch.randn(20, 3)
-    torch.testing.assert_close(NoisyBatch(3, **SILENT)(x), Batch(3)(x))
+    torch.testing.assert_close(NoisyBatchNorm(3, **SILENT)(x), BatchNorm(3)(x))
 
 
 def test_a_channels_shift_is_uniform_within_n_mu():
@@ -67,12 +67,12 @@ def test_channels_of_a_layer_share_a_draw_if_asked():
 
 
 def test_noise_is_drawn_anew_in_every_step():
-    module, x = NoisyBatch(3), torch.randn(20, 3)
+    module, x = NoisyBatchNorm(3), torch.randn(20, 3)
     assert not module(x).equal(module(x))
 
 
 def test_the_global_seed_determines_the_noise():
-    module, x = NoisyBatch(3), torch.randn(20, 3)
+    module, x = NoisyBatchNorm(3), torch.randn(20, 3)
     torch.manual_seed(5)
     expected = module(x)
     torch.manual_seed(5)
@@ -80,7 +80,7 @@ def test_the_global_seed_determines_the_noise():
 
 
 def test_gradient_under_fixed_noise_is_that_of_finite_differences():
-    module = NoisyBatch(3).double()
+    module = NoisyBatchNorm(3).double()
 
     def output(x, weight, bias):
         torch.manual_seed(5)
@@ -91,7 +91,7 @@ def test_gradient_under_fixed_noise_is_that_of_finite_differences():
 
 
 def test_lanes_draw_noise_of_their_own():
-    module, x = NoisyBatch(3), torch.randn(20, 3)
+    module, x = NoisyBatchNorm(3), torch.randn(20, 3)
     state = stack_module_state([module, copy.deepcopy(module)])
     y = vmap(lambda state: functional_call(module, state, (x,)), randomness="different")(state)
     assert not y[0].equal(y[1])

@@ -4,14 +4,14 @@ import pytest
 import torch
 from golden_arrays import assert_trains_like, golden
 
-from bncli.norms.online import Online, linear_recurrence
+from bncli.norms.online import OnlineNorm, linear_recurrence
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
 def test_training_step_and_states_equal_the_golden_ones():
     arrays = golden("online_norm1d_ls")
-    module = Online(8)
+    module = OnlineNorm(8)
     assert_trains_like(module, arrays)
     torch.testing.assert_close(module.running_mean, arrays["m"], **EXACT)
     torch.testing.assert_close(module.running_var, arrays["var"], **EXACT)
@@ -20,7 +20,7 @@ def test_training_step_and_states_equal_the_golden_ones():
 
 
 def test_one_example_by_hand():
-    module = Online(1, bound="none", forward_momentum=0.1, eps=1e-20)
+    module = OnlineNorm(1, bound="none", forward_momentum=0.1, eps=1e-20)
     module.running_mean.fill_(1.0)
     module.running_var.fill_(4.0)
     assert module(torch.tensor([[5.0]])).item() == pytest.approx(2)  # (5 - 1) / 2, by the statistics before it
@@ -29,7 +29,7 @@ def test_one_example_by_hand():
 
 
 def test_one_gradient_by_hand():
-    module = Online(1, bound="none", backward_momentum=0.1, affine=False, eps=1e-20)
+    module = OnlineNorm(1, bound="none", backward_momentum=0.1, affine=False, eps=1e-20)
     module.running_var.fill_(4.0)
     module.control_scale.fill_(3.0)
     module.control_mean.fill_(5.0)
@@ -42,7 +42,7 @@ def test_one_gradient_by_hand():
 
 
 def test_a_constant_input_is_learned_as_the_mean_and_its_variance_dies_out():
-    module = Online(2, forward_momentum=0.1, bound="none")
+    module = OnlineNorm(2, forward_momentum=0.1, bound="none")
     for _ in range(30):
         y = module(torch.full((10, 2), 7.0))
     torch.testing.assert_close(module.running_mean, torch.full((2,), 7.0))
@@ -52,7 +52,7 @@ def test_a_constant_input_is_learned_as_the_mean_and_its_variance_dies_out():
 
 def test_two_halves_of_a_batch_do_what_the_batch_does():
     x, weights = torch.randn(2, 13, 3, 4, dtype=torch.float64)
-    whole, halves = Online(3).double(), Online(3).double()
+    whole, halves = OnlineNorm(3).double(), OnlineNorm(3).double()
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     (whole(a) * weights).sum().backward()
     for part in (slice(0, 5), slice(5, 13)):
@@ -64,14 +64,14 @@ def test_two_halves_of_a_batch_do_what_the_batch_does():
 
 def test_an_example_does_not_change_those_before_it():
     x = torch.randn(8, 3)
-    y = Online(3)(x)
+    y = OnlineNorm(3)(x)
     x[5:] = 100.0
-    torch.testing.assert_close(Online(3)(x)[:5], y[:5])
+    torch.testing.assert_close(OnlineNorm(3)(x)[:5], y[:5])
 
 
 def test_statistics_of_locations_are_the_law_of_total_variance():
     x = torch.randn(1, 2, 50, dtype=torch.float64) + 3
-    module = Online(2, forward_momentum=0.5).double()
+    module = OnlineNorm(2, forward_momentum=0.5).double()
     module(x)
     m, s = x.mean(2).flatten(), x.var(2, correction=0).flatten()
     torch.testing.assert_close(module.running_mean, m / 2)
@@ -79,7 +79,7 @@ def test_statistics_of_locations_are_the_law_of_total_variance():
 
 
 def test_on_the_average_the_gradient_is_orthogonal_to_ones_and_outputs():
-    module = Online(3, bound="none", affine=False).double()
+    module = OnlineNorm(3, bound="none", affine=False).double()
     sums = torch.zeros(2, 3, dtype=torch.float64)
     plain = 0.0
     for step in range(200):
@@ -93,12 +93,12 @@ def test_on_the_average_the_gradient_is_orthogonal_to_ones_and_outputs():
 
 
 def test_clamping_stops_at_five():
-    module = Online(1, bound="clamp")
+    module = OnlineNorm(1, bound="clamp")
     torch.testing.assert_close(module(torch.tensor([[100.0]])), torch.tensor([[5.0]]))
 
 
 def test_evaluation_uses_the_statistics_as_they_stand():
-    module = Online(2, bound="none", eps=1e-20).eval()
+    module = OnlineNorm(2, bound="none", eps=1e-20).eval()
     module.running_mean.fill_(1.0)
     module.running_var.fill_(4.0)
     torch.testing.assert_close(module(torch.tensor([[5.0, -1.0]])), torch.tensor([[2.0, -1.0]]))
@@ -106,13 +106,13 @@ def test_evaluation_uses_the_statistics_as_they_stand():
 
 def test_a_second_derivative_is_refused():
     x = torch.randn(4, 3, requires_grad=True)
-    (gradient,) = torch.autograd.grad(Online(3)(x).square().sum(), x, create_graph=True)
+    (gradient,) = torch.autograd.grad(OnlineNorm(3)(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
 
 
 def test_a_mean_of_1e4_leaves_variance_1():
-    single, double = Online(3, bound="none"), Online(3, bound="none").double()
+    single, double = OnlineNorm(3, bound="none"), OnlineNorm(3, bound="none").double()
     x = torch.randn(2000, 3) + 1e4
     for module in (single, double):
         module.running_mean.fill_(1e4)

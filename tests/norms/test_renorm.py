@@ -6,8 +6,8 @@ from golden_arrays import golden
 from torch.func import functional_call, stack_module_state, vmap
 
 from bncli.errors import ConfigError
-from bncli.norms.batch import Batch
-from bncli.norms.renorm import Renorm
+from bncli.norms.batch import BatchNorm
+from bncli.norms.renorm import BatchRenorm
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 AT_ONCE = {"plain_steps": 0, "rmax_steps": 0, "dmax_steps": 0}
@@ -19,7 +19,7 @@ def data(examples=20):
 
 def corrected(rmax=1e9, dmax=1e9, **options):
     """A norm whose bounds are there from the first step, after two batches."""
-    module = Renorm(3, rmax=rmax, dmax=dmax, momentum=0.1, **AT_ONCE, **options).double()
+    module = BatchRenorm(3, rmax=rmax, dmax=dmax, momentum=0.1, **AT_ONCE, **options).double()
     for _ in range(2):
         module(data())
     return module
@@ -27,7 +27,7 @@ def corrected(rmax=1e9, dmax=1e9, **options):
 
 def test_training_step_equals_the_golden_one():
     arrays = golden("batch_renorm")
-    module = Renorm(8, eps=2e-5, momentum=0.1, **AT_ONCE).double()
+    module = BatchRenorm(8, eps=2e-5, momentum=0.1, **AT_ONCE).double()
     module.weight.data, module.bias.data = arrays["gamma"].clone(), arrays["beta"].clone()
     module.running_mean.copy_(arrays["rm0"])
     module.running_std.copy_((arrays["rv0"] + 2e-5).sqrt())
@@ -44,7 +44,7 @@ def test_training_step_equals_the_golden_one():
 def test_without_room_for_correction_it_trains_like_batch():
     x, g = data().requires_grad_(), data()
     module = corrected(rmax=1.0, dmax=0.0)
-    found, expected = module(x), Batch(3).double()(x)
+    found, expected = module(x), BatchNorm(3).double()(x)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad((y * g).sum(), x)[0] for y in (found, expected)))
 
@@ -85,7 +85,7 @@ def test_the_gradient_takes_the_correction_for_a_constant():
     ],
 )
 def test_schedule_is_the_papers(step, rmax, dmax):
-    module = Renorm(3)
+    module = BatchRenorm(3)
     module(torch.randn(4, 3))
     module.num_batches_tracked.fill_(step)
     found = torch.stack(module.bounds())
@@ -93,7 +93,7 @@ def test_schedule_is_the_papers(step, rmax, dmax):
 
 
 def test_a_training_step_counts_itself():
-    module = Renorm(3, plain_steps=2, rmax_steps=4, dmax_steps=4)
+    module = BatchRenorm(3, plain_steps=2, rmax_steps=4, dmax_steps=4)
     found = []
     for _ in range(5):
         module(torch.randn(4, 3))
@@ -103,7 +103,7 @@ def test_a_training_step_counts_itself():
 
 def test_it_averages_the_standard_deviation_with_eps_in_it():
     x = data()
-    module = Renorm(3, eps=0.1, momentum=0.25).double()
+    module = BatchRenorm(3, eps=0.1, momentum=0.25).double()
     module(x)
     torch.testing.assert_close(module.running_std, 0.75 + 0.25 * (x.var(0, correction=0) + 0.1).sqrt())
 
@@ -111,7 +111,7 @@ def test_it_averages_the_standard_deviation_with_eps_in_it():
 @pytest.mark.parametrize("bound", ["rmax_steps", "dmax_steps"])
 def test_a_bound_reached_before_it_starts_to_grow_is_refused(bound):
     with pytest.raises(ConfigError, match=f"^norm 'renorm': {bound} must be >= plain_steps, 5000, got 10$"):
-        Renorm(3, **{bound: 10})
+        BatchRenorm(3, **{bound: 10})
 
 
 def test_lanes_with_correction_equal_runs_one_at_a_time():
@@ -124,10 +124,10 @@ def test_lanes_with_correction_equal_runs_one_at_a_time():
 
 
 def test_lanes_at_different_steps_have_different_bounds():
-    modules = [Renorm(3, plain_steps=2, rmax_steps=4, dmax_steps=4).double() for _ in range(2)]
+    modules = [BatchRenorm(3, plain_steps=2, rmax_steps=4, dmax_steps=4).double() for _ in range(2)]
     modules[1].num_batches_tracked.fill_(10)
     x = data().expand(2, 20, 3)
     state = stack_module_state(modules)
     y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, x)
-    torch.testing.assert_close(y[0], Batch(3).double()(x[0]))
+    torch.testing.assert_close(y[0], BatchNorm(3).double()(x[0]))
     assert not torch.allclose(y[1], y[0])

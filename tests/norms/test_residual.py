@@ -8,9 +8,8 @@ from torch import nn
 
 import bncli
 from bncli.errors import ConfigError
-from bncli.models.initialise import initialise
-from bncli.models.residual_mlp import ResidualMLP
-from bncli.models.unit import Normaliser
+from bncli.models.mlp import ResidualMLP
+from bncli.models.unit import Normaliser, initialise
 from bncli.norms import normalise
 
 BLOCKS, WIDTH = 4, 12

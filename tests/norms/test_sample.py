@@ -6,15 +6,20 @@ from golden_arrays import assert_trains_like, golden
 from torch import nn
 
 from bncli.errors import ConfigError
-from bncli.norms.sample import RMS, Group, Instance, Layer
+from bncli.norms.sample import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-CENTRING = [Layer(6), Instance(6), Group(6, groups=2)]
+CENTRING = [LayerNorm(6), InstanceNorm(6), GroupNorm(6, groups=2)]
 
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(Layer(8), "torch_ln"), (RMS(8), "torch_rms"), (Instance(8), "torch_in_affine"), (Group(8, groups=4), "torch_gn")],
+    [
+        (LayerNorm(8), "torch_ln"),
+        (RMSNorm(8), "torch_rms"),
+        (InstanceNorm(8), "torch_in_affine"),
+        (GroupNorm(8, groups=4), "torch_gn"),
+    ],
 )
 def test_training_step_and_evaluation_equal_the_golden_ones(module, name):
     arrays = golden(name)
@@ -23,37 +28,37 @@ def test_training_step_and_evaluation_equal_the_golden_ones(module, name):
 
 
 def test_layer_gives_each_example_mean_0_and_variance_1():
-    y = Layer(6, eps=1e-12).double()(torch.randn(4, 6, 3, 2, dtype=torch.float64) * 7 + 2).flatten(1)
+    y = LayerNorm(6, eps=1e-12).double()(torch.randn(4, 6, 3, 2, dtype=torch.float64) * 7 + 2).flatten(1)
     torch.testing.assert_close(y.mean(1), torch.zeros(4, dtype=torch.float64), **EXACT)
     torch.testing.assert_close(y.var(1, correction=0), torch.ones(4, dtype=torch.float64), **EXACT)
 
 
 def test_layer_without_locations_is_that_of_torch():
     x = torch.randn(5, 6)
-    torch.testing.assert_close(Layer(6)(x), nn.LayerNorm(6)(x))
+    torch.testing.assert_close(LayerNorm(6)(x), nn.LayerNorm(6)(x))
 
 
 def test_layer_of_three_values_by_hand():
-    y = Layer(3, eps=1e-12).double()(torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64))
+    y = LayerNorm(3, eps=1e-12).double()(torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64))
     torch.testing.assert_close(y, torch.tensor([[-1.0, 0.0, 1.0]], dtype=torch.float64) * 1.5**0.5, **EXACT)
 
 
 def test_rms_of_ones_is_ones():
-    torch.testing.assert_close(RMS(6, eps=1e-12)(torch.ones(2, 6)), torch.ones(2, 6))
+    torch.testing.assert_close(RMSNorm(6, eps=1e-12)(torch.ones(2, 6)), torch.ones(2, 6))
 
 
 def test_rms_of_three_and_four_by_hand():
-    y = RMS(2, eps=1e-12)(torch.tensor([[3.0, 4.0]]))
+    y = RMSNorm(2, eps=1e-12)(torch.tensor([[3.0, 4.0]]))
     torch.testing.assert_close(y, torch.tensor([[0.6, 0.8]]) * 2**0.5)
 
 
 def test_rms_does_not_change_with_the_scale_of_an_example():
     x = torch.randn(4, 6, 3)
-    torch.testing.assert_close(RMS(6, eps=1e-20)(1000 * x), RMS(6, eps=1e-20)(x))
+    torch.testing.assert_close(RMSNorm(6, eps=1e-20)(1000 * x), RMSNorm(6, eps=1e-20)(x))
 
 
 def test_rms_weights_channels_and_not_locations():
-    module, x = RMS(2), torch.randn(3, 2, 4)
+    module, x = RMSNorm(2), torch.randn(3, 2, 4)
     plain = module(x)
     module.weight.data = torch.tensor([1.0, 5.0])
     torch.testing.assert_close(module(x), plain * torch.tensor([1.0, 5.0]).view(1, 2, 1))
@@ -62,25 +67,25 @@ def test_rms_weights_channels_and_not_locations():
 @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 6, 3, 2), (4, 6, 2, 3, 2)])
 def test_as_many_groups_as_channels_are_instance_norm(shape):
     x = torch.randn(shape)
-    assert torch.equal(Group(6, groups=6)(x), Instance(6)(x))
+    assert torch.equal(GroupNorm(6, groups=6)(x), InstanceNorm(6)(x))
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 5), (4, 6, 3, 2)])
 def test_one_group_is_layer_norm(shape):
     x = torch.randn(shape)
-    assert torch.equal(Group(6, groups=1)(x), Layer(6)(x))
+    assert torch.equal(GroupNorm(6, groups=1)(x), LayerNorm(6)(x))
 
 
 def test_groups_do_not_see_each_other():
     x = torch.randn(4, 6, 3)
-    y = Group(6, groups=2)(x)
+    y = GroupNorm(6, groups=2)(x)
     x[:, 3:] += 100 * torch.randn(4, 3, 3)
-    assert torch.equal(Group(6, groups=2)(x)[:, :3], y[:, :3])
+    assert torch.equal(GroupNorm(6, groups=2)(x)[:, :3], y[:, :3])
 
 
 def test_groups_that_do_not_divide_the_channels_are_refused_with_those_that_do():
     with pytest.raises(ConfigError) as caught:
-        Group(12, groups=5)
+        GroupNorm(12, groups=5)
     assert str(caught.value) == (
         "norm 'group': groups=5 does not divide 12 channels (their divisors: 1, 2, 3, 4, 6, 12)"
     )
@@ -91,12 +96,12 @@ def test_groups_that_do_not_divide_the_channels_are_refused_with_those_that_do()
 def test_instance_refuses_fewer_than_two_locations(shape, training):
     locations = torch.Size(shape[2:]).numel()
     with pytest.raises(ValueError, match=f"expected more than 1 location per channel in each example, got {locations}"):
-        Instance(6).train(training)(torch.randn(shape))
+        InstanceNorm(6).train(training)(torch.randn(shape))
 
 
 def test_group_refuses_a_single_value():
     with pytest.raises(ValueError, match=r"expected more than 1 .* in each example, got 1 in .* shape \(4, 6\)"):
-        Group(6, groups=6)(torch.randn(4, 6))
+        GroupNorm(6, groups=6)(torch.randn(4, 6))
 
 
 @pytest.mark.parametrize("module", CENTRING, ids=lambda module: type(module).__name__)
@@ -106,7 +111,7 @@ def test_a_mean_of_1e4_leaves_variance_1(module, layout):
     assert module(x).var().item() == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("module", [*CENTRING, RMS(6)], ids=lambda module: type(module).__name__)
+@pytest.mark.parametrize("module", [*CENTRING, RMSNorm(6)], ids=lambda module: type(module).__name__)
 def test_channels_last_stays_and_gives_the_same_numbers_and_gradients(module):
     x, weights = torch.randn(4, 6, 5, 3), torch.randn(4, 6, 5, 3)
     found = []
@@ -120,9 +125,9 @@ def test_channels_last_stays_and_gives_the_same_numbers_and_gradients(module):
 
 def test_without_affine_there_is_nothing_to_learn():
     modules = [
-        Layer(6, affine=False),
-        RMS(6, affine=False),
-        Instance(6, affine=False),
-        Group(6, groups=2, affine=False),
+        LayerNorm(6, affine=False),
+        RMSNorm(6, affine=False),
+        InstanceNorm(6, affine=False),
+        GroupNorm(6, groups=2, affine=False),
     ]
     assert not [parameter for module in modules for parameter in module.parameters()]

@@ -5,12 +5,12 @@ import functools
 import pytest
 import torch
 
-from bncli.norms.batch import Batch
+from bncli.norms.batch import BatchNorm
 from bncli.norms.pca import PCA
 from bncli.norms.roots import inverse_root
 from bncli.norms.whitening import ZCA, Cholesky, IterNorm
 
-NORMS = [Batch, IterNorm, ZCA, Cholesky, PCA]
+NORMS = [BatchNorm, IterNorm, ZCA, Cholesky, PCA]
 d = 16
 
 

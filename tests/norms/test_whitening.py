@@ -7,7 +7,7 @@ import torch
 from golden_arrays import assert_trains_like, golden
 from torch.func import functional_call
 
-from bncli.norms.batch import Batch
+from bncli.norms.batch import BatchNorm
 from bncli.norms.groups import LastRoot
 from bncli.norms.roots import inverse_cholesky, inverse_root
 from bncli.norms.whitening import ZCA, Cholesky, IterNorm
@@ -40,14 +40,14 @@ def test_output_has_mean_zero(whitening):
 
 def test_cholesky_leaves_the_first_channel_to_itself():
     x = data(50, 4)
-    torch.testing.assert_close(Cholesky(4).double()(x)[:, 0], Batch(4, eps=1e-3).double()(x)[:, 0])
+    torch.testing.assert_close(Cholesky(4).double()(x)[:, 0], BatchNorm(4, eps=1e-3).double()(x)[:, 0])
 
 
 @every_whitening
 def test_groups_of_one_channel_are_batch_norm(whitening):
     x = data(50, 5)
     ours = whitening(5, group_size=1, eps=1e-3, affine=False).double()
-    theirs = Batch(5, eps=1e-3, affine=False).double()
+    theirs = BatchNorm(5, eps=1e-3, affine=False).double()
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 

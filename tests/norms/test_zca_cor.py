@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from bncli.norms.batch import Batch
+from bncli.norms.batch import BatchNorm
 from bncli.norms.roots import inverse_root
 from bncli.norms.whitening import ZCACor, correlation_root
 
@@ -67,7 +67,7 @@ def test_scaling_a_channel_changes_nothing():
 
 def test_of_uncorrelated_channels_it_is_batch_norm():
     x = torch.tensor([[3.0, 1], [-3, 1], [3, -1], [-3, -1]])
-    torch.testing.assert_close(ZCACor(2, eps=1e-3)(x), Batch(2, eps=1e-3)(x))
+    torch.testing.assert_close(ZCACor(2, eps=1e-3)(x), BatchNorm(2, eps=1e-3)(x))
 
 
 def test_no_whitening_correlates_more_with_its_channels():

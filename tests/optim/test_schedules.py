@@ -11,10 +11,16 @@ from bncli.config import Study
 from bncli.config.study import Training
 from bncli.engine.train import Sign, train
 from bncli.errors import ConfigError
-from bncli.optim.schedules import factor_of
+from bncli.optim.optimizers import factor_of
 from bncli.plan import Job, runs_of
 
 Tiny = Callable[..., Study]
+
+
+def factor_by(recipe: Training) -> Callable[[int], float]:
+    return factor_of(recipe.schedule.name, recipe.schedule.options, recipe.steps)
+
+
 STEPS, LR = 40, 0.3
 THEIRS: dict[str, tuple[dict[str, Any], Callable[[Any, int], Any]]] = {
     "constant": ({}, lambda o, steps: theirs.ConstantLR(o, factor=1.0)),
@@ -31,7 +37,7 @@ THEIRS: dict[str, tuple[dict[str, Any], Callable[[Any, int], Any]]] = {
 @pytest.mark.filterwarnings("ignore:The epoch parameter")  # torch's own SequentialLR uses it
 def test_a_schedule_equals_torchs_with_and_without_warmup(name: str, warmup: int) -> None:
     options, build = THEIRS[name]
-    ours = factor_of(Training(steps=STEPS, schedule={"name": name, "warmup": warmup, **options}))  # type: ignore[arg-type]
+    ours = factor_by(Training(steps=STEPS, schedule={"name": name, "warmup": warmup, **options}))  # type: ignore[arg-type]
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=LR)
     scheduler = build(optimizer, STEPS - warmup)
     if warmup:
@@ -46,7 +52,7 @@ def test_a_schedule_equals_torchs_with_and_without_warmup(name: str, warmup: int
 
 def test_decay_six_times_faster_needs_a_sixth_of_the_steps() -> None:
     slow, fast = (
-        factor_of(Training(schedule={"name": "exponential", "every": 600, "factor": 0.5, "faster": faster}))  # type: ignore[arg-type]
+        factor_by(Training(schedule={"name": "exponential", "every": 600, "factor": 0.5, "faster": faster}))  # type: ignore[arg-type]
         for faster in (1.0, 6.0)
     )
     assert fast(100) == pytest.approx(slow(600)) == pytest.approx(0.5)

@@ -35,11 +35,11 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from bncli.limits import BENCH_MEASURES, read_limit  # noqa: E402
-from bncli.timing.gate import judge, readings_of  # noqa: E402
-from bncli.timing.process.client import Start, Worker, started  # noqa: E402
-from bncli.timing.process.protocol import Job  # noqa: E402
-from bncli.timing.results import CaseJudgement, Readings  # noqa: E402
-from bncli.timing.subjects import Contender, Effort, Entry  # noqa: E402
+from bncli.timing.gate import collect_readings, judge  # noqa: E402
+from bncli.timing.process.client import Start, Worker, start_worker  # noqa: E402
+from bncli.timing.process.protocol import RemoteCase  # noqa: E402
+from bncli.timing.results import CaseJudgement, ProcessReadings  # noqa: E402
+from bncli.timing.workloads import Effort, Entry, Workload  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -91,7 +91,7 @@ def planted(document: Mapping[str, Any]) -> Entry:
     norm, _, shape = document["case"].partition("/")
     size = tuple(map(int, shape.split("x")))
     extra = document["extra"]
-    own, native = (Contender(f, lambda: (torch.randn(size),), 4 * math.prod(size)) for f in (NORMS[norm], batch))
+    own, native = (Workload(f, lambda: (torch.randn(size),), 4 * math.prod(size)) for f in (NORMS[norm], batch))
     slow = replace(own, call=repeated(own.call, TIMES + extra))
     return Entry(job(document["case"], extra).name, slow, (("native", native),))
 
@@ -104,23 +104,23 @@ def repeated(call: Callable[[Tensor], Tensor], times: int) -> Callable[[Tensor],
     return all_of_them
 
 
-def job(case: str, extra: int = 0) -> Job:
-    return Job(f"{case}+{extra}", "gate_quality:planted", {"case": case, "extra": extra})
+def job(case: str, extra: int = 0) -> RemoteCase:
+    return RemoteCase(f"{case}+{extra}", {"case": case, "extra": extra}, "gate_quality:planted")
 
 
-def measured(start: Start, jobs: Sequence[Job], replicates: int, chance: random.Random) -> Readings:
+def measure(start: Start, jobs: Sequence[RemoteCase], replicates: int, chance: random.Random) -> ProcessReadings:
     found = []
     for _ in range(replicates):
         with start() as worker:
             found += [worker.measure(job, EFFORT, chance.randrange(2**32)) for job in chance.sample(jobs, len(jobs))]
-    return readings_of(found)
+    return collect_readings(found)
 
 
 @contextmanager
 def pool(count: int) -> Iterator[Start]:
     """So many measuring processes, handed out in turn."""
     with ExitStack() as running:
-        turn = cycle([running.enter_context(started("cpu")) for _ in range(count)])
+        turn = cycle([running.enter_context(start_worker("cpu")) for _ in range(count)])
 
         @contextmanager
         def start() -> Iterator[Worker]:
@@ -129,15 +129,17 @@ def pool(count: int) -> Iterator[Start]:
         yield start
 
 
-def gate(start: Start, before: Readings, victim: str, chance: random.Random) -> dict[int, tuple[CaseJudgement, ...]]:
+def gate(
+    start: Start, before: ProcessReadings, victim: str, chance: random.Random
+) -> dict[int, tuple[CaseJudgement, ...]]:
     """One gate: what it says of identical code (0), and with the victim slowed in each way."""
     jobs = {j.name: j for j in [*(job(case) for case in CASES), *(job(victim, extra) for extra in SLOWED)]}
-    now = measured(start, list(jobs.values()), FIRST, chance)
+    now = measure(start, list(jobs.values()), FIRST, chance)
     looks = defaultdict[str, list[Any]](list)  # at each case again, shared by the three families
 
-    def again(count: Counter[str], names: Sequence[str]) -> Readings:
+    def again(count: Counter[str], names: Sequence[str]) -> ProcessReadings:
         count.update(names)
-        new = measured(start, [jobs[name] for name in names if len(looks[name]) < count[name]], AGAIN, chance)
+        new = measure(start, [jobs[name] for name in names if len(looks[name]) < count[name]], AGAIN, chance)
         for name, readings in new.items():
             looks[name].append(readings)
         return {name: looks[name][count[name] - 1] for name in names}
@@ -176,7 +178,7 @@ from gate_quality import CASES, SLOWED, planted, job
 
 @pytest.mark.parametrize("job", [*map(job, CASES), *(job(c, e) for c in VICTIMS for e in SLOWED)], ids=lambda j: j.name)
 def test(job, benchmark):
-    case = planted(job.case).case
+    case = planted(job.case).candidate
     benchmark(case.call, *case.make_arguments())
 """
 
@@ -221,7 +223,7 @@ def outcomes(gates: int, seed: int, with_peer: bool) -> Iterator[Outcome]:
         for number in range(gates):
             if number % RENEWED_EVERY == 0:
                 running.close()
-                before = measured(partial(started, "cpu"), [job(case) for case in CASES], BASELINE, chance)
+                before = measure(partial(start_worker, "cpu"), [job(case) for case in CASES], BASELINE, chance)
                 their_before = peer_baseline(folder) if with_peer else None
                 start = running.enter_context(pool(FIRST + 2 * AGAIN))
             victim, busy = chance.choice(CASES), number % 2 == 1

@@ -18,7 +18,6 @@ import numpy as np
 from bncli.config.study import study_of
 from bncli.plan import Run, runs_of
 from bncli.records import Record, RunInfo, RunResult
-from bncli.store import folder as store_module
 from bncli.store.folder import Store
 
 GOAL = 2.0
@@ -49,7 +48,7 @@ def made_up(run: Run, rng: np.random.Generator) -> RunResult:
 
 def fill(folder: Path) -> None:
     """Store the runs of the study; not synced to disk, which is no part of what is measured."""
-    store_module._sync = lambda file: None
+    os.fsync = lambda handle: None
     store, rng = Store(folder), np.random.default_rng(0)
     store.prepare()
     for run in runs_of(study_of(STUDY), "cpu"):
@@ -60,18 +59,18 @@ def measure(folder: Path) -> dict[str, float]:
     """Seconds of each part, and of the whole; in this process, which has what it needs imported."""
     from rich.console import Console
 
-    from bncli.cli.findings import findings_of
-    from bncli.cli.session import Session
     from bncli.report.study.table import show
+    from bncli.session.analysis import analyse_session
+    from bncli.session.study import Session
 
     times = [time.process_time()]
     runs = tuple(runs_of(study_of(STUDY), "cpu"))
-    session = Session("many", study_of(STUDY), "cpu", runs, (), Store(folder), 1)
+    session = Session("many", study_of(STUDY), "cpu", runs, (), Store(folder))
     ids = [run.id for run in runs]
     times.append(time.process_time())
     results = session.store.read_all(ids)
     times.append(time.process_time())
-    findings = findings_of(session, results)
+    findings = analyse_session(session, results)
     times.append(time.process_time())
     with Path(os.devnull).open("w") as nowhere:
         show(findings, Console(file=nowhere, width=160))

@@ -1,4 +1,4 @@
-"""How much a ratio to the yardstick varies between forks of one process and between processes, by what is read off it.
+"""How much a ratio to the rival varies between forks of one process and between processes, by what is read off it.
 
 Forks of one process share where it has its libraries and its heap; the part between processes is what that is worth.
 Standard deviations of logarithms, in per cent, pooled over the cases of gate_quality.py with a bootstrap's interval over
@@ -16,23 +16,23 @@ from contextlib import ExitStack
 
 from gate_quality import CASES, EFFORT, job, neighbour
 
-from bncli.timing.process.client import started
+from bncli.timing.process.client import start_worker
 from bncli.timing.results import CaseResult
-from bncli.timing.stats import Blocks, ratio
+from bncli.timing.stats import Blocks, estimate_ratio
 
 
-def by_blocks(case: Blocks, yardstick: Blocks) -> float:
-    return statistics.median(sum(c) / sum(y) for c, y in zip(case, yardstick, strict=True))
+def by_blocks(case: Blocks, rival: Blocks) -> float:
+    return statistics.median(sum(c) / sum(y) for c, y in zip(case, rival, strict=True))
 
 
-def lower_deciles(case: Blocks, yardstick: Blocks) -> float:
-    low = [sorted(s for block in blocks for s in block) for blocks in (case, yardstick)]
+def lower_deciles(case: Blocks, rival: Blocks) -> float:
+    low = [sorted(s for block in blocks for s in block) for blocks in (case, rival)]
     return low[0][len(low[0]) // 10] / low[1][len(low[1]) // 10]
 
 
 READINGS: Mapping[str, Callable[[Blocks, Blocks], float]] = {
     "median of blocks": by_blocks,
-    "median of halves of blocks": lambda case, yardstick: ratio(case, yardstick).value,
+    "median of halves of blocks": lambda case, rival: estimate_ratio(case, rival).value,
     "lower decile": lower_deciles,
 }
 
@@ -41,7 +41,7 @@ def measure(processes: int, forks: int, busy: bool) -> dict[str, list[list[CaseR
     """For each case, each process's forks."""
     chance, found = random.Random(0), {case: [[] for _ in range(processes)] for case in CASES}
     with neighbour(busy), ExitStack() as running:
-        workers = [running.enter_context(started("cpu")) for _ in range(processes)]
+        workers = [running.enter_context(start_worker("cpu")) for _ in range(processes)]
         for _ in range(forks):
             for case in chance.sample(CASES, len(CASES)):
                 for number in chance.sample(range(processes), processes):
@@ -56,7 +56,7 @@ def spread(logs: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 
 def at_one_level(logs: Sequence[Sequence[float]], levels: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Moved along the slope that they have on the logarithm of the yardstick's time within processes."""
+    """Moved along the slope that they have on the logarithm of the rival's time within processes."""
     inner = [
         (x - statistics.fmean(xs), y) for xs, ys in zip(levels, logs, strict=True) for x, y in zip(xs, ys, strict=True)
     ]

@@ -1,13 +1,13 @@
 """A record of `bncli bench` made by hand: three cases, of which one could not be decided."""
 
-from bncli.timing.cases import Case, work_of
-from bncli.timing.results import BenchRecord, CaseResult, Estimate, Facts, Rates, Row
+from bncli.timing.cases import Case, count_work
+from bncli.timing.results import BenchRecord, BenchRow, CaseResult, Estimate, Facts, Rates
 
 BLOCKS = ((0.002, 0.002), (0.0018, 0.0018), (0.0022, 0.0022), (0.002, 0.002))
 RATES = Rates(1, 12.8e9, {"f32": 160e9})
 
 
-def row(case: Case, ratio: Estimate, facts: Facts, *warnings: str) -> Row:
+def row(case: Case, ratio: Estimate, facts: Facts, *warnings: str) -> BenchRow:
     result = CaseResult(
         name=case.name,
         samples={"case": BLOCKS, "native": BLOCKS, "copy": BLOCKS},
@@ -20,7 +20,7 @@ def row(case: Case, ratio: Estimate, facts: Facts, *warnings: str) -> Row:
         cold=True,
         warnings=warnings,
     )
-    return Row(case, (result,) * 3, result.seconds["case"], result.ratios, work_of(case), facts, RATES)
+    return BenchRow(case, (result,) * 3, result.seconds["case"], result.ratios, count_work(case), facts, RATES)
 
 
 def record(**changes: object) -> BenchRecord:

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bncli.report.timing.exports import EXPORTS, as_bmf, as_csv, as_gha, as_json, as_markdown, as_pytest_benchmark
+from bncli.report.timing.exports import (
+    EXPORTS,
+    export_bmf,
+    export_csv,
+    export_gha,
+    export_json,
+    export_markdown,
+    export_pytest_benchmark,
+)
 from bncli.report.timing.table import show
 
 from .made_bench import record
@@ -50,15 +58,15 @@ def test_what_an_interruption_left_is_said() -> None:
     assert "cut short" not in shown(160)
 
 
-def test_doubts_are_said_with_their_case() -> None:
+def test_warnings_are_said_with_their_case() -> None:
     assert (
-        "warning: 3 of 9 measurements are in doubt (--json says which), as iternorm/train-backward/N32C64H28W28/f32/nchw"
+        "warning: 3 of 9 measurements have a warning (--json has them all), the first: iternorm/train-backward/N32C64H28W28/f32/nchw"
         "/cpu: the clock drifted"
     ) in shown(160).replace("\n  ", " ")
 
 
 def test_json_keeps_raw_samples_and_says_why_a_number_is_missing() -> None:
-    found = json.loads(as_json(record()))
+    found = json.loads(export_json(record()))
     assert found["schema"] == "bncli/bench/1"
     plain = found["rows"][1]
     assert plain["processes"][2]["samples"]["case"] == [
@@ -73,21 +81,21 @@ def test_json_keeps_raw_samples_and_says_why_a_number_is_missing() -> None:
 
 
 def test_csv_has_a_line_a_case_and_leaves_the_unknown_empty() -> None:
-    lines = list(csv.DictReader(io.StringIO(as_csv(record()))))
+    lines = list(csv.DictReader(io.StringIO(export_csv(record()))))
     assert [line["norm"] for line in lines] == ["batch", "batch,impl=plain", "iternorm"]
     assert float(lines[0]["ratio_native"]) == 0.587
     assert (lines[1]["error"], lines[2]["ratio_native_low"]) == ("", "")
 
 
-def test_markdown_is_a_table_with_doubts_below() -> None:
-    lines = as_markdown(record()).splitlines()
+def test_markdown_is_a_table_with_warnings_below() -> None:
+    lines = export_markdown(record()).splitlines()
     assert lines[4].startswith("| `+` | `batch/train-forward/N32C64H28W28/f32/nchw/cpu` | 2.00 ms [1.80, 2.20] | 0.59x")
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
-    assert lines[-1].startswith("- warning: 3 of 9 measurements are in doubt")
+    assert lines[-1].startswith("- warning: 3 of 9 measurements have a warning")
 
 
 def test_github_action_benchmark_gets_ratios_with_ranges() -> None:
-    first, _, last = json.loads(as_gha(record()))
+    first, _, last = json.loads(export_gha(record()))
     assert first == {
         "name": "batch/train-forward/N32C64H28W28/f32/nchw/cpu",
         "unit": "x torch",
@@ -99,14 +107,14 @@ def test_github_action_benchmark_gets_ratios_with_ranges() -> None:
 
 
 def test_bencher_gets_latency_in_nanoseconds_and_only_known_ends() -> None:
-    found = json.loads(as_bmf(record()))
+    found = json.loads(export_bmf(record()))
     first, *_, last = found.values()
     assert first["latency"] == pytest.approx({"value": 2e6, "lower_value": 1.8e6, "upper_value": 2.2e6})
     assert last["ratio"] == {"value": 2.7}
 
 
 def test_pytest_benchmark_gets_its_statistics() -> None:
-    found = json.loads(as_pytest_benchmark(record()))
+    found = json.loads(export_pytest_benchmark(record()))
     stats = found["benchmarks"][0]["stats"]
     assert (stats["rounds"], stats["iterations"], stats["median"]) == (24, 3, 0.002)
     assert stats["total"] == pytest.approx(0.048)
@@ -115,7 +123,7 @@ def test_pytest_benchmark_gets_its_statistics() -> None:
 
 @pytest.mark.skipif(not importlib.util.find_spec("pytest_benchmark"), reason="pytest-benchmark is not installed")
 def test_pytest_benchmark_compares_what_we_export(tmp_path: Path) -> None:
-    (tmp_path / "ours.json").write_text(as_pytest_benchmark(record()))
+    (tmp_path / "ours.json").write_text(export_pytest_benchmark(record()))
     command = [
         sys.executable,
         "-c",

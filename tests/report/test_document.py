@@ -1,5 +1,6 @@
 """The JSON document: whole, without NaN, with a reason for every missing number."""
 
+import dataclasses
 import json
 import math
 
@@ -8,6 +9,7 @@ import pytest
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 
 from bncli.analysis import analyse
+from bncli.records import StudyRun
 from bncli.report.study.json import document, dumps
 
 STUDY = {"question": "?", "target": {"accuracy": 0.95, "final_of": None}, "seeds": (0, 1)}
@@ -21,15 +23,11 @@ def made():
         arm_of("none", [reaching(900), reaching(None)], setting),
         arm_of("batch", [reaching(400), run_of({0: 0.1}, status="diverged", step=30)], setting),
     ]
-    runs = [
-        {"variant": arm.variant, "setting": arm.setting, "seed": seed, "status": run.info.status}
-        for arm in arms
-        for seed, run in arm.runs.items()
-    ]
-    curves = {"loss": {"steps": [0, 100], "values": [2.3, math.nan]}, "gradient": math.inf, "count": np.int64(3)}
-    return document(
-        analyse(arms, ask_of("steps_to_target", "final_accuracy", "final_loss")), STUDY, [*runs[:-1], runs[-1] | curves]
-    )
+    runs = [StudyRun(arm.variant, arm.setting, seed, "id", run) for arm in arms for seed, run in arm.runs.items()]
+    last = run_of({0: 0.1}, {0: 2.3, 100: math.nan}, status="diverged", step=np.int64(30))
+    info = dataclasses.replace(last.info, samples_per_second=math.inf)
+    runs[-1] = dataclasses.replace(runs[-1], result=dataclasses.replace(last, info=info))
+    return document(analyse(arms, ask_of("steps_to_target", "final_accuracy", "final_loss")), STUDY, runs)
 
 
 def test_the_document_comes_back_as_it_was_written(made):
@@ -58,18 +56,16 @@ def test_each_run_has_its_raw_values_with_brackets(made):
 
 def test_a_number_that_is_not_finite_is_null_with_a_reason(made):
     run = made["runs"][-1]
-    assert run["loss"] == {
-        "steps": [0, 100],
-        "values": [2.3, None],
-        "values_reason": "a number that was not finite is null",
-    }
-    assert (run["gradient"], run["gradient_reason"]) == (None, "a number that was not finite is null")
+    (loss,) = [curve for curve in run["curves"] if curve["metric"] == "loss"]
+    assert (loss["values"], loss["values_reason"]) == ([2.3, None], "a number that was not finite is null")
+    rate, reason = run["info"]["samples_per_second"], run["info"]["samples_per_second_reason"]
+    assert (rate, reason) == (None, "a number that was not finite is null")
 
 
 def test_every_null_of_the_findings_has_a_reason_beside_it(made):
     def check(value):
         if isinstance(value, dict):
-            missing = [key for key, part in value.items() if part is None]
+            missing = [key for key, part in value.items() if part is None and key != "index"]  # null is: of no unit
             assert all(value.get("reason") or value.get(f"{key}_reason") for key in missing), value
             for part in value.values():
                 check(part)
@@ -81,12 +77,12 @@ def test_every_null_of_the_findings_has_a_reason_beside_it(made):
 
 
 def test_numbers_of_numpy_become_plain_ones(made):
-    assert type(made["runs"][-1]["count"]) is int
+    assert type(made["runs"][-1]["info"]["step"]) is int
 
 
 def test_a_run_that_the_findings_do_not_know_has_no_values():
     findings = analyse([arm_of("none", [reaching(900)])], ask_of())
-    (run,) = document(findings, {}, [{"variant": "none", "setting": {}, "seed": 5, "status": "failed"}])["runs"]
+    (run,) = document(findings, {}, [StudyRun("none", {}, 5, "id", None)])["runs"]
     assert run["values"] == {}
 
 

@@ -11,7 +11,7 @@ from analysis.made_runs import arm_of, ask_of, reaching, run_of
 
 from bncli.analysis import ArmRuns, analyse
 from bncli.findings import Claim
-from bncli.records import CurveKey
+from bncli.records import StudyRun
 from bncli.report.study.json import document, dumps
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schema.json").read_text())
@@ -72,22 +72,11 @@ def made() -> Any:
 
 
 def test_a_document_keeps_the_schema(made: Any) -> None:
-    assert errors(json.loads(made.to_json()), SCHEMA) == []
+    assert errors(json.loads(dumps(document(made))), SCHEMA) == []
 
 
 def test_a_whole_document_keeps_the_schema(made: Any) -> None:
-    curve = {**CurveKey("loss")._asdict(), "unit": "nats", "steps": [0, 9], "values": [2.3, float("nan")]}
-    runs = [
-        {
-            "variant": "none",
-            "setting": {},
-            "seed": 0,
-            "id": "x",
-            "spec": {},
-            "info": {"environment": {}},
-            "curves": [curve],
-        }
-    ]
+    runs = [StudyRun("none", {}, 0, "x", run_of({}, {0: 2.3, 9: float("nan")})), StudyRun("none", {}, 1, "y", None)]
     assert errors(json.loads(dumps(document(made, {"seeds": (0, 1)}, runs))), SCHEMA) == []
 
 
@@ -100,7 +89,7 @@ def test_a_whole_document_keeps_the_schema(made: Any) -> None:
     ],
 )
 def test_what_is_not_in_the_schema_is_refused(made: Any, change: dict[str, Any], error: str) -> None:
-    assert [e.replace("$.schema", "$") for e in errors(json.loads(made.to_json()) | change, SCHEMA)] == [error]
+    assert [e.replace("$.schema", "$") for e in errors(json.loads(dumps(document(made))) | change, SCHEMA)] == [error]
 
 
 def test_every_measure_says_unit_direction_and_scale() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bncli.findings import Band, Cell, Definition, ShiftArm, ShiftComparison, ShiftFindings
+from bncli.findings import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings
 from bncli.report.shift.figures import bands_figure, last_bands, layer_names, layers_figure, ratios_figure
 from bncli.report.shift.table import MOST_LAYERS, show
 
@@ -40,7 +40,7 @@ def findings(layers: list[str], asked: tuple[str, ...] = (), **changes: Any) -> 
         for layer in ["", *layers]
     )
     bands = tuple(
-        Band(variant, {}, *site(layer), index, (0, 500), (-1.0, -2.0), (0.0, 0.0), (1.0, 2.0))
+        PercentileBand(variant, {}, *site(layer), index, (0, 500), (-1.0, -2.0), (0.0, 0.0), (1.0, 2.0))
         for variant in ("none", "batch")
         for layer in layers
         for index in (None, 3)

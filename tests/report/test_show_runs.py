@@ -2,7 +2,7 @@
 
 import pytest
 
-from bncli.records import Record, RunInfo, RunResult
+from bncli.records import Record, RunInfo, RunResult, StudyRun
 from bncli.report.study.runs import show_accounting, show_runs, sparkline
 from report.made_findings import console, printed
 
@@ -17,9 +17,11 @@ def run(accuracies, *, status="done", step=1000, reason=""):
 
 
 ROWS = [
-    ("none", {"training.lr": 0.5}, 0, run([0.1, 0.46, 0.8])),
-    ("batch", {"training.lr": 0.5}, 0, run([0.1, 0.1], status="diverged", step=340, reason="loss was nan")),
-    ("zca", {"training.lr": 0.5}, 1, None),
+    StudyRun("none", {"training.lr": 0.5}, 0, "a", run([0.1, 0.46, 0.8])),
+    StudyRun(
+        "batch", {"training.lr": 0.5}, 0, "b", run([0.1, 0.1], status="diverged", step=340, reason="loss was nan")
+    ),
+    StudyRun("zca", {"training.lr": 0.5}, 1, "c", None),
 ]
 
 

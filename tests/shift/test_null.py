@@ -7,7 +7,7 @@ import torch
 
 from bncli.shift import METRICS
 from bncli.shift.gradients import gradients, walk
-from bncli.shift.null import noise_of, null_band
+from bncli.shift.samples import noise_of, null_band
 
 N, C = 400, 64
 PAIRS = [name for name, row in METRICS.items() if row.kind == "pair"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bncli.norms.batch import Batch
+from bncli.norms.batch import BatchNorm
 from bncli.shift.statistics import (
     mean_estimation_shift,
     mode_gap,
@@ -44,7 +44,7 @@ def test_disturbance_does_not_hang_on_the_number_of_batches():
 
 def test_disturbance_of_batch_norm_is_the_known_one():
     torch.manual_seed(0)
-    module, x, outputs = Batch(16, affine=False), torch.randn(20, 16), []
+    module, x, outputs = BatchNorm(16, affine=False), torch.randn(20, 16), []
     for _ in range(60):
         rest = torch.randn(60, 31, 16)[:20]
         outputs.append(torch.stack([module(torch.cat([x[i : i + 1], rest[i]]))[0] for i in range(20)]))

@@ -136,3 +136,48 @@ def test_a_full_disk_leaves_what_was_stored_intact(store: Store) -> None:
     assert "cannot write (File too large); runs stored before are intact" in done.stderr
     assert [path.name for path in (store.folder / "runs").iterdir()] == ["abc"]
     assert store.read("abc") == result()
+
+
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from bncli import files
+from bncli.records import Record, RunInfo, RunResult
+from bncli.store.folder import Store
+store, moment, count = Store(Path(sys.argv[1])), int(sys.argv[2]), 0
+def fsync(handle):
+    global count
+    count += 1
+    if count == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+files.os.fsync = fsync
+for i in range(50 if moment == 0 else 1):
+    records = (Record("accuracy", 5, i / 50, "fraction"),)
+    store.write(RunResult({}, RunInfo(f"run{i}", "done", 5, seconds={"training": float(os.getpid())}), records))
+print("done")
+"""
+
+
+def test_two_processes_write_the_same_runs_at_once(store: Store) -> None:
+    crew = [subprocess.Popen([sys.executable, "-c", WRITER, str(store.folder), "0"]) for _ in range(2)]
+    assert [process.wait() for process in crew] == [0, 0]
+    assert len(store.run_ids()) == 50
+    pids = {process.pid for process in crew}
+    for i in range(50):
+        found = store.read(f"run{i}")
+        assert [record.value for record in found.records] == [i / 50]
+        assert found.info.seconds["training"] in pids
+    assert len(list((store.folder / "runs").iterdir())) == 50
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_run_or_none(tmp_path: Path) -> None:
+    ends = []
+    for moment in range(1, 9):
+        store = Store(tmp_path / str(moment))
+        store.prepare()
+        command = [sys.executable, "-c", WRITER, str(store.folder), str(moment)]
+        ends.append((subprocess.run(command, capture_output=True).returncode, len(store.run_ids())))
+        assert [store.read(run).info.id for run in store.run_ids()] == ["run0"] * len(store.run_ids())
+        subprocess.run([*command[:-1], "99"], check=True, capture_output=True)
+        assert store.run_ids() == ["run0"]
+    assert {(-9, 0), (0, 1)} <= set(ends) <= {(-9, 0), (-9, 1), (0, 1)}

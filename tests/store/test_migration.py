@@ -12,13 +12,13 @@ import pytest
 
 import bncli.store.folder
 from bncli.analysis.regression import regressions
-from bncli.cli.findings import run_document
 from bncli.config import read_study
 from bncli.plan import Run, runs_of
 from bncli.presets import preset_path
-from bncli.records import CurveKey, RunResult
-from bncli.store.curves import migrate_findings
+from bncli.records import CurveKey, RunResult, StudyRun
+from bncli.report.study.json import run_document
 from bncli.store.folder import Store
+from bncli.store.pack import migrate_findings
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "before_second_house"
 STUDIES = {"quickstart": preset_path("quickstart"), "probed": FOLDER / "probed.yaml", "smoke": preset_path("smoke")}
@@ -137,7 +137,10 @@ def test_a_baseline_of_before_holds_runs_of_before_and_a_change_of_one_number_is
 ) -> None:
     store = Store(FOLDER / "smoke")
     before = store.read_baseline("main")
-    runs = [run_document(run, store.read(run.id)) for run in planned("smoke")]
+    runs = [
+        run_document(StudyRun(run.variant, run.setting, run.seed, run.id, store.read(run.id)))
+        for run in planned("smoke")
+    ]
     for run, old in zip(runs, before["runs"], strict=True):
         run["values"] = old["values"]
     now = {**before, "runs": runs}

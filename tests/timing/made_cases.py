@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bncli.timing.subjects import Contender, Entry
+from bncli.timing.workloads import Entry, Workload
 
 
 def entry(document: Mapping[str, Any]) -> Entry:
@@ -15,8 +15,8 @@ def entry(document: Mapping[str, Any]) -> Entry:
     actions = {"work": _work, "print": _print, "crash": _crash, "bug": _bug, "leave": sys.exit, "leave-at-once": _leave}
     case = actions[document["do"]]
     rounds = document.get("rounds", 100)
-    yardstick = Contender(_work, lambda: (100,), 8)
-    return Entry(document["do"], Contender(case, lambda: (rounds,), 8), (("native", yardstick),))
+    rival = Workload(_work, lambda: (100,), 8)
+    return Entry(document["do"], Workload(case, lambda: (rounds,), 8), (("native", rival),))
 
 
 def _work(rounds: int) -> int:

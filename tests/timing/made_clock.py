@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from bncli.timing.subjects import Contender, Entry
+from bncli.timing.workloads import Entry, Workload
 
 
 class HandClock:
@@ -13,19 +13,19 @@ class HandClock:
     def __init__(self) -> None:
         self.time = 0.0
         self.called: list[tuple[str, Any]] = []
-        self.chunks: list[str] = []  # the contender of each timed chunk
+        self.chunks: list[str] = []  # the workload of each timed chunk
 
     def now(self) -> float:
         return self.time
 
-    def chunk(self, call: Callable[..., object], sets: Sequence[tuple[Any, ...]]) -> float:
+    def time_chunk(self, call: Callable[..., object], sets: Sequence[tuple[Any, ...]]) -> float:
         start = self.time
         for arguments in sets:
             call(*arguments)
         self.chunks.append(self.called[-1][0])
         return self.time - start
 
-    def contender(self, name: str, seconds: Callable[[float], float] | float, size_byte: int = 100) -> Contender:
+    def workload(self, name: str, seconds: Callable[[float], float] | float, size_byte: int = 100) -> Workload:
         """Calls that take `seconds`, or `seconds(time)`; argument sets are numbered."""
         numbers: Iterator[int] = iter(range(10**9))
 
@@ -33,11 +33,11 @@ class HandClock:
             self.called.append((name, number))
             self.time += seconds(self.time) if callable(seconds) else seconds
 
-        return Contender(call, lambda: (next(numbers),), size_byte)
+        return Workload(call, lambda: (next(numbers),), size_byte)
 
     def entry(self, case: Any, native: Any = 1.0, copy: Any = 0.25) -> Entry:
-        yardsticks = (("native", self.contender("native", native)), ("copy", self.contender("copy", copy)))
-        return Entry("made", self.contender("case", case), yardsticks)
+        rivals = (("native", self.workload("native", native)), ("copy", self.workload("copy", copy)))
+        return Entry("made", self.workload("case", case), rivals)
 
 
 def noisy(seconds: float, sigma: float, seed: int) -> Callable[[float], float]:

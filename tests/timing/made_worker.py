@@ -6,25 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bncli.timing.process.client import Place
-from bncli.timing.process.protocol import PROTOCOL, Job
+from bncli.timing.process.client import Installation
+from bncli.timing.process.protocol import PROTOCOL, RemoteCase
 from bncli.timing.results import CaseResult
-from bncli.timing.stats import median, ratio
-from bncli.timing.subjects import Effort
+from bncli.timing.stats import estimate_median, estimate_ratio
+from bncli.timing.workloads import Effort
 
-YARDSTICKS = {"native": 1e-3, "copy": 5e-4}  # seconds a call
+RIVALS = {"native": 1e-3, "copy": 5e-4}  # seconds a call
 
 
 @dataclass
-class MadeTimed:
-    """A contender of so many seconds a call."""
+class MadeTimer:
+    """A workload of so many seconds a call."""
 
     seconds: float
     calls: int = 1
     clones: int = 2
     cold: bool = False
 
-    def chunk(self, block: int) -> float:
+    def time_chunk(self, block: int) -> float:
         return self.seconds
 
     def size(self, wanted: float) -> None:
@@ -37,18 +37,18 @@ class MadeWorker:
     device = "cpu"
 
     def __init__(self, command: Sequence[str] = ()) -> None:
-        self.place = Place(PROTOCOL, "0", " ".join(command), "2", "3")
+        self.installation = Installation(PROTOCOL, "0", " ".join(command), "2", "3")
         told = [word.partition("=")[2] for word in command if word.startswith("TIMES=")]
         self._times = float(told[0] if told else os.environ.get("TIMES", "1"))
 
-    def measure(self, job: Job, effort: Effort, seed: int) -> CaseResult:
-        blocks = {name: ((s, s),) * 8 for name, s in {"case": self._seconds(job, seed), **YARDSTICKS}.items()}
+    def measure(self, job: RemoteCase, effort: Effort, seed: int) -> CaseResult:
+        blocks = {name: ((s, s),) * 8 for name, s in {"case": self._seconds(job, seed), **RIVALS}.items()}
         return CaseResult(
             name=job.name,
             samples=blocks,
             calls=dict.fromkeys(blocks, 1),
-            seconds={name: median([s for s, _ in taken]) for name, taken in blocks.items()},
-            ratios={name: ratio(blocks["case"], blocks[name]) for name in YARDSTICKS},
+            seconds={name: estimate_median([s for s, _ in taken]) for name, taken in blocks.items()},
+            ratios={name: estimate_ratio(blocks["case"], blocks[name]) for name in RIVALS},
             outliers=dict.fromkeys(blocks, 0),
             stopped="time",
             clones=dict.fromkeys(blocks, 2),
@@ -56,19 +56,19 @@ class MadeWorker:
         )
 
     @contextmanager
-    def opened(self, job: Job, effort: Effort, seed: int) -> Iterator[dict[str, MadeTimed]]:
-        yield {"case": MadeTimed(self._seconds(job, seed))}
+    def open(self, job: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, MadeTimer]]:
+        yield {"case": MadeTimer(self._seconds(job, seed))}
 
-    def _seconds(self, job: Job, seed: int) -> float:
+    def _seconds(self, job: RemoteCase, seed: int) -> float:
         times = self._times if "Slow" in job.name else 1.0
-        return 1e-3 * times * random.Random(f"{seed} {self.place}").lognormvariate(0, 0.01)
+        return 1e-3 * times * random.Random(f"{seed} {self.installation}").lognormvariate(0, 0.01)
 
 
 def measures(count: int, then: BaseException) -> Callable[..., CaseResult]:
     """In the place of `MadeWorker.measure`: so many measurements, then an end."""
     measure, left = MadeWorker.measure, iter(range(count))
 
-    def counted(worker: MadeWorker, job: Job, effort: Effort, seed: int) -> CaseResult:
+    def counted(worker: MadeWorker, job: RemoteCase, effort: Effort, seed: int) -> CaseResult:
         if next(left, None) is None:
             raise then
         return measure(worker, job, effort, seed)
@@ -77,6 +77,6 @@ def measures(count: int, then: BaseException) -> Callable[..., CaseResult]:
 
 
 @contextmanager
-def made_started(device: str, command: Sequence[str] = ()) -> Iterator[MadeWorker]:
-    """In the place of `bncli.timing.process.client.started`."""
+def start_made_worker(device: str, command: Sequence[str] = ()) -> Iterator[MadeWorker]:
+    """In the place of `bncli.timing.process.client.start_worker`."""
     yield MadeWorker(command)

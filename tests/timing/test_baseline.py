@@ -7,8 +7,8 @@ import pytest
 
 from bncli.errors import StoreError, UndecidedError
 from bncli.store.folder import Store
-from bncli.timing.baseline import Baseline, Machine, baseline_from_json, check_comparable
-from bncli.timing.results import Reading
+from bncli.timing.baseline import Baseline, Machine, check_comparable, read_baseline
+from bncli.timing.results import ProcessReading
 
 ENVIRONMENT = {
     "processor": "Xeon",
@@ -19,7 +19,7 @@ ENVIRONMENT = {
     "bncli": "0.1",
 }
 MACHINE = Machine.of(ENVIRONMENT, cores=2, warm=True)
-READINGS = {"native": (Reading(1.5, 1e-3), Reading(1.25, 2e-3)), "copy": (Reading(3.0, 5e-4),)}
+READINGS = {"native": (ProcessReading(1.5, 1e-3), ProcessReading(1.25, 2e-3)), "copy": (ProcessReading(3.0, 5e-4),)}
 BASELINE = Baseline("2026-11-23T08:00:00+00:00", MACHINE, {"batch/train-forward": READINGS})
 
 
@@ -27,13 +27,13 @@ def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
     store = Store(tmp_path)
     place = store.write_baseline("main", BASELINE.to_json())
     assert place == tmp_path / "baselines" / "main.json"
-    assert baseline_from_json(str(place), store.read_baseline("main")) == BASELINE
+    assert read_baseline(str(place), store.read_baseline("main")) == BASELINE
 
 
 def test_a_baseline_may_be_a_file_of_its_own(tmp_path: Path) -> None:
     place = str(tmp_path / "ci" / "main.json")
     Store(tmp_path / "store").write_baseline(place, BASELINE.to_json())
-    assert baseline_from_json(place, Store(tmp_path / "elsewhere").read_baseline(place)) == BASELINE
+    assert read_baseline(place, Store(tmp_path / "elsewhere").read_baseline(place)) == BASELINE
 
 
 def test_a_new_baseline_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_missing_baseline_leaves_a_gate_undecided(tmp_path: Path) -> None:
 )
 def test_what_is_no_baseline_is_refused(document: dict[str, object], message: str) -> None:
     with pytest.raises(StoreError) as caught:
-        baseline_from_json("main.json", document)
+        read_baseline("main.json", document)
     assert str(caught.value) == message
 
 

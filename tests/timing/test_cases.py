@@ -9,8 +9,8 @@ import pytest
 from bncli.config import read_bench, read_study
 from bncli.errors import ConfigError
 from bncli.presets import preset_names, preset_path
-from bncli.timing.cases import Case, cases_of, chosen, matches
-from bncli.timing.process.protocol import case_of
+from bncli.timing.cases import Case, choose_cases, expand_cases, matches
+from bncli.timing.process.protocol import read_case
 
 GRID = """cases:
   - norms: [batch, {name: batch, impl: plain}]
@@ -33,7 +33,7 @@ def mistakes(path: Path) -> list[str]:
 
 
 def test_a_grid_is_every_combination_and_rows_of_channels_have_one_layout(tmp_path: Path) -> None:
-    assert [case.name for case in cases_of(read_bench(bench(tmp_path, GRID)), "cpu")] == [
+    assert [case.name for case in expand_cases(read_bench(bench(tmp_path, GRID)), "cpu")] == [
         "batch/train-forward/N32C64H56W56/f32/nchw/cpu",
         "batch,impl=plain/train-forward/N32C64H56W56/f32/nchw/cpu",
         "batch/train-forward/N32C64H56W56/f32/channels_last/cpu",
@@ -50,11 +50,11 @@ def test_threads_and_compilation_end_a_name_where_they_are_not_the_default() -> 
 
 def test_a_case_survives_json() -> None:
     case = Case("zca", (("group_size", 8), ("eps", 1e-4)), "train-both", (8, 16), "bf16", "nc", "cuda", 4, True)
-    assert case_of(json.loads(json.dumps(asdict(case)))) == case
+    assert read_case(json.loads(json.dumps(asdict(case)))) == case
 
 
 def test_a_kernel_of_the_command_line_joins_every_grid(tmp_path: Path) -> None:
-    cases = cases_of(read_bench(bench(tmp_path, GRID)), "cpu", ["mine:Norm"])
+    cases = expand_cases(read_bench(bench(tmp_path, GRID)), "cpu", ["mine:Norm"])
     assert sum(case.is_kernel for case in cases) == 3
     assert cases[2].name == "mine:Norm/train-forward/N32C64H56W56/f32/nchw/cpu"
 
@@ -67,8 +67,8 @@ def test_a_pattern_is_a_part_of_the_name_or_a_wildcard(pattern: str, fits: bool)
 
 
 def test_only_and_skip_choose(tmp_path: Path) -> None:
-    cases = cases_of(read_bench(bench(tmp_path, GRID)), "cpu")
-    kept = chosen(cases, only=["nchw", "/nc/"], skip=["impl=plain"])
+    cases = expand_cases(read_bench(bench(tmp_path, GRID)), "cpu")
+    kept = choose_cases(cases, only=["nchw", "/nc/"], skip=["impl=plain"])
     assert [case.layout for case in kept] == ["nchw", "nc"]
 
 
@@ -88,7 +88,7 @@ def test_only_and_skip_choose(tmp_path: Path) -> None:
 )
 def test_a_filter_that_leaves_nothing_is_a_mistake(tmp_path: Path, only: list[str], skip: list[str], line: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        chosen(cases_of(read_bench(bench(tmp_path, GRID)), "cpu"), only, skip)
+        choose_cases(expand_cases(read_bench(bench(tmp_path, GRID)), "cpu"), only, skip)
     assert str(caught.value) == line
 
 
@@ -120,6 +120,6 @@ def test_each_kind_of_preset_names_the_command_that_runs_it(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("bench-")])
 def test_a_shipped_bench_preset_says_how_many_cases_it_has(name: str) -> None:
     path = preset_path(name)
-    cases = cases_of(read_bench(path), "cpu")
+    cases = expand_cases(read_bench(path), "cpu")
     assert f"# {len(cases)} cases; " in path.read_text()
     assert len({case.name for case in cases}) == len(cases)

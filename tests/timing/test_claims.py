@@ -7,9 +7,9 @@ import pytest
 
 from bncli.config import KernelClaim, read_bench
 from bncli.errors import ConfigError
-from bncli.timing.cases import Case, work_of
-from bncli.timing.claims import judged
-from bncli.timing.results import CaseResult, Estimate, Facts, Rates, Row
+from bncli.timing.cases import Case, count_work
+from bncli.timing.gate import judge_claims
+from bncli.timing.results import BenchRow, CaseResult, Estimate, Facts, Rates
 
 GRID = """cases:
   - {norms: [batch, {name: batch, impl: plain}], shapes: [N8C16, N8C32], passes: train-forward}
@@ -18,7 +18,7 @@ claims:
 """
 
 
-def row(norm: str, ratios: list[float], pass_: str = "train-forward", channels: int = 16) -> Row:
+def row(norm: str, ratios: list[float], pass_: str = "train-forward", channels: int = 16) -> BenchRow:
     """A case whose ratio to torch was this in each of its processes."""
     case = Case(norm, (), pass_, (8, channels), "f32", "nc", "cpu")
     results = tuple(
@@ -26,7 +26,9 @@ def row(norm: str, ratios: list[float], pass_: str = "train-forward", channels: 
     )
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     shown = {"native": Estimate(mean, 0.98 * mean, 1.02 * mean), "copy": Estimate(2 * mean, 1.9 * mean, 2.1 * mean)}
-    return Row(case, results, Estimate(1e-3), shown, work_of(case), Facts("native", 0, 0, 0.0), Rates(1, 1.0, {}))
+    return BenchRow(
+        case, results, Estimate(1e-3), shown, count_work(case), Facts("native", 0, 0, 0.0), Rates(1, 1.0, {})
+    )
 
 
 def claim(text: str, tmp_path: Path) -> KernelClaim:
@@ -50,8 +52,8 @@ def mistake(text: str, tmp_path: Path) -> str:
         ("of: batch, versus: copy, ratio: {above: 0.9, below: 1.1}", "confirmed"),
     ],
 )
-def test_a_ratio_to_a_yardstick_is_judged_by_its_whole_interval(text: str, outcome: str, tmp_path: Path) -> None:
-    (found,) = judged([claim(text, tmp_path)], [row("batch", [0.5, 0.5])])
+def test_a_ratio_to_a_rival_is_judged_by_its_whole_interval(text: str, outcome: str, tmp_path: Path) -> None:
+    (found,) = judge_claims([claim(text, tmp_path)], [row("batch", [0.5, 0.5])])
     assert found.outcome == outcome
     assert found.at == "train-forward/N8C16/f32/nc/cpu"
 
@@ -65,7 +67,7 @@ def test_two_norms_are_compared_through_torch_at_each_setting_that_has_both(tmp_
         row("batch", [1.0, 1.02, 0.99, 1.01], channels=32),
     ]
     claimed = KernelClaim.model_validate({"of": "zca", "versus": "batch", "ratio": {"above": 2.5}, "source": "us"})
-    first, second = judged([claimed], rows)
+    first, second = judge_claims([claimed], rows)
     assert (first.at, second.at) == ("train-backward/N8C16/f32/nc/cpu", "train-forward/N8C32/f32/nc/cpu")
     assert first.ratio.value == pytest.approx(4.0 / 1.005, rel=0.01)
     assert (first.outcome, second.outcome) == ("confirmed", "confirmed")
@@ -75,7 +77,7 @@ def test_two_norms_are_compared_through_torch_at_each_setting_that_has_both(tmp_
 
 def test_a_claim_is_about_the_settings_that_it_names(tmp_path: Path) -> None:
     rows = [row("batch", [0.5, 0.5]), row("batch", [0.5, 0.5], channels=32)]
-    found = list(judged([claim("of: batch, at: {shape: N8C32}, ratio: {below: 1}", tmp_path)], rows))
+    found = list(judge_claims([claim("of: batch, at: {shape: N8C32}, ratio: {below: 1}", tmp_path)], rows))
     assert [each.at for each in found] == ["train-forward/N8C32/f32/nc/cpu"]
 
 
@@ -87,7 +89,7 @@ def test_rows_of_channels_have_a_layout_of_their_own(tmp_path: Path) -> None:
 
 def test_one_process_decides_nothing_between_two_norms() -> None:
     claimed = KernelClaim.model_validate({"of": "zca", "versus": "batch", "ratio": {"above": 1}, "source": "us"})
-    (found,) = judged([claimed], [row("zca", [4.0]), row("batch", [1.0])])
+    (found,) = judge_claims([claimed], [row("zca", [4.0]), row("batch", [1.0])])
     assert (found.outcome, found.ratio) == ("undecided", Estimate(pytest.approx(4.0)))
 
 

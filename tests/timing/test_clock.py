@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bncli.errors import BncliError
-from bncli.timing.clock import CudaClock, ProcessClock, WallClock, clock_for
+from bncli.timing.clock import CudaClock, ProcessClock, WallClock, choose_clock
 
 
 class Cuda:
@@ -60,16 +60,16 @@ class Cuda:
 
 def test_a_gpu_is_timed_by_events_around_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = Cuda(monkeypatch)
-    assert clock_for("cuda", 1).chunk(cuda.call, [("a",), ("b",)]) == 2e-3
+    assert choose_clock("cuda", 1).time_chunk(cuda.call, [("a",), ("b",)]) == 2e-3
     assert cuda.did == ["synchronize", "record", "a", "b", "record", "synchronize"]
 
 
 def test_a_graph_is_captured_on_a_stream_of_its_own_and_its_replay_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = Cuda(monkeypatch)
-    clock = clock_for("cuda", 1, graph=True)
+    clock = choose_clock("cuda", 1, graph=True)
     assert cuda.did == ["wait", "set stream"]
     cuda.did.clear()
-    assert clock.chunk(cuda.call, [("a",), ("b",)]) == 2e-3
+    assert clock.time_chunk(cuda.call, [("a",), ("b",)]) == 2e-3
     warm_up, capture = ["a", "synchronize"], ["capture", "a", "b", "captured", "replay"]
     assert cuda.did == [*warm_up, *capture, "synchronize", "record", "replay", "record", "synchronize"]
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_captured_is_one_line_with_the_way_out(monkeypatch: pytes
     cuda = Cuda(monkeypatch)
     cuda.refuses = True
     with pytest.raises(BncliError) as caught:
-        CudaClock(graph=True).chunk(cuda.call, [("a",)])
+        CudaClock(graph=True).time_chunk(cuda.call, [("a",)])
     assert str(caught.value) == (
         "cannot be captured in a CUDA graph (operation not permitted when stream is capturing); leave --graph out, or"
         " --skip it"
@@ -95,16 +95,16 @@ def test_a_kernel_is_charged_for_threads_of_its_own() -> None:
         thread.start()
         thread.join()
 
-    assert ProcessClock().chunk(kernel, [()]) >= 0.02
+    assert ProcessClock().time_chunk(kernel, [()]) >= 0.02
 
 
 def test_a_clock_that_stood_still_gives_way_to_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
     walls = iter([3.0, 5.0])
     monkeypatch.setattr(time, "process_time", lambda: 1.0)
     monkeypatch.setattr(time, "perf_counter", lambda: next(walls))
-    assert ProcessClock().chunk(lambda: None, [()]) == 2.0
+    assert ProcessClock().time_chunk(lambda: None, [()]) == 2.0
 
 
 def test_one_thread_is_timed_by_its_processor_time() -> None:
-    assert isinstance(clock_for("cpu", 1), ProcessClock)
-    assert isinstance(clock_for("cpu", 2), WallClock)
+    assert isinstance(choose_clock("cpu", 1), ProcessClock)
+    assert isinstance(choose_clock("cpu", 2), WallClock)

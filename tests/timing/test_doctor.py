@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bncli.report.timing.table import document, lines
+from bncli.report.timing.table import build_document, describe_condition
 from bncli.timing.clock import WallClock
 from bncli.timing.results import Condition, Rates
-from bncli.timing.subjects import last_level_cache_byte
-from bncli.timing.system import advice, cache_byte, noise_floor, timer_resolution
+from bncli.timing.system import advise, measure_noise, measure_timer, read_cache_size
+from bncli.timing.workloads import read_last_level_cache
 
 GOOD = Condition(
     cores=4, threads=4, governor="performance", load=0.1, busy={}, stolen=0.0, timer_seconds=5e-8, noise=0.01,
@@ -24,15 +24,15 @@ ENVIRONMENT = {"processor": "a processor", "system": "Linux x86_64", "bncli": "0
 
 
 def test_a_good_machine_needs_no_advice() -> None:
-    assert list(advice(GOOD)) == []
+    assert list(advise(GOOD)) == []
 
 
 def test_a_machine_that_tells_nothing_needs_none_either() -> None:
     silent = replace(GOOD, governor=None, load=None, busy=None, stolen=None)
-    assert list(advice(silent)) == []
-    text = dict(lines(silent, ENVIRONMENT))
+    assert list(advise(silent)) == []
+    text = dict(describe_condition(silent, ENVIRONMENT))
     assert text["governor"] == "unknown (this system does not tell)"
-    found = document(silent, ENVIRONMENT, [])
+    found = build_document(silent, ENVIRONMENT, [])
     assert (found["busy"], found["busy_reason"]) == (None, "this system does not tell without further tools")
 
 
@@ -50,27 +50,27 @@ def test_a_machine_that_tells_nothing_needs_none_either() -> None:
     ],
 )
 def test_each_fault_has_one_sentence(change: dict[str, object], words: str) -> None:
-    (said,) = advice(replace(GOOD, **change))  # type: ignore[arg-type]
+    (said,) = advise(replace(GOOD, **change))  # type: ignore[arg-type]
     assert said.startswith(words)
 
 
 def test_the_noise_floor_of_a_steady_clock_is_zero() -> None:
     class Steady(WallClock):
-        def chunk(self, call: object, sets: object) -> float:
+        def time_chunk(self, call: object, sets: object) -> float:
             return 1e-3
 
-    assert noise_floor(Steady()) == 0.0
+    assert measure_noise(Steady()) == 0.0
 
 
 def test_the_cache_of_a_gpu_is_its_l2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(L2_cache_size=50 * 2**20))
-    assert cache_byte("cuda") == 50 * 2**20
-    assert cache_byte("cpu") == last_level_cache_byte()
+    assert read_cache_size("cuda") == 50 * 2**20
+    assert read_cache_size("cpu") == read_last_level_cache()
 
 
 def test_the_timer_moves() -> None:
-    assert 0 < timer_resolution() < 0.1
+    assert 0 < measure_timer() < 0.1
 
 
 def test_the_command_says_nothing_personal(tmp_path: Path) -> None:

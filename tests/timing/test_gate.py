@@ -11,7 +11,7 @@ import pytest
 from bncli.errors import UndecidedError
 from bncli.limits import BENCH_MEASURES, read_limit
 from bncli.timing.gate import judge
-from bncli.timing.results import GateResult, Reading, Readings
+from bncli.timing.results import GateResult, ProcessReading, ProcessReadings
 
 CASES = [f"case{i}" for i in range(20)]
 RULES = [read_limit("ratio:+5%", BENCH_MEASURES, slower=True)]
@@ -21,26 +21,28 @@ class World:
     """Cases of ratio 1.5 with noise, some of them slowed; remembers what was measured again.
 
     The machine's speed varies from process to process by `states` (in logarithms) about `busy`, and ratios with it:
-    what slows the yardstick by 10 % slows a case by 7 %.
+    what slows the rival by 10 % slows a case by 7 %.
     """
 
     def __init__(self, seed: int, sigma: float = 0.015, states: float = 0.2, busy: float = 0.0) -> None:
         self.chance, self.sigma, self.again = random.Random(seed), sigma, list[str]()
         self.states, self.busy = states, busy
 
-    def ratios(self, processes: int, slowed: Mapping[str, float], cases: Sequence[str] = CASES) -> Readings:
+    def ratios(self, processes: int, slowed: Mapping[str, float], cases: Sequence[str] = CASES) -> ProcessReadings:
         return {case: {"native": tuple(self._draw(slowed.get(case, 1.0)) for _ in range(processes))} for case in cases}
 
-    def _draw(self, slowed: float) -> Reading:
+    def _draw(self, slowed: float) -> ProcessReading:
         level = self.busy + self.chance.gauss(0, self.states)
-        return Reading(1.5 * slowed * math.exp(self.chance.gauss(0, self.sigma) - 0.3 * level), 1e-3 * math.exp(level))
+        return ProcessReading(
+            1.5 * slowed * math.exp(self.chance.gauss(0, self.sigma) - 0.3 * level), 1e-3 * math.exp(level)
+        )
 
     def gate(self, first: Mapping[str, float], fresh: Mapping[str, float] | None = None) -> GateResult:
         busy, self.busy = self.busy, 0.0  # the baseline was taken while the machine was idle
         before, self.busy = self.ratios(10, {}), busy
         now = self.ratios(3, first)
 
-        def measure_again(names: Sequence[str]) -> Readings:
+        def measure_again(names: Sequence[str]) -> ProcessReadings:
             self.again += names
             return self.ratios(8, first if fresh is None else fresh, names)
 
@@ -95,7 +97,7 @@ def test_a_case_that_the_baseline_lacks_cannot_be_judged() -> None:
 
 def test_without_a_baseline_ratios_are_held_against_one() -> None:
     found = {"slow": (1.21, 1.2, 1.19, 1.2), "same": (1.0, 1.01, 0.99, 1.0)}
-    ratios = {case: {"against": tuple(Reading(ratio, 1e-3) for ratio in taken)} for case, taken in found.items()}
+    ratios = {case: {"against": tuple(ProcessReading(ratio, 1e-3) for ratio in taken)} for case, taken in found.items()}
     rules = [read_limit("time:+5%", BENCH_MEASURES, slower=True)]
     result = judge(rules, None, ratios, lambda names: {name: ratios[name] for name in names})
     assert [(j.case, j.verdict) for j in result.judgements] == [("slow", "regression"), ("same", "holds")]

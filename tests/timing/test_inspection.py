@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from bncli.errors import BncliError, ConfigError
-from bncli.timing.build import contender_of, factory, prepare
+from bncli.timing.build import build_workload, find_kernel, prepare
 from bncli.timing.cases import Case
-from bncli.timing.inspection import inspect, what_ran
+from bncli.timing.inspection import inspect, name_implementation
 from bncli.timing.results import Facts
 
 SHAPE = (8, 16, 16, 64)  # 2^17 values: enough for bncli's own kernel of batch norm
@@ -46,7 +46,7 @@ def refuses(channels: int) -> nn.Module:
 def facts(norm: str = "batch", pass_: str = "train-forward", **changes: object) -> Facts:
     given: dict[str, object] = {"shape": SHAPE, "dtype": "f32", "layout": "nchw", "options": ()} | changes
     case = Case(norm=norm, pass_=pass_, device="cpu", **given)  # type: ignore[arg-type]
-    return inspect(case, contender_of(case))
+    return inspect(case, build_workload(case))
 
 
 def test_the_error_is_the_largest_difference_in_root_mean_squares() -> None:
@@ -99,7 +99,7 @@ def test_what_ran_is_what_the_profiler_saw(norm: str, changes: dict[str, object]
 )
 def test_what_ran_has_a_name(names: set[str], options: tuple[tuple[str, str], ...], compiled: bool, ran: str) -> None:
     case = Case("batch", options, "train-both", SHAPE, "f32", "nchw", "cuda", 1, compiled)
-    assert what_ran(case, names) == ran
+    assert name_implementation(case, names) == ran
 
 
 def test_the_error_is_unknown_with_a_reason_where_nothing_is_to_compare() -> None:
@@ -118,7 +118,7 @@ def test_the_profiler_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         ("Halves", BncliError, "expected an output of the input's shape (8, 16, 16, 64), got shape (4, 16, 16, 64)"),
         ("refuses", ConfigError, f"--kernel {__name__}:refuses: {__name__}:refuses(16) raised RuntimeError: needs a GPU"),
         ("SHAPE", ConfigError, f"--kernel {__name__}:SHAPE: must be a function of the number of channels, got {SHAPE}"),
-        ("Pluss", ConfigError, f"--kernel {__name__}:Pluss: module {__name__!r} has no 'Pluss'; did you mean 'Plus'?"),
+        ("Pluss", ConfigError, f"--kernel {__name__}:Pluss: {__name__} has no 'Pluss'; did you mean 'Plus'?"),
     ],
 )  # fmt: skip
 def test_a_kernel_that_cannot_be_timed_is_a_line(norm: str, error: type[Exception], line: str) -> None:
@@ -130,9 +130,9 @@ def test_a_kernel_that_cannot_be_timed_is_a_line(norm: str, error: type[Exceptio
 def test_a_kernel_is_looked_for_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "kernels_of_mine.py").write_text("import torch.nn\nNorm = torch.nn.BatchNorm2d\n")
-    assert factory("kernels_of_mine:Norm") is nn.BatchNorm2d
-    with pytest.raises(ConfigError, match=r"module 'kernels_of_yours' is not installed and not in "):
-        factory("kernels_of_yours:Norm")
+    assert find_kernel("kernels_of_mine:Norm") is nn.BatchNorm2d
+    with pytest.raises(ConfigError, match=r"no module 'kernels_of_yours' is installed, nor is it in "):
+        find_kernel("kernels_of_yours:Norm")
 
 
 def test_an_input_that_a_norm_cannot_take_is_a_line() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bncli.timing.results import Estimate
 from bncli.timing.scheduler import measure
-from bncli.timing.subjects import Contender, Effort, clones_needed, last_level_cache_byte, make_clones
+from bncli.timing.workloads import Effort, Workload, count_clones, make_clones, read_last_level_cache
 from tests.timing.made_clock import HandClock, noisy
 
 EFFORT = Effort(seconds=1000.0, warmup=0.0, chunk=1.0, cache_byte=1000)
@@ -27,7 +27,7 @@ def test_constant_times_give_exact_numbers() -> None:
     assert (result.stopped, result.warnings, result.outliers) == ("narrow", (), {"case": 0, "native": 0, "copy": 0})
 
 
-def test_contenders_take_turns_in_palindromes_of_any_order() -> None:
+def test_subjects_are_interleaved_in_palindromes_of_any_order() -> None:
     clock = HandClock()
     measure(clock.entry(case=3.0), clock, replace(EFFORT, least_blocks=60, most_blocks=60))
     timed = clock.chunks[-360:]
@@ -40,7 +40,7 @@ def test_what_beats_in_time_with_the_blocks_does_not_move_the_ratio() -> None:
     """Another process takes its turn in every fourth chunk: the ratio of equal calls was 0.5 with a fixed order."""
     clock = HandClock()
     late = lambda time: 3.0 if len(clock.chunks) % 4 == 0 else 1.0  # noqa: E731
-    entry = replace(clock.entry(late, late), yardsticks=(("native", clock.contender("native", late)),))
+    entry = replace(clock.entry(late, late), rivals=(("native", clock.workload("native", late)),))
     result = measure(entry, clock, replace(EFFORT, least_blocks=99, most_blocks=99))
     low, high = result.ratios["native"].low, result.ratios["native"].high
     assert low is not None
@@ -114,28 +114,28 @@ def test_too_little_memory_for_a_cold_cache_is_said() -> None:
 
 
 def test_clones_amount_to_one_and_a_half_caches() -> None:
-    assert clones_needed(64, cache_byte=1000, memory_byte=10**9) == 24
-    assert clones_needed(10**6, cache_byte=1000, memory_byte=10**9) == 2
-    assert clones_needed(1, cache_byte=10**9, memory_byte=10**9) == 1024
+    assert count_clones(64, cache_byte=1000, memory_byte=10**9) == 24
+    assert count_clones(10**6, cache_byte=1000, memory_byte=10**9) == 2
+    assert count_clones(1, cache_byte=10**9, memory_byte=10**9) == 1024
 
 
 def test_argument_sets_are_made_one_by_one() -> None:
     numbers = iter(range(5))
-    assert make_clones(Contender(print, lambda: (next(numbers),), 1), 5, random.Random(0)) == [(i,) for i in range(5)]
+    assert make_clones(Workload(print, lambda: (next(numbers),), 1), 5, random.Random(0)) == [(i,) for i in range(5)]
 
 
 def test_the_last_level_cache_is_read_from_the_system(tmp_path) -> None:  # type: ignore[no-untyped-def]
     for index, size in enumerate(("48K", "2048K", "32M")):
         (tmp_path / f"index{index}").mkdir()
         (tmp_path / f"index{index}" / "size").write_text(size + "\n")
-    assert last_level_cache_byte(tmp_path) == 32 * 2**20
-    assert last_level_cache_byte(tmp_path / "nothing") == 32 * 2**20
+    assert read_last_level_cache(tmp_path) == 32 * 2**20
+    assert read_last_level_cache(tmp_path / "nothing") == 32 * 2**20
 
 
 def test_the_garbage_collector_rests_and_is_put_back() -> None:
     clock, seen = HandClock(), set()
-    watched = clock.contender("case", lambda time: seen.add(gc.isenabled()) or 1.0)
-    measure(replace(clock.entry(case=1.0), case=watched), clock, EFFORT)
+    watched = clock.workload("case", lambda time: seen.add(gc.isenabled()) or 1.0)
+    measure(replace(clock.entry(case=1.0), candidate=watched), clock, EFFORT)
     assert (seen, gc.isenabled()) == ({False}, True)
 
 
@@ -155,7 +155,7 @@ def test_outliers_are_counted_and_kept() -> None:
     assert result.ratios["native"].value == 3.0
 
 
-def test_a_ratio_that_jumps_is_doubted() -> None:
+def test_a_ratio_that_jumps_is_a_warning() -> None:
     clock = HandClock()
     jump = lambda time: 3.0 if len(clock.chunks) < 60 else 4.0  # noqa: E731
     result = measure(clock.entry(case=jump), clock, replace(EFFORT, least_blocks=20, most_blocks=20))

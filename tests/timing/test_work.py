@@ -2,9 +2,9 @@
 
 import pytest
 
-from bncli.timing.build import prepare, side_by_side
-from bncli.timing.cases import Case, least_tensors, work_of
-from bncli.timing.subjects import Contender
+from bncli.timing.build import pair_arguments, prepare
+from bncli.timing.cases import Case, count_tensors, count_work
+from bncli.timing.workloads import Workload
 
 
 def case(norm: str = "batch", pass_: str = "train-forward", **changes: object) -> Case:
@@ -31,7 +31,7 @@ X = 4 * 6 * 2 * 5 * 4  # bytes of an input
 def test_a_norm_over_the_batch_reads_its_inputs_twice_in_training(
     norm: str, pass_: str, least: int, algorithmic: int
 ) -> None:
-    work = work_of(case(norm, pass_))
+    work = count_work(case(norm, pass_))
     assert (work.least_byte, work.algorithmic_byte) == (least * X, algorithmic * X)
 
 
@@ -39,26 +39,26 @@ def test_a_norm_over_the_batch_reads_its_inputs_twice_in_training(
 @pytest.mark.parametrize("dtype", ["f32", "f64", "bf16"])
 def test_the_copy_moves_the_bytes_of_the_speed_of_light(pass_: str, dtype: str) -> None:
     asked = case("batch", pass_, dtype=dtype)
-    target, source = dict(prepare(asked).yardsticks)["copy"].make_arguments()
-    assert target.nbytes + source.nbytes == work_of(asked).least_byte == least_tensors(pass_) * asked.size_byte
+    target, source = dict(prepare(asked).rivals)["copy"].make_arguments()
+    assert target.nbytes + source.nbytes == count_work(asked).least_byte == count_tensors(pass_) * asked.size_byte
 
 
-def test_argument_sets_of_case_and_yardstick_are_made_in_pairs_whose_order_alternates() -> None:
+def test_argument_sets_of_case_and_rival_are_made_in_pairs_whose_order_alternates() -> None:
     made: list[str] = []
 
-    def contender(name: str) -> Contender:
-        return Contender(print, lambda: (made.append(name), len(made))[1:], 1)
+    def workload(name: str) -> Workload:
+        return Workload(print, lambda: (made.append(name), len(made))[1:], 1)
 
-    case, yardstick = side_by_side(contender("case"), contender("yardstick"))
+    case, rival = pair_arguments(workload("case"), workload("rival"))
     assert [case.make_arguments() for _ in range(3)] == [(1,), (4,), (5,)]
-    assert [yardstick.make_arguments() for _ in range(4)] == [(2,), (3,), (6,), (7,)]
-    assert made == ["case", "yardstick", "yardstick", "case", "case", "yardstick", "yardstick", "case"]
+    assert [rival.make_arguments() for _ in range(4)] == [(2,), (3,), (6,), (7,)]
+    assert made == ["case", "rival", "rival", "case", "case", "rival", "rival", "case"]
 
 
 def test_products_are_those_of_planes_and_of_newton_schulz_steps() -> None:
     asked = case("iternorm", "train-both", options=(("group_size", 3), ("T", 4)))
     planes = 5 * 2 * (4 * 2 * 5) * 6 * 3  # five products of (3, 3) and (3, 40) in two groups
     steps = 9 * 3 * 2 * 2 * 3**3
-    assert work_of(asked).products == planes + steps
-    assert work_of(case("batch")).products is None
-    assert work_of(case("zca", "eval-forward")).products == 2 * 40 * 6 * 6
+    assert count_work(asked).products == planes + steps
+    assert count_work(case("batch")).products is None
+    assert count_work(case("zca", "eval-forward")).products == 2 * 40 * 6 * 6

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +18,13 @@ import bncli
 from bncli.errors import BncliError
 from bncli.limits import BENCH_MEASURES, read_limit
 from bncli.timing.cases import Case
-from bncli.timing.gate import judge, readings_of
-from bncli.timing.process.client import Worker, started
-from bncli.timing.process.protocol import Job, case_of, job_of
+from bncli.timing.gate import collect_readings, judge
+from bncli.timing.process.client import Worker, start_worker
+from bncli.timing.process.protocol import RemoteCase, describe_case, read_case
 from bncli.timing.process.worker import prepare_for_forks
-from bncli.timing.results import Readings
-from bncli.timing.run import against, check_differs
-from bncli.timing.subjects import Effort
+from bncli.timing.results import CaseResult, ProcessReadings
+from bncli.timing.run import check_differs, time_pairs
+from bncli.timing.workloads import Effort
 
 ROOT = Path(__file__).parent.parent.parent
 EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.0, warm=True)
@@ -33,12 +34,12 @@ NO_NORM = Case("none", (), "eval-forward", (4, 4), "f32", "nc", "cpu")
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     """A measuring process that finds the cases of this folder."""
-    with started("cpu", environment={"PYTHONPATH": str(ROOT)}) as process:
+    with start_worker("cpu", environment={"PYTHONPATH": str(ROOT)}) as process:
         yield process
 
 
-def _job(do: str, rounds: int = 100) -> Job:
-    return Job(do, "tests.timing.made_cases:entry", {"do": do, "rounds": rounds})
+def _job(do: str, rounds: int = 100) -> RemoteCase:
+    return RemoteCase(do, {"do": do, "rounds": rounds}, "tests.timing.made_cases:entry")
 
 
 def test_a_case_is_measured_in_a_process_of_its_own(worker: Worker) -> None:
@@ -74,7 +75,7 @@ def test_a_bug_in_a_case_keeps_its_traceback(worker: Worker) -> None:
 
 def test_a_case_that_cannot_be_built_there_is_said(worker: Worker) -> None:
     with pytest.raises(BncliError) as caught:
-        worker.measure(Job("new", "bncli.timing.tomorrow:entry", {}), EFFORT, 0)
+        worker.measure(RemoteCase("new", {}, "bncli.timing.tomorrow:entry"), EFFORT, 0)
     assert str(caught.value).startswith(
         f"new: this bncli: bncli {bncli.__version__} cannot build this case (ModuleNotFoundError: "
     )
@@ -82,12 +83,12 @@ def test_a_case_that_cannot_be_built_there_is_said(worker: Worker) -> None:
 
 def test_a_case_survives_its_way_to_a_measuring_process() -> None:
     case = Case("batch", (("eps", 0.1),), "train-forward", (4, 4), "f32", "nc", "cpu", threads=2)
-    assert case_of(job_of(case).case) == case
+    assert read_case(describe_case(case).case) == case
 
 
 def test_an_interpreter_without_bncli_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-S"]  # without its site-packages
-    with pytest.raises(BncliError) as caught, started("cpu", command, {"PYTHONPATH": str(tmp_path)}):
+    with pytest.raises(BncliError) as caught, start_worker("cpu", command, {"PYTHONPATH": str(tmp_path)}):
         pass
     said = "is bncli installed there, with torch? (what it said stands above)"
     assert str(caught.value) == f"{' '.join(command)}: the measuring process ended with code 1; {said}"
@@ -95,7 +96,7 @@ def test_an_interpreter_without_bncli_is_said(tmp_path: Path, capfd: pytest.Capt
 
 
 def test_a_file_that_cannot_be_run_is_said() -> None:
-    with pytest.raises(BncliError) as caught, started("cpu", ["/nowhere/python"]):
+    with pytest.raises(BncliError) as caught, start_worker("cpu", ["/nowhere/python"]):
         pass
     assert str(caught.value) == "/nowhere/python: cannot be run (No such file or directory)"
 
@@ -105,7 +106,7 @@ def test_another_protocol_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "python"
     script.write_text(f"#!/bin/sh\nread line\necho '{said}'\n")
     script.chmod(0o755)
-    with pytest.raises(BncliError) as caught, started("cpu", [str(script)]):
+    with pytest.raises(BncliError) as caught, start_worker("cpu", [str(script)]):
         pass
     assert (
         str(caught.value)
@@ -113,8 +114,58 @@ def test_another_protocol_is_refused(tmp_path: Path) -> None:
     )
 
 
+FIRST_WORKER = """
+import json, sys
+
+def main():
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message["do"] == "hello":
+            reply = {"protocol": 2, "bncli": "0.1", "place": "/first", "torch": "2.13.0", "python": "3.11.2"}
+        elif message["do"] == "open":
+            wrong = sorted(message) != ["build", "case", "device", "do", "effort", "seed"]
+            if wrong or message["build"] != "bncli.bench.jobs:entry_of":
+                reply = {"bug": str(message)}
+            else:
+                reply = {name: {"clones": 2, "cold": True} for name in ("case", "native", "copy")}
+        elif message["do"] == "size":
+            reply = {"calls": 3} if message["contender"] == "native" else {"bug": str(message)}
+        elif message["do"] == "chunk":
+            reply = {"seconds": 0.5} if (message["contender"], message["block"]) == ("native", 7) else {"bug": line}
+        else:
+            reply = {"closed": True}
+        print(json.dumps(reply), flush=True)
+"""
+
+
+def test_a_bncli_from_before_the_modules_had_their_names_is_asked_as_it_was(tmp_path: Path) -> None:
+    """Its worker was `bncli.bench.worker`; the words on the wire are those of protocol 2."""
+    (tmp_path / "bncli" / "bench").mkdir(parents=True)
+    for package in ("bncli", "bncli/bench"):
+        (tmp_path / package / "__init__.py").write_text("")
+    (tmp_path / "bncli" / "bench" / "worker.py").write_text(FIRST_WORKER)
+    command = ["env", f"PYTHONPATH={tmp_path}", sys.executable]
+    with start_worker("cpu", command) as first, first.open(describe_case(NO_NORM), EFFORT, 0) as timers:
+        timers["native"].size(1.0)
+        assert (timers["native"].calls, timers["native"].time_chunk(7)) == (3, 0.5)
+        assert first.installation.describe() == "bncli 0.1 at /first, torch 2.13.0, Python 3.11.2"
+
+
+def test_what_goes_over_the_wire_keeps_its_names() -> None:
+    assert list(describe_case(NO_NORM).case) == [
+        "norm", "options", "pass_", "shape", "dtype", "layout", "device", "threads", "compiled",
+    ]  # fmt: skip
+    assert list(asdict(EFFORT)) == [
+        "seconds", "half_width", "warmup", "chunk", "least_blocks", "most_blocks", "warm", "graph", "memory_byte",
+        "cache_byte",
+    ]  # fmt: skip
+    assert [field.name for field in fields(CaseResult)] == [
+        "name", "samples", "calls", "seconds", "ratios", "outliers", "stopped", "clones", "cold", "warnings",
+    ]  # fmt: skip
+
+
 def test_what_is_no_bncli_is_said() -> None:
-    with pytest.raises(BncliError) as caught, started("cpu", ["sh", "-c", "read line; echo hello"]):
+    with pytest.raises(BncliError) as caught, start_worker("cpu", ["sh", "-c", "read line; echo hello"]):
         pass
     assert str(caught.value).startswith(
         "sh -c read line; echo hello: said 'hello', not what a bncli says; is bncli installed there"
@@ -146,12 +197,16 @@ def test_a_kernel_slowed_in_another_checkout_is_found(worker: Worker, tmp_path: 
     kernel.write_text(
         text.replace("        return x\n", "        for _ in range(50):\n            x.exp()\n        return x\n")
     )
-    rules, job, chance = [read_limit("time:+50%", BENCH_MEASURES, slower=True)], job_of(NO_NORM), random.Random(0)
+    rules, job, chance = (
+        [read_limit("time:+50%", BENCH_MEASURES, slower=True)],
+        describe_case(NO_NORM),
+        random.Random(0),
+    )
     path = f"PYTHONPATH={tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    slow = partial(started, "cpu", ["env", path, sys.executable])
+    slow = partial(start_worker, "cpu", ["env", path, sys.executable])
 
-    def pairs(count: int) -> Readings:
-        return readings_of(against(slow, lambda: nullcontext(worker), [job], EFFORT, count, chance))
+    def pairs(count: int) -> ProcessReadings:
+        return collect_readings(time_pairs(slow, lambda: nullcontext(worker), [job], EFFORT, count, chance))
 
     result = judge(rules, None, pairs(2), lambda names: pairs(3))
     assert [(j.case, j.verdict) for j in result.judgements] == [(NO_NORM.name, "regression")]

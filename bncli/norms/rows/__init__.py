@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from bncli.catalogue import Count, Fraction, Option, Positive, Row
 
-Side = Literal["activation", "weight", "network"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class NormRow(Row):
@@ -17,7 +15,8 @@ class NormRow(Row):
     to a layer, or to a residual branch of two layers where `side` is "network".
     """
 
-    side: Side = "activation"  # what the target takes: channels, the layer whose weights it normalises, a network
+    # what the target takes: channels, the layer whose weights it normalises, a network
+    side: Literal["activation", "weight", "network"] = "activation"
     family: str  # "none", "batch", "sample", "activation", "weight", "whitening"
     citation: str
     formula: str  # y as a function of x, in plain text
@@ -34,7 +33,6 @@ class NormRow(Row):
     equal_groups: bool = False  # its `groups` must divide the channels, and hold more than one value
     ordered: bool = False  # the order of the examples matters
     activates: bool = False  # is an activation as well; the network's own comes on top
-    lanes: bool = True  # runs under torch.func.vmap
 
     @property
     def needs_residual(self) -> bool:

@@ -23,7 +23,7 @@ BATCH = {
         formula="y = x", over="", evaluation="the same",
     ),
     "batch": NormRow(
-        "bncli.norms.batch:Batch", "each channel to mean 0, variance 1 over the batch",
+        "bncli.norms.batch:BatchNorm", "each channel to mean 0, variance 1 over the batch",
         {
             "eps": eps(1e-5),
             "momentum": Option(
@@ -42,7 +42,7 @@ BATCH = {
         parameters="2*C", buffers="2*C", cost=1.5, absorbs_bias=True, batch_statistics=True,
     ),
     "batch-mean": NormRow(
-        "bncli.norms.partial:BatchMean", "each channel to mean 0 over the batch, its scale left as it is",
+        "bncli.norms.partial:MeanOnlyBatchNorm", "each channel to mean 0 over the batch, its scale left as it is",
         {"momentum": MOMENTUM, "affine": Option(bool, True, "learn a shift per channel")},
         family="batch", citation="Salimans & Kingma 2016, arXiv:1602.07868, section 2.3",
         formula="y = x - mean + bias", over="examples and locations", evaluation="running mean",
@@ -50,7 +50,7 @@ BATCH = {
         parameters="C", buffers="C", cost=1.3, absorbs_bias=True, batch_statistics=True,
     ),
     "batch-var": NormRow(
-        "bncli.norms.partial:BatchVar", "each channel to variance 1 over the batch, its mean only scaled",
+        "bncli.norms.partial:VarianceOnlyBatchNorm", "each channel to variance 1 over the batch, its mean only scaled",
         {"eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE},
         family="batch", citation="after Daneshmand et al. 2020, arXiv:2003.01652",
         formula="y = weight x / sqrt(var + eps) + bias, var biased and about the mean",
@@ -59,7 +59,7 @@ BATCH = {
         parameters="2*C", buffers="C", cost=1.5, batch_statistics=True,
     ),
     "batch-l1": NormRow(
-        "bncli.norms.partial:BatchL1", "batch normalisation by the mean absolute deviation: no squares, no roots",
+        "bncli.norms.partial:L1BatchNorm", "batch normalisation by the mean absolute deviation: no squares, no roots",
         {"eps": eps(1e-5, "added to the scale"), "momentum": MOMENTUM, "affine": AFFINE},
         family="batch", citation="Hoffer et al. 2018, arXiv:1803.01814",
         formula="y = weight (x - mean) / (scale + eps) + bias, scale = sqrt(pi / 2) mean |x - mean|",
@@ -68,7 +68,7 @@ BATCH = {
         parameters="2*C", buffers="2*C", cost=1.5, absorbs_bias=True, batch_statistics=True,
     ),
     "ghost": NormRow(
-        "bncli.norms.ghost:Ghost", "batch normalisation of small virtual batches within the batch",
+        "bncli.norms.ghost:GhostBatchNorm", "batch normalisation of small virtual batches within the batch",
         {
             "ghost_size": Option(Count, 32, "examples of a virtual batch; the last one may be smaller"),
             "eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE,
@@ -82,7 +82,7 @@ BATCH = {
         parameters="2*C", buffers="2*C", cost=1.9, absorbs_bias=True, batch_statistics=True,
     ),
     "renorm": NormRow(
-        "bncli.norms.renorm:Renorm", "batch normalisation corrected towards the running statistics in training",
+        "bncli.norms.renorm:BatchRenorm", "batch normalisation corrected towards the running statistics in training",
         {
             "rmax": Option(AtLeastOne, 3.0, "largest correction of the scale, either way, once it is reached"),
             "dmax": Option(NonNegative, 5.0, "largest correction of the mean, in standard deviations"),
@@ -101,7 +101,8 @@ BATCH = {
         parameters="2*C", buffers="2*C", cost=1.7, absorbs_bias=True, batch_statistics=True,
     ),
     "noisy-batch": NormRow(
-        "bncli.norms.noisy:NoisyBatch", "batch normalisation, then random shifts and scales: covariate shift put back",
+        "bncli.norms.ghost:NoisyBatchNorm",
+        "batch normalisation, then random shifts and scales: covariate shift put back",
         {
             "n_mu": Option(NonNegative, 0.5, "a channel's shift is drawn from +- this"),
             "n_sigma": Option(AtLeastOne, 1.25, "a channel's scale is drawn from 1 to this"),
@@ -119,7 +120,7 @@ BATCH = {
         lanes=False,  # it would run, but with other noise than alone: a run's numbers are to follow from its seed
     ),
     "frozen": NormRow(
-        "bncli.norms.batch:Frozen", "batch normalisation by running statistics that nothing updates",
+        "bncli.norms.batch:FrozenBatchNorm", "batch normalisation by running statistics that nothing updates",
         {"eps": eps(1e-5), "affine": AFFINE},
         family="batch", citation="Wu & Johnson 2021, arXiv:2105.07576",
         formula="y = weight (x - running mean) / sqrt(running var + eps) + bias",
@@ -128,7 +129,7 @@ BATCH = {
         parameters="2*C", buffers="2*C", cost=1.5,
     ),
     "detached": NormRow(
-        "bncli.norms.detached:Detached", "normalisation whose statistics the gradient does not see",
+        "bncli.norms.detached:DetachedNorm", "normalisation whose statistics the gradient does not see",
         {
             "by": Option(Literal["centring", "scaling", "whitening"], "scaling", "what is done with the statistics"),
             "differentiate": Option(bool, False, "let the gradient see the statistics after all: the control"),

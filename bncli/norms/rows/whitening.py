@@ -107,7 +107,7 @@ WHITENING = {
         parameters="2*C + 4", buffers="C + G*d*d", cost=6.0, needs_locations=True,
     ),
     "deconv": NormRow(
-        "bncli.norms.deconvolution:Deconv", "network deconvolution over channels: partial whitening before a layer",
+        "bncli.norms.whitening:Deconv", "network deconvolution over channels: partial whitening before a layer",
         {
             "T": STEPS, "eps": eps(1e-2), "momentum": MOMENTUM,
             "affine": Option(bool, False, AFFINE.meaning), "group_size": group_size(64), "impl": IMPL,

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from bncli.findings import Band as Percentiles
-from bncli.findings import Cell, ShiftFindings
+from bncli.findings import Cell, PercentileBand, ShiftFindings
 from bncli.format import written_arm
 from bncli.report import figures
 from bncli.report.bands import Band
@@ -23,7 +22,7 @@ def write_plots(findings: ShiftFindings, folder: Path) -> list[Path]:
     return [file for name, spec in made.items() if spec for file in draw(spec, folder / f"{findings.name}-{name}")]
 
 
-def last_bands(findings: ShiftFindings) -> list[list[Percentiles]]:
+def last_bands(findings: ShiftFindings) -> list[list[PercentileBand]]:
     """Figure 1 b, c: percentiles at the last layer that has them, first of the median unit, then of a typical one."""
     last = {_who(band): (band.layer, band.place) for band in findings.bands}
     found = [band for band in findings.bands if (band.layer, band.place) == last[_who(band)]]
@@ -31,7 +30,7 @@ def last_bands(findings: ShiftFindings) -> list[list[Percentiles]]:
     return [group for group in (medians, [band for band in found if band not in medians]) if group]
 
 
-def drawn(band: Percentiles, *, panels: bool = False) -> Band:
+def drawn(band: PercentileBand, *, panels: bool = False) -> Band:
     """As a terminal draws it; or with `panels` as a figure does, a colour a variant."""
     unit = "median of units" if band.index is None else f"typical (unit {band.index})"
     title = f"{_who(band)}: {unit}"
@@ -41,7 +40,7 @@ def drawn(band: Percentiles, *, panels: bool = False) -> Band:
 
 def layer_names(findings: ShiftFindings) -> SiteNames:
     """Layers and places in them as they are shown: without the place where all have the same."""
-    shown: list[Cell | Percentiles] = [*(cell for arm in findings.arms for cell in arm.cells), *findings.bands]
+    shown: list[Cell | PercentileBand] = [*(cell for arm in findings.arms for cell in arm.cells), *findings.bands]
     several = len({each.place for each in shown if each.place}) > 1
     names = {(e.layer, e.place): f"{e.layer}/{e.place}" if several and e.place else e.layer for e in shown if e.layer}
     return {("", ""): "network", **names}
@@ -101,5 +100,5 @@ def _labels(findings: ShiftFindings) -> Mapping[str, str]:
     return {definition.name: definition.label for definition in findings.definitions}
 
 
-def _who(band: Percentiles) -> str:
+def _who(band: PercentileBand) -> str:
     return written_arm(band.variant, band.setting)

@@ -9,13 +9,14 @@ from typing import Any
 
 from bncli.findings import Arm, Comparison, Findings, Judgement, ShiftFindings
 from bncli.format import written_claim
+from bncli.records import CurveKey, StudyRun
 
 SCHEMA = "bncli/findings/2"
 SHIFT_SCHEMA = "bncli/shift/2"
 
 
 def document(
-    findings: Findings, study: Mapping[str, Any] | None = None, runs: Sequence[Mapping[str, Any]] | None = None
+    findings: Findings, study: Mapping[str, Any] | None = None, runs: Sequence[StudyRun] | None = None
 ) -> dict[str, Any]:
     """Everything that a study says, in types that JSON knows.
 
@@ -24,11 +25,11 @@ def document(
     Args:
         findings: what the analysis says.
         study: the configuration, whole; null where it is not at hand.
-        runs: one mapping a run with at least `variant`, `setting`, `seed`, and whatever else is to be kept (status,
-            curves); each gets its value of every measure added as `values`. Without them: those that the values are of.
+        runs: those of the study, with status and curves; each gets its value of every measure added as `values`.
+            Without them: those that the values are of.
     """
     values = _values(findings.arms)
-    runs = list(_bare_runs(findings.arms)) if runs is None else runs
+    found = list(_bare_runs(findings.arms)) if runs is None else [run_document(run) for run in runs]
     whole = {
         "schema": SCHEMA,
         "name": findings.name,
@@ -37,7 +38,7 @@ def document(
         "study": study,
         **({} if study else {"study_reason": "not kept with findings alone"}),
         "measures": [asdict(measure) for measure in findings.measures],
-        "runs": [{**run, "values": values.get(_key(run), {})} for run in runs],
+        "runs": [{**run, "values": values.get(_key(run), {})} for run in found],
         "arms": [_arm(arm) for arm in findings.arms],
         "verdicts": [_comparison(comparison) for arm in findings.arms for comparison in arm.comparisons],
         "claims": [_judgement(judgement) for judgement in findings.claims],
@@ -51,13 +52,27 @@ def document(
     return made
 
 
-def shift_document(
-    findings: ShiftFindings, study: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def shift_document(findings: ShiftFindings, study: Mapping[str, Any], runs: Sequence[StudyRun]) -> dict[str, Any]:
     """The same of a study with probes: every number that a sentence of it says, and the curves behind them."""
-    whole = {"schema": SHIFT_SCHEMA, **asdict(findings), "study": study, "runs": runs}
+    whole = {"schema": SHIFT_SCHEMA, **asdict(findings), "study": study, "runs": [run_document(run) for run in runs]}
     made: dict[str, Any] = plain(whole)
     return made
+
+
+def run_document(run: StudyRun) -> dict[str, Any]:
+    """One run in a document: what was asked, how it ended, its curves."""
+    head = {"variant": run.variant, "setting": dict(run.setting), "seed": run.seed, "id": run.id}
+    if run.result is None:
+        return {**head, "info": None, "reason": "not trained", "curves": []}
+    curves: dict[CurveKey, dict[str, Any]] = {}
+    for record in run.result.records:
+        key = record.key
+        if key not in curves:
+            curves[key] = {**key._asdict(), "unit": record.unit, "steps": [], "values": []}
+        curve = curves[key]
+        curve["steps"].append(record.step)
+        curve["values"].append(record.value)
+    return {**head, "spec": run.result.spec, "info": asdict(run.result.info), "curves": list(curves.values())}
 
 
 def dumps(document: Mapping[str, Any]) -> str:

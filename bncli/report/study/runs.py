@@ -1,24 +1,21 @@
 """Runs on a terminal: how each ended, its last numbers, its accuracy curve in a word."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from bncli.format import written, written_option
-from bncli.records import RunResult
+from bncli.records import RunResult, StudyRun
 from bncli.report.layout import Column, say, stacked, table, width, wrapped
-
-Row = tuple[str, Mapping[str, Any], int, RunResult | None]  # variant, swept values, seed, result
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 16  # characters
-_STYLES = {"done": "", "diverged": "red", "failed": "bold red", "missing": "yellow"}
+_STYLES = {"done": "", "diverged": "red", "failed": "bold red", "timed out": "bold red", "missing": "yellow"}
 
 
-def show_runs(rows: Sequence[Row], console: Console) -> None:
+def show_runs(rows: Sequence[StudyRun], console: Console) -> None:
     """Print one line a run; without curves, then as a list, where the console is too narrow."""
     if not rows:
         say(console, "no runs")
@@ -52,7 +49,7 @@ def sparkline(values: Sequence[float], low: float, high: float) -> str:
     return "".join(_BLOCKS[round((value - low) * scale)] for value in chosen)
 
 
-def _lines(rows: Sequence[Row], room: int) -> list[Text]:
+def _lines(rows: Sequence[StudyRun], room: int) -> list[Text]:
     columns = _columns(rows)
     if width(columns) <= room:
         return table(columns)
@@ -62,14 +59,14 @@ def _lines(rows: Sequence[Row], room: int) -> list[Text]:
     return stacked(columns, 1, room)
 
 
-def _columns(rows: Sequence[Row]) -> list[Column]:
-    results = [result for *_, result in rows]
-    columns = [Column("variant", tuple(Text(variant) for variant, *_ in rows))]
-    for key in rows[0][1]:
-        cells = tuple(Text(written_option(setting[key])) if key in setting else Text("-") for _, setting, *_ in rows)
+def _columns(rows: Sequence[StudyRun]) -> list[Column]:
+    results = [row.result for row in rows]
+    columns = [Column("variant", tuple(Text(row.variant) for row in rows))]
+    for key in rows[0].setting:
+        cells = tuple(Text(written_option(r.setting[key])) if key in r.setting else Text("-") for r in rows)
         columns.append(Column(key.rsplit(".", 1)[-1], cells, right=True))
     columns += [
-        Column("seed", tuple(Text(str(seed)) for *_, seed, _ in rows), right=True),
+        Column("seed", tuple(Text(str(row.seed)) for row in rows), right=True),
         Column("status", tuple(map(_status, results))),
         Column("train loss", tuple(_last(r, "train_loss", "nats") for r in results), right=True),
         Column("loss", tuple(_last(r, "loss", "nats") for r in results), right=True),
@@ -103,8 +100,8 @@ def _curves(results: Sequence[RunResult | None]) -> tuple[Text, ...]:
     return tuple(Text(sparkline(curve, low, high)) for curve in curves)
 
 
-def _reasons(rows: Sequence[Row]) -> Iterator[str]:
-    for variant, setting, seed, result in rows:
-        if result and result.info.reason:
-            swept = "".join(f", {key} {written_option(value)}" for key, value in setting.items())
-            yield f"{variant}{swept}, seed {seed} {result.info.status}: {result.info.reason}"
+def _reasons(rows: Sequence[StudyRun]) -> Iterator[str]:
+    for row in rows:
+        if row.result and row.result.info.reason:
+            swept = "".join(f", {key} {written_option(value)}" for key, value in row.setting.items())
+            yield f"{row.variant}{swept}, seed {row.seed} {row.result.info.status}: {row.result.info.reason}"

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,18 +13,18 @@ from bncli.format import written_bytes, written_ratio, written_seconds
 from bncli.report.checks import markdown
 from bncli.report.study.json import dumps, plain
 from bncli.report.study.table import SYMBOLS
-from bncli.report.timing.gate import as_junit, claim_checks, gate_markdown
-from bncli.report.timing.table import YARDSTICKS, group_of, warnings_of
-from bncli.timing.results import BenchRecord, Estimate, Row
+from bncli.report.timing.gate import export_junit, list_claim_checks, write_gate
+from bncli.report.timing.table import RIVAL_NAMES, list_warnings, name_group
+from bncli.timing.results import BenchRecord, BenchRow, Estimate
 
 SCHEMA = "bncli/bench/1"
 
 
-def document(record: BenchRecord) -> dict[str, Any]:
+def build_document(record: BenchRecord) -> dict[str, Any]:
     """The record in types that JSON knows: seconds, bytes, operations a second."""
     fields = {key: value for key, value in vars(record).items() if key not in ("rows", "gate", "claims", "again")}
     gate = None if record.gate is None else asdict(record.gate) | {"noise_floor": record.gate.noise_floor}
-    rows, claims = [_row(row) for row in record.rows], [asdict(claim) for claim in record.claims]
+    rows, claims = [_build_row(row) for row in record.rows], [asdict(claim) for claim in record.claims]
     looks = [asdict(result) for result in record.again]
     made: dict[str, Any] = plain(
         {"schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows, "again": looks}
@@ -32,7 +32,7 @@ def document(record: BenchRecord) -> dict[str, Any]:
     return made
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _build_row(row: BenchRow) -> dict[str, Any]:
     facts = asdict(row.facts)
     reasons = {f"{key}_reason": why for key, why in facts.pop("reasons").items()}
     if row.product_rate is None:
@@ -42,7 +42,7 @@ def _row(row: Row) -> dict[str, Any]:
         "case": asdict(row.case),
         "processes": [asdict(result) for result in row.results],
         "seconds": asdict(row.seconds),
-        "ratios": {yardstick: asdict(ratio) for yardstick, ratio in row.ratios.items()},
+        "ratios": {rival: asdict(ratio) for rival, ratio in row.ratios.items()},
         "verdict": row.verdict,
         "least_byte": row.work.least_byte,
         "algorithmic_byte": row.work.algorithmic_byte,
@@ -56,14 +56,14 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def as_json(record: BenchRecord) -> str:
+def export_json(record: BenchRecord) -> str:
     """The whole record."""
-    return dumps(document(record)) + "\n"
+    return dumps(build_document(record)) + "\n"
 
 
-def as_csv(record: BenchRecord) -> str:
+def export_csv(record: BenchRecord) -> str:
     """One line a case: seconds, ratios, bytes, operations a second; an empty cell is unknown."""
-    lines = [_flat(row) for row in record.rows]
+    lines = [_flatten(row) for row in record.rows]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(lines[0]) if lines else ["name"], lineterminator="\n")
     writer.writeheader()
@@ -71,50 +71,54 @@ def as_csv(record: BenchRecord) -> str:
     return out.getvalue()
 
 
-def as_markdown(record: BenchRecord) -> str:
+def export_markdown(record: BenchRecord) -> str:
     """A table for a pull request or a step summary, the gate's verdict first."""
-    yardsticks = list(record.rows[0].ratios) if record.rows else []
-    versus = [f"vs {YARDSTICKS[yardstick]}" for yardstick in yardsticks]
+    rivals = list(record.rows[0].ratios) if record.rows else []
+    versus = [f"vs {RIVAL_NAMES[rival]}" for rival in rivals]
     heads = ["", "case", "time", *versus, "peak", "saved", "error", "ran"]
     lines = [f"### {record.name}: {record.question}", ""]
     if record.gate:
-        lines += [*gate_markdown(record.gate), ""]
-    lines += [_cells(heads), _cells(["---"] * len(heads)), *(_cells(_markdown_row(row)) for row in record.rows)]
+        lines += [*write_gate(record.gate), ""]
+    lines += [
+        _join_cells(heads),
+        _join_cells(["---"] * len(heads)),
+        *(_join_cells(_write_cells(row)) for row in record.rows),
+    ]
     found = {row.verdict for row in record.rows}
     symbols = ", ".join(f"`{symbol}` {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
     if record.rows:
         lines += ["", f"{symbols}: {versus[0]}; [ ] is a 95 % interval over {record.processes} processes."]
-    lines += ["", *(f"- warning: {warning}" for warning in warnings_of(record))]
+    lines += ["", *(f"- warning: {warning}" for warning in list_warnings(record))]
     if record.claims:
-        lines += ["", markdown("claims", claim_checks(record))]
+        lines += ["", markdown("claims", list_claim_checks(record))]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def as_pytest_benchmark(record: BenchRecord) -> str:
+def export_pytest_benchmark(record: BenchRecord) -> str:
     """What `pytest --benchmark-json` writes, for `pytest-benchmark compare` and whatever else reads it."""
     whole = {
         "machine_info": {"cpu": {"brand_raw": record.environment.get("processor", "")}, **record.environment},
         "commit_info": {"id": "unversioned", "dirty": False},
-        "benchmarks": [_pytest_row(row) for row in record.rows],
+        "benchmarks": [_build_benchmark(row) for row in record.rows],
         "datetime": record.started,
         "version": f"bncli {__version__}",
     }
     return dumps(plain(whole)) + "\n"
 
 
-def as_gha(record: BenchRecord) -> str:
+def export_gha(record: BenchRecord) -> str:
     """The `customSmallerIsBetter` of github-action-benchmark: each case's time as a share of torch's batch norm's.
 
     The ratio, because runners differ; its interval as the range, the time as the extra.
     """
     entries = []
     for row in record.rows:
-        ratio = row.ratios[row.yardstick]
+        ratio = row.ratios[row.rival]
         entry = {
             "name": row.case.name,
-            "unit": f"x {YARDSTICKS[row.yardstick]}",
+            "unit": f"x {RIVAL_NAMES[row.rival]}",
             "value": ratio.value,
-            "extra": _time(row),
+            "extra": _write_time(row),
         }
         if ratio.low is not None and ratio.high is not None:
             entry["range"] = f"{ratio.low:.3g} to {ratio.high:.3g}"
@@ -122,12 +126,12 @@ def as_gha(record: BenchRecord) -> str:
     return json.dumps(entries, indent=2, allow_nan=False) + "\n"
 
 
-def as_bmf(record: BenchRecord) -> str:
+def export_bmf(record: BenchRecord) -> str:
     """Bencher Metric Format: latency in nanoseconds and the ratio to torch's batch norm, with their intervals."""
     found = {
         row.case.name: {
-            "latency": _metric(row.seconds, 1e9),
-            "ratio": _metric(row.ratios[row.yardstick], 1.0),
+            "latency": _build_metric(row.seconds, 1e9),
+            "ratio": _build_metric(row.ratios[row.rival], 1.0),
         }
         for row in record.rows
     }
@@ -135,21 +139,21 @@ def as_bmf(record: BenchRecord) -> str:
 
 
 EXPORTS: Mapping[str, Callable[[BenchRecord], str]] = {
-    "json": as_json,
-    "csv": as_csv,
-    "md": as_markdown,
-    "junit": as_junit,
-    "pytest-benchmark": as_pytest_benchmark,
-    "gha": as_gha,
-    "bmf": as_bmf,
+    "json": export_json,
+    "csv": export_csv,
+    "md": export_markdown,
+    "junit": export_junit,
+    "pytest-benchmark": export_pytest_benchmark,
+    "gha": export_gha,
+    "bmf": export_bmf,
 }
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flatten(row: BenchRow) -> dict[str, Any]:
     case, facts = row.case, row.facts
     ratios = {
-        f"ratio_{yardstick}{end}": value
-        for yardstick, ratio in row.ratios.items()
+        f"ratio_{rival}{end}": value
+        for rival, ratio in row.ratios.items()
         for end, value in (("", ratio.value), ("_low", ratio.low), ("_high", ratio.high))
     }
     return {
@@ -167,12 +171,12 @@ def _flat(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _markdown_row(row: Row) -> Iterator[str]:
+def _write_cells(row: BenchRow) -> Iterator[str]:
     first, *others = row.ratios.values()
     facts = row.facts
     yield f"`{SYMBOLS[row.verdict][0]}`"
     yield f"`{row.case.name}`"
-    yield _time(row)
+    yield _write_time(row)
     yield written_ratio(first.value, first.low, first.high)
     yield from (written_ratio(other.value) for other in others)
     yield "n/a" if facts.peak_byte is None else written_bytes(facts.peak_byte)
@@ -181,38 +185,38 @@ def _markdown_row(row: Row) -> Iterator[str]:
     yield facts.ran
 
 
-def _cells(cells: Sequence[str] | Iterator[str]) -> str:
+def _join_cells(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _time(row: Row) -> str:
+def _write_time(row: BenchRow) -> str:
     return written_seconds(row.seconds.value, row.seconds.low, row.seconds.high)
 
 
-def _metric(estimate: Estimate, factor: float) -> dict[str, float]:
+def _build_metric(estimate: Estimate, factor: float) -> dict[str, float]:
     ends = {"lower_value": estimate.low, "upper_value": estimate.high}
     return {"value": estimate.value * factor, **{key: end * factor for key, end in ends.items() if end is not None}}
 
 
-def _pytest_row(row: Row) -> dict[str, Any]:
+def _build_benchmark(row: BenchRow) -> dict[str, Any]:
     seconds = [s for result in row.results for block in result.samples["case"] for s in block]
     return {
-        "group": group_of(row),
+        "group": name_group(row),
         "name": row.case.name,
         "fullname": row.case.name,
         "params": None,
         "param": None,
-        "extra_info": {"ratio": row.ratios[row.yardstick].value, "yardstick": row.yardstick, "ran": row.facts.ran},
+        "extra_info": {"ratio": row.ratios[row.rival].value, "rival": row.rival, "ran": row.facts.ran},
         "options": {
             "disable_gc": True,
             "timer": "process_time" if row.case.threads == 1 else "perf_counter",
             "warmup": True,
         },
-        "stats": _pytest_stats(seconds, row.results[0].calls["case"]),
+        "stats": _compute_stats(seconds, row.results[0].calls["case"]),
     }
 
 
-def _pytest_stats(seconds: Sequence[float], calls: int) -> dict[str, Any]:
+def _compute_stats(seconds: Sequence[float], calls: int) -> dict[str, Any]:
     """pytest-benchmark's statistics; its rounds are our chunks of calls."""
     ordered = sorted(seconds)
     mean, spread = statistics.fmean(ordered), statistics.stdev(ordered)

@@ -6,11 +6,11 @@ from typing import Literal
 
 from rich.text import Text
 
-from bncli.findings import Check
+from bncli.findings import CHECKED, Check
 from bncli.format import written_band, written_ratio
-from bncli.report.checks import CHECKED, junit
+from bncli.report.checks import junit
 from bncli.report.layout import Column, stacked, table, width, wrapped
-from bncli.timing.results import BenchRecord, CaseJudgement, GateResult, GateVerdict, Judged
+from bncli.timing.results import BenchRecord, CaseJudgement, GateResult, GateVerdict, KernelJudgement
 
 _SYMBOLS: Mapping[GateVerdict, tuple[str, str]] = {  # verdict -> symbol, style
     "better": ("+", "bold green"),
@@ -27,16 +27,16 @@ _WORDS: Mapping[GateVerdict, str] = {
 }
 
 
-def gate_lines(gate: GateResult, room: int) -> Iterator[Text]:
+def lay_out_gate(gate: GateResult, room: int) -> Iterator[Text]:
     """An empty line, a verdict, and a table or a list of judgements within `room` characters."""
     yield Text("")
     style = {"regression": "bold red", "undecided": "bold yellow"}.get(gate.verdict, "bold green")
-    yield Text(wrapped(headline(gate), room, "  "), style=style)
-    columns = _columns(gate.judgements)
+    yield Text(wrapped(write_headline(gate), room, "  "), style=style)
+    columns = _build_columns(gate.judgements)
     yield from table(columns) if width(columns) <= room else stacked(columns, 2, room)
 
 
-def headline(gate: GateResult) -> str:
+def write_headline(gate: GateResult) -> str:
     """All of it in a sentence or two."""
     counts = Counter(judgement.verdict for judgement in gate.judgements)
     parts = ", ".join(f"{counts[verdict]} {said}" for verdict, said in _WORDS.items() if counts[verdict])
@@ -44,19 +44,19 @@ def headline(gate: GateResult) -> str:
     return f"gate: {gate.verdict}: of {len(gate.judgements)} {what} {parts}; noise floor {gate.noise_floor:.1%}"
 
 
-def gate_markdown(gate: GateResult) -> Iterator[str]:
+def write_gate(gate: GateResult) -> Iterator[str]:
     """The same for a step summary."""
-    yield f"**{headline(gate)}**"
+    yield f"**{write_headline(gate)}**"
     yield ""
     yield "|  | case | change | limit | verdict |"
     yield "| --- | --- | --- | --- | --- |"
     for judgement in gate.judgements:
-        symbol = _SYMBOLS[judgement.verdict][0]
-        yield f"| `{symbol}` | `{judgement.case}` | {_change(judgement)} | {_limit(judgement)} | {_said(judgement)} |"
+        symbol, case, change, limit, verdict = (cell.plain for cell in _build_cells(judgement))
+        yield f"| `{symbol}` | `{case}` | {change} | {limit} | {verdict} |"
 
 
-def _columns(judgements: tuple[CaseJudgement, ...]) -> list[Column]:
-    cells = list(zip(*(_cells(judgement) for judgement in judgements), strict=True))
+def _build_columns(judgements: tuple[CaseJudgement, ...]) -> list[Column]:
+    cells = list(zip(*(_build_cells(judgement) for judgement in judgements), strict=True))
     titles = ("", "case", "change", "limit", "verdict")
     return [
         Column(title, column, right=title in ("change", "limit"), gap=1 if not title else 3)
@@ -64,57 +64,63 @@ def _columns(judgements: tuple[CaseJudgement, ...]) -> list[Column]:
     ]
 
 
-def _cells(judgement: CaseJudgement) -> list[Text]:
+def _build_cells(judgement: CaseJudgement) -> list[Text]:
     symbol, style = _SYMBOLS[judgement.verdict]
-    change = Text(_change(judgement), style=style)
-    return [Text(symbol, style), Text(judgement.case), change, Text(_limit(judgement)), Text(_said(judgement))]
+    change = Text(_write_change(judgement), style=style)
+    return [
+        Text(symbol, style),
+        Text(judgement.case),
+        change,
+        Text(_write_limit(judgement)),
+        Text(_write_verdict(judgement)),
+    ]
 
 
-def _change(judgement: CaseJudgement) -> str:
+def _write_change(judgement: CaseJudgement) -> str:
     return written_ratio(judgement.change.value, judgement.change.low, judgement.change.high)
 
 
-def _limit(judgement: CaseJudgement) -> str:
+def _write_limit(judgement: CaseJudgement) -> str:
     return f"{judgement.measure} +{100 * judgement.limit:g}%"
 
 
-def _said(judgement: CaseJudgement) -> str:
+def _write_verdict(judgement: CaseJudgement) -> str:
     again = " (measured again)" if judgement.measured_again else ""
     return judgement.verdict + again + (f": {judgement.why}" if judgement.why else "")
 
 
-_JUDGED: Mapping[GateVerdict, Literal["passed", "failed", "undecided"]] = {
+_OUTCOMES: Mapping[GateVerdict, Literal["passed", "failed", "undecided"]] = {
     "holds": "passed", "better": "passed", "regression": "failed", "undecided": "undecided",
 }  # fmt: skip
 
 
-def bench_checks(record: BenchRecord) -> list[Check]:
+def list_checks(record: BenchRecord) -> list[Check]:
     """One check a case that the gate judged, then one a claim and setting."""
-    return [*map(_of_gate, record.gate.judgements if record.gate else ()), *claim_checks(record)]
+    return [*map(_check_case, record.gate.judgements if record.gate else ()), *list_claim_checks(record)]
 
 
-def claim_checks(record: BenchRecord) -> list[Check]:
+def list_claim_checks(record: BenchRecord) -> list[Check]:
     """One check a claim and setting: confirmed passes, refuted fails."""
-    return [_of_claim(judged) for judged in record.claims]
+    return [_check_claim(claim) for claim in record.claims]
 
 
-def as_junit(record: BenchRecord) -> str:
+def export_junit(record: BenchRecord) -> str:
     """All checks as JUnit's XML."""
-    return junit(record.name, bench_checks(record))
+    return junit(record.name, list_checks(record))
 
 
-def _of_gate(judgement: CaseJudgement) -> Check:
+def _check_case(judgement: CaseJudgement) -> Check:
     change, verdict = judgement.change, judgement.verdict
     again = " (measured again)" if judgement.measured_again else ""
     why = f"; {judgement.why}" if judgement.why else ""
     message = f"now against before: {written_ratio(change.value, change.low, change.high)}{again}{why}"
     return Check(
-        f"{judgement.case}: {judgement.measure} +{100 * judgement.limit:g}%", _JUDGED[verdict], message, verdict
+        f"{judgement.case}: {judgement.measure} +{100 * judgement.limit:g}%", _OUTCOMES[verdict], message, verdict
     )
 
 
-def _of_claim(judged: Judged) -> Check:
-    ratio = judged.ratio
-    name = f"time, {judged.of} / {judged.versus} at {judged.at}: {written_band(judged.below, judged.above, 'x')}"
-    message = f"measured {written_ratio(ratio.value, ratio.low, ratio.high)}; claimed by {judged.source}"
-    return Check(name, CHECKED[judged.outcome], message, judged.outcome)
+def _check_claim(claim: KernelJudgement) -> Check:
+    ratio = claim.ratio
+    name = f"time, {claim.of} / {claim.versus} at {claim.at}: {written_band(claim.below, claim.above, 'x')}"
+    message = f"measured {written_ratio(ratio.value, ratio.low, ratio.high)}; claimed by {claim.source}"
+    return Check(name, CHECKED[claim.outcome], message, claim.outcome)

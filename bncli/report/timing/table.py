@@ -15,10 +15,10 @@ from bncli.report.checks import show_checks
 from bncli.report.layout import Column, say, stacked, table, width, wrapped
 from bncli.report.study.json import plain
 from bncli.report.study.table import SYMBOLS
-from bncli.report.timing.gate import claim_checks, gate_lines
-from bncli.timing.results import MARGIN, BenchRecord, Condition, Row
+from bncli.report.timing.gate import lay_out_gate, list_claim_checks
+from bncli.timing.results import MARGIN, BenchRecord, BenchRow, Condition
 
-YARDSTICKS = {"native": "torch", "copy": "copy", "against": "other"}
+RIVAL_NAMES = {"native": "torch", "copy": "copy", "against": "other"}
 # Columns in the order in which a narrow terminal goes without them.
 _DISPENSABLE = ("GB/s alg.", "saved", "peak", "error", "GFLOP/s", "vs copy", "GB/s", "ran")
 
@@ -27,27 +27,27 @@ def show(record: BenchRecord, console: Console) -> None:
     """Print a record at the console's width; columns that do not fit are left out, and named."""
     room = console.width
     say(console, wrapped(f"{record.name}: {record.question}", room), "bold")
-    say(console, wrapped(_setup(record), room), "dim")
-    lines, left_out = table_lines(record.rows, room)
+    say(console, wrapped(_describe_setup(record), room), "dim")
+    lines, left_out = lay_out_table(record.rows, room)
     say(console, "")
     for line in lines:
         say(console, line)
     if record.gate:
-        for line in gate_lines(record.gate, room):
+        for line in lay_out_gate(record.gate, room):
             say(console, line)
     if record.claims:
         say(console, "")
-        show_checks(claim_checks(record), console)
+        show_checks(list_claim_checks(record), console)
     say(console, "")
-    for note in _notes(record, left_out, room):
+    for note in _list_notes(record, left_out, room):
         say(console, wrapped(note, room, "  "), "dim")
-    for warning in warnings_of(record):
+    for warning in list_warnings(record):
         say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")
 
 
-def table_lines(rows: Sequence[Row], room: int) -> tuple[list[Text], list[str]]:
+def lay_out_table(rows: Sequence[BenchRow], room: int) -> tuple[list[Text], list[str]]:
     """The table's lines within `room` characters, and the titles of the columns that it goes without."""
-    columns, left_out = list(_columns(rows)), list[str]()
+    columns, left_out = list(_build_columns(rows)), list[str]()
     for title in _DISPENSABLE:
         if width(columns) <= room:
             break
@@ -58,23 +58,23 @@ def table_lines(rows: Sequence[Row], room: int) -> tuple[list[Text], list[str]]:
         return stacked(columns, 2, room), left_out
     titles, *lines = table(columns)
     found = [titles]
-    for (group, _), members in groupby(zip(map(group_of, rows), lines, strict=True), lambda pair: (pair[0], 0)):
+    for (group, _), members in groupby(zip(map(name_group, rows), lines, strict=True), lambda pair: (pair[0], 0)):
         found += [Text(group, style="bold"), *(line for _, line in members)]
     return found, left_out
 
 
-def group_of(row: Row) -> str:
+def name_group(row: BenchRow) -> str:
     """A case's name without its norm: what the rows of a group share."""
     return row.case.name.partition("/")[2]
 
 
-def warnings_of(record: BenchRecord) -> Iterator[str]:
-    """Doubts about the whole and about each case, in words."""
+def list_warnings(record: BenchRecord) -> Iterator[str]:
+    """Warnings about the whole and about each case, in words."""
     yield from record.warnings
     results = [result for row in record.rows for result in row.results]
-    if doubted := [result for result in results if result.warnings]:
-        first = f"{doubted[0].name}: {doubted[0].warnings[0]}"
-        yield f"{len(doubted)} of {len(results)} measurements are in doubt (--json says which), as {first}"
+    if warned := [result for result in results if result.warnings]:
+        first = f"{warned[0].name}: {warned[0].warnings[0]}"
+        yield f"{len(warned)} of {len(results)} measurements have a warning (--json has them all), the first: {first}"
     if not record.whole:
         yield (
             f"cut short: {len(record.rows)} of {record.cases} cases were measured, perhaps in fewer processes, and none"
@@ -82,51 +82,51 @@ def warnings_of(record: BenchRecord) -> Iterator[str]:
         )
 
 
-def _columns(rows: Sequence[Row]) -> Iterator[Column]:
-    def column(title: str, write: Callable[[Row], str | Text], gap: int = 3) -> Column:
+def _build_columns(rows: Sequence[BenchRow]) -> Iterator[Column]:
+    def column(title: str, write: Callable[[BenchRow], str | Text], gap: int = 3) -> Column:
         cells = tuple(cell if isinstance(cell, Text) else Text(cell) for cell in map(write, rows))
         return Column(title, cells, right=title not in ("", "norm", "ran"), gap=gap)
 
     yield column("", lambda row: Text(*SYMBOLS[row.verdict]), gap=1)
     yield column("norm", lambda row: row.case.name.partition("/")[0])
-    yield column("time", _time)
+    yield column("time", _write_time)
     first, *others = rows[0].ratios if rows else ("native",)
-    yield column(f"vs {YARDSTICKS[first]}", lambda row: Text(_ratio(row), style=SYMBOLS[row.verdict][1]))
+    yield column(f"vs {RIVAL_NAMES[first]}", lambda row: Text(_write_ratio(row), style=SYMBOLS[row.verdict][1]))
     for other in others:
-        yield column(f"vs {YARDSTICKS[other]}", partial(_value, yardstick=other))
-    yield column("GB/s", lambda row: _share(row.least_bandwidth, row.rates.bandwidth))
-    yield column("GB/s alg.", lambda row: _share(row.algorithmic_bandwidth, row.rates.bandwidth))
+        yield column(f"vs {RIVAL_NAMES[other]}", partial(_write_value, rival=other))
+    yield column("GB/s", lambda row: _write_share(row.least_bandwidth, row.rates.bandwidth))
+    yield column("GB/s alg.", lambda row: _write_share(row.algorithmic_bandwidth, row.rates.bandwidth))
     if any(row.product_rate for row in rows):
-        yield column("GFLOP/s", _products)
+        yield column("GFLOP/s", _write_products)
     yield column("peak", lambda row: "n/a" if row.facts.peak_byte is None else written_bytes(row.facts.peak_byte))
     yield column("saved", lambda row: written_bytes(row.facts.saved_byte))
     yield column("error", lambda row: "n/a" if row.facts.error is None else f"{row.facts.error:.1e}")
     yield column("ran", lambda row: row.facts.ran)
 
 
-def _time(row: Row) -> str:
+def _write_time(row: BenchRow) -> str:
     seconds = row.seconds
     return written_seconds(seconds.value, seconds.low, seconds.high)
 
 
-def _ratio(row: Row) -> str:
-    ratio = row.ratios[row.yardstick]
+def _write_ratio(row: BenchRow) -> str:
+    ratio = row.ratios[row.rival]
     return written_ratio(ratio.value, ratio.low, ratio.high)
 
 
-def _value(row: Row, yardstick: str) -> str:
-    return written_ratio(row.ratios[yardstick].value)
+def _write_value(row: BenchRow, rival: str) -> str:
+    return written_ratio(row.ratios[rival].value)
 
 
-def _share(rate: float, ceiling: float) -> str:
+def _write_share(rate: float, ceiling: float) -> str:
     return f"{rate / 1e9:.3g} ({rate / ceiling:.0%})"
 
 
-def _products(row: Row) -> str:
-    return "" if row.product_rate is None else _share(row.product_rate, row.rates.products[row.case.dtype])
+def _write_products(row: BenchRow) -> str:
+    return "" if row.product_rate is None else _write_share(row.product_rate, row.rates.products[row.case.dtype])
 
 
-def _setup(record: BenchRecord) -> str:
+def _describe_setup(record: BenchRecord) -> str:
     cache = ("arguments in the cache" if record.warm else "arguments out of the cache") + (
         ", CUDA graphs replayed" if record.graph else ""
     )
@@ -139,16 +139,16 @@ def _setup(record: BenchRecord) -> str:
     return " · ".join([*parts, str(record.environment.get("processor", ""))]).rstrip(" ·")
 
 
-def _notes(record: BenchRecord, left_out: Sequence[str], room: int) -> Iterator[str]:
+def _list_notes(record: BenchRecord, left_out: Sequence[str], room: int) -> Iterator[str]:
     if left_out:
         yield f"left out at {room} columns: {', '.join(left_out)} (a wider terminal or --json has them)"
     found = {row.verdict for row in record.rows}
     symbols = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
-    yardstick = {
-        "native": "torch's own batch norm, taken in turn with it",
-        "against": "the same case in the other environment, taken in turn with it",
-    }[record.rows[0].yardstick if record.rows else "native"]
-    yield f"{symbols}: time against {yardstick}; = is within {MARGIN:.0%}"
+    rival = {
+        "native": "torch's own batch norm, interleaved with it",
+        "against": "the same case in the other environment, interleaved with it",
+    }[record.rows[0].rival if record.rows else "native"]
+    yield f"{symbols}: time against {rival}; = is within {MARGIN:.0%}"
     yield "[ ] is a 95 % interval over processes" if record.processes > 1 else "[ ] is the 95 % interval of a median"
     yield (
         "GB/s counts every tensor once (speed of light), GB/s alg. what the algorithm must read; beside them their "
@@ -174,7 +174,7 @@ _UNKNOWN = {
 }
 
 
-def lines(condition: Condition, environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def describe_condition(condition: Condition, environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Label and value, in words."""
     yield "processor", f"{environment['processor']}, {environment['system']}"
     yield "software", f"bncli {environment['bncli']}, torch {environment['torch']}, Python {environment['python']}"
@@ -197,7 +197,7 @@ def lines(condition: Condition, environment: Mapping[str, Any]) -> Iterator[tupl
         yield threads, f"{rates.bandwidth / 1e9:.3g} GB/s copied, {products} of matrix products"
 
 
-def document(condition: Condition, environment: Mapping[str, Any], advice: Sequence[str]) -> dict[str, Any]:
+def build_document(condition: Condition, environment: Mapping[str, Any], advice: Sequence[str]) -> dict[str, Any]:
     """All of it in types that JSON knows."""
     fields = asdict(condition)
     reasons = {f"{key}_reason": why for key, why in _UNKNOWN.items() if fields[key] is None}

@@ -7,15 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import bncli
 from bncli.errors import BncliError
-from bncli.timing.process.protocol import PROTOCOL, Job, result_from_json
+from bncli.plugins import registered
+from bncli.timing.process.protocol import PROTOCOL, RemoteCase, read_result
 from bncli.timing.results import CaseResult
-from bncli.timing.subjects import Effort
+from bncli.timing.workloads import Effort
 
 # glibc returns large blocks to the system or keeps them, by rules that follow a process's history: over ten processes
 # the ratio of a plain batch norm of (16, 64, 28, 28) to torch's had a standard deviation of 21 %. Kept always, 1.4 %.
@@ -27,7 +28,7 @@ _ALLOCATOR = {
 
 
 @dataclass(frozen=True)
-class Place:
+class Installation:
     """What a measuring process says of itself."""
 
     protocol: int
@@ -36,35 +37,48 @@ class Place:
     torch: str
     python: str
 
-    def described(self) -> str:
+    def describe(self) -> str:
         """`bncli 0.1 at /somewhere/bncli, torch 2.13.0, Python 3.11.2`."""
         return f"bncli {self.bncli} at {self.place}, torch {self.torch}, Python {self.python}"
 
 
+# The measuring process; its module was called otherwise before bncli had plug-ins, and so was the function that builds.
+_LAUNCH = """
+try:
+    from bncli.timing.process.worker import main
+except ModuleNotFoundError as error:
+    if error.name != "bncli.timing":
+        raise
+    from bncli.bench.worker import main
+main()
+"""
+_FIRST_BUILD = "bncli.bench.jobs:entry_of"
+
+
 class Worker:
-    """A measuring process; made by `started`."""
+    """A measuring process; made by `start_worker`."""
 
     def __init__(self, process: subprocess.Popen[str], command: str, device: str) -> None:
         self._process, self._command, self.device = process, command, device
-        self.place = self._hello()
+        self.installation, self._build = self._greet()
 
-    def measure(self, job: Job, effort: Effort, seed: int) -> CaseResult:
+    def measure(self, case: RemoteCase, effort: Effort, seed: int) -> CaseResult:
         """Measure a case in a process of its own.
 
         Raises:
             BncliError: if the case cannot be built or measured there.
         """
-        return result_from_json(self._about(job, "measure", effort, seed)["result"])
+        return read_result(self._send(case, "measure", effort, seed)["result"])
 
     @contextmanager
-    def opened(self, job: Job, effort: Effort, seed: int) -> Iterator[dict[str, "RemoteTimed"]]:
-        """A case's contenders, held ready in a process of its own.
+    def open(self, case: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
+        """A case's candidate and rivals, held ready in a process of its own.
 
         Raises:
             BncliError: if the case cannot be built there.
         """
-        contenders = self._about(job, "open", effort, seed)
-        yield {name: RemoteTimed(self, name, **facts) for name, facts in contenders.items()}
+        timers = self._send(case, "open", effort, seed)
+        yield {name: RemoteTimer(self, name, **facts) for name, facts in timers.items()}
         self.ask({"do": "close"})
 
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,12 +94,14 @@ class Worker:
             raise BncliError(f"{self._command}: {reply['error']}")
         return reply
 
-    def _about(self, job: Job, do: str, effort: Effort, seed: int) -> dict[str, Any]:
+    def _send(self, case: RemoteCase, do: str, effort: Effort, seed: int) -> dict[str, Any]:
+        plugins = [plugin.place.file or plugin.spec for plugin in registered()]
         request = {"do": do, "device": self.device, "effort": asdict(effort), "seed": seed}
+        request |= {"plugins": plugins} if plugins else {}  # of which a bncli from before knows nothing
         try:
-            return self.ask({**request, "build": job.build, "case": job.case})
+            return self.ask({**request, "build": case.build or self._build, "case": case.case})
         except BncliError as error:
-            raise BncliError(f"{job.name}: {error}") from None
+            raise BncliError(f"{case.name}: {error}") from None
 
     def _exchange(self, message: Mapping[str, Any]) -> dict[str, Any]:
         asking, answering = self._process.stdin, self._process.stdout
@@ -105,7 +121,8 @@ class Worker:
             raise BncliError(f"{self._command}: said {line.strip()[:80]!r}, not what a bncli says") from None
         return reply
 
-    def _hello(self) -> Place:
+    def _greet(self) -> tuple[Installation, str]:
+        """What is installed there, and the function there that builds a case."""
         try:
             reply = self._exchange({"do": "hello"})
         except BncliError as error:
@@ -115,27 +132,30 @@ class Worker:
                 f"{self._command}: its bncli {reply['bncli']} measures by protocol {reply['protocol']}, this one by"
                 f" {PROTOCOL}; install the same bncli there"
             )
-        return Place(**reply)
+        facts = {field.name: reply[field.name] for field in fields(Installation)}
+        return Installation(**facts), reply.get("build", _FIRST_BUILD)
 
 
-class RemoteTimed:
-    """A contender that is timed in a measuring process; see Timed."""
+class RemoteTimer:
+    """Times a workload in a measuring process; see Timer."""
 
     def __init__(self, worker: Worker, name: str, clones: int, cold: bool) -> None:
         self.calls, self.clones, self.cold = 1, clones, cold
         self._worker, self._name = worker, name
 
-    def chunk(self, block: int) -> float:
-        """See Timed."""
+    def time_chunk(self, block: int) -> float:
+        """See Timer."""
         return float(self._worker.ask({"do": "chunk", "contender": self._name, "block": block})["seconds"])
 
     def size(self, wanted: float) -> None:
-        """See Timed."""
+        """See Timer."""
         self.calls = int(self._worker.ask({"do": "size", "contender": self._name, "seconds": wanted})["calls"])
 
 
 @contextmanager
-def started(device: str, command: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Iterator[Worker]:
+def start_worker(
+    device: str, command: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[Worker]:
     """A measuring process, ended on leaving; in a session of its own, where Ctrl-C does not reach it.
 
     Args:
@@ -148,12 +168,7 @@ def started(device: str, command: Sequence[str] = (), environment: Mapping[str, 
     if not command:
         own = str(Path(bncli.__file__).parent.parent)
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [own, variables.get("PYTHONPATH")]))
-    words = [
-        *(command or [sys.executable]),
-        "-P",
-        "-m",
-        "bncli.timing.process.worker",
-    ]  # -P: not what lies in this folder
+    words = [*(command or [sys.executable]), "-P", "-c", _LAUNCH]  # -P: not what lies in this folder
     try:
         process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables, start_new_session=True

@@ -1,4 +1,6 @@
-"""What a measuring process is asked and answers: JSON lines of plain data; cases as jobs."""
+"""What a measuring process is asked and answers: JSON lines of plain data, read by any bncli of the
+same protocol, also by one in which these modules and functions had other names: what goes over the wire keeps its own.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,33 +9,28 @@ from typing import Any
 from bncli.timing.build import prepare
 from bncli.timing.cases import Case
 from bncli.timing.results import CaseResult, Estimate
-from bncli.timing.subjects import Entry
+from bncli.timing.workloads import Entry
 
 PROTOCOL = 2  # raise it when a message changes its meaning
 
 
 @dataclass(frozen=True)
-class Job:
-    """One case to measure in a process of its own, which knows it by data alone.
+class RemoteCase:
+    """A case as a measuring process is told of it: by data alone.
 
     Args:
         name: of the case.
-        build: "module:function" there, from `case` to an Entry.
         case: plain data.
+        build: "module:function" there, from `case` to an Entry; empty is `build_entry`, or what that was called there.
     """
 
     name: str
-    build: str
     case: Mapping[str, Any]
+    build: str = ""
 
 
-def result_to_json(result: CaseResult) -> dict[str, Any]:
-    """Plain data that JSON takes."""
-    return asdict(result)
-
-
-def result_from_json(document: Mapping[str, Any]) -> CaseResult:
-    """The inverse of `result_to_json`, also after JSON has made lists of tuples."""
+def read_result(document: Mapping[str, Any]) -> CaseResult:
+    """The inverse of `asdict`, also after JSON has made lists of tuples."""
     changed = {
         "samples": {name: tuple((a, b) for a, b in blocks) for name, blocks in document["samples"].items()},
         "seconds": {name: Estimate(**estimate) for name, estimate in document["seconds"].items()},
@@ -43,21 +40,21 @@ def result_from_json(document: Mapping[str, Any]) -> CaseResult:
     return CaseResult(**{**document, **changed})
 
 
-def job_of(case: Case) -> Job:
-    """A case as a job."""
-    return Job(case.name, "bncli.timing.process.protocol:entry_of", asdict(case))
+def describe_case(case: Case) -> RemoteCase:
+    """A case as a measuring process is told of it."""
+    return RemoteCase(case.name, asdict(case))
 
 
-def entry_of(document: Mapping[str, Any]) -> Entry:
-    """The entry of a case that was a job: what a measuring process calls."""
-    return prepare(case_of(document))
+def build_entry(document: Mapping[str, Any]) -> Entry:
+    """The entry of such a case: what a measuring process calls."""
+    return prepare(read_case(document))
 
 
-def case_of(document: Mapping[str, Any]) -> Case:
+def read_case(document: Mapping[str, Any]) -> Case:
     """The inverse of `asdict`, also after JSON has made lists of tuples."""
-    options = tuple((key, _frozen(value)) for key, value in document["options"])
+    options = tuple((key, _freeze(value)) for key, value in document["options"])
     return Case(**{**document, "options": options, "shape": tuple(document["shape"])})
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _freeze(value: Any) -> Any:
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -25,10 +26,11 @@ import torch
 
 import bncli
 from bncli.errors import BncliError
-from bncli.timing.clock import Clock, clock_for
-from bncli.timing.process.protocol import PROTOCOL, result_to_json
-from bncli.timing.scheduler import measure, no_garbage_collection
-from bncli.timing.subjects import Effort, Entry, timed_here
+from bncli.plugins import load_plugins, register
+from bncli.timing.clock import Clock, choose_clock
+from bncli.timing.process.protocol import PROTOCOL, build_entry
+from bncli.timing.scheduler import measure, pause_garbage_collection
+from bncli.timing.workloads import Effort, Entry, make_timers
 
 Message = Mapping[str, Any]
 _ANSWERED = 90  # what a fork ends with that has replied; no kernel that ends its process hits on it
@@ -48,11 +50,11 @@ def serve(requests: IO[bytes], replies: IO[str]) -> None:
     while line := requests.readline():
         message = json.loads(line)
         if message["do"] == "hello":
-            _say(replies, _hello())
+            _say(replies, _greet())
             continue
         prepare_for_forks(message["build"].partition(":")[0])
         if message["device"] == "cpu" and hasattr(os, "fork"):
-            _in_a_fork(actions[message["do"]], message, requests, replies)
+            _fork(actions[message["do"]], message, requests, replies)
         else:
             _answer(actions[message["do"]], message, requests, replies)
 
@@ -69,44 +71,47 @@ def prepare_for_forks(module: str) -> None:
     gc.freeze()
 
 
-def _hello() -> dict[str, Any]:
+def _greet() -> dict[str, Any]:
     return {
         "protocol": PROTOCOL,
         "bncli": bncli.__version__,
         "place": str(Path(bncli.__file__).resolve().parent),
         "torch": torch.__version__,
         "python": sys.version.split()[0],
+        "build": f"{build_entry.__module__}:{build_entry.__name__}",
     }
 
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
-    entry, clock, effort = _prepared(message)
-    _say(replies, {"result": result_to_json(measure(entry, clock, effort, message["seed"]))})
+    entry, clock, effort = _prepare(message)
+    _say(replies, {"result": asdict(measure(entry, clock, effort, message["seed"]))})
 
 
 def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
-    """Hold a case's contenders ready, and size or time a chunk of one whenever asked, until `close`."""
-    entry, clock, effort = _prepared(message)
-    contenders = timed_here(entry, clock, effort, random.Random(message["seed"]))
-    _say(replies, {name: {"clones": timed.clones, "cold": timed.cold} for name, timed in contenders.items()})
-    with no_garbage_collection():
+    """Hold a case's candidate and rivals ready, and size or time a chunk of one whenever asked, until `close`."""
+    entry, clock, effort = _prepare(message)
+    timers = make_timers(entry, clock, effort, random.Random(message["seed"]))
+    _say(replies, {name: {"clones": timer.clones, "cold": timer.cold} for name, timer in timers.items()})
+    with pause_garbage_collection():
         while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
-            timed = contenders[asked["contender"]]
+            timer = timers[asked["contender"]]
             if asked["do"] == "size":
-                timed.size(asked["seconds"])
-                _say(replies, {"calls": timed.calls})
+                timer.size(asked["seconds"])
+                _say(replies, {"calls": timer.calls})
             else:
-                _say(replies, {"seconds": timed.chunk(asked["block"])})
+                _say(replies, {"seconds": timer.time_chunk(asked["block"])})
     _say(replies, {"closed": True})
 
 
-def _prepared(message: Message) -> tuple[Entry, Clock, Effort]:
-    entry, effort = _entry(message), Effort(**message["effort"])  # the entry sets the threads that the clock depends on
-    return entry, clock_for(message["device"], torch.get_num_threads(), graph=effort.graph), effort
+def _prepare(message: Message) -> tuple[Entry, Clock, Effort]:
+    entry, effort = _build(message), Effort(**message["effort"])  # the entry sets the threads that the clock depends on
+    return entry, choose_clock(message["device"], torch.get_num_threads(), graph=effort.graph), effort
 
 
-def _entry(message: Message) -> Entry:
+def _build(message: Message) -> Entry:
     module, _, function = message["build"].partition(":")
+    for plugin in load_plugins(message.get("plugins", ())):
+        register(plugin)
     try:
         build = getattr(import_module(module), function)
         entry: Entry = build(message["case"])
@@ -117,7 +122,7 @@ def _entry(message: Message) -> Entry:
     return entry
 
 
-def _in_a_fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+def _fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     child = os.fork()
     if child == 0:
         code = 1

@@ -1,0 +1,183 @@
+"""Where a command's tables, documents and checks go: stdout, files, GitHub; and the exit codes that follow."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bncli.errors import BncliError, ConfigError, unknown
+from bncli.findings import Check
+from bncli.records import StudyRun
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bncli.timing.results import BenchRecord
+
+PIPE_WIDTH = 160  # a pipe or a file has no width of its own; COLUMNS overrules
+
+
+def stdout() -> "Console":
+    """A console on stdout; NO_COLOR, FORCE_COLOR and COLUMNS are respected by rich."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
+    return Console(width=width, highlight=False, soft_wrap=False)
+
+
+def write(place: str, text: str, flag: str, *, append: bool = False, after: str = "") -> None:
+    """Write `text` to a file, or to stdout for `-`.
+
+    Args:
+        place: a path, or -.
+        text: what is written.
+        flag: that named the place, as it was given.
+        append: to what is there.
+        after: what the message says besides.
+
+    Raises:
+        BncliError: that names the flag, if the file cannot be written.
+    """
+    if place == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with Path(place).open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise BncliError(f"{flag}: cannot write ({error.strerror}){after}") from None
+
+
+def finish(
+    title: str, checks: Sequence[Check], xml: Path | None, table: Path | None, github: bool, *, quiet: bool
+) -> None:
+    """Show the checks (not where stdout is a document), write them, and exit as they came out."""
+    if not quiet:
+        from bncli.report.checks import show_checks
+
+        print(f"\n{title}:")
+        show_checks(checks, stdout())
+    write_checks(title, checks, xml, table, github and not quiet)
+    exit_for_checks(checks)
+
+
+def write_checks(title: str, checks: Sequence[Check], xml: Path | None, table: Path | None, github: bool) -> None:
+    """Write the checks wherever they are wanted; on GitHub to the job's summary, with annotations on stdout.
+
+    Raises:
+        BncliError: if a file cannot be written.
+    """
+    from bncli.report.checks import junit, markdown
+
+    if xml:
+        write(str(xml), junit(title, checks), f"--junit {xml}")
+    if table:
+        write(str(table), markdown(title, checks), f"--markdown {table}")
+    if github:
+        annotate(checks)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            write(summary, markdown(title, checks), "--github", append=True)
+
+
+def annotate(checks: Sequence[Check]) -> None:
+    """Print a line for each check that did not pass, which GitHub shows beside the change."""
+    from bncli.report.checks import annotations
+
+    for line in annotations(checks):
+        print(line)
+
+
+def exit_for_checks(checks: Sequence[Check]) -> None:
+    """Exit with 3 if a check failed, with 4 if one could not be decided."""
+    outcomes = {check.outcome for check in checks}
+    if "failed" in outcomes:
+        raise typer.Exit(3)
+    if "undecided" in outcomes:
+        raise typer.Exit(4)
+
+
+def exit_for_failures(runs: Sequence[StudyRun]) -> None:
+    """Exit with 5 if a run failed, saying which and why."""
+    ended = [run.result.info for run in runs if run.result]
+    failed = [info for info in ended if not info.has_numbers]
+    if failed:
+        reasons = "; ".join(sorted({info.reason for info in failed}))
+        print(f"{len(failed)} of {len(ended)} runs failed: {reasons}", file=sys.stderr)
+        raise typer.Exit(5)
+
+
+def write_json(place: str, document: Mapping[str, Any]) -> None:
+    """Write the one JSON document of a study to a file, or to stdout for `-`.
+
+    Raises:
+        BncliError: if the file cannot be written.
+    """
+    from bncli.report.study.json import dumps
+
+    write(place, dumps(document) + "\n", f"--json {place}", after="; the runs themselves are stored")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """One file to be written."""
+
+    flag: str  # as it was given, for messages
+    format: str
+    path: str  # - is stdout
+    append: bool = False
+
+
+def read_destinations(exports: Sequence[str], json: str | None, *, github: bool) -> list[Destination]:
+    """What `--export FORMAT:PATH`, `--json` and `--github` ask for, checked before anything is measured.
+
+    Raises:
+        ConfigError: for an unknown format, a missing path or folder, or a summary that GitHub has not asked for.
+    """
+    from bncli.report.timing.exports import EXPORTS
+
+    found = [Destination(f"--json {json}", "json", json)] if json else []
+    for text in exports:
+        form, colon, path = text.partition(":")
+        if form not in EXPORTS:
+            raise ConfigError(f"--export {text}: {unknown('format', form, EXPORTS)}")
+        if not colon or not path:
+            suffix = {"csv": "csv", "md": "md", "junit": "xml"}.get(form, "json")
+            raise ConfigError(f"--export {text}: expected FORMAT:PATH, as in {form}:bench.{suffix}")
+        found.append(Destination(f"--export {text}", form, path))
+    if github:
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if not summary:
+            raise ConfigError(
+                "--github: GITHUB_STEP_SUMMARY is not set; GitHub Actions sets it, elsewhere use --export"
+            )
+        found.append(Destination("--github", "md", summary, append=True))
+    for each in found:
+        if each.path != "-" and not Path(each.path).parent.is_dir():
+            raise ConfigError(f"{each.flag}: there is no folder {Path(each.path).parent}")
+        if Path(each.path).is_dir():
+            raise ConfigError(f"{each.flag}: {each.path} is a folder; name a file in it")
+    return found
+
+
+def write_record(record: "BenchRecord", destinations: Sequence[Destination]) -> None:
+    """Write every file; of what was cut short nothing was judged, so no JUnit, which would read as passed.
+
+    Raises:
+        BncliError: if one cannot be written; the others are.
+    """
+    from bncli.report.timing.exports import EXPORTS
+
+    failed = list[str]()
+    for each in destinations:
+        if each.format == "junit" and not record.whole:
+            continue
+        try:
+            write(each.path, EXPORTS[each.format](record), each.flag, append=each.append)
+        except BncliError as error:
+            failed.append(str(error))
+    if failed:
+        raise BncliError("\n".join(failed))

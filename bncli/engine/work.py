@@ -1,0 +1,147 @@
+"""What a worker does with one job, wherever it runs: one job a process at a time, in a time limit if there is one.
+
+`python -m bncli.engine.work` is the process that a job with a time limit runs in, because only a process can be ended:
+it reads (job, surroundings) from its stdin, writes its results to its stdout, both pickled, and ends with its parent.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bncli.errors import BncliError
+from bncli.files import write_atomically
+from bncli.plan import Job
+from bncli.plugins import Shipped, receive, registered, unregister
+from bncli.records import RunInfo, RunResult, Status
+
+_BUSY = threading.Lock()  # generators and threads of torch are the process's: two jobs would draw from one another
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a job needs of the place where it runs, beside its runs; plain data that travels with the job."""
+
+    heartbeat: Path | None = None  # file for signs of life, where the worker sees the coordinator's files
+    checkpoints: Path | None = None  # folder for the job's state while it trains, likewise
+    data: Path | None = None  # folder with data sets' files, before the places where they are looked for
+    plugins: tuple[Shipped, ...] = ()  # whose names the runs may have
+    seconds: float | None = None  # after which the job is ended
+
+
+def work(job: Job, at: Surroundings) -> list[RunResult]:
+    """Train one job; the same numbers on one thread wherever it runs.
+
+    Raises:
+        BncliError: for a mistake of the user's, such as wrong data; or if this process trains a job already.
+    """
+    if at.seconds is not None:
+        return _work_in_time(job, replace(at, seconds=None), at.seconds)
+    if not _BUSY.acquire(blocking=False):
+        raise BncliError(
+            "--executor: it runs two jobs in one process at once, whose random numbers would mix; give each worker a"
+            " process of its own, or one thread in all"
+        )
+    known = registered()
+    try:
+        receive(at.plugins)
+        return _train(job, at)
+    finally:
+        for plugin in registered():
+            if plugin not in known:  # a worker may live longer than this state of its code
+                unregister(plugin)
+        _BUSY.release()
+
+
+def give_up(job: Job, reason: str, status: Status = "failed") -> list[RunResult]:
+    """The results of a job that has none, with the reason in words."""
+    return [RunResult(run.spec(), RunInfo(run.id, status, 0, reason)) for run in job.runs]
+
+
+def _train(job: Job, at: Surroundings) -> list[RunResult]:
+    import torch
+
+    from bncli.data import looking_in
+    from bncli.engine.state import noise_kept
+    from bncli.engine.train import Sign, train
+
+    def report(sign: Sign) -> None:
+        if at.heartbeat:
+            with contextlib.suppress(OSError):  # nobody may be looking any more; training goes on
+                write_atomically(at.heartbeat, json.dumps(astuple(sign)), durable=False)
+
+    if at.heartbeat:
+        with contextlib.suppress(OSError):
+            at.heartbeat.touch()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with looking_in(at.data), noise_kept(job.runs[0].device):
+            return train(job, report, at.checkpoints)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _work_in_time(job: Job, at: Surroundings, seconds: float) -> list[RunResult]:
+    command = [sys.executable, "-c", "from bncli.engine.work import main; main()"]
+    pipe = subprocess.PIPE
+    # it must find the same bncli, from wherever this process was started
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**os.environ, "PYTHONPATH": _path()}) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        out_of_time = threading.Event()
+
+        def end() -> None:
+            out_of_time.set()
+            child.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                pickle.dump((job, at), child.stdin)
+                child.stdin.flush()
+            answer = child.stdout.read()
+        finally:
+            timer.cancel()
+            child.kill()
+    if out_of_time.is_set():
+        return give_up(job, f"not done within {seconds:g} s", "timed out")
+    if not answer:
+        return give_up(job, f"its process died (exit status {child.returncode})")
+    found = pickle.loads(answer)
+    if isinstance(found, BaseException):
+        raise found
+    results: list[RunResult] = found
+    return results
+
+
+def _path() -> str:
+    return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+
+
+def main() -> None:
+    """Do one job: read it from stdin, write the results to stdout; what else is printed goes to stderr."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    job, at = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
+    found: Any
+    try:
+        found = work(job, at)
+    except Exception as error:
+        found = error
+    with answer:
+        pickle.dump(found, answer)
+    os._exit(0)  # the thread that waits for the parent's end cannot be joined
+
+
+def _end_with_parent(stdin: BinaryIO) -> None:
+    stdin.read()
+    os._exit(1)

@@ -1,0 +1,282 @@
+"""Plug-ins: Python files, modules and installed packages that add names to the catalogues.
+
+A plug-in is a module with any of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, EXECUTORS, each a dictionary
+of rows as bncli's own catalogues have them, or simply of functions (docs/extend/plugins.md). Its code counts by what it
+says, with that of the local modules that it imports; that of an installed package by its version.
+"""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bncli.catalogue import Catalogue
+from bncli.errors import ConfigError, did_you_mean
+from bncli.measures import MEASURES
+from bncli.plugins.modules import Loaded, Place, find, load
+from bncli.plugins.rows import PluginEntry, catalogue, read_tables
+
+GROUP = "bncli.plugins"  # of entry points
+_RECORDED = (  # metrics of every run (bncli.records), of which no probe's may be taken for another
+    "accuracy", "loss", "train_loss", "parameter_norm", "percentile_15", "percentile_50", "percentile_85",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Code that adds names: plain data, which another process registers as well."""
+
+    spec: str  # as it was asked for: FILE.py or MODULE
+    origin: str  # as listings call it: "my_norms.py", "lab.norms", "package 1.2"
+    hash: str  # of its code, 20 hexadecimal digits
+    names: Mapping[str, tuple[str, ...]]  # "NORMS" -> the names that it adds
+    place: Place
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A plug-in with the text of its file and of the local modules that it imports, for a process that lacks them."""
+
+    plugin: Plugin
+    files: Mapping[str, bytes]  # relative path -> content
+    measured: Mapping[tuple[str, str], Mapping[str, Any]]  # (table, name) -> fields of its row that a call has told
+
+
+_loaded: dict[str, tuple[Loaded, list[PluginEntry]]] = {}  # by hash: modules of this process
+_registered: dict[str, Plugin] = {}  # by hash: whose names its catalogues have
+
+
+def load_plugins(specs: Sequence[str | Path]) -> tuple[Plugin, ...]:
+    """Import plug-ins, each FILE.py or MODULE, and read what they add; `register` adds it.
+
+    Raises:
+        ConfigError: for the first that is not there or is broken, in one line that names it.
+    """
+    return tuple(_load(str(spec), find(str(spec), f"plug-in {spec}")) for spec in dict.fromkeys(specs))
+
+
+def register(plugin: Plugin) -> None:
+    """Add a plug-in's names to this process's catalogues; a second time it changes nothing.
+
+    One that was registered before its file was edited gives way to itself as it is now.
+
+    Raises:
+        ConfigError: if one of its names is taken, or if the code here is not what the plug-in was made of.
+    """
+    if plugin.hash in _registered:
+        return
+    if plugin.hash not in _loaded:
+        found = _load(plugin.spec, plugin.place)
+        if found.hash != plugin.hash:
+            _forget(found)
+            raise ConfigError(
+                f"plug-in {plugin.origin}: its code here is not what the study was planned with"
+                f" ({found.hash[:8]} and {plugin.hash[:8]}); leave the file alone while a study runs, and give every"
+                " machine the same file and the same versions of what it imports"
+            )
+    before = next((other for other in _registered.values() if other.place == plugin.place), None)
+    if before:
+        unregister(before)
+    entries = _loaded[plugin.hash][1]
+    for entry in entries:
+        if taken := _taken(entry):
+            _forget(plugin)
+            raise ConfigError(f"plug-in {plugin.origin}: {taken}")
+    for entry in entries:
+        catalogue(entry.table).add(entry.name, entry.row, entry.finish)
+    _registered[plugin.hash] = plugin
+
+
+def unregister(plugin: Plugin) -> None:
+    """Take a plug-in's names out of the catalogues, and its modules out of Python's table."""
+    for entry in _loaded[plugin.hash][1] if _registered.pop(plugin.hash, None) else ():
+        catalogue(entry.table).discard(entry.name)
+    _forget(plugin)
+
+
+@contextmanager
+def using(plugins: Iterable[Plugin | str | Path]) -> Iterator[tuple[Plugin, ...]]:
+    """Have plug-ins registered for a while; those that were before stay.
+
+    Raises:
+        ConfigError: as `load_plugins` and `register`.
+    """
+    added: list[Plugin] = []
+    try:
+        found = tuple(each if isinstance(each, Plugin) else load_plugins([each])[0] for each in plugins)
+        for plugin in found:
+            if plugin.hash not in _registered:
+                register(plugin)
+                added.append(plugin)
+        yield found
+    finally:
+        for plugin in reversed(added):
+            unregister(plugin)
+
+
+def plugins_of(names: Iterable[tuple[str, str]]) -> tuple[Plugin, ...]:
+    """The registered plug-ins that add any of these names, each (table, name): ("NORMS", "mine")."""
+    wanted = set(names)
+    return tuple(
+        plugin
+        for plugin in _registered.values()
+        if any((table, name) in wanted for table, added in plugin.names.items() for name in added)
+    )
+
+
+def registered() -> tuple[Plugin, ...]:
+    """Every plug-in whose names this process's catalogues have."""
+    return tuple(_registered.values())
+
+
+def ship(plugins: Iterable[Plugin]) -> tuple[Shipped, ...]:
+    """Plug-ins that this process has loaded, with their text, to be pickled."""
+    return tuple(Shipped(p, _texts(_loaded[p.hash][0]), _measured(_loaded[p.hash][1])) for p in plugins)
+
+
+def receive(shipped: Iterable[Shipped]) -> None:
+    """Register what `ship` gave: from the path where it is there, else from a copy of the text.
+
+    Raises:
+        ConfigError: as `register`.
+    """
+    for one in shipped:
+        plugin = one.plugin
+        if plugin.hash not in _registered and plugin.place.file and not Path(plugin.place.file).exists():
+            folder = _copies() / plugin.hash
+            for name, content in one.files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+            main = Path(plugin.place.file)
+            inside = main.relative_to(plugin.place.root) if plugin.place.module else Path(main.name)
+            plugin = replace(plugin, place=Place(plugin.place.module, str(folder / inside), str(folder)))
+        register(plugin)
+        for (table, name), told in one.measured.items():  # so that no worker loads a data set only to know its shape
+            catalogue(table).add(name, replace(catalogue(table).added[name], **told))
+
+
+def register_installed() -> tuple[str, ...]:
+    """Register the plug-ins of installed packages, once; returns a line for each that cannot be used."""
+    Catalogue.installed = staticmethod(lambda: ())  # for a plug-in that looks a name up while it is being read
+    try:
+        return _register_installed()
+    finally:
+        Catalogue.installed = staticmethod(register_installed)
+
+
+@cache
+def _register_installed() -> tuple[str, ...]:
+    problems = []
+    for point in metadata.entry_points(group=GROUP):
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else point.name
+        what = f"installed plug-in {package}"
+        try:
+            if point.attr:
+                raise ConfigError(f"{what}: its entry point must be a module, got {point.value!r}")
+            register(_load(point.module, find(point.module, what, here=False), what, package))
+        except ConfigError as error:
+            problems.append(str(error))
+    return tuple(problems)
+
+
+def split_code(text: str, what: str) -> tuple[str, str]:
+    """("FILE.py", "NAME") of "FILE.py:NAME", or ("MODULE", "NAME") of "MODULE:NAME".
+
+    Raises:
+        ConfigError: if it is neither; `what` begins the message: "--kernel".
+    """
+    place, colon, name = text.rpartition(":")
+    if not (colon and place and name.replace(".", "").isidentifier()):
+        raise ConfigError(f"{what}: expected FILE.py:NAME or MODULE:NAME, got {text!r}")
+    return place, name
+
+
+def resolve_code(text: str, what: str, known: Catalogue[Any] | None = None) -> Any:
+    """What a name of a catalogue, FILE.py:NAME or MODULE:NAME stands for; names of the catalogue come first.
+
+    Raises:
+        ConfigError: if there is no such thing, in one line; `what` begins it: "--kernel".
+    """
+    if known is not None and (text in known or ":" not in text):
+        return known.load(text)
+    place, name = split_code(text, what)
+    found: Any = load(find(place, f"{what} {text}"), f"{what} {text}").module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = did_you_mean(part, [each for each in dir(found) if not each.startswith("_")])
+            raise ConfigError(f"{what} {text}: {place} has no {name!r}{near}")
+        found = getattr(found, part)
+    return found
+
+
+def _load(spec: str, place: Place, what: str = "", origin: str = "") -> Plugin:
+    what = what or f"plug-in {spec}"
+    module = load(place, what)
+    origin = origin or module.origin
+    if module.hash not in _loaded:
+        try:
+            _loaded[module.hash] = module, read_tables(module.module, origin, module.hash, what)
+        except ConfigError:
+            module.release()
+            raise
+    names: dict[str, tuple[str, ...]] = {}
+    for entry in _loaded[module.hash][1]:
+        names[entry.table] = (*names.get(entry.table, ()), entry.name)
+    return Plugin(spec, origin, module.hash, names, place)
+
+
+def _forget(plugin: Plugin) -> None:
+    if plugin.hash in _loaded and plugin.hash not in _registered:
+        _loaded.pop(plugin.hash)[0].release()
+
+
+def _taken(entry: PluginEntry) -> str:
+    """Who has a name already, in words; "" if nobody has."""
+    there = catalogue(entry.table)
+    if entry.table == "METRICS" and entry.name in MEASURES.own:
+        there = MEASURES  # where every metric has its name as well
+    recorded = _RECORDED if entry.table == "METRICS" else ()
+    if entry.name in there.own or entry.name in recorded:
+        return f"{there.kind} {entry.name!r} is bncli's own; give yours another name"
+    other = there.added[entry.name].origin if entry.name in there.added else ""
+    return f"{there.kind} {entry.name!r} is already that of plug-in {other}; rename one of the two" if other else ""
+
+
+def _texts(loaded: Loaded) -> dict[str, bytes]:
+    """By relative path; a file's own name stands for the module that it is loaded as."""
+    if loaded.code is None:
+        return {}
+    main = {} if loaded.place.module else {loaded.code.main: Path(loaded.place.file).name}
+    return {
+        main.get(name, source.relative): source.content
+        for name, source in loaded.code.sources.items()
+        if source.content is not None
+    }
+
+
+def _measured(entries: Iterable[PluginEntry]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What looking a name up has told of its row, of those names that were looked up."""
+    found = {}
+    for entry in entries:
+        row = catalogue(entry.table).added.get(entry.name, entry.row)
+        told = {f.name: getattr(row, f.name) for f in fields(row) if getattr(row, f.name) != getattr(entry.row, f.name)}
+        if told:
+            found[entry.table, entry.name] = told
+    return found
+
+
+@cache
+def _copies() -> Path:
+    """A folder of this process's own, which goes when it ends."""
+    folder = tempfile.mkdtemp(prefix="bncli-plugins-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+Catalogue.installed = staticmethod(register_installed)

@@ -1,0 +1,151 @@
+"""From a session's results to findings, of a comparison or of shift."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from bncli import findings
+from bncli.analysis import ArmRuns, Ask, analyse
+from bncli.analysis.shift import ShiftAsk, analyse_shift
+from bncli.config import Probes, StudyClaim
+from bncli.config.study import searched_keys
+from bncli.errors import ConfigError, did_you_mean
+from bncli.findings import Definition, Findings, ShiftFindings
+from bncli.plan import describe, warnings_of
+from bncli.records import RunResult
+from bncli.session.study import Session
+from bncli.shift import METRICS
+
+
+def analyse_session(
+    session: Session, results: Mapping[str, RunResult], arms: Sequence[ArmRuns] | None = None
+) -> Findings:
+    """Analyse every run that the plan asked for and that has numbers.
+
+    Args:
+        session: that was trained.
+        results: by id, as `train` returns them.
+        arms: what is compared, where it is not the session's arms.
+    """
+    good = {key: result for key, result in results.items() if result.info.has_numbers}
+    study, environments = session.study, _environments(good)
+    ask = Ask(
+        name=session.name,
+        question=study.question,
+        setup=describe(study, session.device),
+        reference=study.reference,
+        measures=study.measures,
+        target_accuracy=study.target.accuracy,
+        target_final_of=study.target.final_of,
+        margins=study.margins.model_dump(),
+        split=study.evaluation.split,
+        warnings=(*warnings_of(study), *_mixed(environments)),
+        environment=environments[0] if environments else {},
+        claims=tuple(map(_claim, study.claims)),
+        searched=next(iter(searched_keys(study)), ""),
+        chosen_by=study.tune.by if study.tune else "",
+    )
+    return analyse(_arms(session, good) if arms is None else arms, ask)
+
+
+def _arms(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:
+    """The arms of the report with what was searched for them; of a bisection, the arms that were searched."""
+    if not session.searched:
+        return [ArmRuns(*arm) for arm in session.arms(results)]
+    from bncli.session.search import arm_of, search_of
+
+    key = next(iter(searched_keys(session.study)))
+    search = search_of(session.searched, key, results)
+    arms = {(variant, repr(dict(setting))): (setting, runs) for variant, setting, runs in session.arms(results)}
+    for run in session.searched:
+        setting = {k: v for k, v in run.setting.items() if k != key}
+        arms.setdefault(arm_of(run, key), (setting, {}))
+    return [ArmRuns(arm[0], setting, runs, search.get(arm, {})) for arm, (setting, runs) in arms.items()]
+
+
+def choose_metrics(session: Session, metrics: str) -> list[str]:
+    """Names of the metrics to be shown, in the catalogue's order; all that are probed unless some are asked for.
+
+    Raises:
+        ConfigError: for one that the study does not probe.
+    """
+    probed = [name for name in session.study.probes.metrics if name != "percentiles"]
+    wanted = [name.strip() for name in metrics.split(",") if name.strip()] or probed
+    for name in wanted:
+        if name not in probed:
+            near, known = did_you_mean(name, probed), ", ".join(probed)
+            more = f"; --set probes.metrics={METRICS[name].tier} probes it" if name in METRICS else ""
+            raise ConfigError(f"--metrics: {session.name} does not probe {name!r}{near}{more} (probed: {known})")
+    return [name for name in METRICS if name in wanted]
+
+
+def analyse_shift_session(
+    session: Session, results: Mapping[str, RunResult], metrics: Sequence[str], layers: str
+) -> ShiftFindings:
+    """Analyse every run that the plan asked for and that did not fail.
+
+    Raises:
+        ConfigError: if no layer matches.
+    """
+    good = {key: result for key, result in results.items() if result.info.has_numbers}
+    study, environments = session.study, _environments(good)
+    diverged = sum(result.info.status == "diverged" for result in good.values())
+    ask = ShiftAsk(
+        name=session.name,
+        question=study.question,
+        setup=describe(study, session.device),
+        probes=_describe_probes(study.probes),
+        reference=study.reference,
+        definitions=tuple(define_metric(name) for name in metrics),
+        layers=tuple(pattern.strip() for pattern in layers.split(",") if pattern.strip()),
+        margin=study.margins.ratio,
+        warnings=(
+            *warnings_of(study),
+            *_mixed(environments),
+            *([f"{diverged} runs diverged; what is said of them is of the probes before"] if diverged else []),
+        ),
+        environment=environments[0] if environments else {},
+    )
+    found = analyse_shift([ArmRuns(*arm) for arm in session.arms(good)], ask)
+    if ask.layers and not any(arm.cells for arm in found.arms):
+        raise ConfigError(f"--layers {layers}: no probed layer matches")
+    return found
+
+
+def define_metric(name: str) -> Definition:
+    """What the analysis must know of a metric."""
+    row = METRICS[name]
+    words = name.removesuffix("-relative").replace("-", " ")
+    label = f"relative {words}" if name.endswith("-relative") else words
+    open_ended = row.low >= 0 and row.high == float("inf")
+    return Definition(name, label, row.kind, row.unit, "ratio" if open_ended else "difference", row.better)
+
+
+def _claim(claim: StudyClaim) -> findings.Claim:
+    kind: Literal["ratio", "difference", "level"] = (
+        "ratio" if claim.ratio else "difference" if claim.difference else "level"
+    )
+    band = claim.ratio or claim.difference or claim.level
+    assert band is not None
+    return findings.Claim(claim.measure, claim.of, claim.versus, claim.at, kind, band.below, band.above, claim.source)
+
+
+def _environments(results: Mapping[str, RunResult]) -> list[Mapping[str, Any]]:
+    """The machines that the results were made on, each once."""
+    return list({repr(r.info.environment): r.info.environment for r in results.values()}.values())
+
+
+def _mixed(environments: list[Mapping[str, Any]]) -> list[str]:
+    """A warning where there are several."""
+    if len(environments) < 2:
+        return []
+    keys = {key for e in environments for key in e if e[key] != environments[0].get(key)}
+    return [f"the runs were made in {len(environments)} environments that differ in {', '.join(sorted(keys))}"]
+
+
+def _describe_probes(probes: Probes) -> str:
+    """What was probed, in a line."""
+    places = {"layer": "behind layers", "norm": "before activations, normalised or not", "activation": "behind them"}
+    mode = "running statistics" if probes.mode == "evaluation" else "batch statistics"
+    return f"probed: {probes.examples} {probes.split} examples every {probes.every} steps, with {mode}; " + ", ".join(
+        places[place] for place in probes.sites
+    )

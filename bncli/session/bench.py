@@ -1,0 +1,272 @@
+"""A bench session: cases through measuring processes, then the gate and the claims; tells events, prints nothing."""
+
+import random
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from bncli.config.bench import Bench
+from bncli.engine.environment import device_count, environment
+from bncli.errors import BncliError, UndecidedError
+from bncli.session.bench_plan import BenchPlan, plan_bench
+from bncli.session.events import BaselineSaved, Measured, Measuring, OnEvent, Warned, ignore
+from bncli.store.folder import Store
+from bncli.timing.baseline import Baseline, Machine, check_comparable, read_baseline
+from bncli.timing.gate import collect_readings, judge, judge_claims
+from bncli.timing.process.client import start_worker
+from bncli.timing.process.protocol import describe_case
+from bncli.timing.results import BenchRecord, CaseResult, GateResult, ProcessReadings
+from bncli.timing.run import Inspection, build_rows, inspect_cases, time_pairs, time_rounds
+from bncli.timing.system import (
+    SystemMetrics,
+    describe_changes,
+    describe_disturbances,
+    read_cache_size,
+    read_governor,
+    read_load,
+    read_metrics,
+    watch,
+)
+from bncli.timing.workloads import Effort
+
+# Processes a case: starting one takes two seconds and making its argument sets another, so that more cost time and
+# fewer width of interval.
+_TABLE, _LEAST, _GATE, _SAVED = 3, 2, 5, 20
+_AGAIN = 10  # for what a gate suspects, and as many for what it leaves undecided
+
+
+class BenchInterrupted(KeyboardInterrupt):
+    """Ctrl-C while something was measured; `record` is what had been measured by then, of which nothing is judged."""
+
+    def __init__(self, message: str, record: BenchRecord) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+class BenchError(BncliError):
+    """An error after the first measurement; `record` is what had been measured by then, `error` what came."""
+
+    def __init__(self, error: BncliError, record: BenchRecord) -> None:
+        super().__init__(str(error))
+        self.error, self.record = error, record
+
+
+def run_bench(
+    preset: Bench, name: str, *, only: Sequence[str] = (), skip: Sequence[str] = (), kernels: Sequence[str] = (),
+    device: str = "auto", warm: bool = False, graph: bool = False, budget: float | None = None,
+    baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
+    fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False,
+    store: str | Path = ".bncli", on_event: OnEvent = ignore,
+) -> BenchRecord:  # fmt: skip
+    """Time norms against torch's own batch norm and a plain copy of the same bytes.
+
+    Args:
+        preset: what is timed, and what is claimed of it.
+        name: of the preset, for tables and documents.
+        only: keep the cases with one of these in their name, or matching it (`*`); all if empty.
+        skip: leave out the cases with one of these in their name, or matching it.
+        kernels: norms of your own, `module:attribute`, each a function of the number of channels.
+        device: cpu, cuda or auto.
+        warm: leave the arguments in the cache, instead of rotating sets of them so that they are not.
+        graph: on a GPU, replay CUDA graphs: kernels without launches.
+        budget: seconds of measuring; the preset's if None.
+        baseline: hold the ratios against this one, a name in the store or a file.
+        save_baseline: keep the ratios under this name, or in this file.
+        against: compare with this interpreter's bncli and torch, interleaved with ours; a command as a shell reads it.
+        aa: compare this code with itself: the noise.
+        fail_if: what is too slow, such as `ratio:+5%` or `batch/*=ratio:+3%`.
+        allow_other_machine: compare with a baseline of another kind of machine too.
+        check: judge the preset's claims.
+        store: the folder where baselines are.
+        on_event: told Measuring, Measured, Warned and BaselineSaved.
+
+    Raises:
+        ConfigError: for arguments that make no sense; nothing was measured.
+        UndecidedError: for a baseline that is missing, incomplete or of another machine; nothing was measured.
+        BncliError: for a kernel that cannot be had or run.
+        BenchError: for an error after the first measurement, with what was measured.
+        BenchInterrupted: for Ctrl-C, with what was measured.
+    """
+    plan = plan_bench(
+        preset, name, only=only, skip=skip, kernels=kernels, device=device, warm=warm, graph=graph, budget=budget,
+        baseline=baseline, save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
+        allow_other_machine=allow_other_machine, check=check, store=store,
+    )  # fmt: skip
+    return measure_plan(plan, on_event)
+
+
+@dataclass
+class _Session:
+    """What is measured with, and what has been measured so far."""
+
+    plan: BenchPlan
+    effort: Effort
+    on_event: OnEvent
+    chance: random.Random = field(default_factory=lambda: random.Random(0))
+    inspections: list[Inspection] = field(default_factory=list)
+    results: list[CaseResult] = field(default_factory=list)
+    again: list[CaseResult] = field(default_factory=list)  # of a gate's further looks
+    metrics: list[SystemMetrics] = field(default_factory=list)  # before the first of them, and after each
+    disturbances: list[str] = field(default_factory=list)
+
+    @property
+    def processes(self) -> int:
+        """Of each case; a gate against itself has two sides."""
+        if self.plan.compared == "itself":
+            return _SAVED + _GATE
+        least = _GATE if self.plan.checks_anything else _TABLE
+        return _SAVED if self.plan.save_baseline else least
+
+    @property
+    def least(self) -> int:
+        """Processes of each case without which nothing is said; a table makes do with fewer where time is short."""
+        return _LEAST if self.processes == _TABLE else self.processes
+
+
+def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
+    """Measure the cases, judge them and what is claimed of them.
+
+    Raises:
+        UndecidedError: for a baseline that is missing, incomplete or of another machine; nothing was measured.
+        BncliError: for a kernel that cannot be had or run.
+        BenchError: for an error after the first measurement, with what was measured.
+        BenchInterrupted: for Ctrl-C, with what was measured.
+    """
+    effort = Effort(warm=plan.warm, graph=plan.graph, cache_byte=read_cache_size(plan.device))
+    session = _Session(plan, effort, on_event)
+    started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    machine = Machine.of(environment(plan.device), device_count("cpu"), warm=plan.warm, graph=plan.graph)
+    before = _read_baseline(plan, machine)
+    gate: GateResult | None = None
+
+    def finish(*, whole: bool) -> BenchRecord:
+        return _build_record(session, gate, started, time.monotonic() - begin, whole=whole)
+
+    whole = False
+    try:
+        _measure(session)
+        gate = _judge(session, before)
+        whole = True
+        if plan.save_baseline:
+            _save_baseline(session, gate, Baseline(started, machine, collect_readings(session.results)))
+    except KeyboardInterrupt:
+        count = len(session.results) + len(session.again)
+        unsaved = ", no baseline is saved" if plan.save_baseline else ""
+        raise BenchInterrupted(f"interrupted after {count} measurements{unsaved}", finish(whole=False)) from None
+    except BncliError as error:
+        if not session.results:
+            raise
+        raise BenchError(error, finish(whole=whole)) from error
+    return finish(whole=True)
+
+
+def _build_record(
+    session: _Session, gate: GateResult | None, started: str, seconds: float, *, whole: bool
+) -> BenchRecord:
+    plan, rows = session.plan, build_rows(session.inspections, session.results)
+    changes = describe_changes(session.metrics, "GPU" if plan.device == "cuda" else "processor")
+    return BenchRecord(
+        name=plan.name,
+        question=plan.question,
+        rows=rows,
+        cases=len(plan.cases),
+        warm=plan.warm,
+        processes=max((len(row.results) for row in rows), default=0),
+        environment=environment(plan.device),
+        started=started,
+        seconds=seconds,
+        warnings=(*session.disturbances, *changes),
+        gate=gate,
+        whole=whole,
+        graph=plan.graph,
+        claims=tuple(judge_claims(plan.claims, rows)) if whole else (),
+        clock_hertz=tuple(each.hertz for each in session.metrics if each.hertz),
+        again=tuple(session.again),
+    )
+
+
+def _read_baseline(plan: BenchPlan, machine: Machine) -> ProcessReadings | None:
+    """The baseline's ratios, if one is asked for; refused before anything is measured in vain."""
+    if plan.compared != "baseline":
+        return None
+    store = Store(plan.store)
+    place = store.baseline(plan.baseline)
+    found = read_baseline(str(place), store.read_baseline(plan.baseline))
+    if not plan.allow_other_machine:
+        check_comparable(found, machine)
+    missing = [case.name for case in plan.cases if case.name not in found.readings]
+    if missing:
+        raise UndecidedError(
+            f"{place}: has no {missing[0]} ({len(missing)} of {len(plan.cases)} cases are missing); make it anew with"
+            f" --save-baseline {plan.baseline}"
+        )
+    return found.readings
+
+
+def _save_baseline(session: _Session, gate: GateResult | None, made: Baseline) -> None:
+    if gate and gate.verdict == "regression":
+        why = "no baseline is saved: the gate found a regression; to accept it, save without a gate"
+        session.on_event(Warned(why))
+        return
+    place = Store(session.plan.store).write_baseline(session.plan.save_baseline, made.to_json())
+    session.on_event(BaselineSaved(str(place)))
+
+
+def _measure(session: _Session) -> None:
+    """Every case of the plan: inspected in this process, then timed in others."""
+    plan = session.plan
+    busy, stolen = watch()
+    session.disturbances += describe_disturbances(device_count("cpu"), busy, read_load(), stolen, read_governor())
+    session.inspections.extend(inspect_cases(plan.cases))
+    session.metrics.append(read_metrics(plan.device))
+    cases = tuple(case.name for case in plan.cases)
+    session.on_event(Measuring(session.processes * len(cases), cases))
+    _time(session, cases, session.processes, plan.budget, session.least, session.results)
+
+
+def _judge(session: _Session, before: ProcessReadings | None) -> GateResult | None:
+    results, limits, again = session.results, session.plan.limits, partial(_measure_again, session)
+    if session.plan.compared == "nothing":
+        return None
+    if session.plan.compared == "itself":
+        size, every = len(session.plan.cases), session.processes // _GATE  # every fifth round, of 20 + 5
+        middle = [place // size % every == every // 2 for place in range(len(results))]
+        now, others = (
+            [r for r, is_now in zip(results, middle, strict=True) if is_now == side] for side in (True, False)
+        )
+        return judge(limits, collect_readings(others), collect_readings(now), again)
+    return judge(limits, before, collect_readings(results), again)
+
+
+def _measure_again(session: _Session, names: Sequence[str]) -> ProcessReadings:
+    """The cases named, in new processes, each for as long as before."""
+    plan = session.plan
+    count = _SAVED if plan.save_baseline else _AGAIN
+    budget = plan.budget * count / session.processes * len(names) / len(plan.cases)
+    session.on_event(Measuring(count * len(names), tuple(names), again=True))
+    known = len(session.again)
+    _time(session, names, count, budget, count, session.again)
+    return collect_readings(session.again[known:])
+
+
+def _time(
+    session: _Session, names: Sequence[str], processes: int, budget: float, least: int, into: list[CaseResult]
+) -> None:
+    """Time the cases named, and read after each measurement what the system says of itself."""
+    plan, start = session.plan, partial(start_worker, session.plan.device)
+    cases = [case for case in plan.cases if case.name in names]
+    if plan.compared != "other":
+        found = time_rounds(start, cases, session.effort, processes, least, budget, session.chance)
+    else:
+        there, told = partial(start_worker, plan.device, plan.other), [describe_case(case) for case in cases]
+        effort = replace(session.effort, seconds=budget / processes / len(cases))
+        found = time_pairs(start, there, told, effort, processes, session.chance)
+    with closing(found):  # whoever raises, the measuring process ends now
+        for done, result in enumerate(found, 1):
+            session.metrics.append(read_metrics(plan.device))
+            into.append(result)
+            session.on_event(Measured(done, processes * len(cases), result))

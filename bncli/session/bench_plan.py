@@ -1,0 +1,133 @@
+"""What a bench session is asked: which cases, how, and held against what; refused before anything is measured.
+
+Light, so that a mistake is answered at once: nothing here imports torch.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bncli.config.bench import Bench, KernelClaim
+from bncli.engine.environment import resolve_device
+from bncli.errors import ConfigError
+from bncli.limits import BENCH_MEASURES, Limit, limits_by_name, read_limit
+from bncli.timing.cases import Case, choose_cases, expand_cases, matches, pair_cases
+
+_TOLERATED = "+5%"  # where --fail-if says nothing else
+
+
+@dataclass(frozen=True)
+class BenchPlan:
+    """Everything that a bench session does, settled."""
+
+    name: str  # of the preset
+    question: str
+    cases: tuple[Case, ...]
+    device: str  # cpu or cuda
+    budget: float  # seconds of measuring, shared by all cases
+    warm: bool  # arguments in the cache
+    graph: bool  # CUDA graphs are replayed
+    compared: Literal["nothing", "baseline", "itself", "other"]  # what the gate holds the cases against
+    limits: tuple[Limit, ...]  # what the gate tolerates
+    baseline: str  # name or file
+    save_baseline: str  # name or file under which the ratios are kept; "" is not at all
+    other: tuple[str, ...]  # the other interpreter, in words
+    allow_other_machine: bool
+    claims: tuple[KernelClaim, ...]  # to be judged
+    store: Path  # where baselines are
+
+    @property
+    def checks_anything(self) -> bool:
+        """Whether there will be a verdict that can fail."""
+        return self.compared != "nothing" or bool(self.claims)
+
+
+def plan_bench(
+    preset: Bench, name: str, *, only: Sequence[str] = (), skip: Sequence[str] = (), kernels: Sequence[str] = (),
+    device: str = "auto", warm: bool = False, graph: bool = False, budget: float | None = None,
+    baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
+    fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False,
+    store: str | Path = ".bncli",
+) -> BenchPlan:  # fmt: skip
+    """Settle what `run_bench` is asked, with its arguments.
+
+    Raises:
+        ConfigError: for a pattern or a rule that is for no case, arguments that exclude each other, a rule or a claim
+            without anything to compare with, an interpreter that no shell could read, or a device that is not there or
+            cannot do what is asked of it.
+    """
+    where = _find_device(device, graph=graph)
+    cases = choose_cases(expand_cases(preset, where, kernels), only, skip)
+    if budget is not None and not budget > 0:
+        raise ConfigError(f"--budget: must be > 0 seconds, got {budget!r}")
+    given = {"--baseline": baseline, "--aa": aa, "--against": against}
+    flags = [flag for flag, value in given.items() if value]
+    if len(flags) > 1:
+        raise ConfigError(f"{' and '.join(flags)}: give one of them; each says what is compared with what")
+    if fail_if and not flags:
+        raise ConfigError("--fail-if: compared with what? Add --baseline NAME, --against PYTHON or --aa")
+    if allow_other_machine and not baseline:
+        raise ConfigError("--allow-other-machine: is about --baseline, which is not given")
+    if save_baseline and against:
+        raise ConfigError("--save-baseline: holds ratios to torch's batch norm, which --against does not measure")
+    limits = _read_limits(fail_if, cases, flags[0] if flags else "")
+    kinds: dict[str, Literal["baseline", "itself", "other"]] = {
+        "--baseline": "baseline", "--aa": "itself", "--against": "other",
+    }  # fmt: skip
+    return BenchPlan(
+        name=name,
+        question=preset.question,
+        cases=tuple(cases),
+        device=where,
+        budget=budget or preset.budget,
+        warm=warm or preset.warm or graph,
+        graph=graph,
+        compared=kinds[flags[0]] if flags else "nothing",
+        limits=limits,
+        baseline=baseline or "",
+        save_baseline=save_baseline or "",
+        other=_split(against or ""),
+        allow_other_machine=allow_other_machine,
+        claims=_choose_claims(preset, cases, against=bool(against)) if check else (),
+        store=Path(store),
+    )
+
+
+def _find_device(wanted: str, *, graph: bool) -> str:
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device: must be auto, cpu or cuda, got {wanted!r}")
+    found = "cuda" if resolve_device(wanted) == "cuda" else "cpu"
+    if graph and found == "cpu":
+        raise ConfigError("--graph: replays CUDA graphs, and this measures on the cpu")
+    return found
+
+
+def _read_limits(texts: Sequence[str], cases: Sequence[Case], flag: str) -> tuple[Limit, ...]:
+    """The limits, each about what `flag` compares, and for some case."""
+    against = flag == "--against"
+    measure = "time" if against else "ratio"
+    limits = tuple(read_limit(text, BENCH_MEASURES, slower=True) for text in texts or [f"{measure}:{_TOLERATED}"])
+    for limit in limits:
+        if (limit.measure == "time") != against:
+            raise ConfigError(f"--fail-if {limit}: {flag} compares {'time' if against else 'ratio or copy'}")
+    limits_by_name(limits, [case.name for case in cases], matches)
+    return limits
+
+
+def _split(against: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(against))
+    except ValueError as error:
+        raise ConfigError(f"--against {against}: {str(error).lower()}") from None
+
+
+def _choose_claims(preset: Bench, cases: Sequence[Case], *, against: bool) -> tuple[KernelClaim, ...]:
+    """The claims about cases that are timed."""
+    if against:
+        raise ConfigError("--check: claims are about ratios to torch's batch norm, which --against does not measure")
+    found = tuple(claim for claim in preset.claims if any(pair_cases(claim, cases)))
+    if not found:
+        raise ConfigError("--check: nothing is claimed about these cases; write it under `claims:` (docs/bench.md)")
+    return found

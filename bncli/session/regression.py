@@ -1,0 +1,101 @@
+"""The gate for learning: a study trained by the code as it is now against a baseline, or a reference against itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bncli.code_hash import fingerprint
+from bncli.errors import ConfigError
+from bncli.findings import Check, Findings
+from bncli.format import written_comparison, written_setting
+from bncli.limits import Limit, read_limit
+from bncli.plan import runs_of
+from bncli.records import RunResult
+from bncli.session.study import Session
+from bncli.store.folder import Store
+
+if TYPE_CHECKING:
+    from bncli.analysis import ArmRuns
+
+
+def with_fresh_store(session: Session) -> Session:
+    """The session with a store of this very code's runs: `STORE`/sources/HASH.
+
+    A run's id says what was asked, not by which code it was answered; a gate must not be answered by the runs of a
+    norm as it was before it changed.
+    """
+    return replace(session, store=Store(session.store.folder / "sources" / fingerprint()))
+
+
+def read_limits(texts: Sequence[str], session: Session) -> list[Limit]:
+    """Read every `--fail-if`.
+
+    Raises:
+        ConfigError: if one is not `MEASURE:+10%`, or about a measure that the study does not ask for.
+    """
+    return [read_limit(text, session.study.measures) for text in texts]
+
+
+def refuse_mixtures(save: str | None, baseline: str | None, fail_if: Sequence[str], aa: bool, check: bool) -> None:
+    """Options that mean nothing together.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    if fail_if and not baseline:
+        raise ConfigError("--fail-if: says how far a measure may move from a baseline; give --baseline too")
+    if aa and (save or baseline or check):
+        raise ConfigError("--aa: compares the reference with itself; it goes with no --check and no baseline")
+
+
+def refuse_no_claims(session: Session) -> None:
+    """Raise a ConfigError where there is nothing to check."""
+    if not session.study.claims:
+        why = f"{session.name} makes no claims about these variants"
+        raise ConfigError(f"--check: {why}; write them under `claims:` (docs/studies.md)")
+
+
+def against_itself(session: Session) -> Session:
+    """The session of the reference alone, on the study's seeds and on as many after them.
+
+    Raises:
+        ConfigError: for a study that searches first.
+    """
+    study = session.study
+    if study.tune or study.bisect:
+        raise ConfigError("--aa: a study that tunes or bisects cannot be compared with itself; leave those keys out")
+    update = {"variants": {study.reference: study.variants[study.reference]}, "claims": ()}
+    seeds = study.seeds + tuple(seed + _shift(session) for seed in study.seeds)
+    alone = study.model_copy(update=update)
+    runs = runs_of(alone.model_copy(update={"seeds": seeds}), session.device, session.engine)
+    return replace(session, study=alone).planned(runs)
+
+
+def both_halves(session: Session, results: Mapping[str, RunResult]) -> "list[ArmRuns]":
+    """The reference's arms, and the same again with the other seeds under the numbers of the first."""
+    from bncli.analysis import ArmRuns  # brings scipy, which a plan does without
+
+    shift, found = _shift(session), []
+    for variant, setting, runs in session.arms({id_: r for id_, r in results.items() if r.info.has_numbers}):
+        found.append(ArmRuns(variant, setting, {s: r for s, r in runs.items() if s in session.study.seeds}))
+        others = {s - shift: r for s, r in runs.items() if s not in session.study.seeds}
+        found.append(ArmRuns(f"{variant} again", setting, others))
+    return found
+
+
+def check_same(findings: Findings) -> list[Check]:
+    """Each comparison must be equivalent or inconclusive; at 95 % one in twenty is not, by chance."""
+    measures = {measure.name: measure for measure in findings.measures}
+    checks = []
+    for c in (c for arm in findings.arms for c in arm.comparisons):
+        measure = measures[c.measure]
+        at = f" at {written_setting(c.setting)}" if c.setting else ""
+        outcome: dict[str, object] = {"better": "failed", "worse": "failed", "not comparable": "undecided"}
+        name = f"{measure.label}, {c.reference} against itself{at}"
+        message = f"{written_comparison(c, measure)}, {c.pairs} pairs"
+        checks.append(Check(name, outcome.get(c.verdict, "passed"), message, c.verdict))  # type: ignore[arg-type]
+    return checks
+
+
+def _shift(session: Session) -> int:
+    return max(session.study.seeds) + 1
