@@ -23,19 +23,13 @@ def sentences(comparisons: Sequence[ShiftComparison], definitions: Sequence[Defi
             found.append("no claim is made: one seed says nothing about the spread between seeds")
             continue
         for c in [c for c in compared if c.estimate is not None]:
-            opposed = [o.layer.partition("/")[0] for o in comparisons if _same(o, c) and {o.side, c.side} == OPPOSITES]
+            opposed = [o.layer for o in comparisons if _same(o, c) and {o.side, c.side} == OPPOSITES]
             found.append(
                 _sentence(c, known[c.metric]) + (f"; the other way at {', '.join(opposed)}" if opposed else "")
             )
         found += _not_compared([c for c in compared if c.estimate is None], known)
         found += _agreement([c for c in compared if known[c.metric].kind in SHIFTS], known)
     return tuple(dict.fromkeys(found))
-
-
-def _but(c: ShiftComparison, comparisons: Sequence[ShiftComparison]) -> str:
-    """Single layers that say the opposite of all together."""
-    opposed = [o.layer.partition("/")[0] for o in comparisons if _same(o, c) and {o.side, c.side} == OPPOSITES]
-    return f"; the other way at {', '.join(opposed)}" if opposed else ""
 
 
 def _same(c: ShiftComparison, other: ShiftComparison) -> bool:

@@ -38,8 +38,8 @@ def tell_event(event: Event, tell: Callable[[str], None]) -> None:
         }))  # fmt: skip
     elif isinstance(event, Finished):
         for run, result in zip(event.job.runs, event.results, strict=True):
-            curves = {quantity: result.curve(quantity)[1] for quantity in ("accuracy", "loss")}
-            last = {quantity: curve[-1] if curve else None for quantity, curve in curves.items()}
+            curves = {metric: result.curve(metric)[1] for metric in ("accuracy", "loss")}
+            last = {metric: curve[-1] if curve else None for metric, curve in curves.items()}
             tell(line({
                 "event": "finished", "variant": run.variant, "setting": dict(run.setting), "seed": run.seed,
                 "id": run.id, "status": result.info.status, "step": result.info.step, "reason": result.info.reason,

@@ -7,12 +7,14 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import bncli
 from bncli.errors import BncliError, ConfigError
+from bncli.records import Record
 from bncli.session.events import Event, Started
 from tests.executors.elsewhere import open_elsewhere
 
@@ -41,6 +43,17 @@ def test_every_function_can_be_called_twice(tmp_path: Path) -> None:
 
     twice()
     twice()
+
+
+def test_a_frame_has_a_row_for_every_number_and_a_column_for_every_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))  # optional, and heavy
+    result = bncli.train("smoke", set=SMOKE, seeds=1, store=tmp_path, jobs=1, device="cpu")
+    rows = result.to_frame()
+    assert len(rows) == sum(len(run.result.records) for run in result.runs if run.result) > 20
+    assert rows[0].keys() == {"variant", "seed", "id", *Record._fields}
+    assert (rows[0]["variant"], rows[0]["metric"], rows[0]["step"], rows[0]["index"]) == ("none", "loss", 0, None)
 
 
 def test_a_function_takes_a_name_a_path_a_study_or_a_dict_and_all_are_one_study(tmp_path: Path) -> None:

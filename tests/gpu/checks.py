@@ -260,7 +260,7 @@ def probes_change_nothing(device: str, **changes: Any) -> str:
     other = train(job(device, "auto", 2, "batch", **changes))
     for probed, plain in zip(one, other, strict=True):
         assert last(probed) == last(plain), f"loss {last(probed)} and {last(plain)}"
-    found = {record.quantity.partition(":")[0] for record in one[0].records}
+    found = {record.metric for record in one[0].records}
     missing = {name for name in METRICS if name != "percentiles" and name not in found}
     assert not missing, f"not found: {missing}"
     return f"{len(one[0].records)} records"

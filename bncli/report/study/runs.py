@@ -83,8 +83,8 @@ def _status(result: RunResult | None) -> Text:
     return Text(status + place, style=_STYLES[status])
 
 
-def _last(result: RunResult | None, quantity: str, unit: str) -> Text:
-    values = result.curve(quantity)[1] if result else []
+def _last(result: RunResult | None, metric: str, unit: str) -> Text:
+    values = result.curve(metric)[1] if result else []
     return Text(written(values[-1], unit) if values and math.isfinite(values[-1]) else "-")
 
 
