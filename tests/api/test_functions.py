@@ -109,17 +109,6 @@ def test_a_library_call_prints_nothing_and_changes_no_environment(
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_result_is_a_frame_where_pandas_is_installed(tmp_path: Path) -> None:
-    pytest.importorskip("pandas", reason="frames are pandas'")
-    result = bncli.train("smoke", store=tmp_path, jobs=1, device="cpu", set=SMOKE, seeds=1)
-    frame = result.to_frame()
-    assert {"variant", "seed", "id", "metric", "layer", "step", "value", "unit"} <= set(frame.columns)
-    accuracy = frame[(frame.metric == "accuracy") & (frame.variant == "batch")]
-    run = next(run.result for run in result.runs if run.variant == "batch")
-    assert run is not None
-    assert (list(accuracy.step), list(accuracy.value)) == run.curve("accuracy")
-
-
 NOTEBOOK = """
 import bncli
 import torch.utils.data as data
