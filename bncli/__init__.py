@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from bncli.shift.probing import drift, probe
     from bncli.store.folder import Store
 
-__version__ = "0.1.0"
+    __version__: str
+
 _HOMES = {
     "METRICS": "shift", "NORMS": "norms", "BncliError": "errors", "Findings": "findings", "Result": "api",
     "Store": "store.folder", "Study": "config", "bench": "api", "compare": "api", "drift": "shift.probing",
@@ -27,6 +28,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Resolve the public names lazily, so that `import bncli` imports no torch."""
+    if name == "__version__":
+        from bncli.code_hash import VERSION
+
+        return VERSION
     if name in _HOMES:
         from importlib import import_module
 

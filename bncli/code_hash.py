@@ -1,4 +1,4 @@
-"""Code as a hash: of bncli's makers of numbers, and of a plug-in with the local modules that it imports."""
+"""Which code it is: bncli's version, the hash of its makers of numbers, that of a plug-in with what it imports."""
 
 import ast
 import hashlib
@@ -12,6 +12,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
+VERSION = "0.1.0"
 MAKERS = ("norms", "kernels", "models", "data", "optim", "engine")  # packages whose code a run's numbers follow from
 BELOW = {"bncli", "torch", "triton", "numpy", "scipy", "pydantic", "typer", "rich", "yaml"}  # of ours: count for no run
 _TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")  # "module:attribute", as in rows

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from bncli import __version__
 from bncli.cli.bench import bench
 from bncli.cli.compare import compare
 from bncli.cli.doctor import doctor
@@ -31,7 +30,9 @@ app.add_typer(store)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"bncli {__version__}")
+        from bncli.code_hash import VERSION
+
+        typer.echo(f"bncli {VERSION}")
         raise typer.Exit
 
 

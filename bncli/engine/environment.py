@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-from bncli import __version__
+from bncli.code_hash import VERSION
 from bncli.errors import ConfigError
 
 
@@ -50,7 +50,7 @@ def environment(device: str) -> dict[str, Any]:
     import torch
 
     return {
-        "bncli": __version__,
+        "bncli": VERSION,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bncli import __version__
+from bncli.code_hash import VERSION
 from bncli.files import write_atomically
 
 KEPT = 2
@@ -26,7 +26,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | None, job: str) -> None:
         self._folder = folder
-        self._origin = {"schema": SCHEMA, "job": job, "bncli": __version__, "torch": str(torch.__version__)}
+        self._origin = {"schema": SCHEMA, "job": job, "bncli": VERSION, "torch": str(torch.__version__)}
         self.notes: list[str] = []
 
     def save(self, step: int, state: dict[str, Any]) -> None:

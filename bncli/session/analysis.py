@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from bncli import findings
 from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.analysis.shift import ShiftAsk, analyse_shift
 from bncli.config import Probes, StudyClaim
 from bncli.config.study import searched_keys
 from bncli.errors import ConfigError, did_you_mean
-from bncli.findings import Definition, Findings, ShiftFindings
+from bncli.findings import Claim, Definition, Findings, ShiftFindings
 from bncli.plan import describe, warnings_of
 from bncli.records import RunResult
 from bncli.session.study import Session
@@ -120,13 +119,13 @@ def define_metric(name: str) -> Definition:
     return Definition(name, label, row.kind, row.unit, "ratio" if open_ended else "difference", row.better)
 
 
-def _claim(claim: StudyClaim) -> findings.Claim:
+def _claim(claim: StudyClaim) -> Claim:
     kind: Literal["ratio", "difference", "level"] = (
         "ratio" if claim.ratio else "difference" if claim.difference else "level"
     )
     band = claim.ratio or claim.difference or claim.level
     assert band is not None
-    return findings.Claim(claim.measure, claim.of, claim.versus, claim.at, kind, band.below, band.above, claim.source)
+    return Claim(claim.measure, claim.of, claim.versus, claim.at, kind, band.below, band.above, claim.source)
 
 
 def _environments(results: Mapping[str, RunResult]) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bncli import __version__
+from bncli.code_hash import VERSION
 from bncli.errors import StoreError
 from bncli.files import digest, folder_written_atomically, is_intact, with_digest, write_atomically
 
@@ -133,7 +133,7 @@ class Studies:
         """
         key = study_id(study)
         place = self._studies / key
-        head = {"schema": SCHEMA, "id": key, "name": name, "question": study.get("question", ""), "bncli": __version__}
+        head = {"schema": SCHEMA, "id": key, "name": name, "question": study.get("question", ""), "bncli": VERSION}
         plan = {"schema": SCHEMA, "name": name, "seeds": study.get("seeds", ()), "runs": run_ids, "jobs": job_ids}
         try:
             if not (place / "study.json").exists():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bncli import __version__
+from bncli.code_hash import VERSION
 from bncli.format import written_bytes, written_ratio, written_seconds
 from bncli.report.checks import markdown
 from bncli.report.study.json import dumps, plain
@@ -101,7 +101,7 @@ def export_pytest_benchmark(record: BenchRecord) -> str:
         "commit_info": {"id": "unversioned", "dirty": False},
         "benchmarks": [_build_benchmark(row) for row in record.rows],
         "datetime": record.started,
-        "version": f"bncli {__version__}",
+        "version": f"bncli {VERSION}",
     }
     return dumps(plain(whole)) + "\n"
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import bncli
 from bncli.errors import BncliError
 from bncli.plugins import registered
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase, read_result
@@ -166,7 +165,7 @@ def start_worker(
     """
     variables = {**os.environ, **_ALLOCATOR, **(environment or {})}
     if not command:
-        own = str(Path(bncli.__file__).parent.parent)
+        own = str(Path(__file__).parents[3])
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [own, variables.get("PYTHONPATH")]))
     words = [*(command or [sys.executable]), "-P", "-c", _LAUNCH]  # -P: not what lies in this folder
     try:

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import torch
 
-import bncli
+from bncli.code_hash import VERSION
 from bncli.errors import BncliError
 from bncli.plugins import load_plugins, register
 from bncli.timing.clock import Clock, choose_clock
@@ -74,8 +74,8 @@ def prepare_for_forks(module: str) -> None:
 def _greet() -> dict[str, Any]:
     return {
         "protocol": PROTOCOL,
-        "bncli": bncli.__version__,
-        "place": str(Path(bncli.__file__).resolve().parent),
+        "bncli": VERSION,
+        "place": str(Path(__file__).resolve().parents[2]),
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "build": f"{build_entry.__module__}:{build_entry.__name__}",
@@ -116,9 +116,7 @@ def _build(message: Message) -> Entry:
         build = getattr(import_module(module), function)
         entry: Entry = build(message["case"])
     except (ImportError, AttributeError, TypeError) as error:
-        raise BncliError(
-            f"bncli {bncli.__version__} cannot build this case ({type(error).__name__}: {error})"
-        ) from error
+        raise BncliError(f"bncli {VERSION} cannot build this case ({type(error).__name__}: {error})") from error
     return entry
 
 
