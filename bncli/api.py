@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bncli.config import Bench, Study
-from bncli.errors import BncliError
+from bncli.errors import BncliError, ConfigError
 from bncli.findings import Check, Findings, ShiftFindings
 from bncli.norms import norm
 from bncli.plugins import using
@@ -293,7 +293,9 @@ def read_study(
 def _sets(given: Changes) -> list[str]:
     if isinstance(given, Mapping):
         return [f"{key}={json.dumps(value)}" for key, value in given.items()]
-    return list(given or ())
+    if given is None or (isinstance(given, Sequence) and not isinstance(given, str)):
+        return list(given or ())
+    raise ConfigError(f'set: expected {{"training.lr": 0.1}} or ["training.lr=0.1,0.5"], got {given!r}')
 
 
 def _listed(given: str | Iterable[str]) -> str:

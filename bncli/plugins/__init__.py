@@ -101,7 +101,7 @@ def unregister(plugin: Plugin) -> None:
 
 
 @contextmanager
-def using(plugins: Iterable[Plugin | str | Path]) -> Iterator[tuple[Plugin, ...]]:
+def using(plugins: str | Path | Iterable[Plugin | str | Path]) -> Iterator[tuple[Plugin, ...]]:
     """Have plug-ins registered for a while; those that were before stay.
 
     Raises:
@@ -109,7 +109,8 @@ def using(plugins: Iterable[Plugin | str | Path]) -> Iterator[tuple[Plugin, ...]
     """
     added: list[Plugin] = []
     try:
-        found = tuple(each if isinstance(each, Plugin) else load_plugins([each])[0] for each in plugins)
+        listed = [plugins] if isinstance(plugins, str | Path) else plugins
+        found = tuple(each if isinstance(each, Plugin) else load_plugins([each])[0] for each in listed)
         for plugin in found:
             if plugin.hash not in _registered:
                 register(plugin)

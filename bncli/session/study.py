@@ -106,6 +106,12 @@ def open_session(
     if engine not in ("auto", "untraced", "plain"):
         raise ConfigError(f"--engine: must be auto or plain, got {engine!r}")
     path: Engine = engine  # type: ignore[assignment] # one of them, as was just seen
+    _expect("jobs", jobs, jobs is None or (type(jobs) is int and jobs > 0), "a whole number above 0, or None")
+    _expect("store", store, isinstance(store, str | Path), "a folder's path")
+    _expect("data_dir", data_dir, data_dir is None or isinstance(data_dir, str | Path), "a folder's path, or None")
+    _expect("time_limit", time_limit, time_limit is None or isinstance(time_limit, int | float), "seconds, or None")
+    known = isinstance(executor, str | Executor) or callable(executor)
+    _expect("executor", executor, known, "a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor")
     if time_limit is not None and not time_limit > 0:
         raise ConfigError(f"--time-limit: must be more than 0 seconds, got {time_limit}")
     if isinstance(executor, str):
@@ -246,6 +252,11 @@ def describe_plan(session: Session) -> str:
             f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"
         )
     return "\n".join(lines)
+
+
+def _expect(name: str, given: object, fits: bool, what: str) -> None:
+    if not fits:
+        raise ConfigError(f"{name}: expected {what}, got {given!r}")
 
 
 def _names(variants: str | Iterable[str]) -> list[str]:
