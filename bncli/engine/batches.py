@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bncli.data.splits import Split
+from bncli.errors import DataError
 from bncli.models.unit import generator
 
 
@@ -58,6 +59,10 @@ class _Order:
         while batches:
             if self._epoch is None:
                 whole = self._examples // self._size
+                if not whole:
+                    raise DataError(
+                        f"{self._examples} training examples are fewer than training.batch_size {self._size}"
+                    )
                 self._epoch = torch.randperm(self._examples, generator=self._draw)[: whole * self._size].view(
                     whole, self._size
                 )

@@ -77,6 +77,8 @@ def run_jobs(
                 crew.submit()
                 yield from crew.collect()
         finally:
+            for future in crew.running:
+                future.cancel()
             crew.workers.stop()
 
 

@@ -183,6 +183,8 @@ def _register_installed() -> tuple[str, ...]:
             register(_load(point.module, find(point.module, what, here=False), what, package))
         except ConfigError as error:
             problems.append(str(error))
+        except (AttributeError, TypeError) as error:  # an entry point that is no name of a module
+            problems.append(f"{what}: its entry point {point.value!r} cannot be read ({error})")
     return tuple(problems)
 
 

@@ -122,7 +122,7 @@ def adapt_metric(name: str, metric: Function, row: MetricRow) -> Function:
         lanes = samples[0].shape[:-2]
         each = zip(*(sample.reshape(-1, *sample.shape[-2:]) for sample in samples), strict=True)
         values = torch.stack([torch.as_tensor(metric(*one, **options)) for one in each])
-        return values.reshape(*lanes, *values.shape[1:])
+        return values.reshape((*lanes, *values.shape[1:]))
 
     return over_lanes
 
