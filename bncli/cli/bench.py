@@ -62,13 +62,12 @@ def bench(
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
     from bncli.config import read_bench
-    from bncli.plugins import load_plugins, register
+    from bncli.plugins import add_plugins
     from bncli.presets import preset_path
     from bncli.session.bench_plan import plan_bench
 
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
-    for each in load_plugins(plugin or ()):
-        register(each)
+    add_plugins(plugin or ())
     plan = plan_bench(
         read_bench(path), path.stem, only=only or (), skip=skip or (), kernels=kernel or (), device=device, warm=warm,
         graph=graph, budget=budget, baseline=baseline, save_baseline=save_baseline, against=against, aa=aa,

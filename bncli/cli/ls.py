@@ -26,10 +26,9 @@ def ls(
     if kind and kind not in (*KINDS, "studies"):
         raise ConfigError(unknown("list", kind, (*KINDS, "studies")))
     if kind not in ("presets", "studies"):
-        from bncli.plugins import load_plugins, register, register_installed
+        from bncli.plugins import add_plugins, register_installed
 
-        for plugin in load_plugins(plugins or ()):
-            register(plugin)
+        add_plugins(plugins or ())
         for problem in register_installed():
             print(problem, file=sys.stderr)
     if kind == "norms":

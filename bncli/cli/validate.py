@@ -15,12 +15,11 @@ def validate(
     from bncli.config import Bench, read_preset
     from bncli.errors import ConfigError
     from bncli.plan import runs_of, warnings_of
-    from bncli.plugins import load_plugins, register
+    from bncli.plugins import add_plugins
     from bncli.presets import preset_path
     from bncli.timing.cases import expand_cases
 
-    for each in load_plugins(plugin or ()):
-        register(each)
+    add_plugins(plugin or ())
     wrong: list[str] = []
     for name in presets:
         try:

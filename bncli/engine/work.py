@@ -1,7 +1,7 @@
 """What a worker does with one job, wherever it runs: one job a process at a time, in a time limit if there is one.
 
-`python -m bncli.engine.work` is the process that a job with a time limit runs in, because only a process can be ended:
-it reads (job, surroundings) from its stdin, writes its results to its stdout, both pickled, and ends with its parent.
+`main` is the process that a job with a time limit runs in, because only a process can be ended: it reads (job,
+surroundings) from its stdin, writes its results to its stdout, both pickled, and ends with its parent.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from bncli.errors import BncliError
 from bncli.files import write_atomically
 from bncli.plan import Job
-from bncli.plugins import Shipped, receive, registered, unregister
+from bncli.plugins import Shipped, using
 from bncli.records import RunInfo, RunResult, Status
 
 _BUSY = threading.Lock()  # generators and threads of torch are the process's: two jobs would draw from one another
@@ -48,14 +48,10 @@ def work(job: Job, at: Surroundings) -> list[RunResult]:
             "--executor: it runs two jobs in one process at once, whose random numbers would mix; give each worker a"
             " process of its own, or one thread in all"
         )
-    known = registered()
     try:
-        receive(at.plugins)
-        return _train(job, at)
+        with using(at.plugins):  # a worker may live longer than this state of their code
+            return _train(job, at)
     finally:
-        for plugin in registered():
-            if plugin not in known:  # a worker may live longer than this state of its code
-                unregister(plugin)
         _BUSY.release()
 
 

@@ -61,6 +61,16 @@ def load_plugins(specs: Sequence[str | Path]) -> tuple[Plugin, ...]:
     return tuple(_load(str(spec), find(str(spec), f"plug-in {spec}")) for spec in dict.fromkeys(specs))
 
 
+def add_plugins(specs: Sequence[str | Path]) -> None:
+    """Load plug-ins and add their names for as long as this process lives: what a command does with `--plugin`.
+
+    Raises:
+        ConfigError: as `load_plugins` and `register`.
+    """
+    for plugin in load_plugins(specs):
+        register(plugin)
+
+
 def register(plugin: Plugin) -> None:
     """Add a plug-in's names to this process's catalogues; a second time it changes nothing.
 
@@ -101,8 +111,8 @@ def unregister(plugin: Plugin) -> None:
 
 
 @contextmanager
-def using(plugins: str | Path | Iterable[Plugin | str | Path]) -> Iterator[tuple[Plugin, ...]]:
-    """Have plug-ins registered for a while; those that were before stay.
+def using(plugins: str | Path | Iterable[Plugin | Shipped | str | Path]) -> Iterator[tuple[Plugin, ...]]:
+    """Have plug-ins registered for a while, in a worker those that were shipped; those that were before stay.
 
     Raises:
         ConfigError: as `load_plugins` and `register`.
@@ -110,12 +120,16 @@ def using(plugins: str | Path | Iterable[Plugin | str | Path]) -> Iterator[tuple
     added: list[Plugin] = []
     try:
         listed = [plugins] if isinstance(plugins, str | Path) else plugins
-        found = tuple(each if isinstance(each, Plugin) else load_plugins([each])[0] for each in listed)
-        for plugin in found:
+        found = [load_plugins([each])[0] if isinstance(each, str | Path) else each for each in listed]
+        for each in found:
+            plugin = each.plugin if isinstance(each, Shipped) else each
             if plugin.hash not in _registered:
-                register(plugin)
                 added.append(plugin)
-        yield found
+            if isinstance(each, Shipped):
+                receive([each])
+            else:
+                register(each)
+        yield tuple(each.plugin if isinstance(each, Shipped) else each for each in found)
     finally:
         for plugin in reversed(added):
             unregister(plugin)

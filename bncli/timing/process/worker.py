@@ -26,7 +26,7 @@ import torch
 
 from bncli.code_hash import VERSION
 from bncli.errors import BncliError
-from bncli.plugins import load_plugins, register
+from bncli.plugins import add_plugins
 from bncli.timing.clock import Clock, choose_clock
 from bncli.timing.process.protocol import PROTOCOL, build_entry
 from bncli.timing.scheduler import measure, pause_garbage_collection
@@ -110,8 +110,7 @@ def _prepare(message: Message) -> tuple[Entry, Clock, Effort]:
 
 def _build(message: Message) -> Entry:
     module, _, function = message["build"].partition(":")
-    for plugin in load_plugins(message.get("plugins", ())):
-        register(plugin)
+    add_plugins(message.get("plugins", ()))
     try:
         build = getattr(import_module(module), function)
         entry: Entry = build(message["case"])
