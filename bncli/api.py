@@ -6,7 +6,7 @@ Nothing here prints, reads the environment, changes signals or ends a process th
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -149,14 +149,15 @@ def compare(
         checks = check_claims(findings) if check else []
         found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
         remember(session, on_event, take_look(session, results, findings.headlines))
+        document = found.document() if before is not None or save_baseline else {}
         if before is not None:
-            checks += regressions(found.document(), before, limits)
+            checks += regressions(document, before, limits)
         if aa:
             checks += regression.check_same(findings)
         failed = any(run.result is None or not run.result.info.has_numbers for run in found.runs)
         if save_baseline and not failed:
-            asked.store.write_baseline(save_baseline, found.document())
-        return Result(found.name, found.study, findings, found.runs, found.store, tuple(checks))
+            asked.store.write_baseline(save_baseline, document)
+        return replace(found, checks=tuple(checks))
 
 
 def train(
@@ -245,16 +246,18 @@ def bench(
     """
     from bncli.config import read_bench
     from bncli.report.timing.gate import list_checks
-    from bncli.session.bench import run_bench
+    from bncli.session.bench import measure_plan
+    from bncli.session.bench_plan import plan_bench
 
     with using(plugins):
         source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
         name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
-        record = run_bench(
+        plan = plan_bench(
             study, name, only=only, skip=skip, kernels=kernels, device=device, warm=warm, graph=graph, budget=budget,
             baseline=baseline, save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
-            allow_other_machine=allow_other_machine, check=check, store=store, on_event=on_event,
+            allow_other_machine=allow_other_machine, check=check, store=store,
         )  # fmt: skip
+        record = measure_plan(plan, on_event)
         return Result(name, study, record, (), Path(store), tuple(list_checks(record)))
 
 

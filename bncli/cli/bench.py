@@ -1,6 +1,5 @@
 """`bncli bench`: time norms against torch's batch norm and a plain copy; and the gate that finds what became slower."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,7 +106,9 @@ def bench(
 @contextmanager
 def show_progress() -> "Iterator[OnEvent]":
     """What happens, on stderr: a bar on a terminal, a line a measurement elsewhere."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
+    from bncli.cli.output import is_animated
+
+    if not is_animated():
         yield lambda event: print(line, file=sys.stderr, flush=True) if (line := describe(event)) else None
         return
 

@@ -54,11 +54,12 @@ def compare(
 
     with show_progress(events) as (on_event, tell):
         result = api.compare(**how, **gate, on_event=on_event)  # type: ignore[arg-type] # one dict of options
+        document = result.document() if json or events else {}  # else the runs' curves need not be gathered
         if events:
-            said = {key: result.document().get(key) for key in ("headlines", "verdicts", "warnings")}
+            said = {key: document.get(key) for key in ("headlines", "verdicts", "warnings")}
             tell(line({"event": "findings", **said}))
     if json:
-        write_json(json, result.document())
+        write_json(json, document)
     quiet = "-" in (json, events)
     if not quiet:
         show(result.findings, stdout())

@@ -29,6 +29,11 @@ def stdout() -> "Console":
     return Console(width=width, highlight=False, soft_wrap=False)
 
 
+def is_animated() -> bool:
+    """Whether stderr is a terminal on which bars can move."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+
+
 def write(place: str, text: str, flag: str, *, append: bool = False, after: str = "") -> None:
     """Write `text` to a file, or to stdout for `-`.
 

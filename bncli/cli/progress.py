@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bncli.cli.output import is_animated
 from bncli.errors import BncliError
 from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
@@ -103,7 +103,7 @@ def show_progress(events: str | None = None) -> Iterator[tuple[OnEvent, Callable
 @contextmanager
 def _open_display() -> Iterator[OnEvent]:
     """The display that fits where stderr goes."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "", "dumb"):
+    if not is_animated():
         yield Lines()
         return
     bars = Bars()

@@ -7,7 +7,6 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,9 +68,8 @@ def run_jobs(
     Raises:
         BncliError: what a job raised because of a mistake of the user's, such as wrong data.
     """
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bncli-", ignore_cleanup_errors=True)))
-        crew = _Crew(jobs, open_workers, _Heartbeats(folder), surroundings)
+    with tempfile.TemporaryDirectory(prefix="bncli-", ignore_cleanup_errors=True) as folder:
+        crew = _Crew(jobs, open_workers, _Heartbeats(Path(folder)), surroundings)
         try:
             while crew.busy():
                 crew.submit()

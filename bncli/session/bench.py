@@ -7,12 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
-from bncli.config.bench import Bench
 from bncli.engine.environment import device_count, environment
 from bncli.errors import BncliError, UndecidedError
-from bncli.session.bench_plan import BenchPlan, plan_bench
+from bncli.session.bench_plan import BenchPlan
 from bncli.session.events import BaselineSaved, Measured, Measuring, OnEvent, Warned, ignore
 from bncli.store.folder import Store
 from bncli.timing.baseline import Baseline, Machine, check_comparable, read_baseline
@@ -53,50 +51,6 @@ class BenchError(BncliError):
     def __init__(self, error: BncliError, record: BenchRecord) -> None:
         super().__init__(str(error))
         self.error, self.record = error, record
-
-
-def run_bench(
-    preset: Bench, name: str, *, only: Sequence[str] = (), skip: Sequence[str] = (), kernels: Sequence[str] = (),
-    device: str = "auto", warm: bool = False, graph: bool = False, budget: float | None = None,
-    baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
-    fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False,
-    store: str | Path = ".bncli", on_event: OnEvent = ignore,
-) -> BenchRecord:  # fmt: skip
-    """Time norms against torch's own batch norm and a plain copy of the same bytes.
-
-    Args:
-        preset: what is timed, and what is claimed of it.
-        name: of the preset, for tables and documents.
-        only: keep the cases with one of these in their name, or matching it (`*`); all if empty.
-        skip: leave out the cases with one of these in their name, or matching it.
-        kernels: norms of your own, `module:attribute`, each a function of the number of channels.
-        device: cpu, cuda or auto.
-        warm: leave the arguments in the cache, instead of rotating sets of them so that they are not.
-        graph: on a GPU, replay CUDA graphs: kernels without launches.
-        budget: seconds of measuring; the preset's if None.
-        baseline: hold the ratios against this one, a name in the store or a file.
-        save_baseline: keep the ratios under this name, or in this file.
-        against: compare with this interpreter's bncli and torch, interleaved with ours; a command as a shell reads it.
-        aa: compare this code with itself: the noise.
-        fail_if: what is too slow, such as `ratio:+5%` or `batch/*=ratio:+3%`.
-        allow_other_machine: compare with a baseline of another kind of machine too.
-        check: judge the preset's claims.
-        store: the folder where baselines are.
-        on_event: told Measuring, Measured, Warned and BaselineSaved.
-
-    Raises:
-        ConfigError: for arguments that make no sense; nothing was measured.
-        UndecidedError: for a baseline that is missing, incomplete or of another machine; nothing was measured.
-        BncliError: for a kernel that cannot be had or run.
-        BenchError: for an error after the first measurement, with what was measured.
-        BenchInterrupted: for Ctrl-C, with what was measured.
-    """
-    plan = plan_bench(
-        preset, name, only=only, skip=skip, kernels=kernels, device=device, warm=warm, graph=graph, budget=budget,
-        baseline=baseline, save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
-        allow_other_machine=allow_other_machine, check=check, store=store,
-    )  # fmt: skip
-    return measure_plan(plan, on_event)
 
 
 @dataclass

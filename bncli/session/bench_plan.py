@@ -51,7 +51,7 @@ def plan_bench(
     fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False,
     store: str | Path = ".bncli",
 ) -> BenchPlan:  # fmt: skip
-    """Settle what `run_bench` is asked, with its arguments.
+    """Settle what `bncli.bench` is asked, with its arguments.
 
     Raises:
         ConfigError: for a pattern or a rule that is for no case, arguments that exclude each other, a rule or a claim

@@ -1,6 +1,6 @@
 """A study from what was asked to its results: plan, train what the store lacks, stage after stage."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.engine.work import Surroundings
 from bncli.errors import ConfigError, StoreError
-from bncli.executors import OpenWorkers, Workers, load_factory, open_workers
+from bncli.executors import OpenWorkers, load_factory, open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
 from bncli.plugins import registered, ship
@@ -68,13 +68,6 @@ class Session:
     def slots(self) -> int:
         """How many jobs are expected to run at once."""
         return self.workers or device_count(self.device)
-
-    def surroundings(self, job: Job) -> Surroundings:
-        """What a job needs beside its runs."""
-        return Surroundings(
-            checkpoints=self.store.checkpoints(job.id), data=self.data_dir, plugins=ship(registered()),
-            seconds=self.time_limit,
-        )  # fmt: skip
 
 
 def open_session(
@@ -201,7 +194,13 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     if missing:
         session.store.prepare()
         on_event(Started(tuple(missing)))
-        for event in run_jobs(missing, _opener(session, len(missing)), session.surroundings):
+        same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
+        events = run_jobs(
+            missing,
+            lambda: open_workers(session.executor, session.workers, session.device),
+            lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
+        )
+        for event in events:
             if isinstance(event, Progress):
                 for note in event.notes:
                     if note not in said:
@@ -211,14 +210,6 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
                 failed |= _store(event, session.store)
             on_event(event)
     return session.store.read_all(run.id for run in session.runs if run.id not in failed) | failed
-
-
-def _opener(session: Session, jobs: int) -> Callable[[], Workers]:
-    """What opens the session's executor: for no more workers than there are jobs, where their number is ours to say."""
-    wanted = session.workers
-    if session.executor == "local":
-        wanted = min(session.slots(), jobs)
-    return lambda: open_workers(session.executor, wanted, session.device)
 
 
 def _store(event: Finished, store: Store) -> dict[str, RunResult]:
@@ -237,9 +228,8 @@ def describe_plan(session: Session) -> str:
     stored = sum(run.id in session.store for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
     seconds = max(sum(map(seconds_of, missing)) / session.slots(), max(map(seconds_of, missing), default=0))
-    lines = ["this is the first stage only; what follows depends on its results"]
-    if not (session.study.tune or session.study.bisect):
-        lines = []
+    searches = session.study.tune or session.study.bisect
+    lines = ["this is the first stage only; what follows depends on its results"] if searches else []
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",

@@ -4,15 +4,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bncli.config.bench import bench_of
+from bncli.config.bench import Bench, bench_of
 from bncli.errors import BncliError, ConfigError, UndecidedError
 from bncli.session import bench
-from bncli.session.bench import BenchError, BenchInterrupted, run_bench
-from bncli.session.events import BaselineSaved, Event, Measured, Measuring, Warned
+from bncli.session.bench import BenchError, BenchInterrupted, measure_plan
+from bncli.session.bench_plan import plan_bench
+from bncli.session.events import BaselineSaved, Event, Measured, Measuring, OnEvent, Warned, ignore
 from bncli.timing.process.client import Worker
+from bncli.timing.results import BenchRecord
 from tests.timing.made_worker import MadeWorker, measures, start_made_worker
 
 PRESET = bench_of({
@@ -20,6 +23,10 @@ PRESET = bench_of({
     "cases": [{"norms": ["batch", "layer"], "shapes": ["N8C16"], "passes": ["train-forward"]}],
 })  # fmt: skip
 NAMES = ("batch/train-forward/N8C16/f32/nc/cpu", "layer/train-forward/N8C16/f32/nc/cpu")
+
+
+def run_bench(preset: Bench, name: str, *, on_event: OnEvent = ignore, **asked: Any) -> BenchRecord:
+    return measure_plan(plan_bench(preset, name, **asked), on_event)
 
 
 @pytest.fixture
