@@ -93,11 +93,11 @@ class Catalogue(Mapping[str, R], Generic[R]):
             yield from ((name, derive(name, row)) for name, row in catalogue.added.items())
 
     def __getitem__(self, name: str) -> R:
+        if name in self.own:
+            return self.own[name]
         problems = () if name in self else Catalogue.installed()
         if name not in self:
             raise ConfigError("; ".join([unknown(self.kind, name, self), *problems]))
-        if name in self.own:
-            return self.own[name]
         if name in self._unfinished:
             self.added[name] = self._unfinished[name]()
             del self._unfinished[name]

@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from bncli.catalogue import Catalogue, Row
+from bncli.catalogue import Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
 from bncli.config.asking import tune_warnings
 from bncli.config.parts import Before
@@ -57,66 +57,68 @@ class Run:
         """Everything that determines this run's numbers, as plain JSON values.
 
         Options and keys that are younger than stored runs are part of it where they differ from the behaviour before
-        them, and a row's `numerics` where it was raised, so that what was stored is found again. Probes are part of it
-        where there are any: they change no other number, but add numbers of their own, so a run that was stored
-        without them lacks what a study with them asks for.
+        them, and a row's `numerics` where it was raised, so that what was stored is found again; so are the hashes of
+        plug-ins. Probes are part of it where there are any: they change no other number, but add numbers of their own,
+        so a run that was stored without them lacks what a study with them asks for.
         """
+        return dict(self._spec)
+
+    @cached_property
+    def _spec(self) -> Mapping[str, Any]:
+        data, model, norm = DATASETS[self.data.name], MODELS[self.model.name], NORMS[self.norm.name]
+        optimizer, schedule = self.training.optimizer, self.training.schedule
+        numerics = {
+            "data": data.numerics, "model": model.numerics, "norm": norm.numerics,
+            "device": 3 if self.device == "cuda" else 2,  # 2: captured steps read constants that were freed
+            "precision": 3 if self.training.precision == "mixed" else 2,  # 2: was not traced
+        }  # fmt: skip
+        raised = {kind: number for kind, number in numerics.items() if number > NUMERICS}
+        rows: list[Row] = [data, model, norm, OPTIMIZERS[optimizer.name], SCHEDULES[schedule.name]]
+        rows += [METRICS[name] for name in self.probes.metrics if name in METRICS]
+        code = sorted({row.code for row in rows if row.code})
         return {
             "numerics": NUMERICS,
-            "data": _part(self.data, DATASETS),
-            "classes": DATASETS[self.data.name].classes,
-            "model": _part(self.model, MODELS),
-            "norm": _part(self.norm, NORMS),
+            "data": _part(self.data, data),
+            "classes": data.classes,
+            "model": _part(self.model, model),
+            "norm": _part(self.norm, norm),
             "training": {
                 **_section(self.training),
-                "optimizer": _part(self.training.optimizer, OPTIMIZERS),
-                "schedule": _part(self.training.schedule, SCHEDULES),
+                "optimizer": _part(optimizer, OPTIMIZERS[optimizer.name]),
+                "schedule": _part(schedule, SCHEDULES[schedule.name]),
             },
             "evaluation": _section(self.evaluation),
             "seed": self.seed,
             "device": self.device,
             "engine": self.engine,
             **({"probes": _section(self.probes)} if self.probes.metrics else {}),
-            **({"numerics_of": raised} if (raised := self._raised()) else {}),
-            **({"code": code} if (code := self.code()) else {}),
+            **({"numerics_of": raised} if raised else {}),
+            **({"code": code} if code else {}),
         }
-
-    def code(self) -> list[str]:
-        """The hashes of the plug-ins that the run's numbers follow from."""
-        rows: list[Row] = [DATASETS[self.data.name], MODELS[self.model.name], NORMS[self.norm.name]]
-        rows += [OPTIMIZERS[self.training.optimizer.name], SCHEDULES[self.training.schedule.name]]
-        rows += [METRICS[name] for name in self.probes.metrics if name in METRICS]
-        return sorted({row.code for row in rows if row.code})
-
-    def _raised(self) -> dict[str, int]:
-        rows = {"data": DATASETS[self.data.name], "model": MODELS[self.model.name], "norm": NORMS[self.norm.name]}
-        numerics = {kind: row.numerics for kind, row in rows.items()}
-        numerics["device"] = 3 if self.device == "cuda" else 2  # 2: captured steps read constants that were freed
-        numerics["precision"] = 3 if self.training.precision == "mixed" else 2  # 2: was not traced
-        return {kind: number for kind, number in numerics.items() if number > NUMERICS}
 
     @cached_property
     def id(self) -> str:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
-        text = json.dumps(self.spec(), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self._spec, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _part(part: Part, catalogue: Catalogue[Any]) -> dict[str, Any]:
+def _part(part: Part, row: Row) -> dict[str, Any]:
     """A name with its options, without those that mean what was so before there was such an option."""
-    known = catalogue[part.name].options
+    known = row.options
     return {key: value for key, value in part.flat().items() if key not in known or value != known[key].before}
 
 
 def _section(section: BaseModel) -> dict[str, Any]:
     """Keys with values, without those that mean what was so before there was such a key."""
-    before = {
-        key: mark.value
-        for key, field in type(section).model_fields.items()
-        for mark in field.metadata
-        if isinstance(mark, Before)
-    }
+    before = _before(type(section))
     return {k: v for k, v in section.model_dump(mode="json").items() if k not in before or v != before[k]}
+
+
+@cache
+def _before(section: type[BaseModel]) -> dict[str, Any]:
+    marks = [(key, mark) for key, field in section.model_fields.items() for mark in field.metadata]
+    return {key: mark.value for key, mark in marks if isinstance(mark, Before)}
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,13 @@ def open_elsewhere(workers: int | None, device: str) -> Executor:
 
 
 def open_thread(workers: int | None, device: str) -> Executor:
-    """One thread of this process."""
-    return ThreadPoolExecutor(1)
+    """One thread of this process, which is waited for: the next test trains here too."""
+
+    class Patient(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(cancel_futures=cancel_futures)
+
+    return Patient(1)
 
 
 def open_threads(workers: int | None, device: str) -> Executor:
