@@ -11,7 +11,6 @@ import numpy as np
 from bncli.analysis.readers import ArmRuns, values_of
 from bncli.analysis.stats import (
     ALONE,
-    CONFIDENCE,
     Level,
     Pair,
     are_shares,
@@ -138,7 +137,7 @@ def _settle(
         still_open = [i for i in left if found[i].verdict == "inconclusive"]
         left = still_open if len(still_open) < len(left) else []
     for i, p in enumerate(holm([c.p for c in found])):
-        later = Level((1 - CONFIDENCE) / found[i].family, anytime=True)  # whoever adds seeds has looked
+        later = level_of(Looks(unplanned=(len(family[i][1]),)), found[i].family)  # whoever adds seeds has looked
         more = more_seeds(family[i][1], measure.scale, margin, later) if found[i].verdict == "inconclusive" else None
         found[i] = replace(found[i], p_holm=p, more_seeds=more)
     return found

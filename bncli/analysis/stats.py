@@ -33,11 +33,11 @@ def level_of(looks: Looks, family: int = 1) -> Level:
     """The level at which `family` intervals are wrong in at most 5 % of studies, all of them and all looks together.
 
     A study looked at once divides the 5 % by the family (Bonferroni). Fixed looks share it. What was extended after a
-    look that no plan allowed for is looked at by an e-value, at any number of seeds.
+    look that no plan allowed for, and that took the 5 %, is looked at by an e-value at half of that (docs/log.md).
     """
     error = (1 - CONFIDENCE) / family
     if looks.unplanned:
-        return Level(error, anytime=True)
+        return Level(error / 2, anytime=True)
     return Level(_nominal_error(looks.planned, error) if len(looks.planned) > 1 else error)
 
 

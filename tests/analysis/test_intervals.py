@@ -125,7 +125,7 @@ def test_fixed_looks_share_the_5_percent():
 
 def test_a_family_shares_the_5_percent_and_an_unplanned_look_asks_for_an_e_value():
     assert level_of(Looks(), 4) == Level(pytest.approx(0.0125))
-    assert level_of(Looks(planned=(5, 8), unplanned=(6,)), 2) == Level(pytest.approx(0.025), anytime=True)
+    assert level_of(Looks(planned=(5, 8), unplanned=(6,)), 2) == Level(pytest.approx(0.0125), anytime=True)
 
 
 @pytest.mark.parametrize(

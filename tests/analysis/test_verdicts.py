@@ -174,7 +174,7 @@ def test_a_study_extended_after_a_look_is_judged_by_an_e_value_and_says_so():
     assert again.corrected_high - again.corrected_low > 1.3 * (first.corrected_high - first.corrected_low)
     assert again.method == "e-value, rests on normality"
     assert (
-        "this study was reported before, with 5 seeds, and then extended: its verdicts follow from e-values at 95 %, "
+        "this study was reported before, with 5 seeds, and then extended: its verdicts follow from e-values at 97.5 %, "
         "which allow for any number of looks"
     ) in later.notes
 
