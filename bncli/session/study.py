@@ -19,7 +19,7 @@ from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun
 from bncli.session.events import OnEvent, Started, Warned, ignore
 from bncli.store.folder import Store
-from bncli.store.studies import Look, Studies
+from bncli.store.studies import Look, Studies, study_id
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
@@ -63,8 +63,24 @@ class Session:
         )
 
     def planned(self, runs: Sequence[Run]) -> "Session":
-        """The same session with other runs to train."""
-        return replace(self, runs=tuple(runs), jobs=tuple(jobs_of(runs)))
+        """The same session with other runs to train; those of one look and of the next share no job."""
+        look_of = {seed: next(n for n in self.looks() if n > i) for i, seed in enumerate(self.study.seeds)}
+        first, *_ = looks = self.looks()  # seeds of a search belong to the first
+        jobs = [job for n in looks for job in jobs_of(run for run in runs if look_of.get(run.seed, first) == n)]
+        return replace(self, runs=tuple(runs), jobs=tuple(jobs))
+
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds at which it is reported, the last all that it has."""
+        seeds = len(self.study.seeds)
+        return tuple(n for n in self.study.looks if n <= seeds) or (seeds,)
+
+    def first(self, seeds: int) -> "Session":
+        """The session as it is at one of its looks."""
+        if seeds == len(self.study.seeds):
+            return self
+        later = set(self.study.seeds[seeds:])
+        fewer = replace(self, study=self.study.model_copy(update={"seeds": self.study.seeds[:seeds]}))
+        return fewer.planned([run for run in self.runs if run.seed not in later])
 
     def slots(self) -> int:
         """How many jobs are expected to run at once."""
@@ -75,7 +91,7 @@ def open_session(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
-    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None,
+    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -91,6 +107,7 @@ def open_session(
         data_dir: folder with the data sets' files; None is the copy that bncli ships.
         executor: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open executor of the caller's.
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
+        until: "decided", to add seeds at fixed looks while a headline is open.
 
     Raises:
         ConfigError: with every mistake found.
@@ -111,7 +128,7 @@ def open_session(
         raise ConfigError(f"--time-limit: must be {most}, got {time_limit}; leave it out for none")
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
-    name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets)
+    name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets, until=until)
     folder = None if data_dir is None else Path(data_dir).absolute()
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
@@ -126,7 +143,7 @@ def open_session(
 
 def read_preset(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    sets: Sequence[str] = (),
+    sets: Sequence[str] = (), until: str = "",
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
     if not isinstance(preset, str | Path | Study | Mapping):
@@ -136,7 +153,18 @@ def read_preset(
         )
     source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
     name = source.stem if isinstance(source, Path) else "study"
-    return name, read_study(source, sets, _names(variants), _seeds(seeds))
+    asked: Any = _seeds(seeds)
+    if until:
+        if until != "decided":
+            raise ConfigError(f"--until: must be decided, got {until!r}")
+        asked = (
+            {"until": until}
+            if asked is None
+            else asked
+            if isinstance(asked, Mapping)
+            else {"until": until, "max": asked}
+        )
+    return name, read_study(source, sets, _names(variants), asked)
 
 
 def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[str, RunResult]]:
@@ -186,8 +214,30 @@ def take_look(session: Session, results: Mapping[str, RunResult], summary: Seque
     ended = [results[run.id].info.has_numbers for run in session.runs if run.id in results]
     return Look(
         session.name, session.study.seeds, session.device, len(session.runs), sum(ended), len(ended) - sum(ended),
-        "; ".join(summary),
+        "; ".join(summary), looks=session.study.looks,
     )  # fmt: skip
+
+
+def unplanned_looks(session: Session) -> tuple[int, ...]:
+    """Numbers of seeds of earlier looks at part of these runs that the session's plan does not allow for.
+
+    Earlier is what was reported before these seeds were first: the same report said again says the same. One seed
+    makes no verdict, so that a look at it costs nothing.
+    """
+    seeds, study = set(session.study.seeds), session.study.model_dump(mode="json")
+    try:
+        looks = Studies(session.store.folder).read(study_id(study)).looks
+    except StoreError:  # a study that nobody asked before, or one that `remember` has warned of
+        return ()
+    first = min((look.time for look in looks if set(look.seeds) == seeds), default="9")  # later than any year before
+    found = {
+        len(look.seeds)
+        for look in looks
+        if len(look.seeds) > 1 and seeds & set(look.seeds) and seeds != set(look.seeds)
+        and (look.time, len(look.seeds)) < (first, len(seeds))
+        and not (look.looks and look.looks == session.study.looks)
+    }  # fmt: skip
+    return tuple(sorted(found))
 
 
 def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
@@ -237,6 +287,10 @@ def describe_plan(session: Session) -> str:
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
         f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
     ]
+    if session.study.looks:
+        lines.append(
+            f"until decided: reported with {', '.join(map(str, session.looks()))} seeds, and no more than needed"
+        )
     for job in session.jobs:
         first, kept = job.runs[0], sum(run.id in session.store for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
@@ -259,11 +313,11 @@ def _names(variants: str | Iterable[str]) -> list[str]:
     return [name.strip() for name in names if name.strip()]
 
 
-def _seeds(seeds: int | str | Iterable[int] | None) -> str | list[int] | None:
-    if seeds is None or isinstance(seeds, str):
+def _seeds(seeds: int | str | Iterable[int] | Mapping[str, Any] | None) -> str | list[int] | Mapping[str, Any] | None:
+    if seeds is None or isinstance(seeds, str | Mapping):
         return seeds
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         return str(seeds)
-    if not isinstance(seeds, Iterable) or isinstance(seeds, Mapping):
+    if not isinstance(seeds, Iterable):
         raise ConfigError(f"seeds: expected how many (5), or which (range(5), [0, 3], '0..4'), got {seeds!r}")
     return list(seeds)
