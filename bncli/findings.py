@@ -20,6 +20,8 @@ class Measure:
     unit: str  # "steps", "seconds", "examples", "fraction", "share", "nats", "squared error", "decades", "rate", ...
     direction: Direction
     scale: Scale
+    noun: str = ""  # in a sentence: "final test accuracy"
+    margin: str = "ratio"  # what counts as too small to matter: its key in a study's margins
 
 
 @dataclass(frozen=True)

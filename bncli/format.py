@@ -32,9 +32,14 @@ _NOTATIONS = {
 _TIMES = ("steps", "seconds", "examples")
 
 
+def _notation(unit: str) -> _Notation:
+    """How numbers of a unit are written; a unit of somebody's own is a word behind them."""
+    return _NOTATIONS.get(unit) or _Notation(1, None, f" {unit}", f" {unit}")
+
+
 def written(number: float, unit: str) -> str:
     """One number in its unit: `12,500`, `97.1 %`."""
-    notation = _NOTATIONS[unit]
+    notation = _notation(unit)
     return _fixed(number * notation.factor, notation.decimals) + notation.suffix
 
 
@@ -43,7 +48,7 @@ def written_summary(summary: Summary, unit: str) -> str:
     if summary.centre is None:
         return "not reached" if unit in _TIMES and any(v.low is not None for v in summary.values) else "n/a"
     if summary.spread is not None:
-        notation = _NOTATIONS[unit]
+        notation = _notation(unit)
         return f"{_fixed(summary.centre * notation.factor, notation.decimals)} ± {written(summary.spread, unit)}"
     median = any(v.value is None for v in summary.values)
     return written(summary.centre, unit) + (" (median)" if median else "")
@@ -81,7 +86,7 @@ def written_claim(judgement: Judgement) -> str:
     """The claim in words: `steps to 95 %, batch / none: below 0.6`."""
     claim, measure = judgement.claim, judgement.measure
     sign = {"ratio": f" / {claim.versus}", "difference": f" - {claim.versus}", "level": ""}[claim.kind]
-    notation = _NOTATIONS[measure.unit]
+    notation = _notation(measure.unit)
     unit = {"ratio": "x", "difference": notation.difference, "level": notation.suffix}[claim.kind]
     factor = 1 if claim.kind == "ratio" else notation.factor
     at = f" at {written_setting(judgement.setting)}" if judgement.setting else ""
@@ -170,7 +175,7 @@ def _writer(measure: Measure, ends: Iterable[float]) -> tuple[str, Any, str]:
     if measure.scale == "ratio":
         places = _decimals(ends, 1.0, 2)
         return "x", lambda ratio: _ratio(ratio, places), ""
-    notation = _NOTATIONS[measure.unit]
+    notation = _notation(measure.unit)
     scaled = [end * notation.factor for end in ends]
     decimals = None if notation.decimals is None else _decimals(scaled, 0.0, notation.decimals)
     return "", lambda number: _fixed(number * notation.factor, decimals, "+"), notation.difference

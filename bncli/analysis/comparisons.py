@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from bncli.analysis.readers import ArmRuns, values_of
+from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import (
     ALONE,
     Level,
@@ -244,7 +244,7 @@ Interval = tuple[float | None, float, float]  # estimate, low, high; unbounded e
 
 def judge_study_claims(
     claims: Sequence[Claim], arms: Sequence[ArmRuns], targets: Sequence[float | None], measures: Mapping[str, Measure],
-    level: Level = ALONE,
+    ask: Ask, level: Level = ALONE,
 ) -> Iterator[Judgement]:  # fmt: skip
     """Judge every claim at every setting that it speaks of.
 
@@ -253,6 +253,7 @@ def judge_study_claims(
         arms: with their runs.
         targets: of each arm.
         measures: by name, those that the claims are about.
+        ask: what the study wants to know.
         level: of each claim's interval.
     """
     timed = list(zip(arms, targets, strict=True))
@@ -260,14 +261,14 @@ def judge_study_claims(
         ours = [(a, t) for a, t in timed if a.variant == claim.of and claim.at.items() <= dict(a.setting).items()]
         for arm, target in ours:
             same = [a for a in arms if a.variant == claim.versus and dict(a.setting) == dict(arm.setting)]
-            yield _judge(claim, arm, same[0] if same else None, target, measures[claim.measure], level)
+            yield _judge(claim, arm, same[0] if same else None, target, measures[claim.measure], ask, level)
 
 
 def _judge(
-    claim: Claim, arm: ArmRuns, other: ArmRuns | None, target: float | None, measure: Measure, level: Level
+    claim: Claim, arm: ArmRuns, other: ArmRuns | None, target: float | None, measure: Measure, ask: Ask, level: Level
 ) -> Judgement:
     bare = Judgement(claim, measure, arm.setting, "undecided", 0, None, None, None, level=1 - level.error)
-    ours = {v.seed: v for v in values_of(claim.measure, arm, target)}
+    ours = {v.seed: v for v in values_of(claim.measure, arm, target, ask)}
     if claim.kind == "level":
         found = [ours[seed] for seed in sorted(ours)]
         reason = next((v.reason for v in found if v.low is None and v.high is None), "") if found else "no run"
@@ -276,7 +277,7 @@ def _judge(
         rough: Method = "e-value, rests on normality" if level.anytime else "t-interval, rests on normality"
         bare = replace(bare, method=None if not enough else exact if measure.unit == "share" else rough)
         return _decided(bare, len(found), reason, _level(found, measure, level) if enough else None)
-    theirs = {v.seed: v for v in values_of(claim.measure, other, target)} if other else {}
+    theirs = {v.seed: v for v in values_of(claim.measure, other, target, ask)} if other else {}
     pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     reason = unpaired(pairs, (claim.of, str(claim.versus)))
     if len(pairs) < 2 or reason:

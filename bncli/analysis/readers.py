@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from bncli.findings import Claim, Looks, Value
-from bncli.measures import MEASURES
+from bncli.measures import ACCURACY, MeasureRow, Metric, measure_row
 from bncli.records import RunResult
 
 
@@ -30,10 +30,10 @@ class Ask:
     question: str
     setup: str  # one line that says what was trained
     reference: str  # the variant that the others are compared with
-    measures: tuple[str, ...]  # names in `bncli.analysis.measures.MEASURES`; the headlines are about the first
-    target_accuracy: float | None  # a fixed level, as a fraction
-    target_final_of: str | None  # or the median final accuracy of this variant at the same setting
-    margins: Mapping[str, float]  # too small to matter: ratio, accuracy, loss, bias_growth
+    measures: tuple[str, ...]  # names for `bncli.measures.measure_row`; the headlines are about the first
+    target_level: float | None  # a fixed level of `aim`, in its unit
+    target_final_of: str | None  # or the median final value of this variant at the same setting
+    margins: Mapping[str, float]  # too small to matter: ratio, accuracy, loss, bias_growth, a declared metric
     split: str  # that the network is evaluated on, for words: "test" or "validation"
     warnings: tuple[str, ...]  # doubts that arose before the analysis
     environment: Mapping[str, Any]
@@ -41,6 +41,16 @@ class Ask:
     searched: str = ""  # the key that was tuned or bisected
     chosen_by: str = ""  # by what it was tuned; empty where nothing was chosen
     looks: Looks = field(default_factory=Looks)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)  # that the study declares, by name
+    aim: Metric = ACCURACY  # the metric that has a target
+
+    def row(self, measure: str) -> MeasureRow:
+        """What a measure is."""
+        return measure_row(measure, self.metrics)
+
+    def aimed(self) -> str:
+        """What is brought to the target, in a sentence: "test accuracy"."""
+        return f"{self.split} accuracy" if self.aim == ACCURACY else self.aim.noun
 
 
 AVERAGES = ("", "mean")  # statistics that stand for a layer: of a metric of the whole layer, and over its units
@@ -57,21 +67,62 @@ def budget(result: RunResult) -> int:
     return int(result.spec["training"]["steps"])
 
 
-def final_accuracy(seed: int, result: RunResult, target: float | None = None) -> Value:
+def final_accuracy(seed: int, result: RunResult) -> Value:
     """Accuracy of the last evaluation, a fraction; a diverged run guesses: 1 / classes."""
-    classes, (_, accuracies) = int(result.spec["classes"]), curve(result, "accuracy")
-    if not classes or not (accuracies or result.info.status == "diverged"):
-        return unknown(seed, "accuracy was not measured")
-    return exact(seed, 1 / classes if result.info.status == "diverged" else accuracies[-1])
+    classes = result.spec.get("classes")
+    return (
+        exact(seed, 1 / classes)
+        if classes and result.info.status == "diverged"
+        else final_value(seed, result, ACCURACY)
+    )
 
 
-def best_accuracy(seed: int, result: RunResult, target: float | None = None) -> Value:
+def final_value(seed: int, result: RunResult, metric: Metric) -> Value:
+    """The last value of a metric; of a diverged run it is unbounded, and no better than it began."""
+    _, values = curve(result, metric.name)
+    if not values:
+        return unknown(seed, f"{metric.noun} was not measured")
+    if result.info.status == "diverged":
+        return _no_better(seed, result, values[0], metric)
+    return exact(seed, values[-1])
+
+
+def best_value(seed: int, result: RunResult, metric: Metric) -> Value:
+    """The best value of all; what was reached before a divergence counts."""
+    _, values = curve(result, metric.name)
+    if not values:
+        return unknown(seed, f"{metric.noun} was not measured")
+    return exact(seed, max(values) if metric.better == "higher" else min(values))
+
+
+def mean_value(seed: int, result: RunResult, metric: Metric) -> Value:
+    """Area under a metric's curve by the trapezoid rule over the steps at which it was measured: its mean."""
+    steps, values = curve(result, metric.name)
+    if not steps:
+        return unknown(seed, f"{metric.noun} was not measured")
+    if result.info.status == "diverged":
+        return _no_better(seed, result, values[0], metric)
+    return _area(seed, steps, values, metric.noun)
+
+
+def _no_better(seed: int, result: RunResult, value: float, metric: Metric) -> Value:
+    low, high = (None, value) if metric.better == "higher" else (value, None)
+    return Value(seed, None, low, high, f"diverged at step {result.info.step:,}")
+
+
+def _area(seed: int, steps: Sequence[int], values: Sequence[float], noun: str) -> Value:
+    if steps[-1] == steps[0]:
+        return unknown(seed, f"{noun} was measured once")
+    parts = [(b - a) * (u + v) / 2 for (a, u), (b, v) in pairwise(zip(steps, values, strict=True))]
+    return exact(seed, sum(parts) / (steps[-1] - steps[0]))
+
+
+def best_accuracy(seed: int, result: RunResult) -> Value:
     """Highest accuracy of all evaluations, a fraction; what was reached before a divergence counts."""
-    _, accuracies = curve(result, "accuracy")
-    return exact(seed, max(accuracies)) if accuracies else unknown(seed, "accuracy was not measured")
+    return best_value(seed, result, ACCURACY)
 
 
-def accuracy_area(seed: int, result: RunResult, target: float | None = None) -> Value:
+def accuracy_area(seed: int, result: RunResult) -> Value:
     """Area under the accuracy curve by the trapezoid rule over the budget's steps: the mean accuracy of training.
 
     After a divergence accuracy counts as chance, 1 / classes.
@@ -81,20 +132,18 @@ def accuracy_area(seed: int, result: RunResult, target: float | None = None) -> 
         return unknown(seed, "accuracy was not measured")
     end = budget(result)
     if result.info.status == "diverged" and steps[-1] < end:
-        chance = 1 / int(result.spec["classes"])
-        steps, accuracies = [*steps, result.info.step, end], [*accuracies, chance, chance]
-    if steps[-1] == steps[0]:
-        return unknown(seed, "accuracy was measured once")
-    parts = [(b - a) * (u + v) / 2 for (a, u), (b, v) in pairwise(zip(steps, accuracies, strict=True))]
-    return exact(seed, sum(parts) / (steps[-1] - steps[0]))
+        if not (classes := result.spec.get("classes")):
+            return _no_better(seed, result, accuracies[0], ACCURACY)
+        steps, accuracies = [*steps, result.info.step, end], [*accuracies, 1 / classes, 1 / classes]
+    return _area(seed, steps, accuracies, "accuracy")
 
 
-def diverged(seed: int, result: RunResult, target: float | None = None) -> Value:
+def diverged(seed: int, result: RunResult) -> Value:
     """1 where the run diverged, else 0: its mean over seeds is the share."""
     return exact(seed, float(result.info.status == "diverged"))
 
 
-def final_loss(seed: int, result: RunResult, target: float | None = None) -> Value:
+def final_loss(seed: int, result: RunResult) -> Value:
     """Loss of the last evaluation, nats; that of a diverged run is unbounded, and no lower than it began."""
     _, losses = curve(result, "loss")
     if not losses:
@@ -104,7 +153,7 @@ def final_loss(seed: int, result: RunResult, target: float | None = None) -> Val
     return exact(seed, losses[-1])
 
 
-def loss_change(seed: int, result: RunResult, target: float | None = None) -> Value:
+def loss_change(seed: int, result: RunResult) -> Value:
     """Loss of the last evaluation less that of the first, nats: below 0 where training helped."""
     final, (_, losses) = final_loss(seed, result), curve(result, "loss")
     if final.value is not None:
@@ -126,7 +175,7 @@ def grew_most(result: RunResult) -> tuple[str, float, int] | None:
     return max(found, key=lambda each: each[1], default=None)
 
 
-def bias_growth(seed: int, result: RunResult, target: float | None = None) -> Value:
+def bias_growth(seed: int, result: RunResult) -> Value:
     """Growth of the L2 norm over all parameters called `bias`, per step, from the first evaluation to the last."""
     if result.info.status == "diverged":
         return unknown(seed, f"diverged at step {result.info.step:,}")
@@ -156,15 +205,20 @@ def unknown(seed: int, reason: str) -> Value:
     return Value(seed, None, None, None, reason)
 
 
-def values_of(name: str, arm: ArmRuns, target: float | None) -> list[Value]:
+def values_of(name: str, arm: ArmRuns, target: float | None, ask: Ask) -> list[Value]:
     """One value a seed, in order of seeds; `target` is the level timed at the arm's setting."""
-    read = MEASURES.load(name)
-    if MEASURES[name].of == "search":
-        return [read(seed, trials) for seed, trials in sorted(arm.search.items())]
-    if MEASURES[name].of == "probe":
-        ratio = MEASURES[name].scale == "ratio"
-        return [read(seed, run, name, ratio=ratio) for seed, run in sorted(arm.runs.items())]
-    return [read(seed, run, target) for seed, run in sorted(arm.runs.items())]
+    row = ask.row(name)
+    read, runs = row.reader(), sorted(arm.runs.items())
+    match row.of:
+        case "search":
+            return [read(seed, trials) for seed, trials in sorted(arm.search.items())]
+        case "probe":
+            return [read(seed, run, name, ratio=row.scale == "ratio") for seed, run in runs]
+        case "target":
+            return [read(seed, run, target, ask.aim) for seed, run in runs]
+        case "metric":
+            return [read(seed, run, row.metric) for seed, run in runs]
+    return [read(seed, run) for seed, run in runs]
 
 
 def over_training(seed: int, result: RunResult, metric: str, *, ratio: bool) -> Value:
@@ -187,19 +241,20 @@ def over_training(seed: int, result: RunResult, metric: str, *, ratio: bool) -> 
 _ROUNDING = 1e-7
 
 
-def steps_to_target(seed: int, result: RunResult, target: float | None) -> Value:
-    """First evaluation at or above `target`, bracketed by the evaluation before it.
+def steps_to_target(seed: int, result: RunResult, target: float | None, aim: Metric = ACCURACY) -> Value:
+    """First evaluation at `target` or better, bracketed by the evaluation before it.
 
     A run that never got there, or diverged before, is right-censored at its budget: it would not have got there within
     it, whenever it broke off.
     """
-    steps, accuracies = curve(result, "accuracy")
+    steps, values = curve(result, aim.name)
     if target is None:
-        return unknown(seed, "there is no target accuracy")
+        return unknown(seed, f"there is no target {aim.noun}")
     if not steps and result.info.status != "diverged":
-        return unknown(seed, "accuracy was not measured")
-    for index, (step, accuracy) in enumerate(zip(steps, accuracies, strict=True)):
-        if accuracy >= target - _ROUNDING:
+        return unknown(seed, f"{aim.noun} was not measured")
+    sign = 1 if aim.better == "higher" else -1
+    for index, (step, value) in enumerate(zip(steps, values, strict=True)):
+        if sign * (value - target) >= -_ROUNDING:
             before = steps[index - 1] if index else min(step, 0)
             return Value(seed, float(step), float(before), float(step))
     end = f", diverged at step {result.info.step:,}" if result.info.status == "diverged" else ""
@@ -207,28 +262,28 @@ def steps_to_target(seed: int, result: RunResult, target: float | None) -> Value
     return Value(seed, None, float(limit), None, f"not reached within {limit:,} steps{end}")
 
 
-def examples_to_target(seed: int, result: RunResult, target: float | None) -> Value:
+def examples_to_target(seed: int, result: RunResult, target: float | None, aim: Metric = ACCURACY) -> Value:
     """Training examples seen until then, epochs counted as often as they were seen."""
-    return _scaled(steps_to_target(seed, result, target), float(result.spec["training"]["batch_size"]))
+    return _scaled(steps_to_target(seed, result, target, aim), float(result.spec["training"]["batch_size"]))
 
 
-def seconds_to_target(seed: int, result: RunResult, target: float | None) -> Value:
+def seconds_to_target(seed: int, result: RunResult, target: float | None, aim: Metric = ACCURACY) -> Value:
     """Seconds of training and of reading data until then: this run's share of its job, evaluations not counted."""
     seconds, steps = result.info.seconds, result.info.step
     if "training" not in seconds or not steps:
         return unknown(seed, "training time was not recorded")
-    return _scaled(steps_to_target(seed, result, target), (seconds["training"] + seconds.get("data", 0.0)) / steps)
+    return _scaled(steps_to_target(seed, result, target, aim), (seconds["training"] + seconds.get("data", 0.0)) / steps)
 
 
-def restricted_steps(seed: int, result: RunResult, target: float | None) -> Value:
+def restricted_steps(seed: int, result: RunResult, target: float | None, aim: Metric = ACCURACY) -> Value:
     """Steps to the target, or the budget where it was not reached; the mean over seeds is the restricted mean."""
-    value = steps_to_target(seed, result, target)
+    value = steps_to_target(seed, result, target, aim)
     return value if value.value is not None or value.low is None else exact(seed, value.low)
 
 
-def reached(seed: int, result: RunResult, target: float | None) -> Value:
+def reached(seed: int, result: RunResult, target: float | None, aim: Metric = ACCURACY) -> Value:
     """1 where the run reached the target within its budget, else 0: its mean over seeds is the share."""
-    value = steps_to_target(seed, result, target)
+    value = steps_to_target(seed, result, target, aim)
     return value if value.value is None and value.low is None else exact(seed, float(value.value is not None))
 
 

@@ -12,7 +12,6 @@ from bncli.analysis.stats import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value
 from bncli.format import written_arm, written_change
 from bncli.limits import Limit, limits_by_name
-from bncli.measures import MEASURES
 from bncli.records import CurveKey
 
 Document = Mapping[str, Any]
@@ -103,7 +102,7 @@ def _moved(
     outcome = (
         _limited(low, high, _bound(limit, measure, pairs), limit.change)
         if limit.change
-        else _unlimited(low, high, log_margin(margins[MEASURES[measure.name].margin], measure), measure)
+        else _unlimited(low, high, log_margin(margins[measure.margin], measure), measure)
     )
     word = {"passed": "held", "failed": "regressed", "undecided": "open"}[outcome]
     return Check(label, outcome, message, word)

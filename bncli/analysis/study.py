@@ -7,14 +7,15 @@ from statistics import median
 
 from bncli.analysis import summaries
 from bncli.analysis.comparisons import compare, judge_study_claims
-from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, steps_to_target, values_of
+from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, final_value, steps_to_target, values_of
 from bncli.analysis.stats import level_of
 from bncli.analysis.summaries import crossing
 from bncli.analysis.text import headlines, level, notes
 from bncli.analysis.tuning import find_tuning_warnings, tuning_notes, tunings
 from bncli.analysis.warnings import find_warnings
 from bncli.findings import Arm, Findings, Measure
-from bncli.measures import CROSSINGS, MEASURES
+from bncli.measures import ACCURACY, CROSSINGS, Metric
+from bncli.records import RunResult
 
 
 def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
@@ -32,7 +33,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         replace(_arm(arm, target, ask), chosen=choices.get((arm.variant, repr(arm.setting)), {}))
         for arm, target in zip(arms, targets, strict=True)
     ]
-    margins: Mapping[str, float] = {m.name: ask.margins[MEASURES[m.name].margin] for m in measures}
+    margins: Mapping[str, float] = {m.name: ask.margins[m.margin] for m in measures}
     compared = compare(bare, ask.reference, margins, measures, ask.looks)
     return Findings(
         ask.name,
@@ -44,7 +45,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned)),
         warnings=(*ask.warnings, *find_tuning_warnings(tuned), *find_warnings(arms, compared, measures, ask)),
         environment=ask.environment,
-        claims=tuple(judge_study_claims(ask.claims, arms, targets, claimed, level_of(ask.looks))),
+        claims=tuple(judge_study_claims(ask.claims, arms, targets, claimed, ask, level_of(ask.looks))),
         tunings=tuned,
         looks=ask.looks,
     )
@@ -57,38 +58,44 @@ def _finished(arm: ArmRuns) -> ArmRuns:
 def _target(arm: ArmRuns, arms: Sequence[ArmRuns], ask: Ask) -> float | None:
     """The level timed at the arm's setting; None where there is none to be had."""
     if ask.target_final_of is None:
-        return ask.target_accuracy
+        return ask.target_level
     timed = [a for a in arms if a.variant == ask.target_final_of and dict(a.setting) == dict(arm.setting)]
-    finals = [final_accuracy(seed, run).value for a in timed for seed, run in a.runs.items()]
+    finals = [_final(seed, run, ask.aim) for a in timed for seed, run in a.runs.items()]
     known = [f for f in finals if f is not None and math.isfinite(f)]
     return median(known) if known else None
 
 
+def _final(seed: int, run: RunResult, aim: Metric) -> float | None:
+    return (final_accuracy(seed, run) if aim == ACCURACY else final_value(seed, run, aim)).value
+
+
 def _measure(name: str, targets: Sequence[float | None], arms: Sequence[ArmRuns], ask: Ask) -> Measure:
-    kind = MEASURES[name]
+    kind = ask.row(name)
     unit, label = kind.unit, kind.summary
+    noun = kind.noun.format(split=ask.split, target=ask.aimed())
     if name in CROSSINGS:
         label = f"{unit} to {_target_words(targets, ask)}"
     elif unit == "nats":
-        classes = {int(run.spec["classes"]) for arm in arms for run in arm.runs.values()}
-        unit = "squared error" if classes == {0} else unit  # numbers are fitted, not classes
-        label = f"{label} ({unit})"
-    return Measure(name, label, unit, kind.direction, kind.scale)
+        classes = {run.spec.get("classes") for arm in arms for run in arm.runs.values()}
+        # without classes numbers are fitted; of runs that were made elsewhere nobody knows
+        unit = "squared error" if classes == {0} else "" if None in classes else unit
+        label = f"{label} ({unit})" if unit else label
+    return Measure(name, label, unit, kind.direction, kind.scale, noun, kind.margin)
 
 
 def _target_words(targets: Sequence[float | None], ask: Ask) -> str:
     """`95 %`; where settings have levels of their own, whose they are."""
     levels = {target for target in targets if target is not None}
     if len(levels) == 1:
-        return level(levels.pop())
+        return level(levels.pop(), ask.aim)
     return f"final of {ask.target_final_of}" if levels else "target"
 
 
 def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
-    found = {name: values_of(name, arm, target) for name in ask.measures}
+    found = {name: values_of(name, arm, target, ask) for name in ask.measures}
     runs = list(arm.runs.values())
     timed = target is not None and any(name in CROSSINGS for name in ask.measures)
-    steps = [steps_to_target(seed, run, target) for seed, run in arm.runs.items()] if timed else None
+    steps = [steps_to_target(seed, run, target, ask.aim) for seed, run in arm.runs.items()] if timed else None
     return Arm(
         arm.variant,
         arm.setting,

@@ -8,7 +8,7 @@ from itertools import pairwise
 from bncli.analysis.readers import ArmRuns, Ask
 from bncli.findings import Arm, Comparison, Looks, Measure, Method
 from bncli.format import written, written_comparison, written_setting
-from bncli.measures import CROSSINGS, MEASURES
+from bncli.measures import ACCURACY, CROSSINGS, Metric
 
 _TOO_FEW = "so few seeds decide nothing in a study that was reported before"
 CLAIM_PAIRS = 10  # below it a result is labelled indicative: intervals at few seeds are wide and hide skew
@@ -22,9 +22,11 @@ def headlines(arms: Sequence[Arm], measure: Measure, ask: Ask) -> tuple[str, ...
     return tuple(_at(arm) + _sentence(arm, comparison, measure, ask) for arm, comparison in compared)
 
 
-def level(accuracy: float) -> str:
-    """An accuracy as a target is written: `95 %`, `97.13 %`."""
-    return f"{100 * accuracy:.2f}".rstrip("0").rstrip(".") + " %"
+def level(value: float, aim: Metric) -> str:
+    """A target as it is written: `95 %`, `97.13 %`, `30 points`."""
+    if aim.unit == "fraction":
+        return f"{100 * value:.2f}".rstrip("0").rstrip(".") + " %"
+    return f"{value:g} {aim.unit}".strip()
 
 
 def _at(arm: Arm) -> str:
@@ -40,12 +42,12 @@ def _sentence(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
     seeds += f"; about {c.more_seeds} more would decide, judged as an extended study" if c.more_seeds else ""
     if measure.name in CROSSINGS:
         return f"{_of_steps(arm, c, measure, ask)} ({seeds})"
-    return f"{_of_difference(c, measure, MEASURES[measure.name].noun.format(split=ask.split))} ({seeds})"
+    return f"{_of_difference(c, measure, measure.noun)} ({seeds})"
 
 
 def _of_steps(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
     ratio = written_comparison(c, measure, sentence=True, corrected=True)
-    target = f"{level(arm.target)} {ask.split} accuracy" if arm.target is not None else "the target"
+    target = "the target" if arm.target is None else _aimed_at(arm.target, ask)
     sooner = f"{c.variant} reaches {target} in fewer {measure.unit} than {c.reference}"
     if c.corrected_low is None and c.corrected_high is None:
         return f"whether {sooner} is open: {c.reason or _TOO_FEW}"
@@ -57,6 +59,12 @@ def _of_steps(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
         return f"{c.variant} reached {target} in {ratio} the {measure.unit} of {c.reference}"
     runs = f"{arm.reached} of {arm.seeds} runs"
     return f"{c.variant} reached {target} in {runs} and takes {ratio} the {measure.unit} of {c.reference}"
+
+
+def _aimed_at(value: float, ask: Ask) -> str:
+    """`95 % test accuracy`, `a bleu of 30 points`."""
+    written_level = level(value, ask.aim)
+    return f"{written_level} {ask.aimed()}" if ask.aim == ACCURACY else f"a {ask.aimed()} of {written_level}"
 
 
 def _of_difference(c: Comparison, measure: Measure, noun: str) -> str:
@@ -76,22 +84,22 @@ def notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measu
     return tuple(_notes(runs, arms, measures, ask))
 
 
-def grid(runs: Sequence[ArmRuns]) -> int | None:
-    """Steps between evaluations of accuracy, the most common of all runs; None where it was measured once at most."""
+def grid(runs: Sequence[ArmRuns], metric: str = "accuracy") -> int | None:
+    """Steps between measurements of a metric, the most common of all runs; None where it was measured once at most."""
     gaps: Counter[int] = Counter()
     for arm in runs:
         for run in arm.runs.values():
-            steps, _ = run.curve("accuracy")
+            steps, _ = run.curve(metric)
             gaps.update(b - a for a, b in pairwise(steps))
     return gaps.most_common(1)[0][0] if gaps else None
 
 
 def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
-    every, comparisons = grid(runs), [c for arm in arms for c in arm.comparisons]
+    every, comparisons = grid(runs, ask.aim.name), [c for arm in arms for c in arm.comparisons]
     timed = any(measure.name in CROSSINGS for measure in measures)
     if timed and every:
         yield (
-            f"accuracy is measured every {every:,} steps, so a crossing is known to lie between two evaluations; "
+            f"{ask.aim.noun} is measured every {every:,} steps, so a crossing is known to lie between two evaluations; "
             "[ ] includes that"
         )
     if any(s.spread is not None for arm in arms for s in arm.summaries):
@@ -153,7 +161,7 @@ def _listed(numbers: Sequence[int], word: str) -> str:
 
 
 def _margin(measure: Measure, ask: Ask) -> str:
-    margin = ask.margins[MEASURES[measure.name].margin]
+    margin = ask.margins[measure.margin]
     if measure.scale == "ratio":
         return f"1/{1 + margin:g} to {1 + margin:g}x ({measure.label})"
     return f"±{written(margin, measure.unit).replace(' %', ' points')} ({measure.label})"

@@ -8,7 +8,6 @@ from bncli.analysis.readers import ArmRuns, Ask, grew_most
 from bncli.analysis.stats import differences, half_width, interval, observed
 from bncli.findings import Arm, Measure, Value
 from bncli.format import written_arm
-from bncli.measures import MEASURES
 
 ENOUGH_SEEDS = 5
 _LISTED = 5  # diverged runs named one by one, before the rest is counted
@@ -62,7 +61,7 @@ def _counted_as(runs: Sequence[ArmRuns], measures: Sequence[Measure]) -> Iterato
     names = {measure.name for measure in measures}
     if not diverged:
         return
-    if "final_accuracy" in names and (classes := int(diverged[0].spec["classes"])):
+    if "final_accuracy" in names and (classes := diverged[0].spec.get("classes")):
         yield f"a diverged run counts as chance: {100 / classes:.1f} % final accuracy"
     if names & {"final_loss", "loss_change"}:
         yield "a diverged run's loss counts as at least the loss it began with"
@@ -86,7 +85,7 @@ def _met_before_training(arm: Arm) -> Iterator[str]:
 
 
 def _coarse_grid(arms: Sequence[Arm], measure: Measure, ask: Ask) -> Iterator[str]:
-    margin = log_margin(ask.margins[MEASURES[measure.name].margin], measure)
+    margin = log_margin(ask.margins[measure.margin], measure)
     names = [_name(arm) for arm in arms if not arm.is_reference and _grid_dominates(arm, arms, measure, margin)]
     if names:
         yield (

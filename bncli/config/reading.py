@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from bncli.config import study as study_module
 from bncli.config.bench import Bench, bench_of, check_kind, is_bench
+from bncli.config.observed import ObservedStudy, observed_of
 from bncli.config.study import Study
 from bncli.config.yaml_tree import MAX_BYTES, parse
 from bncli.errors import ConfigError, describe
@@ -55,6 +56,18 @@ def read_bench(source: Path | Bench | Mapping[str, Any]) -> Bench:
     data, places, problems = _opened(source)
     check_kind(data, "bench", name)
     return _checked(bench_of, data, places, problems, home)
+
+
+def read_observed(defaults: Mapping[str, Any], sets: Sequence[str] = ()) -> ObservedStudy:
+    """Read how runs that were made elsewhere are compared: what is known of them, and what --set changes.
+
+    Raises:
+        ConfigError: with every mistake, each with its place.
+    """
+    data, places = dict(defaults), Places()
+    for text in sets:
+        data = override(data, text, places)
+    return _checked(observed_of, data, places, [], "--from")
 
 
 def read_preset(path: Path) -> Study | Bench:
@@ -136,7 +149,7 @@ def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, An
     if not values:
         raise ConfigError(f"{place}: {written!r} is not a value")
     at = tuple(key.split("."))
-    if len(values) > 1 and at != ("seeds",):
+    if len(values) > 1 and at not in (("seeds",), ("measures",)):
         sweep = data.get("sweep")
         places[("sweep", key)] = place
         return {**data, "sweep": {**(sweep if isinstance(sweep, dict) else {}), key: values}}

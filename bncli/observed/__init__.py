@@ -7,17 +7,17 @@ from pathlib import Path
 
 from bncli.errors import DataError
 
-Curve = tuple[tuple[int, ...], tuple[float, ...]]  # steps, ascending, and values; nan and inf as they were written
+Points = tuple[tuple[int, ...], tuple[float, ...]]  # steps, ascending, and values; nan and inf as they were written
 
 
 @dataclass(frozen=True)
-class Log:
+class LoggedRun:
     """One run as a file says it, before anybody knows its variant and its seed."""
 
     name: str  # of the run: a column's text, or its path below the folder that was given
     place: str  # "runs.csv:12" or a path, for messages
     fields: Mapping[str, str]  # what is said once of the run: columns of text, hyperparameters
-    curves: Mapping[str, Curve]  # by metric, in the order of the columns
+    curves: Mapping[str, Points]  # by metric, in the order of the columns
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,12 @@ class ObservedRun:
 
     variant: str
     seed: int
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, Points]
     status: str  # "done", "diverged" or "failed", where the file says so; else ""
     budget: int | None  # steps that it was allowed, where the file says so
     setting: str  # "training.lr=0.1", where the file says so
     place: str
+    classes: int = 0  # that are told apart, where the file says so: a diverged run then counts as chance
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def read_results(path: Path, *, variant_from: str | None = None, seed_from: str 
     return Observed(tuple(found), tuple(notes), seeded)
 
 
-def _said(what: str, given: str | None, log: Log, logs: Sequence[Log], path: Path) -> str:
+def _said(what: str, given: str | None, log: LoggedRun, logs: Sequence[LoggedRun], path: Path) -> str:
     """A run's variant or seed, as the column or the pattern says; "" where neither is there."""
     key = given or what
     if any(key in each.fields for each in logs):
@@ -117,7 +118,7 @@ def _without(name: str, pattern: str | None) -> str:
     return "/".join(filter(None, [left, right])) or name
 
 
-def _observed(log: Log, variant: str, seed: str) -> ObservedRun:
+def _observed(log: LoggedRun, variant: str, seed: str) -> ObservedRun:
     try:
         number = int(float(seed)) if float(seed) == int(float(seed)) else None
     except (ValueError, OverflowError):
@@ -127,11 +128,14 @@ def _observed(log: Log, variant: str, seed: str) -> ObservedRun:
     status, budget = log.fields.get("status", ""), log.fields.get("budget", "")
     if status not in ("", "done", "diverged", "failed"):
         raise DataError(f"{log.place}: a status must be done, diverged or failed, got {status!r}")
-    if budget and not budget.isdigit():
-        raise DataError(f"{log.place}: a budget must be a whole number of steps, got {budget!r}")
+    classes = log.fields.get("classes", "") or "0"
+    for what, given in (("budget", budget or "0"), ("number of classes", classes)):
+        if not given.isdigit():
+            raise DataError(f"{log.place}: a {what} must be a whole number, got {given!r}")
     return ObservedRun(
-        variant, number, log.curves, status, int(budget) if budget else None, log.fields.get("setting", ""), log.place
-    )
+        variant, number, log.curves, status, int(budget) if budget else None, log.fields.get("setting", ""), log.place,
+        int(classes),
+    )  # fmt: skip
 
 
 def _refuse_twins(runs: Iterable[ObservedRun], path: Path) -> None:
@@ -151,7 +155,7 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(distinct[:3]) + (f", ... {len(distinct)} in all" if len(distinct) > 3 else "")
 
 
-def curve_of(points: Iterable[tuple[int, float]]) -> Curve:
+def curve_of(points: Iterable[tuple[int, float]]) -> Points:
     """A curve of (step, value) in any order; a step that was written twice with one value counts once.
 
     Raises:

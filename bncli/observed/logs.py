@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from bncli.errors import DataError
-from bncli.observed import Log, curve_of
+from bncli.observed import LoggedRun, curve_of
 from bncli.observed.tables import SUFFIXES, flat, read_table
 
 
-def read_folder(folder: Path, asked: Sequence[str] = ()) -> list[Log]:
+def read_folder(folder: Path, asked: Sequence[str] = ()) -> list[LoggedRun]:
     """The runs below a folder, each called by its path there; `asked` as for `read_table`.
 
     Raises:
@@ -33,7 +33,7 @@ def read_folder(folder: Path, asked: Sequence[str] = ()) -> list[Log]:
         one = path.parent if path.name == "metrics.csv" else path.with_suffix("")
         fields = _parameters(path.parent / "hparams.yaml")
         for log in read_table(path, asked, _name(one, folder)):
-            found.append(Log(log.name, f"{path.relative_to(folder)}", {**fields, **log.fields}, log.curves))
+            found.append(LoggedRun(log.name, f"{path.relative_to(folder)}", {**fields, **log.fields}, log.curves))
     return found
 
 
@@ -70,7 +70,7 @@ def _number(path: Path) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def _trainer(path: Path, name: str, folder: Path) -> Log:
+def _trainer(path: Path, name: str, folder: Path) -> LoggedRun:
     try:
         state = json.loads(path.read_text())
         history = [flat(entry) for entry in state["log_history"]]
@@ -86,10 +86,10 @@ def _trainer(path: Path, name: str, folder: Path) -> Log:
         raise DataError(f"{path}: log_history: {error}") from None
     budget = state.get("max_steps")
     fields = {"budget": str(budget)} if isinstance(budget, int) and budget > 0 else {}
-    return Log(name, f"{path.relative_to(folder)}", fields, curves)
+    return LoggedRun(name, f"{path.relative_to(folder)}", fields, curves)
 
 
-def _events(folder: Path, name: str) -> Log:
+def _events(folder: Path, name: str) -> LoggedRun:
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-not-found, import-untyped, unused-ignore]  # fmt: skip
     except ImportError:
@@ -103,6 +103,6 @@ def _events(folder: Path, name: str) -> Log:
             values = [(e.step, e.tensor_proto) for e in events.Tensors(tag)]
             if all(not value.tensor_shape.dim and len(value.float_val) == 1 for _, value in values):
                 points[tag] = [(step, value.float_val[0]) for step, value in values]
-        return Log(name, f"{name}/", {}, {tag: curve_of(found) for tag, found in points.items()})
+        return LoggedRun(name, f"{name}/", {}, {tag: curve_of(found) for tag, found in points.items()})
     except Exception as error:  # anybody's bytes
         raise DataError(f"{folder}: its event files cannot be read ({type(error).__name__}: {error})") from None

@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from bncli.errors import DataError
-from bncli.observed import Curve, Log, curve_of
+from bncli.observed import LoggedRun, Points, curve_of
 
 STEPS = ("step", "_step", "global_step", "trainer/global_step", "iteration", "iter", "epoch")  # the first there is
 RUN = ("run", "run_name", "run_id", "name")  # who calls a run by a name of its own
-OURS = ("variant", "seed", "setting", "status", "budget")
+OURS = ("variant", "seed", "setting", "status", "budget", "classes")
 TIMES = ("wall time", "wall_time", "_timestamp", "_runtime", "timestamp", "time", "relative time")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
-class Row:
+class TableLine:
     """One line of a table."""
 
     line: int  # of the file, from 1
     cells: Mapping[str, str]  # by column; empty cells are left out
 
 
-def read_table(path: Path, asked: Sequence[str] = (), name: str = "") -> list[Log]:
+def read_table(path: Path, asked: Sequence[str] = (), name: str = "") -> list[LoggedRun]:
     """The runs of one table.
 
     Args:
@@ -46,9 +46,9 @@ def read_table(path: Path, asked: Sequence[str] = (), name: str = "") -> list[Lo
     if others and path.suffix != ".jsonl" and all(" - " in column for column in others):
         return _chart(path, rows, step)
     keys = [c for c in columns if c in (*OURS, *asked) or c.lower() in RUN]
-    runs: dict[tuple[str, ...], list[Row]] = {}
+    runs: dict[tuple[str, ...], list[TableLine]] = {}
     for row in rows:
-        runs.setdefault(tuple(row.cells.get(key, "") for key in keys if key not in ("status", "budget")), []).append(
+        runs.setdefault(tuple(row.cells.get(key, "") for key in keys if key in OURS[:3] or key not in OURS), []).append(
             row
         )
     ignored = [c for c in columns if c.lower() in (*TIMES, *STEPS)]
@@ -60,13 +60,13 @@ def read_table(path: Path, asked: Sequence[str] = (), name: str = "") -> list[Lo
 
 
 def _log(
-    path: Path, rows: Sequence[Row], step: str, metrics: Sequence[str], fields: Sequence[str], name: str
-) -> Log:  # fmt: skip
+    path: Path, rows: Sequence[TableLine], step: str, metrics: Sequence[str], fields: Sequence[str], name: str
+) -> LoggedRun:  # fmt: skip
     said = {key: next((row.cells[key] for row in rows if key in row.cells), "") for key in fields}
     called = next((said[key] for key in said if key.lower() in RUN), "") or name or path.stem
     place = f"{path.name}:{rows[0].line}"
     points = [(row, _step(path, row, step)) for row in rows]
-    curves: dict[str, Curve] = {}
+    curves: dict[str, Points] = {}
     for metric in metrics:
         found = [(at, _number(path, row, metric)) for row, at in points if metric in row.cells]
         try:
@@ -75,10 +75,10 @@ def _log(
         except ValueError as error:
             which = ", ".join(f"{key} {said[key]}" for key in said if key in OURS[:3]) or called
             raise DataError(f"{path}: {metric} of {which}: {error}; one row a run and step") from None
-    return Log(called, place, said, curves)
+    return LoggedRun(called, place, said, curves)
 
 
-def _chart(path: Path, rows: Sequence[Row], step: str) -> list[Log]:
+def _chart(path: Path, rows: Sequence[TableLine], step: str) -> list[LoggedRun]:
     """Columns `RUN - METRIC`, with `...__MIN` and `...__MAX` that are dropped."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
@@ -95,10 +95,12 @@ def _chart(path: Path, rows: Sequence[Row], step: str) -> list[Log]:
                 )
             run, _, metric = column.rpartition(" - ")
             found.setdefault(run, {}).setdefault(metric, []).append((at, value))
-    return [Log(run, path.name, {}, {m: curve_of(points) for m, points in of.items()}) for run, of in found.items()]
+    return [
+        LoggedRun(run, path.name, {}, {m: curve_of(points) for m, points in of.items()}) for run, of in found.items()
+    ]
 
 
-def _read(path: Path) -> tuple[list[str], list[Row]]:
+def _read(path: Path) -> tuple[list[str], list[TableLine]]:
     """Columns, those with nothing in them as well, and rows."""
     columns: list[str] = []
     try:
@@ -113,7 +115,7 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     return list(dict.fromkeys([*columns, *(column for row in rows for column in row.cells)])), rows
 
 
-def _lines(path: Path, file: Any, columns: list[str]) -> Iterator[Row]:
+def _lines(path: Path, file: Any, columns: list[str]) -> Iterator[TableLine]:
     first = file.readline()
     delimiter = "\t" if path.suffix == ".tsv" else max(",;\t", key=first.count)
     file.seek(0)
@@ -125,10 +127,10 @@ def _lines(path: Path, file: Any, columns: list[str]) -> Iterator[Row]:
         if len(cells) > len(columns):
             raise DataError(f"{path}:{reader.line_num}: has {len(cells)} cells under {len(columns)} columns")
         if found := {c: cell.strip() for c, cell in zip(columns, cells, strict=False) if cell.strip()}:
-            yield Row(reader.line_num, found)
+            yield TableLine(reader.line_num, found)
 
 
-def _objects(path: Path, file: Any) -> Iterator[Row]:
+def _objects(path: Path, file: Any) -> Iterator[TableLine]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -138,7 +140,7 @@ def _objects(path: Path, file: Any) -> Iterator[Row]:
             raise DataError(f"{path}:{number}: is no JSON ({error!s:.80}); expected one object a line") from None
         if not isinstance(given, dict):
             raise DataError(f"{path}:{number}: expected an object, got {line.strip():.40}")
-        yield Row(number, flat(given))
+        yield TableLine(number, flat(given))
 
 
 def flat(given: Mapping[str, Any], above: str = "") -> dict[str, str]:
@@ -152,7 +154,7 @@ def flat(given: Mapping[str, Any], above: str = "") -> dict[str, str]:
     return found
 
 
-def _starts_with_number(column: str, rows: Sequence[Row]) -> bool:
+def _starts_with_number(column: str, rows: Sequence[TableLine]) -> bool:
     first = next((row.cells[column] for row in rows if column in row.cells), "")
     try:
         float(first)
@@ -161,7 +163,7 @@ def _starts_with_number(column: str, rows: Sequence[Row]) -> bool:
     return True
 
 
-def _number(path: Path, row: Row, column: str) -> float:
+def _number(path: Path, row: TableLine, column: str) -> float:
     try:
         return float(row.cells[column])
     except ValueError:
@@ -171,7 +173,7 @@ def _number(path: Path, row: Row, column: str) -> float:
         ) from None
 
 
-def _step(path: Path, row: Row, column: str) -> int:
+def _step(path: Path, row: TableLine, column: str) -> int:
     if column not in row.cells:
         raise DataError(f"{path}:{row.line}: its {column!r} is empty; every row needs a step")
     value = _number(path, row, column)

@@ -33,7 +33,7 @@ def analyse_session(
         setup=describe(study, session.device),
         reference=study.reference,
         measures=study.measures,
-        target_accuracy=study.target.accuracy,
+        target_level=study.target.accuracy,
         target_final_of=study.target.final_of,
         margins=study.margins.model_dump(),
         split=study.evaluation.split,

@@ -1,6 +1,7 @@
 """What is read off one run."""
 
 import math
+from functools import partial
 
 import pytest
 
@@ -22,7 +23,7 @@ from bncli.findings import Value
 def test_a_number_that_is_not_finite_is_no_evaluation():
     run = run_of({0: 0.1, 100: math.nan, 200: 0.96}, {0: 2.0, 100: 1.0, 200: math.inf})
     assert steps_to_target(0, run, 0.95) == Value(0, 200.0, 0.0, 200.0)
-    assert final_loss(0, run, None).value == 1.0
+    assert final_loss(0, run).value == 1.0
 
 
 def test_final_accuracy_is_that_of_the_last_evaluation():
@@ -57,7 +58,7 @@ def test_bias_growth_is_that_of_the_joint_norm_of_all_biases_a_step():
 @pytest.mark.parametrize(
     ("read", "reason"),
     [
-        (steps_to_target, "accuracy was not measured"),
+        (partial(steps_to_target, target=0.95), "accuracy was not measured"),
         (final_accuracy, "accuracy was not measured"),
         (final_loss, "loss was not measured"),
         (loss_change, "loss was not measured"),
@@ -65,7 +66,7 @@ def test_bias_growth_is_that_of_the_joint_norm_of_all_biases_a_step():
     ],
 )
 def test_what_was_not_measured_is_unknown_with_a_reason(read, reason):
-    assert read(7, run_of(), 0.95) == Value(7, None, None, None, reason)
+    assert read(7, run_of()) == Value(7, None, None, None, reason)
 
 
 def test_best_accuracy_is_that_of_the_best_evaluation_even_before_a_divergence():

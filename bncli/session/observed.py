@@ -1,0 +1,190 @@
+"""Runs that were made elsewhere, on the way that ours go: to records, to findings."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bncli.analysis import ArmRuns, Ask, analyse
+from bncli.config.observed import ObservedStudy
+from bncli.config.reading import read_observed
+from bncli.errors import ConfigError, did_you_mean
+from bncli.findings import Direction, Findings
+from bncli.measures import ACCURACY, Metric, measure_row
+from bncli.observed import Observed, ObservedRun
+from bncli.records import Record, RunInfo, RunResult, Status, StudyRun
+
+# which way the field's own numbers are better, by the last word of a metric's name
+_HIGHER = {
+    "accuracy",
+    "acc",
+    "top1",
+    "top5",
+    "f1",
+    "auc",
+    "bleu",
+    "map",
+    "miou",
+    "iou",
+    "r2",
+    "reward",
+    "return",
+    "score",
+}
+_LOWER = {"loss", "error", "err", "perplexity", "ppl", "nll", "mse", "mae", "rmse", "wer", "cer", "fid"}
+# of our own measures those that need nothing but curves, statuses and budgets
+_MEASURED = (
+    "steps_to_target", "restricted_steps", "reached", "diverged", "final_accuracy", "best_accuracy", "accuracy_area",
+    "final_loss", "loss_change",
+)  # fmt: skip
+
+
+def open_observed(found: Observed, source: Path, sets: Sequence[str] = ()) -> ObservedStudy:
+    """How these runs are to be compared: what was set, and defaults that depend on what they hold.
+
+    The first variant is the reference, the first metric the measure: its value at the end and at its best, and with a
+    target how many steps it took.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    variants, metrics = list(dict.fromkeys(run.variant for run in found.runs)), metrics_of(found.runs)
+    study = read_observed({"source": str(source), "reference": variants[0]}, sets)
+    if len(variants) < 2:
+        raise ConfigError(f"--from {source}: holds one variant, {variants[0]!r}; a comparison needs two")
+    for key, name in (("reference", study.reference), ("target", study.target.get("final_of", study.reference))):
+        if name not in variants:
+            known = ", ".join(variants)
+            raise ConfigError(f"{key}: no variant is called {name!r}{did_you_mean(name, variants)} (known: {known})")
+    aimed = next((key for key in study.target if key != "final_of"), metrics[0])
+    for name in {aimed, *study.metrics}:
+        if name not in metrics:
+            raise ConfigError(
+                f"no metric is called {name!r}{did_you_mean(name, metrics)} (known: {', '.join(metrics)})"
+            )
+    if not study.measures:
+        timed = ("steps_to_target",) if study.target else ()
+        measures = (*timed, f"final_{aimed}", *([] if aimed == "loss" else [f"best_{aimed}"]))
+        study = study.model_copy(update={"measures": measures})
+    declared = declare(study, metrics)
+    for name in study.measures:
+        row = measure_row(name, declared)
+        if row.of != "metric" and name not in _MEASURED:
+            raise ConfigError(
+                f"measures: {name!r} needs what runs made elsewhere do not hold (there are: {', '.join(_MEASURED)})"
+            )
+        if row.of == "target" and not study.target:
+            raise ConfigError(f"measures: {name!r} needs a target; --set target.{aimed}=LEVEL")
+    return study
+
+
+def metrics_of(runs: Sequence[ObservedRun]) -> list[str]:
+    """Names of what was measured, in the order of the file."""
+    return list(dict.fromkeys(metric for run in runs for metric in run.curves))
+
+
+def declare(study: ObservedStudy, metrics: Sequence[str]) -> dict[str, Metric]:
+    """Every metric that a measure can be of: as the study declares it, or as its name says in the field.
+
+    Raises:
+        ConfigError: if a measure is of one of which nothing says which way is better.
+    """
+    asked = " ".join([*study.measures, *study.target])
+    found = {}
+    for name in metrics:
+        if name in study.metrics:
+            part = study.metrics[name]
+            found[name] = Metric(name, part.better, part.unit)
+        elif name not in ("accuracy", "loss") and name in asked:
+            found[name] = Metric(name, _better(name))
+    return found
+
+
+def _better(name: str) -> Direction:
+    words = set(re.split(r"[^a-z0-9]+", name.lower())[-1:])
+    if words & _HIGHER:
+        return "higher"
+    if words & _LOWER:
+        return "lower"
+    raise ConfigError(f"metric {name!r}: nothing says which way it is better; --set metrics.{name}.better=higher")
+
+
+def results_of(found: Observed) -> tuple[StudyRun, ...]:
+    """The runs as records; one whose last number is not finite has diverged, unless its file says how it ended."""
+    return tuple(StudyRun(r.variant, _setting(r.setting), r.seed, r.place, _result(r)) for r in found.runs)
+
+
+def _result(run: ObservedRun) -> RunResult:
+    ends = [(steps[-1], values[-1]) for steps, values in run.curves.values()]
+    last = max(step for step, _ in ends)
+    broken = [
+        step
+        for steps, values in run.curves.values()
+        for step, v in zip(steps, values, strict=True)
+        if not math.isfinite(v)
+    ]
+    status: Any = run.status or ("diverged" if any(not math.isfinite(v) for _, v in ends) else "done")
+    known: Status = status
+    records = [
+        Record(metric, step, value, "")
+        for metric, (steps, values) in run.curves.items()
+        for step, value in zip(steps, values, strict=True)
+        if math.isfinite(value)
+    ]
+    info = RunInfo(run.place, known, min(broken) if known == "diverged" and broken else last)
+    return RunResult(
+        {"training": {"steps": run.budget or last}, **({"classes": run.classes} if run.classes else {})}, info, records
+    )
+
+
+def _setting(text: str) -> Mapping[str, Any]:
+    pairs = (part.partition("=") for part in text.split())
+    return {key: value for key, _, value in pairs}
+
+
+def analyse_observed(study: ObservedStudy, found: Observed, runs: Sequence[StudyRun]) -> Findings:
+    """Findings of runs that were made elsewhere."""
+    metrics = metrics_of(found.runs)
+    declared = declare(study, metrics)
+    aimed = next((key for key in study.target if key != "final_of"), metrics[0])
+    level = study.target.get(aimed)
+    margins = {name: part.margin for name, part in study.metrics.items()}
+    ask = Ask(
+        name=Path(study.source).name,
+        question=study.question,
+        setup=_setup(study, found),
+        reference=study.reference,
+        measures=study.measures,
+        target_level=level if isinstance(level, float) else None,
+        target_final_of=str(study.target["final_of"]) if "final_of" in study.target else None,
+        margins={**study.margins.model_dump(), **dict.fromkeys(declared, 0.0), **margins},
+        split="",
+        warnings=(*found.notes, *_doubts(found)),
+        environment={},
+        metrics=declared,
+        aim=declared.get(aimed) or (ACCURACY if aimed == "accuracy" else Metric(aimed, _better(aimed))),
+    )
+    arms: dict[tuple[str, str], tuple[Mapping[str, Any], dict[int, RunResult]]] = {}
+    for run in runs:
+        if run.result is not None:
+            arms.setdefault((run.variant, repr(run.setting)), (run.setting, {}))[1][run.seed] = run.result
+    return analyse([ArmRuns(variant, setting, results) for (variant, _), (setting, results) in arms.items()], ask)
+
+
+def _setup(study: ObservedStudy, found: Observed) -> str:
+    seeds = len({run.seed for run in found.runs})
+    counted = f"{seeds} paired seeds" if found.seeded and seeds > 1 else f"{seeds} runs a variant at most"
+    return f"{len(found.runs)} runs made elsewhere, read from {study.source} · {counted}"
+
+
+def _doubts(found: Observed) -> Iterator[str]:
+    """What is missing in such runs, and what it does to the comparison."""
+    ends = {max(steps[-1] for steps, _ in run.curves.values()) for run in found.runs if run.status in ("", "done")}
+    if len(ends) > 1 and all(run.budget is None for run in found.runs):
+        yield (
+            f"runs end after {min(ends):,} to {max(ends):,} steps and no column says what they were allowed (budget):"
+            " their last values are not of the same training"
+        )
+    if not found.seeded:
+        yield "the first run of a variant is held against the first of another, as if all had been drawn by themselves"
