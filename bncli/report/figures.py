@@ -51,7 +51,7 @@ class Point:
     variant: str
     value: float
     high: float | None = None  # a larger quantile over the units, if it is a number of units
-    noise: float | None = None  # what sampling noise alone would show
+    noise: float | None = None  # the 95 % edge of what sampling noise alone would show
 
 
 @dataclass(frozen=True)

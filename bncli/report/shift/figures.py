@@ -58,7 +58,7 @@ def bands_figure(findings: ShiftFindings) -> Spec | None:
 
 
 def layers_figure(findings: ShiftFindings) -> Spec | None:
-    """Every metric by layer, with what sampling noise alone would show."""
+    """Every metric by layer, with the 95 % edge of what sampling noise alone would show."""
     labels, layers = _labels(findings), layer_names(findings)
     points = [
         Point(
@@ -71,7 +71,7 @@ def layers_figure(findings: ShiftFindings) -> Spec | None:
         for arm in findings.arms
         for cell in arm.cells
     ]
-    subtitle = f"{findings.setup} · grey: sampling noise alone"
+    subtitle = f"{findings.setup} · grey: 95 % edge of sampling noise alone"
     return figures.by_layer(points, title="Shift by layer, mean over training", subtitle=subtitle) if points else None
 
 
