@@ -220,6 +220,7 @@ def test_a_mistake_on_the_command_line_names_the_option(tmp_path: Path, given: s
 
 
 def test_wrong_seeds_name_the_option(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, GOOD, seeds="0") == ["--seeds 0: seeds: must be one seed or more, got 0"]
     assert mistakes(tmp_path, GOOD, seeds="x") == [
         "--seeds x: seeds: must be a number of seeds, a range like 0..9 or a list, got 'x'"
     ]

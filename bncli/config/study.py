@@ -37,10 +37,12 @@ def _seeds(given: object) -> object:
             return tuple(range(int(first), int(last) + 1))
     if isinstance(given, str) and given.isdigit():
         given = int(given)
-    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
         return tuple(range(given))
     if isinstance(given, list | tuple):
         return tuple(given)
+    if type(given) is int:
+        raise ValueError(f"must be one seed or more, got {given}")
     raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
 
 

@@ -65,11 +65,8 @@ def choose_metrics(session: Session, metrics: str) -> list[str]:
     """Names of the metrics to be shown, in the catalogue's order; all that are probed unless some are asked for.
 
     Raises:
-        ConfigError: for one that the study does not probe, or if its runs end before the first probe.
+        ConfigError: for one that the study does not probe.
     """
-    looks, steps = _count_looks(session)
-    if not looks:
-        raise ConfigError(f"probes.every: {steps}, so nothing would be measured; --set probes.every=... takes fewer")
     probed = [name for name in session.study.probes.metrics if name != "percentiles"]
     wanted = [name.strip() for name in metrics.split(",") if name.strip()] or probed
     for name in wanted:
@@ -114,19 +111,17 @@ def analyse_shift_session(
     return found
 
 
-def _count_looks(session: Session) -> tuple[int, str]:
-    """How many probes the longest run has, and the steps that decide it, in words."""
+def _too_short_for(session: Session, metrics: Sequence[str]) -> dict[str, str]:
+    """Metrics that no run is long enough for, each with the reason."""
     how, steps = session.study.probes, max((run.training.steps for run in session.runs), default=0)
     looks = steps // how.every + (how.mode == "train")  # before training running statistics know no data
-    return looks, f"training has {steps:,} steps and a probe comes every {how.every:,}"
-
-
-def _too_short_for(session: Session, metrics: Sequence[str]) -> dict[str, str]:
-    looks, steps = _count_looks(session)
     if looks > 1:
         return {}
-    why = f"a drift is between two probes, and there was one: {steps}; lower probes.every or raise training.steps"
-    return {name: why for name in metrics if METRICS[name].kind == "pair"}
+    short = f"training has {steps:,} steps and a probe comes every {how.every:,}; lower probes.every or raise steps"
+    if looks == 0:
+        return dict.fromkeys(metrics, f"no probe was taken: {short}")
+    drift = f"a drift is between two probes, and there was one: {short}"
+    return {name: drift for name in metrics if METRICS[name].kind == "pair"}
 
 
 def define_metric(name: str) -> Definition:

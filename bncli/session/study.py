@@ -9,7 +9,7 @@ from typing import Any
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.engine.work import Surroundings
-from bncli.errors import ConfigError, StoreError
+from bncli.errors import ConfigError, StoreError, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory, open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
@@ -99,12 +99,13 @@ def open_session(
     if engine not in ("auto", "untraced", "plain"):
         raise ConfigError(f"--engine: must be auto or plain, got {engine!r}")
     path: Engine = engine  # type: ignore[assignment] # one of them, as was just seen
-    _expect("jobs", jobs, jobs is None or (type(jobs) is int and jobs > 0), "a whole number above 0, or None")
-    _expect("store", store, isinstance(store, str | Path), "a folder's path")
-    _expect("data_dir", data_dir, data_dir is None or isinstance(data_dir, str | Path), "a folder's path, or None")
-    _expect("time_limit", time_limit, time_limit is None or isinstance(time_limit, int | float), "seconds, or None")
+    expect("jobs", jobs, jobs is None or (type(jobs) is int and jobs > 0), "a whole number above 0, or None")
+    expect("store", store, store is not None, "a folder's path")
+    expect_text("a folder's path", store=store)
+    expect_text("a folder's path, or None", data_dir=data_dir)
+    expect("time_limit", time_limit, time_limit is None or isinstance(time_limit, int | float), "seconds, or None")
     known = isinstance(executor, str | Executor) or callable(executor)
-    _expect("executor", executor, known, "a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor")
+    expect("executor", executor, known, "a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor")
     if time_limit is not None and not time_limit > 0:
         raise ConfigError(f"--time-limit: must be more than 0 seconds, got {time_limit}")
     if isinstance(executor, str):
@@ -244,15 +245,11 @@ def describe_plan(session: Session) -> str:
     return "\n".join(lines)
 
 
-def _expect(name: str, given: object, fits: bool, what: str) -> None:
-    if not fits:
-        raise ConfigError(f"{name}: expected {what}, got {given!r}")
-
-
 def _names(variants: str | Iterable[str]) -> list[str]:
     given: object = variants.split(",") if isinstance(variants, str) else variants
     names = [name for name in given if isinstance(name, str)] if isinstance(given, Iterable) else []
-    if not isinstance(given, Sequence) or len(names) != len(given):
+    blank = not isinstance(variants, str) and not all(map(str.strip, names))
+    if not isinstance(given, Sequence) or len(names) != len(given) or blank:
         raise ConfigError(f"variants: expected names, as in 'batch,zca' or ['batch', 'zca'], got {variants!r}")
     return [name.strip() for name in names if name.strip()]
 

@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from bncli.cli import app, main
 
 PRESET = """
 question: does it work?
@@ -142,6 +145,35 @@ def test_a_mistake_is_one_line_and_exit_2(arguments: list[str], line: str, tmp_p
     assert line in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def every_option(command: Any, words: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command followed by each of its options that takes a value, and by each of its arguments."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from every_option(below, (*words, name))
+    if not hasattr(command, "commands"):
+        yield words
+        yield from ((*words, each.opts[0]) for each in command.params if each.opts[0][0] == "-" and not each.is_flag)
+
+
+@pytest.mark.parametrize("words", list(every_option(get_command(app))), ids=" ".join)
+def test_no_option_and_no_argument_takes_an_empty_text(
+    words: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = words[-1]
+    lines = {f"{last if last[0] == '-' else f'argument {len(words) + 1}'}: is empty; give a value or leave it out (is a"
+             " variable not set?)\n"}  # fmt: skip
+    for given in ([*words, ""], [*words, "  "], [*words[:-1], f"{last}="] if last[0] == "-" else [*words, ""]):
+        monkeypatch.setattr(sys, "argv", ["bncli", *given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert {capsys.readouterr().err} == lines
+
+
+def test_a_variable_of_the_environment_that_is_empty_is_not_set(tmp_path: Path) -> None:
+    done = bncli("compare", "smoke", "--dry-run", cwd=tmp_path, BNCLI_STORE="", BNCLI_DATA="")
+    assert done.stdout.startswith("smoke: 6 runs (0 stored in .bncli)")
 
 
 def test_wrong_mnist_bytes_are_said_and_nothing_is_stored(tmp_path: Path) -> None:
