@@ -127,6 +127,7 @@ def compare(
     Raises:
         BncliError: for what the command line answers with exit code 2 or 4, in one line a mistake.
     """
+    from bncli.report.study.json import SCHEMA
     from bncli.session import regression
 
     _check_events(on_event)
@@ -141,7 +142,9 @@ def compare(
         if check:
             regression.refuse_no_claims(asked)
         limits = regression.read_limits(fail_if, asked)
-        before = _read_baseline(asked, baseline) if baseline else None
+        if save_baseline:
+            regression.require_place(asked, save_baseline)
+        before = regression.read_baseline(asked, baseline, SCHEMA) if baseline else None
         session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
         session, results = _train(regression.against_itself(session) if aa else session, on_event)
 
@@ -156,7 +159,7 @@ def compare(
         remember(session, on_event, take_look(session, results, findings.headlines))
         document = found.document() if before is not None or save_baseline else {}
         if before is not None:
-            checks += regressions(document, before, limits)
+            checks += regressions(document, before, limits, asked.study.variants if variants else ())
         if aa:
             checks += regression.check_same(findings)
         failed = any(run.result is None or not run.result.info.has_numbers for run in found.runs)
@@ -330,15 +333,3 @@ def _listed(name: str, given: str | Iterable[str]) -> str:
 
 def _check_events(on_event: object) -> None:
     expect("on_event", on_event, callable(on_event), "a function of one event (bncli.session.events)")
-
-
-def _read_baseline(session: Session, name: str) -> Mapping[str, Any]:
-    """The baseline of that name or file, as a document of findings."""
-    from bncli.errors import StoreError
-    from bncli.report.study.json import SCHEMA
-
-    found = session.store.read_baseline(name)
-    if found.get("schema") != SCHEMA:
-        place = session.store.baseline(name)
-        raise StoreError(f"{place}: expected a document of schema {SCHEMA!r}, got {found.get('schema')!r}")
-    return found

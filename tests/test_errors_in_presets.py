@@ -72,6 +72,18 @@ def test_a_norm_for_residual_networks_is_refused_elsewhere(tmp_path: Path, norm:
     assert read_study(preset).variants["other"].norm.name == norm
 
 
+def test_what_needs_an_accuracy_is_refused_of_data_without_classes(tmp_path: Path) -> None:
+    text = "data: offset\nmodel: shift\nvariants: {none: none}\nreference: none\nseeds: 3\n"
+    why = "data 'offset' has no classes, so no accuracy"
+    assert mistakes(tmp_path, text + "target: {accuracy: 0.95}\nmeasures: [final_loss, steps_to_target]\n") == [
+        f"study.yaml:6: target: {why}; leave it out, and ask for measures: [final_loss, loss_change]",
+        f"study.yaml:7: measures.1: {why}; ask for final_loss or loss_change instead of steps_to_target",
+    ]
+    (tmp_path / "study.yaml").write_text(text + "measures: [final_loss]\n")
+    study = read_study(tmp_path / "study.yaml")
+    assert read_study(study) == study
+
+
 def test_a_norm_of_weights_is_refused_where_no_layer_has_any(tmp_path: Path) -> None:
     text = "data: offset\nmodel: shift\ntarget: {final_of: w}\nvariants: {w: weight}\nreference: w\nseeds: 3\n"
     line = "study.yaml:4: variants.w.norm: norm 'weight' acts on the weights of layers, and model 'shift' has none"

@@ -71,7 +71,7 @@ def read_preset(path: Path) -> Study | Bench:
 def _opened(path: Path | Study | Mapping[str, Any]) -> tuple[dict[str, Any], Places, list[str]]:
     """A preset's keys with values, where they stand, and what YAML itself says is wrong."""
     if isinstance(path, Study):
-        return path.model_dump(mode="json"), {}, []
+        return path.model_dump(mode="json", include=path.model_fields_set), {}, []  # what it leaves out stays so
     if isinstance(path, Mapping):
         return dict(path), {}, []
     tree = parse_file(path)

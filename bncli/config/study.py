@@ -11,6 +11,7 @@ from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.config.recipe import DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.data import DATASETS
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
+from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
@@ -117,6 +118,7 @@ class Study(Frozen):
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
     problems = [Problem((key,), message) for key, message in _references(study)]
+    problems += _without_classes(study)
     problems += claim_problems(study.claims, study.variants, study.sweep)
     problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
@@ -137,6 +139,19 @@ def check(study: Study) -> list[Problem]:
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
+
+
+def _without_classes(study: Study) -> Iterator[Problem]:
+    """What was asked by name that needs an accuracy, of data that have none."""
+    data = DATASETS[study.data.name]
+    if data.classes or "data.name" in study.sweep or "data" in study.sweep:
+        return
+    why = f"data {study.data.name!r} has no classes, so no accuracy"
+    if "target" in study.model_fields_set and study.target.accuracy is not None:
+        yield Problem(("target",), f"{why}; leave it out, and ask for measures: [final_loss, loss_change]")
+    for i, name in enumerate(study.measures if "measures" in study.model_fields_set else ()):
+        if "accuracy" in MEASURES[name].noun:
+            yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
 
 
 def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:

@@ -150,16 +150,13 @@ def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[s
     Raises:
         BncliError: for a mistake that shows only while training, such as wrong data.
     """
-    remember(session, on_event)
     results = _train_missing(session, on_event)
     if not (session.study.tune or session.study.bisect):
         return session, results
     from bncli.session.search import next_stage, stages_of
 
     while stage := next_stage(session.study, results, session.device, session.engine):
-        at_stage = session.planned(stage.runs)
-        remember(at_stage, on_event)
-        results |= _train_missing(at_stage, on_event)
+        results |= _train_missing(session.planned(stage.runs), on_event)
     stages = list(stages_of(session.study, results, session.device, session.engine))
     searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
     runs = [run for stage in stages if not stage.searches for run in stage.runs]
@@ -190,7 +187,11 @@ def take_look(session: Session, results: Mapping[str, RunResult], summary: Seque
 
 
 def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
-    """Train one stage, and return all of its results by id."""
+    """Train one stage, and return all of its results by id.
+
+    The store is told of the study once a worker has given a sign of life: what is refused, for wrong data say, was no
+    study.
+    """
     missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
     if missing:
         session.store.prepare()
@@ -201,7 +202,9 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
             lambda: open_workers(session.executor, session.workers, session.device),
             lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
         )
-        for event in events:
+        for place, event in enumerate(events):
+            if place == 0:
+                remember(session, on_event)
             if isinstance(event, Progress):
                 for note in event.notes:
                     if note not in said:
@@ -210,6 +213,8 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
             if isinstance(event, Finished):
                 failed |= _store(event, session.store)
             on_event(event)
+    else:
+        remember(session, on_event)
     return session.store.read_all(run.id for run in session.runs if run.id not in failed) | failed
 
 

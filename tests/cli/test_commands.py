@@ -82,12 +82,19 @@ def test_the_json_document_is_whole_and_has_no_nan(trained: Path) -> None:
     assert found["environment"]["device"] == "cpu"
 
 
-def test_json_that_cannot_be_written_is_a_line(trained: Path) -> None:
-    done = bncli("compare", "study.yaml", "--json", "no/such/folder.json", cwd=trained)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "--json no/such/folder.json: cannot write (No such file or directory); the runs themselves are stored\n",
-    )
+@pytest.mark.parametrize("command", ["compare", "shift-report"])
+def test_a_file_that_cannot_be_written_is_a_line_before_anything_is_trained(command: str, tmp_path: Path) -> None:
+    done = bncli(command, preset(tmp_path), "--json", "no/such/folder.json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "--json no/such/folder.json: there is no folder no/such\n"
+    assert not (tmp_path / ".bncli").exists()
+
+
+def test_where_writing_fails_all_the_same_the_table_is_shown(trained: Path) -> None:
+    done = bncli("compare", "study.yaml", "--json", "/dev/full", cwd=trained)
+    assert done.returncode == 2
+    assert done.stderr == "--json /dev/full: cannot write (No space left on device); the runs themselves are stored\n"
+    assert "none (ref)" in done.stdout
 
 
 def test_train_shows_how_every_run_ended(trained: Path) -> None:
@@ -182,6 +189,7 @@ def test_wrong_mnist_bytes_are_said_and_nothing_is_stored(tmp_path: Path) -> Non
     done = bncli("compare", "smoke", "--data-dir", "data", cwd=tmp_path)
     assert done.returncode == 2
     assert "not MNIST's train-images-idx3-ubyte: MD5 of the unpacked bytes is" in done.stderr
+    assert bncli("ls", "studies", cwd=tmp_path).stdout.startswith("no studies in .bncli; ")
 
 
 def test_a_truncated_data_file_is_said(tmp_path: Path) -> None:
