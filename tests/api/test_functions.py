@@ -84,7 +84,7 @@ def test_a_function_takes_a_name_a_path_a_study_or_a_dict_and_all_are_one_study(
         ({"time_limit": "a"}, "time_limit: expected seconds, or None, got 'a'"),
         ({"executor": 3}, "executor: expected a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor"),
         ({"set": 3}, 'set: expected {"training.lr": 0.1} or ["training.lr=0.1,0.5"], got 3'),
-        ({"time_limit": 0}, "--time-limit: must be more than 0 seconds, got 0"),
+        ({"time_limit": 0}, "--time-limit: must be more than 0 and at most 9223372036 seconds, got 0; leave it out"),
         ({"fail_if": "a:b"}, "fail_if: expected a list of texts, as in ['...'], got 'a:b'"),
         ({"baseline": 3}, "baseline: expected a baseline's name or file, or None, got 3"),
         ({"on_event": 3}, "on_event: expected a function of one event (bncli.session.events), got 3"),
