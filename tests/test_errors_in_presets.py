@@ -72,6 +72,27 @@ def test_a_norm_for_residual_networks_is_refused_elsewhere(tmp_path: Path, norm:
     assert read_study(preset).variants["other"].norm.name == norm
 
 
+@pytest.mark.parametrize(("batch", "size"), [(33, 32), (40, 1)])
+def test_a_virtual_batch_of_one_example_is_refused(tmp_path: Path, batch: int, size: int) -> None:
+    def text(batch: int, model: str = "mlp") -> str:
+        ghost = f"ghost: {{norm: {{name: ghost, ghost_size: {size}}}}}"
+        head = f"model: {model}\ntraining: {{batch_size: {batch}}}\n"
+        return f"{head}variants: {{none: none, {ghost}}}\nreference: none\nseeds: 3\n"
+
+    assert mistakes(tmp_path, text(batch)) == [
+        f"study.yaml:2: training.batch_size: variant 'ghost': norm 'ghost' with ghost_size {size} leaves a virtual batch of"
+        f" 1 example, which has no variance, of {batch}; use a multiple of the ghost_size, of 2 or more"
+    ]
+
+
+def test_a_virtual_batch_of_one_image_has_a_variance(tmp_path: Path) -> None:
+    preset = tmp_path / "study.yaml"
+    preset.write_text(
+        "model: convnet\ntraining: {batch_size: 33}\nvariants: {none: none, ghost: ghost}\nreference: none\nseeds: 3\n"
+    )
+    assert read_study(preset).training.batch_size == 33
+
+
 def test_what_needs_an_accuracy_is_refused_of_data_without_classes(tmp_path: Path) -> None:
     text = "data: offset\nmodel: shift\nvariants: {none: none}\nreference: none\nseeds: 3\n"
     why = "data 'offset' has no classes, so no accuracy"

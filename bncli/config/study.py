@@ -198,7 +198,18 @@ def _too_small(study: Study, variant: str) -> Iterator[Problem]:
             f"variant {variant!r}: norm {norm.name!r} takes its statistics over the batch and needs at least 2"
             f" examples, got {training.batch_size}",
         )
-    examples = DATASETS[study.data.name].examples["train"]
+    data, model = DATASETS[study.data.name], MODELS[study.model.name]
+    size = norm.options.get("ghost_size", training.batch_size)
+    alone = min(size, training.batch_size % size or size) == 1 and size < training.batch_size
+    if alone and not model.misfit(study.model.options, data.shape):
+        layers = model.normalised(study.model.options, data.shape, data.outputs)
+        if any(layer.locations == 1 for layer in layers):
+            yield Problem(
+                ("training", "batch_size"),
+                f"variant {variant!r}: norm {norm.name!r} with ghost_size {size} leaves a virtual batch of 1 example,"
+                f" which has no variance, of {training.batch_size}; use a multiple of the ghost_size, of 2 or more",
+            )
+    examples = data.examples["train"]
     if training.batch_size > examples:
         yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
 
