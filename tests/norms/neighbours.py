@@ -278,8 +278,8 @@ def works_in_inference_mode(make: Make) -> None:
 def is_found_by_update_bn(make: Make) -> None:
     """`torch.optim.swa_utils.update_bn` leaves the mean over its batches of what one batch gives."""
     norm = settled(make)
-    if not hasattr(norm, "momentum"):
-        return
+    if not getattr(norm, "num_batches_tracked", None):
+        return  # training has counted no batch
     given, old = norm.momentum, copy.deepcopy(norm)
     batches = [batch(seed) * (1 + seed) for seed in range(3)]
     update_bn(batches, norm)

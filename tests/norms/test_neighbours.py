@@ -12,37 +12,33 @@ MAKES = {
     for name, row in NORMS.items()
     if row.side == "activation"
 }
+MAKES |= {  # what options make of them
+    f"{name} {kind}": partial(norm, name, CHANNELS, **options)
+    for name, kind, options in (
+        ("batch", "cumulative", {"momentum": "cumulative"}),
+        ("batch", "untracked", {"track_running_stats": False}),
+        ("batch", "fast", {"impl": "fast"}),
+        ("batch", "shift", {"affine": "shift"}),
+        ("renorm", "corrected", {"plain_steps": 0, "rmax_steps": 1, "dmax_steps": 1}),
+        ("instance", "tracked", {"track_running_stats": True}),
+        ("group", "scale", {"groups": 4, "affine": "scale"}),
+        ("layer", "channels", {"over": "channels"}),
+        ("rms", "channels", {"over": "channels"}),
+        ("detached", "whitening", {"by": "whitening"}),
+        ("online", "differentiated", {"differentiate": True}),
+    )
+}
 BATCH_WHITENING = ("zca", "pca", "zca-cor", "cholesky", "iternorm", "deconv")
-RUNNING = (
-    *BATCH_WHITENING,
-    "switchable-whitening",
-    "batch",
-    "batch-mean",
-    "batch-var",
-    "batch-l1",
-    "ghost",
-    "renorm",
-    "noisy-batch",
-    "detached",
-    "switchable",
-    "evonorm-b0",
-)
 # to be mended within issue 15, then gone
 WANTING = {
     "in_two_processes": BATCH_WHITENING,
     "is_exported": ("switchable-whitening",),
     **dict.fromkeys(("takes_gradients_of_any_layout", "may_be_overwritten", "works_within_autocast"), BATCH_WHITENING),
-    "keeps_one_layout_in_training_and_evaluation": (*BATCH_WHITENING, "detached"),
+    "keeps_one_layout_in_training_and_evaluation": (*BATCH_WHITENING, "detached", "detached whitening"),
     **dict.fromkeys(
         ("is_loaded_after_to_empty", "follows_writes_to_data"),
         (*BATCH_WHITENING, "instance-whitening", "switchable-whitening"),
     ),
-    "is_checkpointed": (*RUNNING, "online"),
-    "is_found_by_update_bn": RUNNING,
-    "loads_states_without_a_count": (*RUNNING, "frozen"),
-    "runs_on_meta": [
-        name for name in MAKES if name != "none" and "batch" not in name and name not in ("ghost", "renorm", "frozen")
-    ],
 }
 
 
