@@ -305,7 +305,9 @@ def _standardised(values: Tensor, groups: int, axes: tuple[int, ...], eps: float
     foreign = values.device.type != "cpu"
     if not is_wrapped(values) and is_run_as_written() and (foreign or may_look(values)):
         y, mean, rstd = _of_torch(values, groups, axes, eps)
-        if foreign or torch.linalg.vector_norm(mean.detach() * rstd.detach(), torch.inf).item() ** 2 <= _FAR:
+        if foreign or mean.numel() == 0:
+            return y
+        if torch.linalg.vector_norm(mean.detach() * rstd.detach(), torch.inf).item() ** 2 <= _FAR:
             return y
     rows = values.unflatten(1, (groups, -1)).flatten(2) if groups else values.flatten(-len(axes))
     seen, least = rows.detach(), (1 + 1 / _FAR) * rows.shape[-1]
