@@ -207,6 +207,8 @@ class Deconv(RunningNorm):
         ValueError: in training, with a single value for each channel.
     """
 
+    impl: Impl
+
     def __init__(
         self,
         channels: int,
@@ -230,7 +232,8 @@ class Deconv(RunningNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, partial(frobenius_newton_schulz, T=self.T))
+        root = partial(frobenius_newton_schulz, T=self.T, impl=self.impl)
+        return whiten(self, x, root, newton_schulz_form(self.T, "frobenius"))
 
 
 def correlation_root(S: Tensor) -> Tensor:
