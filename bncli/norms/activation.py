@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.kernels import broadcast
+from bncli.kernels import broadcast, suspend_autocast
 from bncli.norms.channels import (
     DType,
     RunningNorm,
@@ -19,7 +19,6 @@ from bncli.norms.channels import (
     describe,
     reset_affine,
     reset_running,
-    suspend_autocast,
     widen,
 )
 from bncli.norms.sample import refuse_lonely, refuse_uneven

@@ -4,7 +4,6 @@ Shapes: N examples, C channels, m values of a channel (examples times locations)
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from typing import Any, Literal
 
@@ -201,11 +200,6 @@ class FirstPass:
 
     def __reduce__(self) -> tuple[type["FirstPass"], tuple[()]]:
         return FirstPass, ()
-
-
-def suspend_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast switched off on x's device, if that knows it at all: "meta" does not."""
-    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 def average(running: Tensor, new: Tensor, momentum: RunningMomentum, batches: Tensor, factor: float = 1.0) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.types import Device
 
+from bncli.kernels import suspend_autocast
 from bncli.norms.channels import (
     DType,
     RunningNorm,
@@ -16,7 +17,6 @@ from bncli.norms.channels import (
     count_values,
     describe,
     reset_affine,
-    suspend_autocast,
 )
 from bncli.norms.groups import add_ridge, join_groups, split_groups
 from bncli.norms.roots import inverse_root

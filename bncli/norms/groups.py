@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.kernels import Impl, note_fallback, whitening
+from bncli.kernels import Impl, note_fallback, suspend_autocast, whitening
 from bncli.kernels.whitening import ClosedForm, Root
 from bncli.norms.channels import (
     DType,
@@ -25,7 +25,6 @@ from bncli.norms.channels import (
     count_batch,
     count_values,
     reset_affine,
-    suspend_autocast,
     widen,
 )
 

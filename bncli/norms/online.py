@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.types import Device
 
-from bncli.kernels import broadcast
+from bncli.kernels import broadcast, suspend_autocast
 from bncli.norms.channels import (
     DType,
     FirstPass,
@@ -17,7 +17,6 @@ from bncli.norms.channels import (
     describe,
     is_recomputed,
     reset_affine,
-    suspend_autocast,
     widen,
 )
 

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.types import Device
 
 from bncli.errors import ConfigError
-from bncli.kernels import broadcast, is_run_as_written, is_wrapped, may_look
+from bncli.kernels import broadcast, is_run_as_written, is_wrapped, may_look, suspend_autocast
 from bncli.norms.channels import (
     Affine,
     DType,
@@ -29,7 +29,6 @@ from bncli.norms.channels import (
     is_recomputed,
     reset_affine,
     reset_running,
-    suspend_autocast,
     widen,
 )
 from bncli.norms.rows import undivided

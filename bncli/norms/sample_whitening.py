@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from bncli.errors import ConfigError
+from bncli.kernels import suspend_autocast
 from bncli.kernels.whitening import Root
 from bncli.norms.channels import (
     DType,
@@ -21,7 +22,6 @@ from bncli.norms.channels import (
     check_channels,
     describe,
     reset_affine,
-    suspend_autocast,
     widen,
 )
 from bncli.norms.groups import covariance, empty_groups, fill_identity, lay_out_like

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.kernels import broadcast
+from bncli.kernels import broadcast, suspend_autocast
 from bncli.norms.channels import (
     DType,
     RunningNorm,
@@ -20,7 +20,6 @@ from bncli.norms.channels import (
     describe,
     reset_affine,
     reset_running,
-    suspend_autocast,
     widen,
 )
 

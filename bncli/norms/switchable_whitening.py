@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.norms.channels import DType, RunningNorm, apply_affine, bessel, describe, suspend_autocast, widen
+from bncli.kernels import suspend_autocast
+from bncli.norms.channels import DType, RunningNorm, apply_affine, bessel, describe, widen
 from bncli.norms.groups import (
     add_covariance,
     add_ridge,

@@ -32,7 +32,6 @@ BATCH_WHITENING = ("zca", "pca", "zca-cor", "cholesky", "iternorm", "deconv")
 # to be mended within issue 15, then gone
 WANTING = {
     "in_two_processes": BATCH_WHITENING,
-    "is_exported": ("switchable-whitening",),
     **dict.fromkeys(("takes_gradients_of_any_layout", "may_be_overwritten", "works_within_autocast"), BATCH_WHITENING),
     "keeps_one_layout_in_training_and_evaluation": (*BATCH_WHITENING, "detached", "detached whitening"),
     **dict.fromkeys(
