@@ -59,15 +59,10 @@ def plan_bench(
     """Settle what `bncli.bench` is asked, with its arguments.
 
     Raises:
-        ConfigError: for an empty text, a pattern or a rule that is for no case, arguments that exclude each other, a
-            rule or a claim without anything to compare with, an interpreter that no shell could read, or a device that
-            is not there or cannot do what is asked of it.
+        ConfigError: for a pattern or a rule that is for no case, arguments that exclude each other, a rule or a claim
+            without anything to compare with, an interpreter that no shell could read, or a device that is not there or
+            cannot do what is asked of it.
     """
-    named = {"--baseline": baseline, "--save-baseline": save_baseline, "--against": against, "--truth": truth}
-    listed = {"--only": only, "--skip": skip, "--kernel": kernels, "--fail-if": fail_if}
-    texts = [*named.items(), *((flag, text) for flag, each in listed.items() for text in each)]
-    if empty := [flag for flag, text in texts if text is not None and not str(text).strip()]:
-        raise ConfigError(f"{empty[0]}: is empty (an unset variable?); give it a value, or leave it out")
     where = _find_device(device, graph=graph)
     cases = choose_cases(expand_cases(preset, where, kernels), only, skip)
     if budget is not None and not budget > 0:
