@@ -18,8 +18,8 @@ from bncli.timing.cases import Case, Told, find_truth, is_foreign
 from bncli.timing.results import Correctness
 
 _CALLS = 3
-# A result may be off by four times what it moves by when its inputs and itself are rounded once, or what the truth loses
-# in the case's format, and by what sums lose: every norm of the catalogue stays below 0.4 of that in f32, bf16 and f16.
+# A result may be off by four times what it moves by when its inputs and itself are rounded once, or what the truth
+# loses in the format of the case, and by what sums lose: the norms of the catalogue stay below 0.4 of that.
 _ROUNDINGS = 4.0
 _SUMS = {"f64": 1e-12, "f32": 1e-5, "bf16": 1e-5, "f16": 1e-5}
 _OUTPUT, _GRADIENT = "output", "gradient of "
