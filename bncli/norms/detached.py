@@ -4,11 +4,20 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.types import Device
 
 from bncli.kernels import suspend_autocast
-from bncli.norms.channels import DType, bessel, count_values, describe, reset_affine
+from bncli.norms.channels import (
+    DType,
+    RunningNorm,
+    average,
+    bessel,
+    count_batch,
+    count_values,
+    describe,
+    reset_affine,
+)
 from bncli.norms.groups import (
     covariance,
     join_groups,
@@ -23,7 +32,7 @@ from bncli.norms.roots import inverse_root
 Normalisation = Literal["centring", "scaling", "whitening"]
 
 
-class DetachedNorm(nn.Module):
+class DetachedNorm(RunningNorm):
     """Normalisation as if its statistics were constants (Ioffe & Szegedy 2015, section 2).
 
     - centring: y = x - mean
@@ -95,9 +104,9 @@ class DetachedNorm(nn.Module):
         seen = values if self.differentiate else values.detach()
         mean = seen.mean(1)
         spread = _WAYS[self.by].spread(seen - mean.unsqueeze(1))
-        self.running_mean.mul_(1 - self.momentum).add_(mean.detach(), alpha=self.momentum)
-        self.running_spread.mul_(1 - self.momentum).add_(spread.detach(), alpha=self.momentum * unbiased)
-        self.num_batches_tracked.add_(1)
+        if count_batch(self):
+            average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
+            average(self.running_spread, spread, self.momentum, self.num_batches_tracked, unbiased)
         return mean, spread
 
 

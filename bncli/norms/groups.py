@@ -22,10 +22,13 @@ from bncli.kernels import Impl, may_look, note_fallback, suspend_autocast, white
 from bncli.kernels.whitening import ClosedForm, Root, layout_of
 from bncli.norms.channels import (
     DType,
+    RunningMomentum,
     add_affine,
     apply_affine,
+    average,
     bessel,
     check_channels,
+    count_batch,
     count_values,
     widen,
 )
@@ -38,7 +41,7 @@ class RunningCovariance(Protocol):
 
     channels: int
     eps: float
-    momentum: float
+    momentum: RunningMomentum
     running_mean: Tensor  # (C,)
     running_cov: Tensor  # (G, d, d), without eps, unbiased; 0 for fillers
     num_batches_tracked: Tensor
@@ -202,10 +205,8 @@ def _evaluate(norm: Whitening, x: Tensor, root: Root, exact: bool) -> Tensor:
 
     W = norm.evaluation(norm.running_cov, compute, root, norm.eps, values.dtype)
     centred = split_groups(values, norm.channels, d) - split(norm.running_mean)
-    if norm.weight is None or norm.bias is None:
-        y = torch.bmm(W, centred)
-    else:
-        y = torch.baddbmm(split(norm.bias), W * split(norm.weight), centred)
+    A = W if norm.weight is None else W * split(norm.weight)
+    y = torch.bmm(A, centred) if norm.bias is None else torch.baddbmm(split(norm.bias), A, centred)
     return lay_out_like(join_groups(y, x.shape).to(x.dtype), x)
 
 
@@ -277,7 +278,6 @@ def read_running(cov: Tensor) -> Tensor:
 
 def track(norm: RunningCovariance, mean: Tensor, cov: Tensor, m: int) -> None:
     """Move the running statistics towards a batch's, its covariance unbiased."""
-    keep, new = 1 - norm.momentum, norm.momentum * bessel(m)
-    norm.running_mean.mul_(keep).add_(mean.flatten()[: norm.channels], alpha=norm.momentum)
-    norm.running_cov.mul_(keep).add_(cov, alpha=new)
-    norm.num_batches_tracked.add_(1)
+    if count_batch(norm):
+        average(norm.running_mean, mean.flatten()[: norm.channels], norm.momentum, norm.num_batches_tracked)
+        average(norm.running_cov, cov, norm.momentum, norm.num_batches_tracked, bessel(m))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from bncli.kernels import suspend_autocast
-from bncli.norms.channels import DType, apply_affine, bessel, describe, reset_affine, widen
+from bncli.norms.channels import DType, RunningNorm, apply_affine, bessel, describe, reset_affine, widen
 from bncli.norms.groups import (
     add_covariance,
     build_identity,
@@ -24,7 +24,7 @@ from bncli.norms.sample_whitening import join_examples, split_examples
 Components = Literal["bw-iw", "bw-iw-ln", "bw-iw-bn-in-ln"]
 
 
-class SwitchableWhitening(nn.Module):
+class SwitchableWhitening(RunningNorm):
     """Switchable Whitening (Pan et al. 2019, arXiv:1904.09739).
 
     y = weight W_T (x - mean) + bias with mean = sum_k p_k mean_k, S = sum_k q_k S_k + eps I and W_T after `T` coupled
