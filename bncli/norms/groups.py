@@ -205,10 +205,8 @@ def _evaluate(norm: Whitening, x: Tensor, root: Root, exact: bool) -> Tensor:
 
     W = norm.evaluation(norm.running_cov, compute, root, norm.eps, values.dtype)
     centred = split_groups(values, norm.channels, d) - split(norm.running_mean)
-    if norm.weight is None or norm.bias is None:
-        y = torch.bmm(W, centred)
-    else:
-        y = torch.baddbmm(split(norm.bias), W * split(norm.weight), centred)
+    A = W if norm.weight is None else W * split(norm.weight)
+    y = torch.bmm(A, centred) if norm.bias is None else torch.baddbmm(split(norm.bias), A, centred)
     return lay_out_like(join_groups(y, x.shape).to(x.dtype), x)
 
 
