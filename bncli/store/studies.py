@@ -201,8 +201,8 @@ class Studies:
         if place.is_symlink():
             raise DamageError(place, "it is a link, which is not followed", _remedy(place))
         head = read_document(place / "study.json")
-        if head.get("id") != key or not isinstance(head.get("study"), Mapping):
-            raise DamageError(place / "study.json", f"it is that of study {head.get('id')}", _remedy(place))
+        if not isinstance(head.get("study"), Mapping):
+            raise DamageError(place / "study.json", "it does not say what was asked", _remedy(place))
         plans = [_plan(file) for file in _documents(place / "plans")]
         if not plans:
             raise DamageError(place, "it has no plan", _remedy(place))
@@ -284,6 +284,11 @@ def read_document(file: Path) -> Mapping[str, Any]:
             raise ValueError(f"not a file of bncli: schema {schema!r}")
         if not is_intact(document):
             raise ValueError("it is not what was written")
+        is_head = file.name == "study.json"
+        if is_head and document.get("id") != file.parent.name:
+            raise ValueError(f"it is that of study {document.get('id')}")
+        if not is_head and not file.stem.endswith(document["digest"][:16]):
+            raise ValueError("it is another under this name")
         if schema > SCHEMA:
             raise StoreError(f"{file}: schema {schema}, this bncli reads up to {SCHEMA}; update bncli")
     return document

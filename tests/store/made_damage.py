@@ -50,7 +50,9 @@ def garble(file: Path, rng: Random) -> None:
 
 def swap(file: Path, rng: Random) -> None:
     """Give it the content of another file of the store."""
-    others = [path for path in file.parents[2].rglob("*") if path.is_file() and path.read_bytes() != file.read_bytes()]
+    store = next(folder for folder in file.parents if folder.name == "store")
+    files = [path for path in store.rglob("*") if path.is_file() and not path.is_symlink()]
+    others = [path for path in files if path.read_bytes() != file.read_bytes()]
     file.write_bytes(rng.choice(sorted(others)).read_bytes())
 
 

@@ -81,7 +81,7 @@ def damage(folder: Path, rng: random.Random, count: int) -> tuple[set[str], int]
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     harmed, done = set[str](), 0
     for file in rng.sample(files, count):
-        if not (file.is_file() and not file.is_symlink()):  # its folder was harmed before it
+        if harmed & set(file.parts):  # one harm a run
             continue
         inside, done = file.relative_to(folder).parts, done + 1
         before = file.read_bytes()
