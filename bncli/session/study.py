@@ -195,7 +195,7 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     found, damaged = session.store.read_intact(run.id for run in session.runs)
     for damage in damaged.values():
         on_event(Warned(_describe_damage(damage, session.store)))
-    missing, failed, said = session.missing(found), dict[str, RunResult](), set[str]()
+    missing, trained, failed, said = session.missing(found), dict[str, RunResult](), dict[str, RunResult](), set[str]()
     if not missing:
         return found
     session.store.prepare()
@@ -214,9 +214,11 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
                     on_event(Warned(note))
         if isinstance(event, Finished):
             failed |= _store(event, session.store, damaged, on_event)
+            trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
         on_event(event)
-    trained = (run.id for run in session.runs if run.id not in found and run.id not in failed)
-    return found | session.store.read_all(trained) | failed
+    known = trained | found | failed
+    others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands
+    return known | others
 
 
 def _store(
