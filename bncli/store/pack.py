@@ -106,12 +106,12 @@ def write_curves(file: IO[bytes], records: Sequence[Record]) -> None:
         for r in records
     ]
     columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
-    arrays = {name: np.array(c, dtype=kind) for (name, kind), c in zip(_COLUMNS.items(), columns, strict=True)}
+    arrays: Any = {name: np.array(c, dtype=kind) for (name, kind), c in zip(_COLUMNS.items(), columns, strict=True)}
     if (size := sum(array.nbytes for array in arrays.values())) > ARRAYS_BYTES // 2:  # headers count too
         raise StoreError(
             f"a run's numbers may take {ARRAYS_BYTES // 2:,} bytes, not {size:,}; probe or evaluate less often"
         )
-    np.savez_compressed(file, allow_pickle=False, **arrays)
+    np.savez_compressed(file, **arrays)
 
 
 def read_curves(content: bytes, schema: int) -> tuple[Record, ...]:
@@ -155,12 +155,15 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _read_array(content: bytes) -> np.ndarray[Any, Any]:
-    """One member of such an archive, of numbers or texts, exactly as long as its header says."""
+    """One member of such an archive, of numbers or texts, exactly as long as its header says.
+
+    And of truth values: numpy 2.0 stored `allow_pickle=False`, which bncli passed on, as an array of that name.
+    """
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("arrays of another format")
     shape, by_columns, kind = np.lib.format.read_array_header_1_0(file)
-    if kind.kind not in "fiuU" or (by_columns and len(shape) > 1):
+    if kind.kind not in "bfiuU" or (by_columns and len(shape) > 1):
         raise ValueError(f"arrays of type {kind}")
     if kind.itemsize * math.prod(shape) != len(content) - file.tell():
         raise ValueError("an array is not as long as it says")
