@@ -70,7 +70,7 @@ def test_pruning_what_is_not_there_removes_nothing(bncli: Command) -> None:
     assert bncli("store", "prune", "--older-than", "52000w") == (0, "removed nothing, 0 B\n", "")
 
 
-@pytest.mark.parametrize("text", ["30", "30x", "d", "-3d", "1.5d", "", "٣d"])
+@pytest.mark.parametrize("text", ["30", "30x", "d", "-3d", "1.5d", "٣d"])
 def test_an_age_that_is_none_is_one_line(text: str, bncli: Command) -> None:
     line = f"--older-than {text}: expected a number with h, d or w behind it, as in 30d\n"
     assert bncli("store", "prune", f"--older-than={text}") == (2, "", line)
