@@ -150,7 +150,6 @@ def compare(
         before = regression.read_baseline(asked, baseline, SCHEMA) if baseline else None
         session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
         session, results, findings = _look(session, aa, on_event)
-
         from bncli.analysis.comparisons import check_claims
         from bncli.analysis.regression import regressions
 
@@ -174,7 +173,6 @@ def _look(session: Session, aa: bool, on_event: OnEvent) -> tuple[Session, dict[
     planned = against_itself(session) if aa else session
     for seeds in planned.looks():
         session, results = _train(planned.first(seeds), on_event)
-
         from bncli.session.analysis import analyse_session, is_decided  # only now: it brings numpy and scipy
 
         findings = analyse_session(session, results, both_halves(session, results) if aa else None)

@@ -25,7 +25,7 @@ DECIDED = {"until": "decided", "max": 10}
 
 def look(seeds: int, moment: int, looks: tuple[int, ...] = (), first: int = 0) -> Look:
     time = f"2026-03-02T14:05:{moment:02}Z"
-    return Look("study", tuple(range(first, first + seeds)), "cpu", 4, 4, 0, "", looks, time)
+    return Look("study", tuple(range(first, first + seeds)), "cpu", 4, 4, 0, "", time, looks)
 
 
 def looked_at(study: Study, store: Path, *looks: Look, seeds: Any = None) -> tuple[int, ...]:
