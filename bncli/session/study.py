@@ -13,6 +13,7 @@ from bncli.engine.work import Surroundings
 from bncli.errors import ConfigError, StoreError, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory, open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
+from bncli.findings import Findings
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
 from bncli.plugins import registered, ship
 from bncli.presets import preset_path
@@ -214,6 +215,24 @@ def take_look(session: Session, results: Mapping[str, RunResult], summary: Seque
         session.name, session.study.seeds, session.device, len(session.runs), sum(ended), len(ended) - sum(ended),
         "; ".join(summary), looks=session.study.looks,
     )  # fmt: skip
+
+
+def train_and_look(
+    session: Session, on_event: OnEvent, *, aa: bool
+) -> "tuple[Session, dict[str, RunResult], Findings]":
+    """Train and analyse; where the study is looked at until decided, with more seeds while a headline is open."""
+    from bncli.session.regression import against_itself, both_halves
+
+    planned = against_itself(session) if aa else session
+    for seeds in planned.looks():
+        session, results = train(planned.first(seeds), on_event)
+        from bncli.session.analysis import analyse_session, is_decided  # only now: it brings numpy and scipy
+
+        findings = analyse_session(session, results, both_halves(session, results) if aa else None)
+        remember(session, on_event, take_look(session, results, findings.headlines))
+        if is_decided(findings):
+            break
+    return session, results, findings
 
 
 def unplanned_looks(session: Session) -> tuple[int, ...]:
