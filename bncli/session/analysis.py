@@ -11,7 +11,8 @@ from bncli.errors import ConfigError, did_you_mean
 from bncli.findings import Claim, Definition, Findings, Looks, ShiftFindings
 from bncli.plan import describe, warnings_of
 from bncli.records import RunResult
-from bncli.session.study import Session, unplanned_looks
+from bncli.session.study import Session
+from bncli.session.training import unplanned_looks
 from bncli.shift import METRICS
 
 

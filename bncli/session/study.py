@@ -1,6 +1,6 @@
-"""A study from what was asked to its results: plan, train what the store lacks, stage after stage."""
+"""A study from what was asked to a plan: which runs, in which jobs, where and how they are to be trained."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,17 +9,12 @@ from typing import Any
 
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
-from bncli.engine.work import Surroundings
-from bncli.errors import ConfigError, StoreError, expect, expect_text
-from bncli.executors import OpenWorkers, load_factory, open_workers
-from bncli.executors.loop import Finished, Progress, run_jobs
+from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
+from bncli.executors import OpenWorkers, load_factory
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
-from bncli.plugins import registered, ship
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun
-from bncli.session.events import OnEvent, Started, Warned, ignore
 from bncli.store.folder import Store
-from bncli.store.studies import Look, Studies, study_id
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
@@ -42,9 +37,9 @@ class Session:
     time_limit: float | None = None  # seconds of one job
     searched: tuple[Run, ...] = ()  # runs of the search that went before `runs`
 
-    def missing(self) -> list[Job]:
-        """Jobs of which the store lacks a run; such a job is trained whole, so that its lanes keep their company."""
-        return [job for job in self.jobs if any(run.id not in self.store for run in job.runs)]
+    def missing(self, found: Container[str]) -> list[Job]:
+        """Jobs of which a run was not found; such a job is trained whole, so that its lanes keep their company."""
+        return [job for job in self.jobs if any(run.id not in found for run in job.runs)]
 
     def arms(self, results: Mapping[str, RunResult]) -> list[tuple[str, Mapping[str, Any], dict[int, RunResult]]]:
         """(variant, setting, results by seed) for every arm, in the order of the plan."""
@@ -168,126 +163,22 @@ def read_preset(
     return name, read_study(source, sets, _names(variants), asked)
 
 
-def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[str, RunResult]]:
-    """Train what the store lacks, stage after stage, and store every run as it ends.
-
-    Interrupted, by whatever `on_event` raises or by Ctrl-C, it ends the workers that it started; what was stored
-    stays, and the same call continues.
-
-    Returns:
-        The session with the report's runs and those of the search before them, and all results by id.
-
-    Raises:
-        BncliError: for a mistake that shows only while training, such as wrong data.
-    """
-    results = _train_missing(session, on_event)
-    if not (session.study.tune or session.study.bisect):
-        return session, results
-    from bncli.session.search import next_stage, stages_of
-
-    while stage := next_stage(session.study, results, session.device, session.engine):
-        results |= _train_missing(session.planned(stage.runs), on_event)
-    stages = list(stages_of(session.study, results, session.device, session.engine))
-    searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
-    runs = [run for stage in stages if not stage.searches for run in stage.runs]
-    return replace(session.planned(runs), searched=searched), results
-
-
-def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = None) -> None:
-    """Note in the store that the study was asked, with the runs planned for it; or that it was reported.
-
-    What cannot be noted is said and loses nothing: a store may be one that is only read.
-    """
-    studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
-    try:
-        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs])
-        if look:
-            studies.add_look(key, look)
-    except StoreError as error:
-        on_event(Warned(f"{error}; `bncli ls studies` will not know of it"))
-
-
-def take_look(session: Session, results: Mapping[str, RunResult], summary: Sequence[str]) -> Look:
-    """What is to be remembered of a report: when, how many seeds, how many runs, the headlines."""
-    ended = [results[run.id].info.has_numbers for run in session.runs if run.id in results]
-    return Look(
-        session.name, session.study.seeds, session.device, len(session.runs), sum(ended), len(ended) - sum(ended),
-        "; ".join(summary), looks=session.study.looks,
-    )  # fmt: skip
-
-
-def unplanned_looks(session: Session) -> tuple[int, ...]:
-    """Numbers of seeds of earlier looks at part of these runs that the session's plan does not allow for.
-
-    Earlier is what was reported before these seeds were first: the same report said again says the same. One seed
-    makes no verdict, so that a look at it costs nothing.
-    """
-    seeds, study = set(session.study.seeds), session.study.model_dump(mode="json")
-    try:
-        looks = Studies(session.store.folder).read(study_id(study)).looks
-    except StoreError:  # a study that nobody asked before, or one that `remember` has warned of
-        return ()
-    first = min((look.time for look in looks if set(look.seeds) == seeds), default="9")  # later than any year before
-    found = {
-        len(look.seeds)
-        for look in looks
-        if len(look.seeds) > 1 and seeds & set(look.seeds) and seeds != set(look.seeds)
-        and (look.time, len(look.seeds)) < (first, len(seeds))
-        and not (look.looks and look.looks == session.study.looks)
-    }  # fmt: skip
-    return tuple(sorted(found))
-
-
-def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
-    """Train one stage, and return all of its results by id.
-
-    The store is told of the study once a worker has given a sign of life: what is refused, for wrong data say, was no
-    study.
-    """
-    missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
-    if missing:
-        session.store.prepare()
-        on_event(Started(tuple(missing)))
-        same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
-        events = run_jobs(
-            missing,
-            lambda: open_workers(session.executor, session.workers, session.device),
-            lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
-        )
-        for place, event in enumerate(events):
-            if place == 0:
-                remember(session, on_event)
-            if isinstance(event, Progress):
-                for note in event.notes:
-                    if note not in said:
-                        said.add(note)
-                        on_event(Warned(note))
-            if isinstance(event, Finished):
-                failed |= _store(event, session.store)
-            on_event(event)
-    else:
-        remember(session, on_event)
-    return session.store.read_all(run.id for run in session.runs if run.id not in failed) | failed
-
-
-def _store(event: Finished, store: Store) -> dict[str, RunResult]:
-    """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id."""
-    for result in event.results:
-        if result.info.has_numbers:
-            store.write(result)
-    if all(result.info.id in store for result in event.results):
-        store.drop_checkpoints(event.job.id)
-    return {r.info.id: r for r in event.results if not r.info.has_numbers and r.info.id not in store}
+def describe_damage(damage: DamageError, store: Store) -> str:
+    """What is wrong with a stored run, and what becomes of it, in a line."""
+    remedy = f"the run is trained again, and what is there moves to {store.aside}"
+    return as_line(f"{damage.place}: cannot be read ({damage.why}); {remedy}")
 
 
 def describe_plan(session: Session) -> str:
     """What training the session would do: runs, jobs, which are stored, how long it takes, in lines."""
-    missing = session.missing()
-    stored = sum(run.id in session.store for run in session.runs)
+    found, damaged = session.store.read_intact(run.id for run in session.runs)
+    missing = session.missing(found)
+    stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
     seconds = max(sum(map(seconds_of, missing)) / session.slots(), max(map(seconds_of, missing), default=0))
     searches = session.study.tune or session.study.bisect
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
+    lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
@@ -298,7 +189,7 @@ def describe_plan(session: Session) -> str:
             f"until decided: reported with {', '.join(map(str, session.looks()))} seeds, and no more than needed"
         )
     for job in session.jobs:
-        first, kept = job.runs[0], sum(run.id in session.store for run in job.runs)
+        first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
         lines.append(
             f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"

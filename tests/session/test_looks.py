@@ -10,7 +10,8 @@ import bncli
 from bncli.config import Study, read_study
 from bncli.errors import ConfigError
 from bncli.findings import Looks
-from bncli.session.study import open_session, remember, unplanned_looks
+from bncli.session.study import open_session
+from bncli.session.training import remember, unplanned_looks
 from bncli.store.studies import Look, Studies, study_id
 
 Tiny = Callable[..., Study]
@@ -25,7 +26,7 @@ DECIDED = {"until": "decided", "max": 10}
 
 def look(seeds: int, moment: int, looks: tuple[int, ...] = (), first: int = 0) -> Look:
     time = f"2026-03-02T14:05:{moment:02}Z"
-    return Look("study", tuple(range(first, first + seeds)), "cpu", 4, 4, 0, "", looks, time)
+    return Look("study", tuple(range(first, first + seeds)), "cpu", 4, 4, 0, "", time, looks)
 
 
 def looked_at(study: Study, store: Path, *looks: Look, seeds: Any = None) -> tuple[int, ...]:

@@ -46,6 +46,7 @@ def document(
         "headlines": findings.headlines,
         "notes": findings.notes,
         "warnings": findings.warnings,
+        "looks": asdict(findings.looks),
         "environment": findings.environment,
     }
     made: dict[str, Any] = plain(whole)
