@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    "METRICS": "shift", "NORMS": "norms", "BncliError": "errors", "Findings": "findings", "Result": "api",
-    "Store": "store.folder", "Study": "config", "bench": "api", "compare": "api", "drift": "shift.probing",
-    "norm": "norms", "normalise": "norms", "probe": "shift.probing", "read_study": "api", "shift_report": "api",
-    "train": "api",
+    "METRICS": "shift", "NORMS": "norms", "BncliError": "errors", "Findings": "findings", "Result": "result",
+    "Store": "store.folder", "Study": "config", "bench": "api", "compare": "api", "compare_results": "api",
+    "drift": "shift.probing", "norm": "norms", "normalise": "norms", "probe": "shift.probing", "read_study": "api",
+    "shift_report": "api", "train": "api",
 }  # fmt: skip
 __all__ = [
-    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "compare", "drift", "norm",
-    "normalise", "probe", "read_study", "shift_report", "train",
+    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "compare", "compare_results",
+    "drift", "norm", "normalise", "probe", "read_study", "shift_report", "train",
 ]  # fmt: skip
 
 

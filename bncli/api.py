@@ -6,89 +6,40 @@ Nothing here prints, reads the environment, changes signals or ends a process th
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from bncli.config import Bench, Study
-from bncli.errors import BncliError, ConfigError, expect, expect_text, expect_texts
-from bncli.findings import Check, Findings, ShiftFindings
+from bncli.errors import ConfigError, expect, expect_text, expect_texts
+from bncli.findings import Findings, ShiftFindings
 from bncli.norms import norm
 from bncli.plugins import using
 from bncli.presets import preset_path
-from bncli.records import StudyRun
+from bncli.result import Result
 from bncli.session.events import OnEvent, ignore
 from bncli.session.study import Preset, Session, open_session, read_preset
 from bncli.session.training import remember, take_look, train_and_look
 from bncli.session.training import train as _train
+from bncli.store.folder import Store
 from bncli.timing.results import BenchRecord
 
 if TYPE_CHECKING:
     from bncli.executors import OpenWorkers
 
-__all__ = ["Result", "bench", "compare", "norm", "read_study", "shift_report", "train"]
+__all__ = [
+    "Result",
+    "bench",
+    "compare",
+    "compare_results",
+    "norm",
+    "read_study",
+    "shift_report",
+    "train",
+]
 
-F = TypeVar("F", covariant=True)
 # {"training.lr": 0.1}, or as --set says it: ["training.lr=0.1,0.5"]
 Changes = Mapping[str, object] | Sequence[str] | None
-
-
-@dataclass(frozen=True)
-class Result(Generic[F]):
-    """What a function of bncli returns: what was asked, what was found, every run behind it, and what was checked."""
-
-    name: str
-    study: Study | Bench
-    findings: F
-    runs: tuple[StudyRun, ...]
-    store: Path  # folder that the runs are kept in
-    checks: tuple[Check, ...] = ()
-
-    def document(self) -> dict[str, Any]:
-        """All of it in types that JSON knows (docs/schema.json)."""
-        from bncli.report.study.json import document, shift_document
-
-        study = self.study.model_dump(mode="json")
-        if isinstance(self.findings, ShiftFindings):
-            return shift_document(self.findings, study, self.runs)
-        if isinstance(self.findings, Findings):
-            return document(self.findings, study, self.runs)
-        if self.findings is None:
-            raise BncliError("a training without a comparison has no document; its runs are in `.runs`")
-        from bncli.report.timing.exports import build_document
-
-        assert isinstance(self.findings, BenchRecord)
-        return build_document(self.findings)
-
-    def to_json(self) -> str:
-        """All of it as one JSON document (docs/schema.json)."""
-        from bncli.report.study.json import dumps
-
-        return dumps(self.document())
-
-    def to_frame(self) -> Any:
-        """Every number of every run as a pandas.DataFrame: variant, setting, seed, id, and a record's fields."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise BncliError(f"to_frame: needs pandas ({error}); pip install pandas, or take .to_json()") from None
-        return pandas.DataFrame(
-            {"variant": run.variant, **run.setting, "seed": run.seed, "id": run.id, **record._asdict()}
-            for run in self.runs
-            if run.result
-            for record in run.result.records
-        )
-
-    def _repr_html_(self) -> str:
-        """The table, as notebooks show it."""
-        from bncli.report.study.table import page_part
-
-        return page_part(self.findings) if isinstance(self.findings, Findings) else f"<pre>{self!r}</pre>"
-
-    def __repr__(self) -> str:
-        trained = sum(run.result is not None and run.result.info.has_numbers for run in self.runs)
-        said = getattr(self.findings, "headlines", ())
-        return "\n".join([f"<{self.name}: {trained} of {len(self.runs)} runs, in {self.store}>", *said])
 
 
 def compare(
@@ -145,10 +96,10 @@ def compare(
             regression.refuse_no_claims(asked)
         if aa or save_baseline or baseline:
             regression.refuse_looks(asked)
-        limits = regression.read_limits(fail_if, asked)
+        limits = regression.read_limits(fail_if, asked.study.measures, asked.study.variants)
         if save_baseline:
-            regression.require_place(asked, save_baseline)
-        before = regression.read_baseline(asked, baseline, SCHEMA) if baseline else None
+            regression.require_place(asked.store, save_baseline)
+        before = regression.read_baseline(asked.store, baseline, SCHEMA) if baseline else None
         session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
         session, results, findings = train_and_look(session, on_event, aa=aa)
         from bncli.analysis.comparisons import check_claims
@@ -165,6 +116,50 @@ def compare(
         if save_baseline and not failed:
             asked.store.write_baseline(save_baseline, document)
         return replace(found, checks=tuple(checks))
+
+
+def compare_results(
+    source: str | Path, *, variant_from: str | None = None, seed_from: str | None = None, set: Changes = None,
+    store: str | Path = ".bncli", save_baseline: str | None = None, baseline: str | None = None,
+    fail_if: Sequence[str] = (),
+) -> Result[Findings]:  # fmt: skip
+    r"""Compare runs that were made elsewhere as `compare` compares ours: `bncli compare --from`.
+
+    Args:
+        source: a table (.csv, .tsv, .jsonl) or a folder of logs (docs/yours.md).
+        variant_from: a column, or a pattern with one group for a run's name or path, that says its variant.
+        seed_from: likewise its seed, "seed(\d+)"; runs of one seed are pairs.
+        set: how they are compared: {"reference": "none", "target": {"accuracy": 0.9}, "metrics": {...}, ...}.
+        store: where baselines are kept.
+        save_baseline: as for `compare`; likewise baseline and fail_if.
+
+    Raises:
+        BncliError: for what the command line answers with exit code 2 or 4, in one line a mistake.
+    """
+    from bncli.analysis.regression import regressions
+    from bncli.observed import read_results
+    from bncli.report.study.json import SCHEMA
+    from bncli.session import regression
+    from bncli.session.observed import analyse_observed, open_observed, results_of
+
+    expect_text("a file or a folder", source=source)
+    expect_text("text, or None", variant_from=variant_from, seed_from=seed_from)
+    expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
+    expect_texts(fail_if=fail_if)
+    regression.refuse_mixtures(save_baseline, baseline, fail_if, aa=False, check=False)
+    path, kept = Path(source), Store(Path(store))
+    read = read_results(path, variant_from=variant_from, seed_from=seed_from)
+    study = open_observed(read, path, _sets(set))
+    limits = regression.read_limits(fail_if, study.measures, [run.variant for run in read.runs])
+    if save_baseline:
+        regression.require_place(kept, save_baseline)
+    before = regression.read_baseline(kept, baseline, SCHEMA) if baseline else None
+    runs = results_of(read)
+    found = Result(path.name, study, analyse_observed(study, read, runs), runs, path)
+    document = found.document() if before is not None or save_baseline else {}
+    if save_baseline:
+        kept.write_baseline(save_baseline, document)
+    return replace(found, checks=tuple(regressions(document, before, limits)) if before is not None else ())
 
 
 def train(

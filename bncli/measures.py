@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bncli.catalogue import Catalogue, Row, resolve
-from bncli.errors import ConfigError, unknown
 from bncli.findings import Direction, Scale
 from bncli.shift import METRICS
 from bncli.shift.rows import MetricRow
@@ -127,7 +126,7 @@ MEASURES = Catalogue("measure", {
 }, derived=(METRICS, _of_metric))  # fmt: skip
 
 # measures of any metric, by how they are called: its value at the end, at its best, averaged over steps
-_OF_METRICS = {"final_{}": "final", "best_{}": "best", "{}_area": "mean"}
+OF_METRICS = {"final_{}": "final", "best_{}": "best", "{}_area": "mean"}
 
 
 def measure_row(name: str, declared: Mapping[str, Metric]) -> MeasureRow:
@@ -136,13 +135,11 @@ def measure_row(name: str, declared: Mapping[str, Metric]) -> MeasureRow:
     Raises:
         ConfigError: if it is neither.
     """
-    for form, word in _OF_METRICS.items():
+    for form, word in OF_METRICS.items():
         for metric in declared.values():
             if name == form.format(metric.name):
                 return MeasureRow(
                     f"bncli.analysis.readers:{word}_value", f"{word} {metric.noun}", noun=f"{word} {metric.noun}",
                     unit=metric.unit, direction=metric.better, margin=metric.name, of="metric", metric=metric,
                 )  # fmt: skip
-    if declared and name not in MEASURES:
-        raise ConfigError(unknown("measure", name, [*(f.format(m) for m in declared for f in _OF_METRICS), *MEASURES]))
     return MEASURES[name]

@@ -48,8 +48,11 @@ MAY_IMPORT = {
     "store": {"code_hash", "records", "errors", "files"},
     "analysis": {"records", "findings", "format", "measures", "limits", "errors"},
     "report": {"code_hash", "findings", "format", "records", "errors", "timing"},
+    "result": {"config", "errors", "findings", "records", "report", "timing"},
     "session": {
         "config",
+        "measures",
+        "observed",
         "plan",
         "records",
         "findings",
@@ -76,7 +79,7 @@ HEAVY = {
     "rich": {"report", "cli"},
     "typer": {"cli"},
     "vl_convert": {"report"},
-    "pandas": {"api"},
+    "pandas": {"result"},
     "yaml": {"config", "observed"},
     "tensorboard": {"observed"},
 }

@@ -50,7 +50,7 @@ class Ask:
 
     def aimed(self) -> str:
         """What is brought to the target, in a sentence: "test accuracy"."""
-        return f"{self.split} accuracy" if self.aim == ACCURACY else self.aim.noun
+        return f"{self.split} accuracy".strip() if self.aim == ACCURACY else self.aim.noun
 
 
 AVERAGES = ("", "mean")  # statistics that stand for a layer: of a metric of the whole layer, and over its units

@@ -72,7 +72,7 @@ def _final(seed: int, run: RunResult, aim: Metric) -> float | None:
 def _measure(name: str, targets: Sequence[float | None], arms: Sequence[ArmRuns], ask: Ask) -> Measure:
     kind = ask.row(name)
     unit, label = kind.unit, kind.summary
-    noun = kind.noun.format(split=ask.split, target=ask.aimed())
+    noun = " ".join(kind.noun.format(split=ask.split, target=ask.aimed()).split())
     if name in CROSSINGS:
         label = f"{unit} to {_target_words(targets, ask)}"
     elif unit == "nats":

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bncli.cli.options import (
@@ -15,6 +16,7 @@ from bncli.cli.options import (
     EventsTo,
     Executor,
     FailIf,
+    From,
     Github,
     Jobs,
     Json,
@@ -23,11 +25,13 @@ from bncli.cli.options import (
     Plugins,
     PresetArgument,
     SaveBaseline,
+    SeedFrom,
     Seeds,
     Sets,
     StoreFolder,
     TimeLimit,
     Until,
+    VariantFrom,
     Variants,
     prepare,
     show_plan,
@@ -40,14 +44,23 @@ def compare(
     sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
-    events: EventsTo = None,
+    events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
+    if results is None and (variant_from or seed_from):
+        raise ConfigError("--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too")
     how = prepare(
         preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, until
     )
+    if results is not None:
+        _refuse_training({
+            "PRESET": preset != "quickstart", "--variants": variants, "--seeds": seeds, "--until": until,
+            "--device": device != "auto", "--engine": engine != "auto", "--jobs": jobs,
+            "--executor": executor != "local", "--time-limit": time_limit, "--plugin": plugin, "--data-dir": data_dir,
+            "--dry-run": dry_run, "--events": events, "--check": check, "--aa": aa,
+        })  # fmt: skip
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
         show_plan(how, aa=aa, fresh=bool(save_baseline or baseline))
@@ -74,7 +87,12 @@ def compare(
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if github else None
     require_writable(json=json, events=events, **files, github=summary)
     with show_progress(events) as (on_event, tell):
-        result = api.compare(**how, **gate, on_event=on_event)  # type: ignore[arg-type] # one dict of options
+        if results is not None:
+            asked = {"variant_from": variant_from, "seed_from": seed_from, "set": sets or (), "store": store}
+            kept = {"save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
+            result = api.compare_results(results, **asked, **kept)  # type: ignore[arg-type] # dicts of options
+        else:
+            result = api.compare(**how, **gate, on_event=on_event)  # type: ignore[arg-type]
         document = result.document() if json or events else {}  # else the runs' curves need not be gathered
         if events:
             said = {key: document.get(key) for key in ("headlines", "verdicts", "warnings")}
@@ -82,7 +100,7 @@ def compare(
     quiet = "-" in (json, events)
     if not quiet:
         show(result.findings, stdout())
-        print(f"\n{len(result.runs)} runs in {result.store}")
+        print(f"\n{len(result.runs)} runs {'from' if results else 'in'} {result.store}")
         if result.checks:
             show_outcome(result.name, result.checks)
     if json:
@@ -97,3 +115,12 @@ def compare(
 
         print(f"baseline {Store(store).baseline(save_baseline)}", file=sys.stderr)
     exit_for_checks(result.checks)
+
+
+def _refuse_training(given: Mapping[str, object]) -> None:
+    """Refuse options that ask for a training, where the runs were made elsewhere."""
+    if names := [name for name, value in given.items() if value]:
+        raise ConfigError(
+            f"{', '.join(names)}: --from compares runs that were made elsewhere, and trains nothing; leave"
+            f" {'them' if len(names) > 1 else 'it'} out"
+        )

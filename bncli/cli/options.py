@@ -38,6 +38,18 @@ Variants = Annotated[
     typer.Option(help="Compare only these: variants of the preset, or norms (a,b,c).", autocompletion=complete_norm),
 ]
 Seeds = Annotated[str | None, typer.Option(help="How many seeds (5), or which (0..9).")]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", help="Compare runs made elsewhere: a table, or a folder of logs.", metavar="FILE|FOLDER"
+    ),
+]  # fmt: skip
+VariantFrom = Annotated[
+    str | None, typer.Option(help="With --from: what says a run's variant.", metavar="COLUMN|PATTERN")
+]
+SeedFrom = Annotated[
+    str | None, typer.Option(help="With --from: what says a run's seed, as 'seed(\\d+)'.", metavar="COLUMN|PATTERN")
+]
 Until = Annotated[
     str,
     typer.Option(

@@ -1,14 +1,18 @@
 """What a study of runs that were made elsewhere says: it has variants, metrics and seeds, and no recipe."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from bncli.catalogue import NonNegative
 from bncli.config.parts import Frozen, validated
 from bncli.config.recipe import Margins
 from bncli.errors import ConfigError, Path
+
+
+def _listed(given: object) -> object:
+    return [given] if isinstance(given, str) else given
 
 
 class MetricPart(Frozen):
@@ -26,7 +30,8 @@ class ObservedStudy(Frozen):
     source: str  # the file or folder
     reference: str  # the variant that the others are compared with
     metrics: dict[str, MetricPart] = Field(default_factory=dict)
-    measures: tuple[str, ...] = Field(default=(), strict=False)  # of the first metric, where none is named
+    # of the first metric, where none is named
+    measures: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_listed)] = ()
     target: dict[str, float | str] = Field(default_factory=dict)  # {METRIC: level} or {final_of: VARIANT}
     margins: Margins = Margins()
 

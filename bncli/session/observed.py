@@ -9,9 +9,9 @@ from typing import Any
 from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.config.observed import ObservedStudy
 from bncli.config.reading import read_observed
-from bncli.errors import ConfigError, did_you_mean
+from bncli.errors import ConfigError, did_you_mean, unknown
 from bncli.findings import Direction, Findings
-from bncli.measures import ACCURACY, Metric, measure_row
+from bncli.measures import ACCURACY, MEASURES, OF_METRICS, Metric, measure_row
 from bncli.observed import Observed, ObservedRun
 from bncli.records import Record, RunInfo, RunResult, Status, StudyRun
 
@@ -67,13 +67,17 @@ def open_observed(found: Observed, source: Path, sets: Sequence[str] = ()) -> Ob
         timed = ("steps_to_target",) if study.target else ()
         measures = (*timed, f"final_{aimed}", *([] if aimed == "loss" else [f"best_{aimed}"]))
         study = study.model_copy(update={"measures": measures})
+    allowed = [*(form.format(metric) for metric in metrics for form in OF_METRICS), *_MEASURED]
+    for name in study.measures:
+        if name not in allowed and name in MEASURES:
+            raise ConfigError(
+                f"measures: {name!r} needs what runs made elsewhere do not hold (there are: {', '.join(allowed)})"
+            )
+        if name not in allowed:
+            raise ConfigError(f"measures: {unknown('measure', name, allowed)}")
     declared = declare(study, metrics)
     for name in study.measures:
         row = measure_row(name, declared)
-        if row.of != "metric" and name not in _MEASURED:
-            raise ConfigError(
-                f"measures: {name!r} needs what runs made elsewhere do not hold (there are: {', '.join(_MEASURED)})"
-            )
         if row.of == "target" and not study.target:
             raise ConfigError(f"measures: {name!r} needs a target; --set target.{aimed}=LEVEL")
     return study

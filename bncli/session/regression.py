@@ -1,7 +1,7 @@
 """The gate for learning: a study trained by the code as it is now against a baseline, or a reference against itself."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,30 +30,30 @@ def with_fresh_store(session: Session) -> Session:
     return replace(session, store=Store(session.store.folder / "sources" / code))
 
 
-def read_limits(texts: Sequence[str], session: Session) -> list[Limit]:
+def read_limits(texts: Sequence[str], measures: Sequence[str], variants: Iterable[str]) -> list[Limit]:
     """Read every `--fail-if`.
 
     Raises:
         ConfigError: if one is not `MEASURE:+10%`, about a measure that the study does not ask for, or for no variant.
     """
-    limits = [read_limit(text, session.study.measures) for text in texts]
-    limits_by_name(limits, session.study.variants)
+    limits = [read_limit(text, measures) for text in texts]
+    limits_by_name(limits, variants)
     return limits
 
 
-def require_place(session: Session, baseline: str) -> None:
+def require_place(store: Store, baseline: str) -> None:
     """Make sure that a baseline can be written, before its runs are trained.
 
     Raises:
         StoreError: if it cannot.
     """
-    place = session.store.baseline(baseline)
+    place = store.baseline(baseline)
     there = next(folder for folder in place.parents if folder.exists())
     if place.is_dir() or not (there.is_dir() and os.access(place if place.exists() else there, os.W_OK)):
         raise StoreError(f"--save-baseline {baseline}: {place} cannot be written; choose another place")
 
 
-def read_baseline(session: Session, name: str, schema: str) -> Mapping[str, Any]:
+def read_baseline(store: Store, name: str, schema: str) -> Mapping[str, Any]:
     """The baseline of that name or file, as a document of findings that can be compared.
 
     Raises:
@@ -62,7 +62,7 @@ def read_baseline(session: Session, name: str, schema: str) -> Mapping[str, Any]
     """
     from bncli.analysis.regression import regressions
 
-    found, place = session.store.read_baseline(name), session.store.baseline(name)
+    found, place = store.read_baseline(name), store.baseline(name)
     if found.get("schema") != schema:
         raise StoreError(f"{place}: expected a document of schema {schema!r}, got {found.get('schema')!r}")
     try:

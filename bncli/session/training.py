@@ -9,7 +9,7 @@ from bncli.executors import open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.findings import Findings
 from bncli.plugins import registered, ship
-from bncli.records import RunResult
+from bncli.records import RunResult, StudyRun
 from bncli.session.events import OnEvent, Started, Warned, ignore
 from bncli.session.study import Session, describe_damage
 from bncli.store.folder import Store
@@ -39,6 +39,22 @@ def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[s
     searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
     runs = [run for stage in stages if not stage.searches for run in stage.runs]
     return replace(session.planned(runs), searched=searched), results
+
+
+def read_stored(session: Session) -> tuple[StudyRun, ...]:
+    """Every run of the plan, with its result where the store has it; of a search, those of the last stage."""
+    results, _ = session.store.read_intact(run.id for run in session.runs)
+    if session.study.tune or session.study.bisect:
+        from bncli.session.search import next_stage
+
+        runs = session.runs
+        while stage := next_stage(session.study, results, session.device, session.engine):
+            found, _ = session.store.read_intact(run.id for run in stage.runs)
+            runs, results = tuple(stage.runs), results | found
+            if len(found) < len(stage.runs):
+                break
+        session = session.planned(runs)
+    return session.study_runs(results)
 
 
 def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = None) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from bncli.format import written_option
 from bncli.records import CurveKey, StudyRun
 
-COLUMNS = ("variant", "seed", "setting", "status", "budget", "step")
+COLUMNS = ("variant", "seed", "setting", "status", "budget", "classes", "step")
 
 
 def tidy_rows(runs: Sequence[StudyRun]) -> Iterator[dict[str, Any]]:
     """Rows of the runs that have numbers: `COLUMNS`, then every metric of the whole network that was measured then.
 
-    `setting` holds the swept keys, "training.lr=0.1"; `budget` is the steps that a run was allowed. A value that is not
-    finite is written as Python writes it: nan, inf.
+    `setting` holds the swept keys, "training.lr=0.1"; `budget` is the steps that a run was allowed; `classes` is 0
+    where numbers are fitted. A value that is not finite is written as Python writes it: nan, inf.
     """
     for run in runs:
         if run.result is None or not run.result.info.has_numbers:
@@ -31,6 +31,7 @@ def tidy_rows(runs: Sequence[StudyRun]) -> Iterator[dict[str, Any]]:
             "setting": " ".join(f"{key}={written_option(value)}" for key, value in run.setting.items()),
             "status": run.result.info.status,
             "budget": run.result.spec["training"]["steps"],
+            "classes": run.result.spec.get("classes", 0),
         }
         for step in sorted(at):
             yield {**said, "step": step, **at[step]}
@@ -41,9 +42,10 @@ def write_tidy(runs: Sequence[StudyRun], suffix: str) -> str:
     rows = list(tidy_rows(runs))
     if suffix == ".jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows)
-    columns = dict.fromkeys([*COLUMNS, *(key for row in rows for key in row)])
+    metrics = sorted({key for row in rows for key in row}.difference(COLUMNS))  # accuracy before loss
+    columns = [*COLUMNS, *metrics]
     text = io.StringIO()
-    table = csv.DictWriter(text, list(columns), lineterminator="\n")
+    table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     return text.getvalue()
