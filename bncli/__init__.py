@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from bncli.errors import BncliError
     from bncli.findings import Findings
     from bncli.norms import NORMS, norm, normalise
+    from bncli.norms.replace import factory, replace_norms
     from bncli.shift import METRICS
     from bncli.shift.probing import drift, probe
     from bncli.store.folder import Store
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "METRICS": "shift", "NORMS": "norms", "BncliError": "errors", "Findings": "findings", "Result": "api",
     "Store": "store.folder", "Study": "config", "bench": "api", "compare": "api", "drift": "shift.probing",
-    "norm": "norms", "normalise": "norms", "probe": "shift.probing", "read_study": "api", "shift_report": "api",
-    "train": "api",
+    "factory": "norms.replace", "norm": "norms", "normalise": "norms", "probe": "shift.probing", "read_study": "api",
+    "replace_norms": "norms.replace", "shift_report": "api", "train": "api",
 }  # fmt: skip
 __all__ = [
-    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "compare", "drift", "norm",
-    "normalise", "probe", "read_study", "shift_report", "train",
+    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "compare", "drift",
+    "factory", "norm", "normalise", "probe", "read_study", "replace_norms", "shift_report", "train",
 ]  # fmt: skip
 
 
