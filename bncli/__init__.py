@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from bncli.errors import BncliError
     from bncli.findings import Findings
     from bncli.norms import NORMS, norm, normalise
+    from bncli.norms.inspection import inspect_model
     from bncli.norms.replace import factory, replace_norms
     from bncli.shift import METRICS
     from bncli.shift.probing import drift, probe
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "METRICS": "shift", "NORMS": "norms", "BncliError": "errors", "Findings": "findings", "Result": "api",
     "Store": "store.folder", "Study": "config", "bench": "api", "compare": "api", "drift": "shift.probing",
-    "factory": "norms.replace", "norm": "norms", "normalise": "norms", "probe": "shift.probing", "read_study": "api",
+    "factory": "norms.replace", "inspect_model": "norms.inspection", "norm": "norms", "normalise": "norms",
+    "probe": "shift.probing", "read_study": "api",
     "replace_norms": "norms.replace", "shift_report": "api", "train": "api",
 }  # fmt: skip
 __all__ = [
     "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "compare", "drift",
-    "factory", "norm", "normalise", "probe", "read_study", "replace_norms", "shift_report", "train",
+    "factory", "inspect_model", "norm", "normalise", "probe", "read_study", "replace_norms", "shift_report", "train",
 ]  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""Networks as they are in the wild: every norm found, replaced by itself without a difference, and by all others."""
+
+import pytest
+import torch
+from architectures import OWN, TIMM, TORCHVISION, timm, torchvision
+from torch import nn
+
+from bncli import replace_norms
+from bncli.norms import NORMS
+from bncli.norms.sites.census import take_census
+
+NETWORKS = {**OWN, **TORCHVISION, **TIMM}
+QUICK = ("generator", "u-net", "densenet", "mobilenet_v2", "convnext", "vit", "swin", "timm/vit_tiny")
+SAME = dict.fromkeys(NETWORKS, "batch") | {
+    **dict.fromkeys(("convnext", "vit", "swin", "timm/convnext_atto", "timm/vit_tiny"), "layer"),
+    "timm/poolformer_s12": "group",
+}
+OTHERS = [name for name, row in NORMS.items() if row.side != "network"]
+
+
+def some(*more):
+    """Every network: the quick ones by default, the others by night."""
+    return [
+        pytest.param(
+            name, *each, id="-".join([name, *each]), marks=[] if name in QUICK and quick else pytest.mark.nightly
+        )
+        for name in NETWORKS
+        for each, quick in (more or [((), True)])
+    ]
+
+
+def build(name):
+    make, shape = NETWORKS[name]
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return make(), torch.randn(4, *shape)
+
+
+def count_norms(model, name):
+    """By the classes themselves, of which bncli's census knows the names only."""
+    kinds = [nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm]
+    if name not in OWN:
+        kinds.append(torchvision().ops.FrozenBatchNorm2d)
+    if name in TIMM:
+        layers = timm().layers
+        kinds += [layers.RmsNorm, layers.RmsNorm2d, layers.SimpleNorm, layers.SimpleNorm2d]
+    return sum(isinstance(module, tuple(kinds)) for module in model.modules())
+
+
+def first(output):
+    return output["out"] if isinstance(output, dict) else output
+
+
+@pytest.mark.parametrize("name", some())
+def test_as_many_norms_are_found_and_replaced_as_there_are(name):
+    model, x = build(name)
+    expected = count_norms(model, name)
+    changed, report = replace_norms(model, "none", inputs=x)
+    assert len(report.replaced) == expected > 0
+    assert count_norms(changed, name) == 0
+    assert report.functional == ()
+    assert len(take_census(changed, x).sites) == expected
+
+
+@pytest.mark.parametrize("name", [param for param in some() if param.values[0] != "u-net"])  # three kinds of norm
+def test_the_same_norms_give_the_same_outputs_and_gradients(name):
+    model, x = build(name)
+    model, x = model.double(), x.double()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.1 * torch.rand_like(parameter)
+    changed, report = replace_norms(model, SAME[name], inputs=x)
+    assert len(report.replaced) == len(report.rows)
+    found = []
+    for each in (model, changed):
+        torch.manual_seed(0)  # for the depth that is stochastic
+        y = first(each(x))
+        y = y / y.detach().abs().amax()
+        names, parameters = zip(*each.named_parameters(), strict=True)
+        found.append([names, y, *torch.autograd.grad(y.square().sum(), parameters)])
+    (names, *expected), (names_now, *values) = found
+    assert names == names_now
+    for a, b in zip(values, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9 * max(1.0, b.abs().max().item()))
+
+
+@pytest.mark.parametrize(("name", "to"), some(*(((to,), to in ("batch", "group", "zca")) for to in OTHERS)))
+def test_a_step_is_trained_with_every_norm_in_every_network(name, to):
+    model, x = build(name)
+    if to == "frozen":
+        with torch.no_grad():
+            model.train()(x)  # gives it statistics, where it is batch norm that stands there
+    model, report = replace_norms(model, to, inputs=x, strict=False)
+    allowed = ("a single location", "right before it", "no running statistics", "got ConvTranspose2d")
+    assert all(any(words in row.reason for words in allowed) for row in report.rows if row.reason)
+    if not report.replaced:
+        assert to in ("frozen", "weight", "weight-std", "scaled-weight-std")
+        return
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
+    first(model.train()(x)).square().mean().backward()
+    optimiser.step()
+    norms = [p for row in report.replaced for p in model.get_submodule(row.path).parameters(recurse=False)]
+    assert all(p.grad is not None for p in norms if p.numel() > 1)
