@@ -26,6 +26,16 @@ def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture
     assert sites == ["1 before-norm", "1 after-norm", "2 after-activation"]
 
 
+def test_the_page_on_what_is_yours_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "yours.md").read_text()
+    names: dict[str, object] = {}
+    for block in page.split("```python\n")[1:]:
+        exec(block.partition("```")[0], names)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:3] == [line[4:] for line in page.splitlines() if line.startswith("    ")][2:5]
+    assert printed[-1].startswith("1 BatchNorm2d -> batch 2048 2048 0.99")
+
+
 def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
     line = (
         "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[test]' && .venv/bin/python -m pytest"
