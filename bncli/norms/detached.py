@@ -4,17 +4,27 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.types import Device
 
-from bncli.norms.channels import DType, bessel, count_values, describe, reset_affine
+from bncli.kernels import suspend_autocast
+from bncli.norms.channels import (
+    DType,
+    RunningNorm,
+    average,
+    bessel,
+    count_batch,
+    count_values,
+    describe,
+    reset_affine,
+)
 from bncli.norms.groups import add_ridge, join_groups, split_groups
 from bncli.norms.roots import inverse_root
 
 Normalisation = Literal["centring", "scaling", "whitening"]
 
 
-class DetachedNorm(nn.Module):
+class DetachedNorm(RunningNorm):
     """Normalisation as if its statistics were constants (Ioffe & Szegedy 2015, section 2).
 
     - centring: y = x - mean
@@ -69,7 +79,7 @@ class DetachedNorm(nn.Module):
         m = count_values(x, self.channels)
         if self.training:
             bessel(m)  # refuses a single value
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = split_groups(x, self.channels, self.channels).squeeze(0)  # (C, m)
             mean, spread = self._statistics(values) if self.training else (self.running_mean, self.running_spread)
             y = _WAYS[self.by].divide(values - mean.unsqueeze(1), spread.to(values.dtype), self.eps)
@@ -80,9 +90,9 @@ class DetachedNorm(nn.Module):
         seen = values if self.differentiate else values.detach()
         mean = seen.mean(1)
         spread = _WAYS[self.by].spread(seen - mean.unsqueeze(1))
-        self.running_mean.mul_(1 - self.momentum).add_(mean.detach(), alpha=self.momentum)
-        self.running_spread.mul_(1 - self.momentum).add_(spread.detach(), alpha=self.momentum * unbiased)
-        self.num_batches_tracked.add_(1)
+        if count_batch(self):
+            average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
+            average(self.running_spread, spread, self.momentum, self.num_batches_tracked, unbiased)
         return mean, spread
 
 

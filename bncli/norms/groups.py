@@ -12,14 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.kernels import Impl, note_fallback, whitening
+from bncli.kernels import Impl, note_fallback, suspend_autocast, whitening
 from bncli.kernels.whitening import ClosedForm, Root
 from bncli.norms.channels import (
     DType,
+    RunningMomentum,
     add_affine,
     apply_affine,
+    average,
     bessel,
     check_channels,
+    count_batch,
     count_values,
     reset_affine,
     widen,
@@ -31,7 +34,7 @@ class RunningCovariance(Protocol):
 
     channels: int
     eps: float
-    momentum: float
+    momentum: RunningMomentum
     running_mean: Tensor  # (C,)
     running_cov: Tensor  # (G, d, d), without eps, unbiased; 0 for fillers
     num_batches_tracked: Tensor
@@ -148,7 +151,7 @@ def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None =
     m = count_values(x, norm.channels)
     if norm.training:
         bessel(m)  # refuses a single value
-    with torch.autocast(x.device.type, enabled=False):
+    with suspend_autocast(x):
         if norm.training and norm.impl != "plain":
             values = widen(x)
             if whitening.is_possible(values):
@@ -207,7 +210,12 @@ def add_ridge(cov: Tensor, identity: Tensor, eps: float) -> Tensor:
 
 def track(norm: RunningCovariance, mean: Tensor, S: Tensor, m: int) -> None:
     """Move the running statistics towards a batch's, its covariance without eps and unbiased."""
-    keep, new = 1 - norm.momentum, norm.momentum * bessel(m)
-    norm.running_mean.mul_(keep).add_(mean.flatten()[: norm.channels], alpha=norm.momentum)
-    norm.running_cov.mul_(keep).add_(S, alpha=new).sub_(norm.identity, alpha=new * norm.eps)
-    norm.num_batches_tracked.add_(1)
+    if not count_batch(norm):
+        return
+    average(norm.running_mean, mean.flatten()[: norm.channels], norm.momentum, norm.num_batches_tracked)
+    if isinstance(norm.momentum, float | int):
+        new = norm.momentum * bessel(m)
+        norm.running_cov.mul_(1 - norm.momentum).add_(S, alpha=new).sub_(norm.identity, alpha=new * norm.eps)
+    else:
+        cov = torch.sub(S, norm.identity, alpha=norm.eps)
+        average(norm.running_cov, cov, norm.momentum, norm.num_batches_tracked, bessel(m))

@@ -3,16 +3,16 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.types import Device
 
 from bncli.kernels import Impl
-from bncli.norms.channels import DType, describe
+from bncli.norms.channels import DType, RunningNorm, describe
 from bncli.norms.groups import reset_covariance, reset_whitening, set_up, whiten
 
 
-class PCA(nn.Module):
+class PCA(RunningNorm):
     """Whitening by principal components (Huang et al. 2018, arXiv:1804.08450, section 3, which warns of it).
 
     y = weight L^-1/2 U^T (x - mean) + bias with S = U L U^T: output i of a group is no longer channel i but the

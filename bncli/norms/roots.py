@@ -63,22 +63,44 @@ class _InverseRoot(Function):
 
     @staticmethod
     def backward(ctx: Any, gW: Tensor | None, *_: None) -> Tensor | None:
-        """gS = -W^2 X W^2 with W X + X W = sym(gW), which follows from d(W^2) = -W^2 dS W^2.
-
-        In the basis of U this multiplies sym(gW) by -1 / (sqrt(li) sqrt(lj) (sqrt(li) + sqrt(lj))), the
-        Daleckii-Krein form without 1 / (li - lj); U and s go along as constants, so that only W is differentiated.
-        """
-        if gW is None:
-            return None
-        W, U, s = ctx.saved_tensors
-        X = _Sylvester.apply(W, gW + gW.mT, U, s)
-        inverse = W @ W
-        gS: Tensor = inverse @ X @ inverse * -0.5
-        return gS
+        return None if gW is None else _RootGradient.apply(gW, *ctx.saved_tensors)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], S: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
         return _InverseRoot.apply(S.movedim(in_dims[0], 0)), 0
+
+
+class _RootGradient(Function):
+    """The gradient of S from that of W = S^-1/2 = U diag(s) U^T.
+
+    gS = -W^2 X W^2 / 2 with W X + X W = gW + gW^T, which follows from d(W^2) = -W^2 dS W^2. In the basis of U this
+    multiplies sym(gW) by -si^2 sj^2 / (si + sj), the Daleckii-Krein form without 1 / (li - lj), and so it is computed:
+    products of W^2 with X would cancel where S is ill-conditioned. U and s go along as constants, so that only gW and
+    W are differentiated.
+    """
+
+    @staticmethod
+    def forward(gW: Tensor, W: Tensor, U: Tensor, s: Tensor) -> Tensor:
+        return _symmetric_gradient(gW, W, U, s)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, H: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """The map from gW is its own adjoint; that from W is differentiated as written, P = W^2."""
+        gW, W, U, s = ctx.saved_tensors
+        H = (H + H.mT) / 2
+        X, P = _Sylvester.apply(W, gW + gW.mT, U, s), W @ W
+        Y = _Sylvester.apply(W, P @ H @ P, U, s) * -0.5
+        gP = H @ P @ X
+        gP = (gP + gP.mT) * -0.5
+        return _RootGradient.apply(H, W, U, s), gP @ W + W @ gP - X @ Y - Y @ X, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+        return _RootGradient.apply(*map(_lanes_first, tensors, in_dims)), 0
 
 
 class _Sylvester(Function):
@@ -140,12 +162,12 @@ def _root_and_basis(S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     spoilt = _spoilt(S)
     eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
     values, U = torch.linalg.eigh(torch.where(spoilt == 0, S, eye))
-    s = torch.maximum(values, values[..., -1:] * torch.finfo(S.dtype).eps).rsqrt_()
-    return (U * s.unsqueeze(-2)) @ U.mT + spoilt, U, s
+    s = torch.maximum(values, values[..., -1:] * torch.finfo(S.dtype).eps).rsqrt_() + spoilt.squeeze(-1)
+    return (U * s.unsqueeze(-2)) @ U.mT, U, s
 
 
 def _symmetric_gradient(gW: Tensor, W: Tensor, U: Tensor, s: Tensor) -> Tensor:
-    """gS, as `_InverseRoot.backward` derives it, in the basis of U alone."""
+    """gS, as `_RootGradient` derives it, in the basis of U alone."""
     t = s.unsqueeze(-2)
     inner = U.mT @ (gW + gW.mT) @ U * ((t * t.mT).square() / (t + t.mT) * -0.5)
     gS: Tensor = U @ inner @ U.mT
@@ -177,14 +199,14 @@ INVERSE_ROOT = ClosedForm(_root_and_basis, _symmetric_gradient)
 INVERSE_CHOLESKY = ClosedForm(lambda S: (_triangular_root(S),), _triangular_gradient)
 
 
-def newton_schulz_form(T: int) -> ClosedForm:
-    """`newton_schulz` with its gradient."""
+def newton_schulz_form(T: int, size: kernel.Size = "trace") -> ClosedForm:
+    """`newton_schulz`, or `frobenius_newton_schulz`, with its gradient."""
 
     def of(S: Tensor) -> "tuple[Tensor, ...]":  # in quotes for the compiler of torch 2.6
-        W, kept = kernel.forward(S, T)
+        W, kept = kernel.forward(S, T, size)
         return W, S, kept
 
-    return ClosedForm(of, lambda gW, W, S, kept: kernel.gradient(gW, S, W, kept))
+    return ClosedForm(of, lambda gW, W, S, kept: kernel.gradient(gW, S, W, kept, size))
 
 
 def _spoilt(S: Tensor) -> Tensor:
@@ -214,18 +236,6 @@ def uncoupled_newton_schulz(S: Tensor, T: int) -> Tensor:
     return P * n.rsqrt()
 
 
-def frobenius_newton_schulz(S: Tensor, T: int) -> Tensor:
-    """W_T of the coupled iteration of `newton_schulz` with n the Frobenius norm of S, not its trace.
-
-    (..., d, d) to the same. Differentiated step by step, so that it keeps 3 T matrices for the gradient.
-    """
-    size = kernel.trace(S)  # taken out, so that no square overflows
-    n = size * (S / size).square().sum((-2, -1), keepdim=True).sqrt()
-    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
-    Y, Z = S / n, eye.expand_as(S)
-    for step in range(T):
-        H = 1.5 * eye - 0.5 * (Z @ Y)
-        Z = H @ Z
-        if step < T - 1:
-            Y = Y @ H
-    return Z * n.rsqrt()
+def frobenius_newton_schulz(S: Tensor, T: int, impl: Impl = "auto") -> Tensor:
+    """W_T of the coupled iteration of `newton_schulz` with n the Frobenius norm of S, not its trace."""
+    return kernel.plain(S, T, "frobenius") if impl == "plain" else kernel.fast(S, T, "frobenius")

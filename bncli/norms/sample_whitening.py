@@ -13,8 +13,17 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from bncli.errors import ConfigError
+from bncli.kernels import suspend_autocast
 from bncli.kernels.whitening import Root
-from bncli.norms.channels import DType, add_affine, apply_affine, check_channels, describe, reset_affine, widen
+from bncli.norms.channels import (
+    DType,
+    add_affine,
+    apply_affine,
+    check_channels,
+    describe,
+    reset_affine,
+    widen,
+)
 from bncli.norms.groups import covariance, empty_groups, fill_identity, lay_out_like
 from bncli.norms.roots import inverse_root, newton_schulz
 
@@ -67,7 +76,7 @@ class GroupWhitening(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten each example."""
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             m = check_channels(x, self.channels).shape[1:].numel() // self.groups
             if m < 2:
                 raise ValueError(f"expected more than 1 value per group of an example, got {m}")
@@ -125,7 +134,7 @@ class InstanceWhitening(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten each example."""
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = split_examples(x, self.channels, self.identity.shape[-1])
             mean = values.mean(-1, keepdim=True)
             centred = values - mean

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.norms.channels import DType, apply_affine, bessel, describe, widen
+from bncli.kernels import suspend_autocast
+from bncli.norms.channels import DType, RunningNorm, apply_affine, bessel, describe, widen
 from bncli.norms.groups import (
     add_covariance,
     add_ridge,
@@ -23,7 +24,7 @@ from bncli.norms.sample_whitening import join_examples, split_examples
 Components = Literal["bw-iw", "bw-iw-ln", "bw-iw-bn-in-ln"]
 
 
-class SwitchableWhitening(nn.Module):
+class SwitchableWhitening(RunningNorm):
     """Switchable Whitening (Pan et al. 2019, arXiv:1904.09739).
 
     y = weight W_T (x - mean) + bias with mean = sum_k p_k mean_k, S = sum_k q_k S_k + eps I and W_T after `T` coupled
@@ -84,7 +85,7 @@ class SwitchableWhitening(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             G, d, _ = self.running_cov.shape
             values = split_examples(x, self.channels, d)  # (N G, d, m)
             means, covs = self._components(values.view(x.shape[0], G, d, values.shape[2]))

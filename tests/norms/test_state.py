@@ -54,6 +54,9 @@ STATE = {  # what saved networks name
 VARIANTS = [
     *((name, {}) for name in ACTIVATION),
     ("batch", {"affine": "shift"}),
+    ("batch", {"track_running_stats": False}),
+    ("instance", {"track_running_stats": True}),
+    ("layer", {"over": "channels", "affine": "scale"}),
     ("detached", {"by": "centring"}),
     ("detached", {"by": "whitening"}),
     ("instance-whitening", {"by": "zca", "group_size": 4}),
@@ -169,7 +172,8 @@ def test_reset_running_stats_puts_back_what_is_tracked_and_nothing_that_is_learn
 
 @every_norm
 def test_running_statistics_can_be_reset_exactly_where_there_are_some(name):
-    assert hasattr(NORMS.load(name), "reset_running_stats") == (name in RUNNING)
+    tracks = name in RUNNING or "track_running_stats" in NORMS[name].options
+    assert hasattr(NORMS.load(name), "reset_running_stats") == tracks
     assert hasattr(NORMS.load(name), "reset_parameters") == bool(STATE[name])
 
 
