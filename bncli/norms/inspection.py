@@ -210,8 +210,8 @@ def _count_averaged(site: NormSite, module: Any, census: Census) -> int | None:
     P = call.count_locations(channels)
     N = prod(call.shape) // (channels * P)
     over = NORMS[site.kind].over
-    if site.each_location and site.kind in ("layer", "rms"):
-        return channels
+    if site.kind in ("layer", "rms") and (site.each_location or site.sizes):
+        return prod(site.sizes) if site.sizes else channels
     if over == "channels and locations of each example":
         return channels * P
     if over in _OF_GROUPS:

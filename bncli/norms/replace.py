@@ -101,7 +101,7 @@ class NormFactory:
         site = NormSite("", (), "", "", channels, self.axis, each_location=False)
         found, _ = options_at(self.name, {**self.options, **options}, site, None, None)
         made = norm(self.name, channels, device=device, dtype=dtype, **found)
-        return adapt(made, _lay_out(NORMS[self.name], self.name, site, None), {})
+        return adapt(made, _lay_out(NORMS[self.name], found, site, None), {})
 
 
 def factory(name: str, *, axis: int = 1, **options: Any) -> NormFactory:
@@ -216,13 +216,14 @@ def _make(
             check_frozen(old)
         seen = call if call and (not census.guessed or len(call.shape) == 2) else None  # a guess may be too small
         found, notes = options_at(to, options, site, old, seen)
-        new = norm(to, site.channels, device=like.device, dtype=like.dtype, **found)
+        several = len(site.sizes) > 1 and found.get("over") == "last"
+        new = norm(to, site.sizes if several else site.channels, device=like.device, dtype=like.dtype, **found)
     kept, lost = hand_over(old, new)
-    followers, layout = followers_of(old), _lay_out(row, _name(to), site, call)
+    followers, layout = followers_of(old), _lay_out(row, found, site, call)
     if to == "none" or (row and row.side == "weight"):
         changed = call is None or call.changed or bool(followers)
-        layout = NormLayout(copies=changed and (call is None or call.shared or call.viewed))
-    elif row and row.family == "sample" and site.each_location and not layout.each_location:
+        layout = replace(layout, copies=changed and (call is None or call.shared or call.viewed))
+    elif row and row.family == "sample" and site.each_location and found.get("over", "sample") == "sample":
         notes.append("averages over the locations of an example, where the old norm took each by itself")
     done = ReplacedNorm(
         site.path, site.also, site.type, _name(to), site.channels, found, (*kept, *followers), (*notes, *lost)
@@ -245,14 +246,14 @@ def _call_factory(make: Callable[[int], nn.Module], channels: int) -> nn.Module:
     return made
 
 
-def _lay_out(row: NormRow | None, name: str, site: NormSite, call: NormCall | None) -> NormLayout:
+def _lay_out(row: NormRow | None, options: Mapping[str, Any], site: NormSite, call: NormCall | None) -> NormLayout:
     """How a place gives its input to the new norm."""
-    each = site.each_location and name in ("layer", "rms")
-    if row and row.over == "" and site.axis == 1:
+    if options.get("over", "sample") != "sample":
         return NormLayout()
-    if row and row.over in ("", "examples and locations") and site.axis == -1:
-        each = True  # the same numbers, and nothing is moved
-    return NormLayout(site.axis, each, call.examples if call and not each else 0)
+    place = NormLayout(site.axis, site.each_location)
+    if row and row.over in ("", "examples and locations"):
+        return replace(place, flat=site.axis == -1)  # the same numbers, and nothing is moved
+    return replace(place, examples=call.examples if call else 0)
 
 
 def _check_layers(model: nn.Module, call: NormCall | None, census: Census, to: str, options: Mapping[str, Any]) -> None:

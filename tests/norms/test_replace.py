@@ -42,6 +42,11 @@ def gradients(model, x):
     return [y, *found], ["y", "x", *parameters]
 
 
+def unbiased(norm):
+    norm.bias = None
+    return norm
+
+
 SAME = {  # torch's layers, the norm of bncli that does the same, an input
     "BatchNorm1d": (lambda: nn.BatchNorm1d(6, eps=1e-3), "batch", (5, 6)),
     "BatchNorm1d over positions": (lambda: nn.BatchNorm1d(6), "batch", (5, 6, 4)),
@@ -54,6 +59,13 @@ SAME = {  # torch's layers, the norm of bncli that does the same, an input
     "GroupNorm of rows": (lambda: nn.GroupNorm(2, 6), "group", (4, 6)),
     "LayerNorm": (lambda: nn.LayerNorm(6, eps=1e-6), "layer", (4, 6)),
     "LayerNorm of tokens": (lambda: nn.LayerNorm(6), "layer", (4, 7, 6)),
+    "LayerNorm of several axes": (lambda: nn.LayerNorm((6, 3)), "layer", (4, 6, 3)),
+    "InstanceNorm2d with running statistics": (
+        lambda: nn.InstanceNorm2d(6, track_running_stats=True, momentum=0.3), "instance", (4, 6, 3, 3)
+    ),
+    "BatchNorm2d without running statistics": (lambda: nn.BatchNorm2d(6, track_running_stats=False), "batch", (4, 6, 3, 3)),
+    "GroupNorm without a bias": (lambda: unbiased(nn.GroupNorm(2, 6)), "group", (4, 6, 3, 3)),
+    "LayerNorm without a bias": (lambda: nn.LayerNorm(6, bias=False), "layer", (4, 7, 6)),
     "LayerNorm of maps, channels last": (lambda: nn.LayerNorm(6), "layer", (4, 3, 2, 6)),
     "RMSNorm of tokens": (lambda: nn.RMSNorm(6, eps=1e-6), "rms", (4, 7, 6)),
     "RMSNorm with torch's own eps": (lambda: nn.RMSNorm(6), "rms", (4, 6)),
@@ -394,9 +406,7 @@ def test_what_fails_leaves_a_model_as_it_was_in_place_too():
 
 def test_a_replaced_norm_prints_pickles_and_copies():
     model, _ = replace(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6)), "batch")
-    assert repr(model[1]) == (
-        "BatchNorm(6, eps=1e-05, momentum=0.1, affine=True, impl=auto, over the last axis of each location)"
-    )
+    assert repr(model[1]) == ("BatchNorm(6, eps=1e-05, momentum=0.1, affine=True, impl=auto, channels last)")
     x = torch.randn(3, 5, 4)
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         torch.testing.assert_close(twin(x), model(x))
@@ -553,6 +563,26 @@ def test_a_layer_norm_over_channels_and_pixels_is_one_of_each_example():
     torch.testing.assert_close(model(x), F.layer_norm(x, (6, 3, 3)))
     with pytest.raises(ConfigError, match=r"normalises over axes \(5, 6\), and which of them holds the channels"):
         replace(nn.Sequential(nn.LayerNorm((5, 6))), "batch")
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(6), nn.LayerNorm((5, 6)), nn.RMSNorm(6)])
+def test_a_norm_of_each_location_comes_back_after_another_stood_in_its_place(norm):
+    base, x = nn.Sequential(norm), torch.randn(3, 5, 6)
+    for others in ("batch", "group", "none") if norm.normalized_shape == (6,) else ("rms",):
+        other, _ = replace(base, others)
+        back, _ = replace(other, "layer" if isinstance(norm, nn.LayerNorm) else "rms", eps=norm.eps or 1e-6)
+        torch.testing.assert_close(back(x), base(x))
+
+
+def test_what_a_layer_norm_takes_its_statistics_over_may_be_chosen():
+    x = torch.randn(3, 5, 6)
+    whole, _ = replace(nn.Sequential(nn.LayerNorm(6)), "layer", over="sample")
+    torch.testing.assert_close(whole(x), F.layer_norm(x, (5, 6)))
+    image = torch.randn(2, 6, 3, 3)
+    located, _ = replace(nn.Sequential(nn.BatchNorm2d(6)), "layer", over="channels")
+    torch.testing.assert_close(located(image).movedim(1, -1), F.layer_norm(image.movedim(1, -1), (6,)))
+    with pytest.raises(ConfigError, match="0: BatchNorm2d has its channels on the second axis; over: channels takes"):
+        replace(nn.Sequential(nn.BatchNorm2d(6)), "layer", over="last")
 
 
 def test_torchs_encoder_layer_calls_the_new_norm_in_evaluation_too():

@@ -23,6 +23,7 @@ class NormSite:
     channels: int  # 0 if only its input says
     axis: int  # of its input that holds the channels: 1, or -1 for the last one
     each_location: bool  # it takes its statistics from each location by itself
+    sizes: tuple[int, ...] = ()  # of the last axes, if it is those that it normalises
     refusal: str = ""  # why nothing can stand in its place
     stays: bool = False  # and that is as it should be
 

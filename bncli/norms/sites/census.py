@@ -151,7 +151,7 @@ def _find(model: nn.Module, adapters: Mapping[type, Adapter]) -> Iterator[NormSi
             continue
         within.append(path)
         channels = 0 if kind.refusal else channels_of(module, adapters)
-        known = kind.name, channels, kind.axis, kind.each_location, kind.refusal, kind.stays
+        known = kind.name, channels, kind.axis, kind.each_location, kind.sizes, kind.refusal, kind.stays
         yield NormSite(path, tuple(also), name_of(module), *known)
 
 

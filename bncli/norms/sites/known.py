@@ -18,6 +18,7 @@ class NormKind:
     name: str  # of bncli's norm that does the same; "" if there is none
     axis: int = 1  # of its input that holds the channels: 1, or -1 for the last one
     each_location: bool = False  # it takes its statistics from each location by itself
+    sizes: tuple[int, ...] = ()  # of the last axes, if it is those that it normalises
     refusal: str = ""  # why nothing can stand in its place
     stays: bool = False  # and that is as it should be
 
@@ -83,9 +84,8 @@ def kind_of(module: nn.Module, adapters: Mapping[type, Adapter]) -> NormKind | N
     known = _KINDS.get(cls.__module__.partition(".")[0], {}).get(cls.__name__)
     if known is None:
         return _unknown(module)
-    if len(getattr(module, "normalized_shape", ())) > 1:  # (C, H, W): each example as a whole, channels first
-        known = NormKind(known.name)
-    return replace(known, refusal=_refuse(module, known))
+    sizes = tuple(getattr(module, "normalized_shape", ())) if known.axis == -1 else ()
+    return replace(_of_sizes(known, sizes), refusal=_refuse(module, known))
 
 
 def name_of(module: nn.Module) -> str:
@@ -108,8 +108,9 @@ def channels_of(module: nn.Module, adapters: Mapping[type, Adapter]) -> int:
     if type(module) in adapters:
         return adapters[type(module)](module)[0]
     for name in ("channels", "num_features", "num_channels"):
-        if isinstance(found := getattr(module, name, None), int):
-            return found
+        found = getattr(module, name, None)
+        if isinstance(found, int | tuple):
+            return found if isinstance(found, int) else int(found[0])
     if shape := getattr(module, "normalized_shape", ()):
         return int(shape[0])
     for tensor in (getattr(module, "weight", None), getattr(module, "running_mean", None)):
@@ -125,10 +126,18 @@ def followers_of(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _own(module: Any) -> NormKind:
-    layout = getattr(module, "layout", None)  # of one that was put into another's place before
-    axis, each = (layout.axis, layout.each_location) if layout else (1, False)
-    name = name_of(module)
-    return NormKind(name, axis, each and name in ("layer", "rms"))
+    name, layout = name_of(module), getattr(module, "layout", None)
+    if layout:  # put into another's place before
+        return NormKind(name, layout.axis, layout.each_location)
+    if getattr(module, "over", "sample") == "last":
+        sizes = module.channels if isinstance(module.channels, tuple) else (module.channels,)
+        return _of_sizes(NormKind(name, -1, True), sizes)
+    return NormKind(name, 1, getattr(module, "over", "sample") == "channels")
+
+
+def _of_sizes(kind: NormKind, sizes: tuple[int, ...]) -> NormKind:
+    """Over one axis, the last, it takes each location by itself; over several the whole example, channels first."""
+    return replace(kind, sizes=sizes) if len(sizes) < 2 else NormKind(kind.name, 1, sizes=sizes)
 
 
 def _refuse(module: Any, known: NormKind) -> str:
@@ -136,9 +145,6 @@ def _refuse(module: Any, known: NormKind) -> str:
         return _changed(module)
     if known.refusal:
         return known.refusal
-    shape = getattr(module, "normalized_shape", (1,))
-    if len(shape) == 2 or len(shape) > 4:
-        return f"normalises over axes {tuple(shape)}, and which of them holds the channels only adapters= can say"
     return _changed(module)
 
 

@@ -12,19 +12,18 @@ class NormLayout:
     """How a place gives its input to a norm of (N, C, ...)."""
 
     axis: int = 1  # that holds the channels: 1, or -1 for the last one
-    each_location: bool = False  # each location is an example by itself: (N, ..., C) becomes (N P, C)
+    each_location: bool = False  # what stood here first took its statistics from each location by itself
+    flat: bool = False  # where channels are last, each location becomes an example: (N, ..., C) to (N P, C)
     examples: int = 0  # axis of the examples, where channels are last: 1 for (T, N, C)
     copies: bool = False  # the output must not be the input itself: something changes it in place
 
     def __call__(self, norm: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """`norm` of x, which is turned and turned back."""
         x = x.clone() if self.copies else x
-        if self.each_location:
-            last = x if self.axis == -1 else x.movedim(1, -1)
-            y = norm(last.reshape(-1, last.shape[-1])).reshape(last.shape)
-            return y if self.axis == -1 else y.movedim(-1, 1)
         if self.axis == 1 or x.ndim < 3:
             return norm(x)
+        if self.flat:
+            return norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)
         first = x.movedim(self.examples, 0)
         return norm(first.movedim(-1, 1)).movedim(1, -1).movedim(0, self.examples)
 
@@ -46,9 +45,8 @@ class AdaptedNorm(nn.Module):
         return y
 
     def extra_repr(self) -> str:
-        """As the norm's own, and the axis of the channels where it is not the second."""
-        where = {1: "", -1: "over the last axis"}[self.layout.axis]
-        where = f"{where or 'over channels'} of each location" if self.layout.each_location else where
+        """As the norm's own, and where the channels are if they are not second."""
+        where = "channels last" if self.layout.axis == -1 else ""
         return ", ".join(part for part in (super().extra_repr(), where) if part)
 
     def __reduce__(self) -> tuple[Any, ...]:

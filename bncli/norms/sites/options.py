@@ -33,7 +33,11 @@ def options_at(
     if per_group:
         inherited.pop("groups", None)
     options = {**{key: value for key, value in inherited.items() if _accepts(to, key, value)}, **options}
-    each = site.each_location and to in ("layer", "rms")
+    if len(site.sizes) == 2 and "over" not in row.options:
+        raise ConfigError(f"normalises over axes {site.sizes}, and which of them holds the channels is not known")
+    if "over" in row.options:
+        options["over"] = _place(options.get("over", ""), site)
+    each = options.get("over", "sample") != "sample"
     locations = 1 if each else call.count_locations(site.channels) if call else 2
     if row.needs_locations and locations < 2:
         raise ConfigError(f"gives norm {to!r} a single location of each example, and it averages over locations")
@@ -63,13 +67,24 @@ def fit_groups(asked: int, channels: int, *, lonely: bool) -> int:
     return max((n for n in range(1, min(asked, channels // 2) + 1) if channels % n == 0), default=1)
 
 
+def _place(over: str, site: NormSite) -> str:
+    """What a layer or RMS norm takes its statistics over: as was asked for, or as the old norm did."""
+    if len(site.sizes) > 1 and over != "sample":
+        return "last"
+    if over == "last" and site.axis == 1:
+        raise ConfigError("has its channels on the second axis; over: channels takes each location by itself")
+    if over == "sample" or not (over or site.each_location):
+        return "sample"
+    return "last" if site.axis == -1 else "channels"
+
+
 def _inherit(to: str, site: NormSite, old: Any) -> dict[str, Any]:
     """What the old norm says of options that mean the same in the new one."""
     row, found = NORMS[to], dict[str, Any]()
     if hasattr(old, "eps") and row.family in ("batch", "sample") and site.kind in NORMS:
         like = next((t for t in (*old.parameters(), *old.buffers()) if t.is_floating_point()), torch.empty(0))
         found["eps"] = torch.finfo(like.dtype).eps if old.eps is None else old.eps
-    if hasattr(old, "momentum") and site.kind == "batch" and row.family == "batch":
+    if hasattr(old, "momentum") and (site.kind == to or (site.kind == "batch" and row.family == "batch")):
         found["momentum"] = "cumulative" if old.momentum is None else old.momentum
     scale, shift = (isinstance(getattr(old, name, None), Tensor) for name in ("weight", "bias"))
     if site.kind:
