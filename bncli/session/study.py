@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from bncli.config import Study, read_study
@@ -105,8 +106,9 @@ def open_session(
     _expect("time_limit", time_limit, time_limit is None or isinstance(time_limit, int | float), "seconds, or None")
     known = isinstance(executor, str | Executor) or callable(executor)
     _expect("executor", executor, known, "a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor")
-    if time_limit is not None and not time_limit > 0:
-        raise ConfigError(f"--time-limit: must be more than 0 seconds, got {time_limit}")
+    if time_limit is not None and not 0 < time_limit <= TIMEOUT_MAX:
+        most = f"more than 0 and at most {TIMEOUT_MAX:.0f} seconds"
+        raise ConfigError(f"--time-limit: must be {most}, got {time_limit}; leave it out for none")
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
     name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets)
