@@ -18,7 +18,7 @@ Model = Annotated[
 To = Annotated[str, typer.Option(help="A norm that would replace them.", autocompletion=complete_norm)]
 Set = Annotated[list[str] | None, typer.Option("--set", help="An option of that norm.", metavar="KEY=VALUE")]
 Sites = Annotated[str | None, typer.Option(help='Only norms whose path fits this: "layer4.*".', metavar="PATTERN")]
-Shape = Annotated[str, typer.Option(help="Of one input: 3,64,64; else guessed from the first layer.")]
+InputShape = Annotated[str, typer.Option(help="Of one input: 3,64,64; else guessed from the first layer.")]
 
 
 def inspect(
@@ -26,7 +26,7 @@ def inspect(
     to: To = "",
     sets: Set = None,
     sites: Sites = None,
-    shape: Shape = "",
+    shape: InputShape = "",
     batch: Annotated[int, typer.Option(min=1, help="Inputs in a batch, where --shape is given.")] = 8,
     plugins: Plugins = None,
     json: Json = None,
@@ -55,16 +55,15 @@ def inspect(
 
 def _draw(shape: str, batch: int) -> Any:
     """Numbers of a normal distribution, of the shape given; None if none is."""
-    import torch
-
     from bncli.errors import ConfigError
+    from bncli.norms.inspection import draw_inputs
 
     if not shape:
         return None
     sizes = shape.replace("x", ",").split(",")
     if not all(size.isdigit() and int(size) > 0 for size in sizes):
         raise ConfigError(f"--shape {shape}: expected whole numbers, as in 3,64,64")
-    return torch.randn(batch, *map(int, sizes), generator=torch.Generator().manual_seed(0))
+    return draw_inputs(batch, *map(int, sizes))
 
 
 def _show(model: str, found: "ModelInspection", console: "Console") -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from bncli.kernels import suspend_autocast
+
 Size = Literal["trace", "frobenius"]
 
 
@@ -88,9 +90,10 @@ class _NewtonSchulz(Function):
         if gW is None:
             return None, None, None
         S, W, kept = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again: the iterates then depend on S
-            return _tangent_gradient(S, W, gW, ctx.T, ctx.size), None, None
-        return gradient(gW, S, W, kept, ctx.size), None, None
+        with suspend_autocast(gW):
+            if torch.is_grad_enabled():  # to be differentiated again: the iterates then depend on S
+                return _tangent_gradient(S, W, gW, ctx.T, ctx.size), None, None
+            return gradient(gW, S, W, kept, ctx.size), None, None
 
     @staticmethod
     def vmap(

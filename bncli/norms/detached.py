@@ -18,7 +18,15 @@ from bncli.norms.channels import (
     describe,
     reset_affine,
 )
-from bncli.norms.groups import add_ridge, join_groups, split_groups
+from bncli.norms.groups import (
+    covariance,
+    join_groups,
+    lay_out_like,
+    read_running,
+    root_dtype,
+    split_groups,
+    widen_for_root,
+)
 from bncli.norms.roots import inverse_root
 
 Normalisation = Literal["centring", "scaling", "whitening"]
@@ -80,10 +88,16 @@ class DetachedNorm(RunningNorm):
         if self.training:
             bessel(m)  # refuses a single value
         with suspend_autocast(x):
-            values = split_groups(x, self.channels, self.channels).squeeze(0)  # (C, m)
-            mean, spread = self._statistics(values) if self.training else (self.running_mean, self.running_spread)
-            y = _WAYS[self.by].divide(values - mean.unsqueeze(1), spread.to(values.dtype), self.eps)
-            return join_groups(y.unsqueeze(0), x.shape).to(x.dtype)
+            whitens = self.by == "whitening"
+            wide = widen_for_root(x, m, self.channels) if whitens and self.training else x
+            values = split_groups(wide, self.channels, self.channels).squeeze(0)  # (C, m)
+            if self.training:
+                mean, spread = self._statistics(values)
+            else:
+                mean, spread = self.running_mean, self.running_spread
+                spread = read_running(spread) if whitens else spread.to(values.dtype)
+            y = _WAYS[self.by].divide(values - mean.to(values.dtype).unsqueeze(1), spread, self.eps)
+            return lay_out_like(join_groups(y.unsqueeze(0), x.shape).to(x.dtype), x)
 
     def _statistics(self, values: Tensor) -> tuple[Tensor, Tensor]:
         unbiased = bessel(values.shape[1])
@@ -106,7 +120,7 @@ class _Way(NamedTuple):
 
 def _whitened(centred: Tensor, cov: Tensor, eps: float) -> Tensor:
     eye = torch.eye(cov.shape[0], dtype=cov.dtype, device=cov.device)
-    return inverse_root(add_ridge(cov, eye, eps)) @ centred
+    return inverse_root(cov + eps * eye).to(centred.dtype) @ centred
 
 
 _WAYS = {
@@ -122,7 +136,7 @@ _WAYS = {
     ),
     "whitening": _Way(
         torch.eye,
-        lambda centred: centred @ centred.mT / centred.shape[1],
+        lambda centred: covariance(centred, root_dtype(centred)),
         _whitened,
     ),
 }

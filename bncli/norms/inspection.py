@@ -147,6 +147,11 @@ def inspect_model(
     )  # fmt: skip
 
 
+def draw_inputs(*shape: int) -> Tensor:
+    """Numbers of a standard normal distribution, always the same."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
 def _find_inputs(model: nn.Module, inputs: Any) -> Any:
     """The inputs given, or the first guess that the model runs on; None if there is none.
 
@@ -162,7 +167,7 @@ def _find_inputs(model: nn.Module, inputs: Any) -> Any:
                 continue
             if inputs is not None or not guess.is_floating_point():
                 return guess
-            return torch.randn(guess.shape, generator=torch.Generator().manual_seed(0)).to(guess)
+            return draw_inputs(*guess.shape).to(guess)
     return inputs
 
 

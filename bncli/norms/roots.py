@@ -4,17 +4,23 @@ All take symmetric positive definite S of shape (..., d, d), d x d matrices inde
 same shape; S is taken to be symmetric, and so is its gradient. A matrix with a non-finite entry gives a non-finite
 W (nan, from the decompositions) and leaves the others alone; nothing raises, on any device. All may be differentiated
 any number of times, and batched by `torch.func.vmap`.
+
+The decompositions hold to .1 % up to a condition number of `LARGEST_CONDITION`, and warn beyond it.
 """
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import Impl
+from bncli.kernels import Impl, may_look
 from bncli.kernels import newton_schulz as kernel
 from bncli.kernels.whitening import ClosedForm
+
+MAX_STEPS = 7  # a float32 residual, condition number 1e4: 0.59 at T=7, 2 or 41 at T=9 (by matrix), 5e20 at T=12
+LARGEST_CONDITION = {torch.float64: 1e12, torch.float32: 1e4}  # by the type of S
 
 
 def inverse_root(S: Tensor) -> Tensor:
@@ -45,6 +51,11 @@ def newton_schulz(S: Tensor, T: int, impl: Impl = "auto") -> Tensor:
     The gradient is that of the T steps, not of their limit. `impl` "plain" takes the steps as written, by autograd.
     """
     return kernel.plain(S, T) if impl == "plain" else kernel.fast(S, T)
+
+
+def nears_root(T: int) -> bool:
+    """Whether so many Newton-Schulz steps see small eigenvalues, so that S must be as exact as for the root itself."""
+    return T > MAX_STEPS
 
 
 class _InverseRoot(Function):
@@ -162,8 +173,25 @@ def _root_and_basis(S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     spoilt = _spoilt(S)
     eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
     values, U = torch.linalg.eigh(torch.where(spoilt == 0, S, eye))
+    warn_of_condition(values[..., 0], values[..., -1])
     s = torch.maximum(values, values[..., -1:] * torch.finfo(S.dtype).eps).rsqrt_() + spoilt.squeeze(-1)
     return (U * s.unsqueeze(-2)) @ U.mT, U, s
+
+
+def warn_of_condition(least: Tensor, most: Tensor) -> None:
+    """Warn if a ratio of `most` to `least` is beyond what decompositions hold for, where one may look at values.
+
+    On a GPU call it only behind what has waited for values in any case, as the decomposition into eigenvectors has.
+    The text is the same each time, so that Python shows it once.
+    """
+    largest = LARGEST_CONDITION[least.dtype]
+    if may_look(least) and least.device.type != "meta" and bool((least * largest < most).any()):
+        text = (
+            f"whitening: the covariance of some group of channels has a condition number above {largest:.0e} (its "
+            "largest eigenvalue over its smallest), beyond which the directions of least variance do not come out with "
+            "variance 1; raise eps, or bring the channels to like scales first, as zca-cor does"
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def _symmetric_gradient(gW: Tensor, W: Tensor, U: Tensor, s: Tensor) -> Tensor:
@@ -182,6 +210,9 @@ def _sylvester(B: Tensor, U: Tensor, s: Tensor) -> Tensor:
 
 def _triangular_root(S: Tensor) -> Tensor:
     L, failed = _factor(S)
+    if S.device.type == "cpu":  # elsewhere nothing has waited for values
+        diagonals = L.diagonal(dim1=-2, dim2=-1).square(), S.diagonal(dim1=-2, dim2=-1)
+        warn_of_condition(*diagonals)  # of the correlation: how much of a variance others leave
     eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
     W: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
     W = W.masked_fill_((failed != 0)[..., None, None], torch.nan)
@@ -217,9 +248,6 @@ def _spoilt(S: Tensor) -> Tensor:
 def _lanes_first(tensor: Tensor, lanes: int | None) -> Tensor:
     """One without lanes broadcasts against the leading dimension of the others as it is."""
     return tensor if lanes is None else tensor.movedim(lanes, 0)
-
-
-MAX_STEPS = 7  # a float32 residual, condition number 1e4: 0.59 at T=7, 2 or 41 at T=9 (by matrix), 5e20 at T=12
 
 
 def uncoupled_newton_schulz(S: Tensor, T: int) -> Tensor:

@@ -320,6 +320,9 @@ def _of_torch(values: Tensor, groups: int, axes: tuple[int, ...], eps: float) ->
     if not groups:
         return torch.native_layer_norm(values, axes, None, None, eps)
     N, C, *locations = values.shape
+    innermost = {4: torch.channels_last, 5: torch.channels_last_3d}.get(values.ndim, torch.contiguous_format)
+    if not values.is_contiguous(memory_format=innermost):  # the kernel takes no other strides: (N, T, C) transposed
+        values = values.contiguous()
     return torch.native_group_norm(values, None, None, N, C, math.prod(locations), groups, eps)
 
 

@@ -12,8 +12,8 @@ from torch.types import Device
 
 from bncli.errors import ConfigError
 from bncli.kernels import Impl
-from bncli.norms.channels import DType, RunningNorm, describe
-from bncli.norms.groups import reset_covariance, reset_whitening, set_up, whiten
+from bncli.norms.channels import DType, RunningNorm, describe, reset_affine
+from bncli.norms.groups import reset_covariance, set_up, whiten
 from bncli.norms.roots import (
     INVERSE_CHOLESKY,
     INVERSE_ROOT,
@@ -21,6 +21,7 @@ from bncli.norms.roots import (
     frobenius_newton_schulz,
     inverse_cholesky,
     inverse_root,
+    nears_root,
     newton_schulz,
     newton_schulz_form,
     uncoupled_newton_schulz,
@@ -58,12 +59,12 @@ class ZCA(RunningNorm):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, inverse_root, INVERSE_ROOT)
+        return whiten(self, x, inverse_root, INVERSE_ROOT, exact=True)
 
 
 class Cholesky(RunningNorm):
@@ -89,12 +90,12 @@ class Cholesky(RunningNorm):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, inverse_cholesky, INVERSE_CHOLESKY)
+        return whiten(self, x, inverse_cholesky, INVERSE_CHOLESKY, exact=True)
 
 
 class IterNorm(RunningNorm):
@@ -138,15 +139,15 @@ class IterNorm(RunningNorm):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=0)  # not in the trace
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         coupled = partial(newton_schulz, T=self.T, impl=self.impl)
         if self.form == "coupled":
-            return whiten(self, x, coupled, newton_schulz_form(self.T))
-        return whiten(self, x, partial(uncoupled_newton_schulz, T=self.T))
+            return whiten(self, x, coupled, newton_schulz_form(self.T), exact=nears_root(self.T))
+        return whiten(self, x, partial(uncoupled_newton_schulz, T=self.T), exact=False)
 
 
 class ZCACor(RunningNorm):
@@ -180,12 +181,12 @@ class ZCACor(RunningNorm):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, correlation_root)
+        return whiten(self, x, correlation_root, exact=True)
 
 
 class Deconv(RunningNorm):
@@ -227,13 +228,13 @@ class Deconv(RunningNorm):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=0)  # not in the norm
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         root = partial(frobenius_newton_schulz, T=self.T, impl=self.impl)
-        return whiten(self, x, root, newton_schulz_form(self.T, "frobenius"))
+        return whiten(self, x, root, newton_schulz_form(self.T, "frobenius"), exact=nears_root(self.T))
 
 
 def correlation_root(S: Tensor) -> Tensor:

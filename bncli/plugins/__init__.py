@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bncli.catalogue import Catalogue
-from bncli.errors import ConfigError, did_you_mean
+from bncli.errors import ConfigError, did_you_mean, expect
 from bncli.measures import MEASURES
 from bncli.plugins.modules import Loaded, Place, find, load
 from bncli.plugins.rows import PluginEntry, catalogue, read_tables
@@ -127,6 +127,7 @@ def using(plugins: str | Path | Iterable[Plugin | Shipped | str | Path]) -> Iter
     Raises:
         ConfigError: as `load_plugins` and `register`.
     """
+    expect("plugins", plugins, isinstance(plugins, str | Path | Iterable), "files or modules, as in ['norms.py']")
     listed = [plugins] if isinstance(plugins, str | Path) else list(plugins)
     loaded = iter(load_plugins([each for each in listed if isinstance(each, str | Path)]))
     found = [next(loaded) if isinstance(each, str | Path) else each for each in listed]

@@ -320,9 +320,8 @@ HABITS: tuple[Callable[[Make], None], ...] = (
     works_in_inference_mode,
     is_found_by_update_bn,
     loads_states_without_a_count,
-    is_exported,
 )
-SLOW_HABITS: tuple[Callable[[Make], None], ...] = (is_compiled,)
+SLOW_HABITS: tuple[Callable[[Make], None], ...] = (is_exported, is_compiled)
 
 
 def train_in_two_processes(makes: dict[str, Make]) -> dict[str, str]:

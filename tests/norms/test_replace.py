@@ -406,7 +406,9 @@ def test_what_fails_leaves_a_model_as_it_was_in_place_too():
 
 def test_a_replaced_norm_prints_pickles_and_copies():
     model, _ = replace(nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6)), "batch")
-    assert repr(model[1]) == ("BatchNorm(6, eps=1e-05, momentum=0.1, affine=True, impl=auto, channels last)")
+    assert repr(model[1]) == (
+        "BatchNorm(6, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True, impl=auto, channels last)"
+    )
     x = torch.randn(3, 5, 4)
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         torch.testing.assert_close(twin(x), model(x))
