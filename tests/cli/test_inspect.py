@@ -44,32 +44,9 @@ def test_the_table_says_what_would_replace_what(inspect):
     assert code == 0
     titles, row, _, *notes = out.splitlines()
     assert titles.split("  ")[0].strip() == "norm"
-    assert row.split() == [
-        "1",
-        "BatchNorm2d",
-        "group,",
-        "4",
-        "groups",
-        "24",
-        "24",
-        "->",
-        "0",
-        "6,144",
-        "->",
-        "6,912",
-        "4",
-        "x",
-        "12",
-        "x",
-        "4",
-        "x",
-        "4",
-        "0",
-        "1",
-        "64",
-        "->",
-        "48",
-    ]
+    told = " ".join(row.split())
+    assert told.startswith("1 BatchNorm2d group, 4 groups 24 24 -> 0 6,144 -> ")
+    assert told.endswith(" 4 x 12 x 4 x 4 0 1 64 -> 48")
     assert notes[0] == "1: 5 groups do not fit 12 channels: 4 groups"
     assert notes[1].startswith("mine.py:Net: 1 norms, 348 parameters, 24 -> 0 buffers, ")
     assert notes[1].endswith(" operations, for inputs 4 x 3 x 6 x 6")
