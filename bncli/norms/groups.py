@@ -59,7 +59,7 @@ class Whitening(RunningCovariance, Protocol):
 
 
 class LastRoot:
-    """The root of a matrix on the processor, kept for as long as all its values and the root's options stay the same.
+    """The root of a covariance on the processor, kept for as long as all its values and the options stay the same.
 
     Values are compared, as what else tells a change (`_version`) is left as it was by `.data`, numpy and collectives.
     Neither copied nor pickled with its module. Computes anew wherever it may not look at values or would wait for them.
@@ -68,18 +68,18 @@ class LastRoot:
     def __init__(self) -> None:
         self.last: tuple[Tensor, object, Tensor] | None = None
 
-    def __call__(self, S: Tensor, root: Root) -> Tensor:
-        """`root(S)`, from memory if it can."""
-        if S.device.type != "cpu" or S.requires_grad or not may_look(S):
-            return root(S)
-        options = (root.func, root.keywords) if isinstance(root, partial) else None
+    def __call__(self, cov: Tensor, compute: Root, *options: object) -> Tensor:
+        """`compute(cov)`, which depends on `options` too, from memory if it can."""
+        if cov.device.type != "cpu" or cov.requires_grad or not may_look(cov):
+            return compute(cov)
+        options = tuple((each.func, each.keywords) if isinstance(each, partial) else each for each in options)
         if self.last is not None:
             same, of, W = self.last
-            if of == options and same.dtype == S.dtype and torch.equal(same, S):
+            if of == options and same.dtype == cov.dtype and torch.equal(same, cov):
                 return W
         with torch.inference_mode(False), torch.no_grad():  # W may be needed in a later forward with gradients
-            W = root(S)
-        self.last = S, options, W
+            W = compute(cov)
+        self.last = cov.clone(), options, W
         return W
 
     def __reduce__(self) -> tuple[type["LastRoot"], tuple[()]]:
@@ -167,37 +167,47 @@ def widen_for_root(x: Tensor, m: int, d: int) -> Tensor:
 def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None = None, *, exact: bool) -> Tensor:
     """Whiten x (N, C, ...) by `root` of its covariance in training, of the running one in evaluation."""
     norm: Whitening = module  # type: ignore[assignment]  # by `set_up`
-    m = count_values(x, norm.channels)
-    if norm.training:
-        bessel(m)  # refuses a single value
+    m, d = count_values(x, norm.channels), norm.running_cov.shape[-1]
+    if not norm.training:
+        with suspend_autocast(x):
+            return _evaluate(norm, x, root, exact)
+    bessel(m)  # refuses a single value
     with suspend_autocast(x):
-        d = norm.running_cov.shape[-1]
-        if not norm.training:
-            values = widen(x)
-            cov = read_running(norm.running_cov) if exact else norm.running_cov.to(values.dtype)
-            S = cov + norm.eps * build_identity(cov, norm.channels, norm.filler)
-            W = norm.evaluation(S, root).to(values.dtype)
-            mean = split_groups(norm.running_mean.to(values.dtype).unsqueeze(0), norm.channels, d)
-            y = torch.bmm(W, split_groups(values, norm.channels, d) - mean)
-        else:
-            exporting = getattr(torch.compiler, "is_exporting", bool)()  # a program for any number of examples
-            values = widen_for_root(x, m, d) if exact and not exporting else widen(x)
-            dtype = root_dtype(x) if exact else values.dtype
-            identity = build_identity(norm.running_cov, norm.channels, norm.filler, dtype)
-            if norm.impl != "plain":
-                if whitening.is_possible(values):
-                    y, mean, S = whitening.fast(values, norm.weight, norm.bias, identity, norm.eps, root, closed)
-                    track(norm, mean, S - norm.eps * identity, m)
-                    return lay_out_like(y.to(x.dtype), x)
-                if norm.impl == "fast":
-                    note_fallback("whitening", whitening.why_impossible(values))
-            groups = split_groups(values, norm.channels, d)
-            mean = groups.mean(-1, keepdim=True)
-            centred = groups - mean
-            cov = covariance(centred, dtype)
-            track(norm, mean.detach(), cov.detach(), m)
-            y = torch.bmm(root(cov + norm.eps * identity).to(values.dtype), centred)
-        return lay_out_like(apply_affine(join_groups(y, x.shape), norm.weight, norm.bias).to(x.dtype), x)
+        exporting = getattr(torch.compiler, "is_exporting", bool)()  # a program for any number of examples
+        values = widen_for_root(x, m, d) if exact and not exporting else widen(x)
+        dtype = root_dtype(x) if exact else values.dtype
+        identity = build_identity(norm.running_cov, norm.channels, norm.filler, dtype)
+        if norm.impl != "plain":
+            if whitening.is_possible(values):
+                y, mean, S = whitening.fast(values, norm.weight, norm.bias, identity, norm.eps, root, closed)
+                track(norm, mean, S - norm.eps * identity, m)
+                return lay_out_like(y.to(x.dtype), x)
+            if norm.impl == "fast":
+                note_fallback("whitening", whitening.why_impossible(values))
+        groups = split_groups(values, norm.channels, d)
+        mean = groups.mean(-1, keepdim=True)
+        centred = groups - mean
+        cov = covariance(centred, dtype)
+        track(norm, mean.detach(), cov.detach(), m)
+        y = join_groups(torch.bmm(root(cov + norm.eps * identity).to(values.dtype), centred), x.shape)
+        return lay_out_like(apply_affine(y, norm.weight, norm.bias).to(x.dtype), x)
+
+
+def _evaluate(norm: Whitening, x: Tensor, root: Root, exact: bool) -> Tensor:
+    values, d = widen(x), norm.running_cov.shape[-1]
+
+    def compute(running: Tensor) -> Tensor:
+        cov = read_running(running) if exact else running.to(values.dtype)
+        return root(cov + norm.eps * build_identity(cov, norm.channels, norm.filler)).to(values.dtype)
+
+    def split(statistic: Tensor) -> Tensor:
+        return split_groups(statistic.to(values.dtype).unsqueeze(0), norm.channels, d)
+
+    W = norm.evaluation(norm.running_cov, compute, root, norm.eps, values.dtype)
+    centred = split_groups(values, norm.channels, d) - split(norm.running_mean)
+    A = W if norm.weight is None else W * split(norm.weight)
+    y = torch.bmm(A, centred) if norm.bias is None else torch.baddbmm(split(norm.bias), A, centred)
+    return lay_out_like(join_groups(y, x.shape).to(x.dtype), x)
 
 
 def split_groups(x: Tensor, channels: int, d: int) -> Tensor:

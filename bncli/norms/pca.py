@@ -80,7 +80,7 @@ class _PrincipalAxes(Function):
         spoilt = (S * 0).sum((-2, -1), keepdim=True)  # nan for a matrix that eigh would stumble over
         eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
         values, U = torch.linalg.eigh(torch.where(spoilt == 0, S, eye))
-        warn_of_condition(values[..., 0], values[..., -1])
+        warn_of_condition(S, values[..., :1], values[..., -1:])
         floor = values[..., -1:] * torch.finfo(S.dtype).eps
         rows = U.mT.flip(-2) * torch.maximum(values, floor).flip(-1).rsqrt().unsqueeze(-1)
         largest = rows.gather(-1, rows.abs().argmax(-1, keepdim=True))

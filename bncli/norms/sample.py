@@ -17,6 +17,7 @@ from torch.types import Device
 
 from bncli.errors import ConfigError
 from bncli.kernels import broadcast, is_run_as_written, is_wrapped, may_look, suspend_autocast
+from bncli.kernels.whitening import layout_of
 from bncli.norms.channels import (
     Affine,
     DType,
@@ -320,9 +321,7 @@ def _of_torch(values: Tensor, groups: int, axes: tuple[int, ...], eps: float) ->
     if not groups:
         return torch.native_layer_norm(values, axes, None, None, eps)
     N, C, *locations = values.shape
-    innermost = {4: torch.channels_last, 5: torch.channels_last_3d}.get(values.ndim, torch.contiguous_format)
-    if not values.is_contiguous(memory_format=innermost):  # the kernel takes no other strides: (N, T, C) transposed
-        values = values.contiguous()
+    values = values.contiguous(memory_format=layout_of(values))  # others its gradient refuses
     return torch.native_group_norm(values, None, None, N, C, math.prod(locations), groups, eps)
 
 

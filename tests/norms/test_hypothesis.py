@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bncli.norms import NORMS, norm
 
+pytestmark = pytest.mark.filterwarnings("ignore:whitening. the covariance:RuntimeWarning")  # which it may well be
 SMALL = {"group_size": 4, "groups": 2}
 NAMES = [name for name, row in NORMS.items() if row.side == "activation"]
 BOUNDED = ("dyt", "derf")  # of an infinite value they leave the sign

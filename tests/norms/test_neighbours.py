@@ -36,6 +36,9 @@ def test_a_norm(name, habit):
     habit(MAKES[name])
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, tracing a Function
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # its compiler's own, and
+@pytest.mark.filterwarnings("ignore:.*torch._prims_common.check:FutureWarning")  # again
 @pytest.mark.nightly
 @pytest.mark.parametrize("habit", SLOW_HABITS, ids=lambda habit: habit.__name__)
 @pytest.mark.parametrize("name", MAKES)
