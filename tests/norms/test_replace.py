@@ -7,6 +7,7 @@ import pytest
 import torch
 from architectures import Generator, UNet
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 import bncli
@@ -725,3 +726,37 @@ def test_a_factory_refuses_what_it_could_not_make():
         bncli.factory("weight")
     with pytest.raises(ConfigError, match=r"factory\('batch'\): axis must be 1 or -1, got 2"):
         bncli.factory("batch", axis=2)
+
+
+@pytest.mark.parametrize("to", ["batch", "group", "rms"])
+def test_models_with_replaced_norms_train_as_lanes(to):
+    def made(seed):
+        torch.manual_seed(seed)
+        base = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 6), nn.RMSNorm(6))
+        return replace(base, to, **({"groups": 2} if to == "group" else {}))[0].double()
+
+    models, x = [made(0), made(1)], torch.randn(4, 7, 5, dtype=torch.float64)
+    parameters, buffers = stack_module_state(models)
+    shell = copy.deepcopy(models[0])
+    together = vmap(lambda p, b: functional_call(shell, (p, b), (x,)))(parameters, buffers)
+    for one, model in zip(together, models, strict=True):
+        torch.testing.assert_close(one, model(x))
+
+
+def test_a_model_with_replaced_norms_is_traced_whole():
+    base = nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Flatten(2), Last()
+    )
+    x = torch.randn(2, 3, 5, 5)
+    model, _ = replace(base, "layer", inputs=x)
+    traced = torch.export.export(model.eval(), (x,)).module()
+    torch.testing.assert_close(traced(x), model(x))
+
+
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x):
+        return self.norm(x.transpose(1, 2))
