@@ -68,6 +68,10 @@ def replace_norms(
     Raises:
         ConfigError: for an unknown norm or option, a model without norms, and every norm that cannot be replaced.
     """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model: expected a torch module, got {type(model).__name__}")
+    if not (where is None or isinstance(where, str) or callable(where)):
+        raise ConfigError(f"where: expected a pattern or a function of path and module, got {type(where).__name__}")
     _check_target(to, options)
     if type(model).__name__ in _WRAPPERS:
         raise ConfigError(f"the model is wrapped in {type(model).__name__} already; replace its norms before")
@@ -147,6 +151,8 @@ def _row(to: NewNorm) -> NormRow | None:
 def _check_target(to: NewNorm, options: Mapping[str, Any]) -> None:
     """Refuse an unknown norm or option, or one that cannot stand in a norm's place."""
     if not isinstance(to, str):
+        if not callable(to):
+            raise ConfigError(f"to: expected a norm's name or a function of the channels, got {type(to).__name__}")
         if options:
             raise ConfigError(f"options ({', '.join(options)}) are for a norm by name; bind them in the function given")
         return

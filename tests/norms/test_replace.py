@@ -652,6 +652,19 @@ def test_unknown_norms_options_and_networks_are_refused_before_anything_is_done(
         replace(model, "fixup")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("resnet18", "group"), "model: expected a torch module, got str"),
+     ((nn.BatchNorm1d(4), 3), "to: expected a norm's name or a function of the channels, got int"),
+     ((nn.BatchNorm1d(4), nn.Identity, 3), "where: expected a pattern or a function of path and module, got int")],
+)  # fmt: skip
+def test_arguments_of_a_wrong_type_are_one_line(arguments, message):
+    model, to, *where = arguments
+    with pytest.raises(ConfigError) as error:
+        replace(model, to, where=where[0] if where else None)
+    assert str(error.value) == message
+
+
 def test_a_wrapped_model_is_refused():
     class DistributedDataParallel(nn.Module):
         pass

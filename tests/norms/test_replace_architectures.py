@@ -5,7 +5,7 @@ import torch
 from architectures import OWN, TIMM, TORCHVISION, timm, torchvision
 from torch import nn
 
-from bncli import replace_norms
+from bncli import factory, replace_norms
 from bncli.norms import NORMS
 from bncli.norms.sites.census import take_census
 
@@ -90,6 +90,18 @@ def test_the_same_norms_give_the_same_outputs_and_gradients(name):
     assert names == names_now
     for a, b in zip(values, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9 * max(1.0, b.abs().max().item()))
+
+
+def test_a_factory_is_a_norm_layer_of_torchvisions_models():
+    models = torchvision().models
+    resnet = models.resnet18(num_classes=4, norm_layer=factory("group", groups=24))
+    assert {m.groups for m in resnet.modules() if type(m) is NORMS.load("group")} == {16}  # of 64, 128, 256 and 512
+    assert resnet(torch.randn(2, 3, 32, 32)).shape == (2, 4)
+    swin = models.SwinTransformer(
+        [4, 4], 16, [1, 1], [2, 4], [2, 2], num_classes=4, norm_layer=factory("batch", axis=-1)
+    )
+    assert count_norms(swin, "swin") == 0
+    swin(torch.randn(2, 3, 32, 32)).sum().backward()
 
 
 @pytest.mark.parametrize(("name", "to"), some(*(((to,), to in ("batch", "group", "zca")) for to in OTHERS)))
