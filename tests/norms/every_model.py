@@ -55,10 +55,12 @@ def count_norms(model: nn.Module) -> Counter[str]:
     )  # fmt: skip
     if "timm" in sys.modules:
         layers = timm().layers
-        names = ("RmsNorm", "RmsNorm2d", "SimpleNorm", "SimpleNorm2d", "GlobalResponseNorm", "FilterResponseNormTlu2d",
-                 "FilterResponseNormAct2d", "EvoNorm2dB0", "EvoNorm2dB1", "EvoNorm2dB2", "EvoNorm2dS0", "EvoNorm2dS1",
-                 "EvoNorm2dS2", "FrozenBatchNormAct2d")  # fmt: skip
-        kinds += tuple(getattr(layers, name) for name in names if hasattr(layers, name))
+        names = (
+            "RmsNorm", "RmsNorm2d", "SimpleNorm", "SimpleNorm2d", "FilterResponseNormTlu2d", "FilterResponseNormAct2d",
+            "EvoNorm2dB0", "EvoNorm2dB1", "EvoNorm2dB2", "EvoNorm2dS0", "EvoNorm2dS1", "EvoNorm2dS2",
+            "FrozenBatchNormAct2d",
+        )  # fmt: skip
+        kinds += (layers.grn.GlobalResponseNorm, *(getattr(layers, name) for name in names))
     return Counter(type(module).__name__ for module in model.modules() if isinstance(module, kinds))
 
 

@@ -92,6 +92,40 @@ def test_the_same_norms_give_the_same_outputs_and_gradients(name):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9 * max(1.0, b.abs().max().item()))
 
 
+def test_every_norm_of_timm_is_known_by_its_name():
+    layers = timm().layers
+    homes = ("norm", "norm_act", "evo_norm", "filter_response_norm", "grn")
+    for home in (getattr(layers, name) for name in homes):
+        for name, kind in vars(home).items():
+            if isinstance(kind, type) and kind.__module__ == home.__name__ and "Norm" in name:
+                made = kind(32)
+                assert "does not know" not in take_census(made).sites[0].refusal, name
+
+
+TIMM_NORMS = {  # and the axis of the channels
+    "BatchNormAct2d": 1, "FrozenBatchNormAct2d": 1, "GroupNorm": 1, "GroupNorm1": 1, "GroupNormAct": 1,
+    "LayerNorm": -1, "LayerNormAct": -1, "LayerNorm2d": 1, "LayerNormAct2d": 1, "RmsNorm": -1, "RmsNormAct": -1,
+    "RmsNorm2d": 1, "RmsNormAct2d": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIMM_NORMS)
+def test_a_norm_of_timm_is_replaced_by_itself_with_its_activation(name):
+    old = getattr(timm().layers, name)(8, **({"num_groups": 4} if name in ("GroupNorm", "GroupNormAct") else {}))
+    old = old.double()
+    for tensor in (*old.parameters(), *old.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.uniform_(0.5, 1.5)
+    x = torch.randn(3, 8, 4, 5, dtype=torch.float64).movedim(1, TIMM_NORMS[name])
+    model = nn.Sequential(old)
+    new = replace_by_itself(model, x)
+    assert count_norms(new, "timm/resnet18") == 0
+    torch.testing.assert_close(new(x), model(x), rtol=1e-9, atol=1e-9)
+    other, report = replace_norms(model, "none", inputs=x)
+    assert ("act" in report.rows[0].kept) == ("Act" in name)
+    assert (other(x) < 0).any() == ("Act" not in name)
+
+
 def test_a_factory_is_a_norm_layer_of_torchvisions_models():
     models = torchvision().models
     resnet = models.resnet18(num_classes=4, norm_layer=factory("group", groups=24))
