@@ -778,3 +778,45 @@ def test_an_error_of_a_plug_in_is_one_of_bncli(write: Write) -> None:
     with pytest.raises(BncliError):
         load_plugins([write("1 / 0\n")])
     assert Catalogue.installed is plugins.register_installed
+
+
+MODELS_OF_MINE = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, channels=4):
+        super().__init__(nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels))
+
+ready = Net()
+
+def wrong():
+    return 3
+"""
+
+
+def test_a_model_is_made_by_a_class_a_function_or_is_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bncli.plugins.models import build_model
+
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text(MODELS_OF_MINE)
+    made: Any = build_model("nets.py:Net", channels=6)
+    assert made[0].out_channels == 6
+    first, second = build_model("nets.py:ready"), build_model("nets.py:ready")
+    assert first is not second  # nobody changes the one that is there
+    with pytest.raises(ConfigError, match=r"^MODEL nets\.py:wrong: must give a torch module, got int$"):
+        build_model("nets.py:wrong")
+    with pytest.raises(ConfigError, match=r"^--model nets\.py:Net: cannot be made: TypeError: .*'colour'"):
+        build_model("nets.py:Net", "--model", colour=1)
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_list_of_models_that_is_not_installed_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bncli.plugins.models import build_model
+
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        ConfigError, match=f"^MODEL {package}:resnet18: {package} is not installed: pip install {package}$"
+    ):
+        build_model(f"{package}:resnet18")

@@ -6,8 +6,10 @@ from architectures import OWN, TIMM, TORCHVISION, timm, torchvision
 from torch import nn
 
 from bncli import factory, replace_norms
+from bncli.errors import ConfigError
 from bncli.norms import NORMS
 from bncli.norms.sites.census import take_census
+from bncli.plugins.models import build_model
 
 NETWORKS = {**OWN, **TORCHVISION, **TIMM}
 QUICK = ("generator", "u-net", "densenet", "mobilenet_v2", "convnext", "vit", "swin", "timm/vit_tiny")
@@ -155,3 +157,12 @@ def test_a_step_is_trained_with_every_norm_in_every_network(name, to):
     optimiser.step()
     norms = [p for row in report.replaced for p in model.get_submodule(row.path).parameters(recurse=False)]
     assert all(p.grad is not None for p in norms if p.numel() > 1)
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_model_of_a_list_is_built_by_its_name(package):
+    _ = timm() if package == "timm" else torchvision()
+    model = build_model(f"{package}:resnet18", num_classes=4)
+    assert model.fc.out_features == 4
+    with pytest.raises(ConfigError, match=rf"{package} has no model 'resnet81'; did you mean 'resnet"):
+        build_model(f"{package}:resnet81")
