@@ -1,6 +1,6 @@
 """A study from what was asked to its results: plan, train what the store lacks, stage after stage."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.engine.work import Surroundings
-from bncli.errors import ConfigError, StoreError, expect, expect_text
+from bncli.errors import ConfigError, DamageError, StoreError, as_line, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory, open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
@@ -42,9 +42,9 @@ class Session:
     time_limit: float | None = None  # seconds of one job
     searched: tuple[Run, ...] = ()  # runs of the search that went before `runs`
 
-    def missing(self) -> list[Job]:
-        """Jobs of which the store lacks a run; such a job is trained whole, so that its lanes keep their company."""
-        return [job for job in self.jobs if any(run.id not in self.store for run in job.runs)]
+    def missing(self, found: Container[str]) -> list[Job]:
+        """Jobs of which a run was not found; such a job is trained whole, so that its lanes keep their company."""
+        return [job for job in self.jobs if any(run.id not in found for run in job.runs)]
 
     def arms(self, results: Mapping[str, RunResult]) -> list[tuple[str, Mapping[str, Any], dict[int, RunResult]]]:
         """(variant, setting, results by seed) for every arm, in the order of the plan."""
@@ -194,57 +194,75 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     The store is told of the study once a worker has given a sign of life: what is refused, for wrong data say, was no
     study.
     """
-    missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
-    if missing:
-        session.store.prepare()
-        on_event(Started(tuple(missing)))
-        same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
-        events = run_jobs(
-            missing,
-            lambda: open_workers(session.executor, session.workers, session.device),
-            lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
-        )
-        for place, event in enumerate(events):
-            if place == 0:
-                remember(session, on_event)
-            if isinstance(event, Progress):
-                for note in event.notes:
-                    if note not in said:
-                        said.add(note)
-                        on_event(Warned(note))
-            if isinstance(event, Finished):
-                failed |= _store(event, session.store)
-            on_event(event)
-    else:
+    found, damaged = session.store.read_intact(run.id for run in session.runs)
+    for damage in damaged.values():
+        on_event(Warned(_describe_damage(damage, session.store)))
+    missing, trained, failed, said = session.missing(found), dict[str, RunResult](), dict[str, RunResult](), set[str]()
+    if not missing:
         remember(session, on_event)
-    return session.store.read_all(run.id for run in session.runs if run.id not in failed) | failed
+        return found
+    session.store.prepare()
+    on_event(Started(tuple(missing)))
+    same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
+    events = run_jobs(
+        missing,
+        lambda: open_workers(session.executor, session.workers, session.device),
+        lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
+    )
+    for place, event in enumerate(events):
+        if place == 0:
+            remember(session, on_event)
+        if isinstance(event, Progress):
+            for note in event.notes:
+                if note not in said:
+                    said.add(note)
+                    on_event(Warned(note))
+        if isinstance(event, Finished):
+            failed |= _store(event, session.store, damaged, on_event)
+            trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
+        on_event(event)
+    known = trained | found | failed
+    others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands
+    return known | others
 
 
-def _store(event: Finished, store: Store) -> dict[str, RunResult]:
+def _store(
+    event: Finished, store: Store, damaged: dict[str, DamageError], on_event: OnEvent
+) -> dict[str, RunResult]:  # fmt: skip
     """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id."""
     for result in event.results:
         if result.info.has_numbers:
-            store.write(result)
-    if all(result.info.id in store for result in event.results):
+            said = store.write(result)
+            if not damaged.pop(result.info.id, None) and said:
+                on_event(Warned(said))
+    lacking = {r.info.id: r for r in event.results if r.info.id not in store or r.info.id in damaged}
+    if not lacking:
         store.drop_checkpoints(event.job.id)
-    return {r.info.id: r for r in event.results if not r.info.has_numbers and r.info.id not in store}
+    return lacking
+
+
+def _describe_damage(damage: DamageError, store: Store) -> str:
+    remedy = f"the run is trained again, and what is there moves to {store.aside}"
+    return as_line(f"{damage.place}: cannot be read ({damage.why}); {remedy}")
 
 
 def describe_plan(session: Session) -> str:
     """What training the session would do: runs, jobs, which are stored, how long it takes, in lines."""
-    missing = session.missing()
-    stored = sum(run.id in session.store for run in session.runs)
+    found, damaged = session.store.read_intact(run.id for run in session.runs)
+    missing = session.missing(found)
+    stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
     seconds = max(sum(map(seconds_of, missing)) / session.slots(), max(map(seconds_of, missing), default=0))
     searches = session.study.tune or session.study.bisect
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
+    lines += [_describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
         f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
     ]
     for job in session.jobs:
-        first, kept = job.runs[0], sum(run.id in session.store for run in job.runs)
+        first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
         lines.append(
             f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"

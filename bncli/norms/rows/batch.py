@@ -138,7 +138,7 @@ BATCH = {
             "differentiate": Option(bool, False, "let the gradient see the statistics after all: the control"),
             "eps": eps(1e-5), "momentum": MOMENTUM,
         },
-        family="batch", citation="Ioffe & Szegedy 2015, section 2",
+        family="batch", numerics=3, citation="Ioffe & Szegedy 2015, section 2",
         formula="y = (x - mean) / sqrt(var + eps), mean and var constants to the gradient",
         over="examples and locations", evaluation="running statistics",
         differs="The paper writes out only the centring of a bias.",
