@@ -83,9 +83,9 @@ def _densenet() -> nn.Module:
 
 
 def _convnext() -> nn.Module:
-    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
-
-    return ConvNeXt([CNBlockConfig(16, 32, 2), CNBlockConfig(32, None, 2)], num_classes=10)
+    convnext = torchvision().models.convnext
+    config = convnext.CNBlockConfig
+    return convnext.ConvNeXt([config(16, 32, 2), config(32, None, 2)], num_classes=10)
 
 
 def _vit() -> nn.Module:
