@@ -54,7 +54,8 @@ def replace_norms(
         to: name of a norm in the catalogue, or a function from the number of channels to a module of (N, C, ...).
         inputs: what the model is called with: a tensor, a tuple of arguments or a dict of keyword arguments; the
             smallest batch that it will be given. Norms that cannot take their place's shape are then found now.
-            Without it a batch is guessed, to see which layer stands before which norm.
+            Without it a batch is guessed, to see which layer stands before which norm. It gives layers that are
+            lazy still their sizes, as a first call does.
         where: which norms: a pattern on their paths ("layer4.*"), or a function of path and module.
         inplace: change `model` itself; else a copy.
         strict: refuse a model of which a norm cannot be replaced; else leave that norm, and say so.

@@ -518,7 +518,7 @@ def test_a_single_location_is_found_by_the_inputs_before_training():
     assert replace(model, "instance")[1].replaced
     with pytest.raises(ConfigError, match="1: BatchNorm2d gives norm 'instance' a single location of each example"):
         replace(model, "instance", inputs=torch.randn(2, 3, 3, 3))
-    with pytest.raises(ConfigError, match="1: GroupNorm gives norm 'batch' 1 value of each channel; use batches of 2"):
+    with pytest.raises(ConfigError, match="1: GroupNorm gives norm 'batch' fewer than 2 values of each channel"):
         replace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8)), "batch", inputs=torch.randn(1, 3, 3, 3))
 
 
@@ -773,3 +773,11 @@ class Last(nn.Module):
 
     def forward(self, x):
         return self.norm(x.transpose(1, 2))
+
+
+def test_one_example_alone_and_no_example_are_refused_where_a_batch_is_needed():
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6))
+    for x in (torch.randn(4), torch.randn(0, 4)):
+        assert replace(model, "rms", inputs=x)[1].replaced
+        with pytest.raises(ConfigError, match="1: LayerNorm gives norm 'batch' fewer than 2 values of each channel"):
+            replace(model, "batch", inputs=x)

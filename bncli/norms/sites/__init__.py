@@ -50,7 +50,7 @@ class NormCall:
 
     def count_locations(self, channels: int) -> int:
         """How many values of each channel an example has."""
-        return prod(self.shape) // (self.shape[self.examples] * channels)
+        return prod(self.shape) // max(1, self.shape[self.examples] * channels)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def options_at(
     if row.needs_locations and locations < 2:
         raise ConfigError(f"gives norm {to!r} a single location of each example, and it averages over locations")
     if row.batch_statistics and call is not None and prod(call.shape) // site.channels < 2:
-        raise ConfigError(f"gives norm {to!r} 1 value of each channel; use batches of 2 or more")
+        raise ConfigError(f"gives norm {to!r} fewer than 2 values of each channel; use larger batches")
     if "groups" in row.options:
         asked = options.get("groups", row.options["groups"].default)
         if per_group:
