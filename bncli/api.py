@@ -18,8 +18,9 @@ from bncli.plugins import using
 from bncli.presets import preset_path
 from bncli.records import StudyRun
 from bncli.session.events import OnEvent, ignore
-from bncli.session.study import Preset, Session, open_session, read_preset, remember, take_look
-from bncli.session.study import train as _train
+from bncli.session.study import Preset, Session, open_session, read_preset
+from bncli.session.training import remember, take_look, train_and_look
+from bncli.session.training import train as _train
 from bncli.timing.results import BenchRecord
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class Result(Generic[F]):
 
 def compare(
     preset: Preset = "quickstart", *, variants: str | Iterable[str] = (),
-    seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
-    jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
+    seeds: int | str | Iterable[int] | None = None, until: str = "", set: Changes = None, device: str = "auto",
+    engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
     plugins: Sequence[str] = (), on_event: OnEvent = ignore, check: bool = False, aa: bool = False,
     save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
@@ -107,6 +108,7 @@ def compare(
         preset: a shipped preset's name, a YAML file, a `Study`, or a preset's keys with their values.
         variants: only these, or norms that the preset lacks ("batch", "batch,zca", ["batch", "zca"]); all if empty.
         seeds: how many, or which.
+        until: "decided", to look at 5, 8, 10, 15, ... seeds, 50 or `seeds` at most, while a headline is open.
         set: keys of the preset with values, {"training.lr": 0.1}; or as `--set` has them, ["training.lr=0.1,0.5"].
         device: auto, cpu, cuda or mps.
         engine: auto; untraced; or plain, one run at a time and nothing traced, the reference.
@@ -136,27 +138,24 @@ def compare(
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
     with using(plugins):
         asked = open_study(
-            preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit,
+            preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
+            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit,
         )  # fmt: skip
         if check:
             regression.refuse_no_claims(asked)
+        if aa or save_baseline or baseline:
+            regression.refuse_looks(asked)
         limits = regression.read_limits(fail_if, asked)
         if save_baseline:
             regression.require_place(asked, save_baseline)
         before = regression.read_baseline(asked, baseline, SCHEMA) if baseline else None
         session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
-        session, results = _train(regression.against_itself(session) if aa else session, on_event)
-
-        from bncli.analysis.comparisons import check_claims  # only now: it brings numpy and scipy
+        session, results, findings = train_and_look(session, on_event, aa=aa)
+        from bncli.analysis.comparisons import check_claims
         from bncli.analysis.regression import regressions
-        from bncli.session.analysis import analyse_session
 
-        arms = regression.both_halves(session, results) if aa else None
-        findings = analyse_session(session, results, arms)
         checks = check_claims(findings) if check else []
         found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
-        remember(session, on_event, take_look(session, results, findings.headlines))
         document = found.document() if before is not None or save_baseline else {}
         if before is not None:
             checks += regressions(document, before, limits, asked.study.variants if variants else ())

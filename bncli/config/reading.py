@@ -18,7 +18,7 @@ Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "
 
 def read_study(
     source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
-    seeds: str | Sequence[int] | None = None,
+    seeds: str | Sequence[int] | Mapping[str, Any] | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
@@ -26,7 +26,7 @@ def read_study(
         source: a YAML file, a study, or a preset's keys with their values as YAML would give them.
         sets: `key=value` or `key=value,value` (a sweep), as given to --set.
         variants: the variants to keep; names of norms that the preset lacks are added.
-        seeds: as given to --seeds, or which.
+        seeds: as given to --seeds, or which, or {"until": "decided", "max": 50}.
 
     Raises:
         ConfigError: with every mistake, each with its place.
@@ -40,7 +40,7 @@ def read_study(
         data = _with_variants(data, variants)
         places[("variants",)] = "--variants"
     if seeds is not None:
-        data, places[("seeds",)] = {**data, "seeds": seeds}, f"--seeds {seeds}"
+        data, places[("seeds",)] = {**data, "seeds": seeds, "looks": []}, f"--seeds {seeds}"
     return _checked(study_module.study_of, data, places, problems, home)
 
 

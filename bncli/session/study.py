@@ -1,4 +1,4 @@
-"""A study from what was asked to its results: plan, train what the store lacks, stage after stage."""
+"""A study from what was asked to a plan: which runs, in which jobs, where and how they are to be trained."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -9,17 +9,12 @@ from typing import Any
 
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
-from bncli.engine.work import Surroundings
-from bncli.errors import ConfigError, DamageError, StoreError, as_line, expect, expect_text
-from bncli.executors import OpenWorkers, load_factory, open_workers
-from bncli.executors.loop import Finished, Progress, run_jobs
+from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
+from bncli.executors import OpenWorkers, load_factory
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
-from bncli.plugins import registered, ship
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun
-from bncli.session.events import OnEvent, Started, Warned, ignore
 from bncli.store.folder import Store
-from bncli.store.studies import Look, Studies
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
@@ -63,8 +58,24 @@ class Session:
         )
 
     def planned(self, runs: Sequence[Run]) -> "Session":
-        """The same session with other runs to train."""
-        return replace(self, runs=tuple(runs), jobs=tuple(jobs_of(runs)))
+        """The same session with other runs to train; those of one look and of the next share no job."""
+        look_of = {seed: next(n for n in self.looks() if n > i) for i, seed in enumerate(self.study.seeds)}
+        first, *_ = looks = self.looks()  # seeds of a search belong to the first
+        jobs = [job for n in looks for job in jobs_of(run for run in runs if look_of.get(run.seed, first) == n)]
+        return replace(self, runs=tuple(runs), jobs=tuple(jobs))
+
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds at which it is reported, the last all that it has."""
+        seeds = len(self.study.seeds)
+        return tuple(n for n in self.study.looks if n <= seeds) or (seeds,)
+
+    def first(self, seeds: int) -> "Session":
+        """The session as it is at one of its looks."""
+        if seeds == len(self.study.seeds):
+            return self
+        later = set(self.study.seeds[seeds:])
+        fewer = replace(self, study=self.study.model_copy(update={"seeds": self.study.seeds[:seeds]}))
+        return fewer.planned([run for run in self.runs if run.seed not in later])
 
     def slots(self) -> int:
         """How many jobs are expected to run at once."""
@@ -75,7 +86,7 @@ def open_session(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
-    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None,
+    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -91,6 +102,7 @@ def open_session(
         data_dir: folder with the data sets' files; None is the copy that bncli ships.
         executor: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open executor of the caller's.
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
+        until: "decided", to add seeds at fixed looks while a headline is open.
 
     Raises:
         ConfigError: with every mistake found.
@@ -112,7 +124,7 @@ def open_session(
         raise ConfigError(f"--time-limit: must be {most}, got {time_limit}; leave it out for none")
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
-    name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets)
+    name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets, until=until)
     folder = None if data_dir is None else Path(data_dir).absolute()
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
@@ -127,7 +139,7 @@ def open_session(
 
 def read_preset(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    sets: Sequence[str] = (),
+    sets: Sequence[str] = (), until: str = "",
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
     if not isinstance(preset, str | Path | Study | Mapping):
@@ -137,111 +149,22 @@ def read_preset(
         )
     source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
     name = source.stem if isinstance(source, Path) else "study"
-    return name, read_study(source, sets, _names(variants), _seeds(seeds))
+    asked: Any = _seeds(seeds)
+    if until:
+        if until != "decided":
+            raise ConfigError(f"--until: must be decided, got {until!r}")
+        asked = (
+            {"until": until}
+            if asked is None
+            else asked
+            if isinstance(asked, Mapping)
+            else {"until": until, "max": asked}
+        )
+    return name, read_study(source, sets, _names(variants), asked)
 
 
-def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[str, RunResult]]:
-    """Train what the store lacks, stage after stage, and store every run as it ends.
-
-    Interrupted, by whatever `on_event` raises or by Ctrl-C, it ends the workers that it started; what was stored
-    stays, and the same call continues.
-
-    Returns:
-        The session with the report's runs and those of the search before them, and all results by id.
-
-    Raises:
-        BncliError: for a mistake that shows only while training, such as wrong data.
-    """
-    results = _train_missing(session, on_event)
-    if not (session.study.tune or session.study.bisect):
-        return session, results
-    from bncli.session.search import next_stage, stages_of
-
-    while stage := next_stage(session.study, results, session.device, session.engine):
-        results |= _train_missing(session.planned(stage.runs), on_event)
-    stages = list(stages_of(session.study, results, session.device, session.engine))
-    searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
-    runs = [run for stage in stages if not stage.searches for run in stage.runs]
-    return replace(session.planned(runs), searched=searched), results
-
-
-def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = None) -> None:
-    """Note in the store that the study was asked, with the runs planned for it; or that it was reported.
-
-    What cannot be noted is said and loses nothing: a store may be one that is only read.
-    """
-    studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
-    try:
-        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs])
-        if look:
-            studies.add_look(key, look)
-    except StoreError as error:
-        on_event(Warned(f"{error}; `bncli ls studies` will not know of it"))
-
-
-def take_look(session: Session, results: Mapping[str, RunResult], summary: Sequence[str]) -> Look:
-    """What is to be remembered of a report: when, how many seeds, how many runs, the headlines."""
-    ended = [results[run.id].info.has_numbers for run in session.runs if run.id in results]
-    return Look(
-        session.name, session.study.seeds, session.device, len(session.runs), sum(ended), len(ended) - sum(ended),
-        "; ".join(summary),
-    )  # fmt: skip
-
-
-def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
-    """Train one stage, and return all of its results by id.
-
-    The store is told of the study once a worker has given a sign of life: what is refused, for wrong data say, was no
-    study.
-    """
-    found, damaged = session.store.read_intact(run.id for run in session.runs)
-    for damage in damaged.values():
-        on_event(Warned(_describe_damage(damage, session.store)))
-    missing, trained, failed, said = session.missing(found), dict[str, RunResult](), dict[str, RunResult](), set[str]()
-    if not missing:
-        remember(session, on_event)
-        return found
-    session.store.prepare()
-    on_event(Started(tuple(missing)))
-    same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
-    events = run_jobs(
-        missing,
-        lambda: open_workers(session.executor, session.workers, session.device),
-        lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
-    )
-    for place, event in enumerate(events):
-        if place == 0:
-            remember(session, on_event)
-        if isinstance(event, Progress):
-            for note in event.notes:
-                if note not in said:
-                    said.add(note)
-                    on_event(Warned(note))
-        if isinstance(event, Finished):
-            failed |= _store(event, session.store, damaged, on_event)
-            trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
-        on_event(event)
-    known = trained | found | failed
-    others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands
-    return known | others
-
-
-def _store(
-    event: Finished, store: Store, damaged: dict[str, DamageError], on_event: OnEvent
-) -> dict[str, RunResult]:  # fmt: skip
-    """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id."""
-    for result in event.results:
-        if result.info.has_numbers:
-            said = store.write(result)
-            if not damaged.pop(result.info.id, None) and said:
-                on_event(Warned(said))
-    lacking = {r.info.id: r for r in event.results if r.info.id not in store or r.info.id in damaged}
-    if not lacking:
-        store.drop_checkpoints(event.job.id)
-    return lacking
-
-
-def _describe_damage(damage: DamageError, store: Store) -> str:
+def describe_damage(damage: DamageError, store: Store) -> str:
+    """What is wrong with a stored run, and what becomes of it, in a line."""
     remedy = f"the run is trained again, and what is there moves to {store.aside}"
     return as_line(f"{damage.place}: cannot be read ({damage.why}); {remedy}")
 
@@ -255,12 +178,16 @@ def describe_plan(session: Session) -> str:
     seconds = max(sum(map(seconds_of, missing)) / session.slots(), max(map(seconds_of, missing), default=0))
     searches = session.study.tune or session.study.bisect
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
-    lines += [_describe_damage(damage, session.store) for damage in damaged.values()]
+    lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
         f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
     ]
+    if session.study.looks:
+        lines.append(
+            f"until decided: reported with {', '.join(map(str, session.looks()))} seeds, and no more than needed"
+        )
     for job in session.jobs:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
@@ -279,11 +206,11 @@ def _names(variants: str | Iterable[str]) -> list[str]:
     return [name.strip() for name in names if name.strip()]
 
 
-def _seeds(seeds: int | str | Iterable[int] | None) -> str | list[int] | None:
-    if seeds is None or isinstance(seeds, str):
+def _seeds(seeds: int | str | Iterable[int] | Mapping[str, Any] | None) -> str | list[int] | Mapping[str, Any] | None:
+    if seeds is None or isinstance(seeds, str | Mapping):
         return seeds
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         return str(seeds)
-    if not isinstance(seeds, Iterable) or isinstance(seeds, Mapping):
+    if not isinstance(seeds, Iterable):
         raise ConfigError(f"seeds: expected how many (5), or which (range(5), [0, 3], '0..4'), got {seeds!r}")
     return list(seeds)

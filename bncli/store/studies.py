@@ -25,16 +25,16 @@ from bncli.files import (
 from bncli.store.folder import list_folder
 
 SCHEMA = 1
-NOT_ASKED = ("seeds", "question")  # how much of an answer, and how the question is worded
+NOT_ASKED = ("seeds", "looks", "question")  # how much of an answer, and how the question is worded
 NAME = re.compile(r"[\w-][\w.-]{0,99}")  # of a run, a job, a study: what can be a file's name and no other place
 
 
 def study_id(study: Mapping[str, Any]) -> str:
     """Name a study, as plain JSON, by what it asks.
 
-    More seeds are the same study with another look at it, and so is another wording: neither `seeds`, `question`, nor
-    the `source` of a claim counts. Nor does what is empty (null, a list or mapping without content), so that a key that
-    a later version adds with an empty default leaves the ids of today.
+    More seeds are the same study with another look at it, and so is another wording: neither `seeds`, `looks`,
+    `question`, nor the `source` of a claim counts. Nor does what is empty (null, a list or mapping without content), so
+    that a key that a later version adds with an empty default leaves the ids of today.
     """
     asked = {key: value for key, value in study.items() if key not in NOT_ASKED}
     claims = asked.get("claims") or ()
@@ -58,6 +58,7 @@ class Look:
     failed: int = 0
     summary: str = ""  # the verdicts, in words
     time: str = field(default_factory=_utc_now)  # UTC, ISO 8601 to the second: 2026-03-02T14:05:01Z
+    looks: tuple[int, ...] = ()  # the plan that it belongs to: numbers of seeds at which the study is looked at
 
     @property
     def seconds(self) -> float:
@@ -171,7 +172,9 @@ class Studies:
         place = self._studies / key
         try:
             moment = re.sub("[:-]", "", look.time)
-            self._write_named(place / "looks", f"{moment}-", with_digest({"schema": SCHEMA, **asdict(look)}))
+            self._write_named(
+                place / "looks", f"{moment}-", with_digest({"schema": SCHEMA, **_without_empty(asdict(look))})
+            )
         except OSError as error:
             raise _unwritable(place, error) from None
 
@@ -315,8 +318,8 @@ def _plan(file: Path) -> Plan:
 def _look(file: Path) -> Look:
     fields = {key: value for key, value in read_document(file).items() if key not in ("schema", "digest")}
     with reading(file, _remedy(file)):
-        look = Look(**{**fields, "seeds": tuple(fields["seeds"])})
-        _check(look.name, look.seeds, (look.planned, look.done, look.failed))
+        look = Look(**{**fields, "seeds": tuple(fields["seeds"]), "looks": tuple(fields.get("looks", ()))})
+        _check(look.name, look.seeds, (look.planned, look.done, look.failed, *look.looks))
         if not isinstance(look.device, str) or not isinstance(look.summary, str):
             raise ValueError("its device or its summary is no text")
         datetime.fromisoformat(look.time)
