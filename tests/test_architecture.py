@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "norms": {"catalogue", "errors", "kernels"},
     "kernels": {"errors"},
     "models": {"catalogue", "errors"},
-    "data": {"catalogue", "errors"},
+    "data": {"catalogue", "errors", "files"},
     "optim": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},
     "plan": {"catalogue", "config", "errors", "plugins", *CATALOGUES},

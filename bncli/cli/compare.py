@@ -7,6 +7,7 @@ from bncli.cli.options import (
     AA,
     BaselineName,
     CheckClaims,
+    Data,
     DataDir,
     Device,
     DryRun,
@@ -33,15 +34,18 @@ from bncli.cli.options import (
 
 
 def compare(
-    preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
-    device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
-    time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
-    data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False, events: EventsTo = None,
-    check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
-    fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
+    preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
+    sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
+    executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
+    store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
+    events: EventsTo = None, check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None,
+    baseline: BaselineName = None, fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None,
+    github: Github = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
-    how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
+    how = prepare(
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
+    )
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
         show_plan(how, aa=aa, fresh=bool(save_baseline or baseline))

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,6 +54,19 @@ def work(job: Job, at: Surroundings) -> list[RunResult]:
             return _train(job, at)
     finally:
         _BUSY.release()
+
+
+def fetch_data(jobs: Iterable[Job], folder: Path | None, say: Callable[[str], None]) -> None:
+    """Download once what several workers would all wait for; `say` takes a line before each file.
+
+    Raises:
+        DataError: if it cannot be had.
+    """
+    from bncli.data import DATASETS, looking_in
+
+    with looking_in(folder):
+        for data in dict.fromkeys(run.data.name for job in jobs for run in job.runs):
+            DATASETS.fetch(data, say)
 
 
 def give_up(job: Job, reason: str, status: Status = "failed") -> list[RunResult]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
-from bncli.engine.work import Surroundings
+from bncli.engine.work import Surroundings, fetch_data
 from bncli.errors import ConfigError, StoreError
 from bncli.executors import OpenWorkers, load_factory, open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
@@ -74,7 +74,7 @@ def open_session(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
-    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None,
+    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, data: str | Path = "",
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -90,6 +90,7 @@ def open_session(
         data_dir: folder with the data sets' files; None is the copy that bncli ships.
         executor: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open executor of the caller's.
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
+        data: as given to --data; empty is the preset's.
 
     Raises:
         ConfigError: with every mistake found.
@@ -109,8 +110,8 @@ def open_session(
         raise ConfigError(f"--time-limit: must be more than 0 seconds, got {time_limit}")
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
-    name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets)
     folder = None if data_dir is None else Path(data_dir).absolute()
+    name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets, data=data, data_dir=folder)
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
@@ -124,7 +125,7 @@ def open_session(
 
 def read_preset(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    sets: Sequence[str] = (),
+    sets: Sequence[str] = (), data: str | Path = "", data_dir: Path | None = None,
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
     if not isinstance(preset, str | Path | Study | Mapping):
@@ -134,7 +135,8 @@ def read_preset(
         )
     source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
     name = source.stem if isinstance(source, Path) else "study"
-    return name, read_study(source, sets, _names(variants), _seeds(seeds))
+    _expect("data", data, isinstance(data, str | Path), "a data set's name, FILE.npz, a folder or hf:NAME")
+    return name, read_study(source, sets, _names(variants), _seeds(seeds), str(data) if data != "" else "", data_dir)
 
 
 def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[str, RunResult]]:
@@ -193,6 +195,7 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
     if missing:
         session.store.prepare()
+        fetch_data(missing, session.data_dir, lambda text: on_event(Warned(text)))
         on_event(Started(tuple(missing)))
         same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
         events = run_jobs(
