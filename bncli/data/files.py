@@ -74,6 +74,8 @@ def read_file(file: DataFile, say: Say = lambda text: None) -> bytes:
             wrong = f"; {error}"  # somebody else's file of that name
             if path.parent == cache_folder() / file.data:
                 path.unlink(missing_ok=True)
+    if not file.addresses:
+        raise DataError(wrong.removeprefix("; ") or f"{file.title}: {file.name} is not here")
     return _verified(file, download(file, say, wrong))
 
 

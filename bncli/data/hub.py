@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -40,12 +41,12 @@ def open_hub(dataset: str, config: str | None, revision: str | None, image: str 
     listed: dict[str, list[tuple[str, int]]] = {}
     rows = {}
     for part, found in parts.items():
-        known = found.features.get(classes)
-        labels = found[classes]
+        known, labels = found.features.get(classes), found[classes]
         if getattr(known, "num_classes", 0) < 2 or min(labels) < 0:
             raise DataError(f"{place}: {part}: expected a class of two or more for each image in column {classes!r}")
         listed[part] = [(f"{part}/{i}", int(each)) for i, each in enumerate(labels)]
-        rows[part] = found
+        with warnings.catch_warnings(action="ignore"):
+            rows[part] = found.cast_column(pictures, type(found.features[pictures])(decode=False))
     count = parts["train"].features[classes].num_classes
 
     def read(name: str) -> bytes:
@@ -74,10 +75,11 @@ def _open(place: str, dataset: str, config: str | None, revision: str | None) ->
             f"{place}: BNCLI_OFFLINE forbids to ask the hub; set HF_HUB_OFFLINE=1 too, to use what its cache has"
         )
     try:
-        if folder.is_dir():
-            found = datasets.load_from_disk(str(folder))
-        else:
-            found = datasets.load_dataset(dataset, config, revision=revision)
+        with warnings.catch_warnings(action="ignore"):  # of a library's own doings
+            if folder.is_dir():
+                found = datasets.load_from_disk(str(folder))
+            else:
+                found = datasets.load_dataset(dataset, config, revision=revision)
     except Exception as error:  # anybody's data, and a network
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(f"{place}: cannot be loaded ({said})") from None
@@ -85,17 +87,7 @@ def _open(place: str, dataset: str, config: str | None, revision: str | None) ->
     parts = {part: next((given[name] for name in names if name in given), None) for part, names in PARTS.items()}
     if parts["train"] is None:
         raise DataError(f"{place}: expected a split called train, got {', '.join(given)}")
-    return {part: each.cast(_undecoded(datasets, each.features)) for part, each in parts.items() if each is not None}
-
-
-def _undecoded(datasets: Any, features: Any) -> Any:
-    """The same columns, images as the bytes that they lie in."""
-    return datasets.Features(
-        {
-            name: datasets.Image(decode=False) if isinstance(kind, datasets.Image) else kind
-            for name, kind in features.items()
-        }
-    )
+    return {part: each for part, each in parts.items() if each is not None}
 
 
 def _column(place: str, features: Mapping[str, Any], kind: str, given: str | None, option: str) -> str:
