@@ -160,9 +160,6 @@ def test_an_image_that_breaks_off_is_found_before_training(photos: Photos) -> No
         opened(folder)
 
 
-theirs = pytest.mark.filterwarnings("ignore:Cannot (locate|pickle)")  # what dill says of pyarrow
-
-
 @pytest.fixture
 def hub() -> Any:
     """Hugging Face's library, made to ask nobody."""
@@ -180,7 +177,6 @@ def saved(hub: Any, folder: Path, **more: Any) -> Path:
     return folder
 
 
-@theirs
 def test_a_saved_data_set_of_hugging_face_is_read_by_name_of_its_folder(hub: Any, tmp_path: Path) -> None:
     folder = saved(hub, tmp_path / "saved")
     given = DATASETS.options("hf", {"dataset": str(folder)})
@@ -194,7 +190,6 @@ def test_a_saved_data_set_of_hugging_face_is_read_by_name_of_its_folder(hub: Any
     assert found.test.targets.tolist() == [0, 1] * 3
 
 
-@theirs
 def test_columns_that_are_no_images_with_classes_are_one_line(hub: Any, tmp_path: Path) -> None:
     folder = saved(hub, tmp_path / "saved", price=list(range(20)))
     assert DATASETS.options("hf", {"dataset": str(folder)})["checksum"]
