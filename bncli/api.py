@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bncli.config import Bench, Study
-from bncli.errors import BncliError, ConfigError
+from bncli.errors import BncliError, ConfigError, expect, expect_text, expect_texts
 from bncli.findings import Check, Findings, ShiftFindings
 from bncli.norms import norm
 from bncli.plugins import using
@@ -67,8 +67,10 @@ class Result(Generic[F]):
 
     def to_frame(self) -> Any:
         """Every number of every run as a pandas.DataFrame: variant, setting, seed, id, and a record's fields."""
-        import pandas
-
+        try:
+            import pandas
+        except ImportError as error:
+            raise BncliError(f"to_frame: needs pandas ({error}); pip install pandas, or take .to_json()") from None
         return pandas.DataFrame(
             {"variant": run.variant, **run.setting, "seed": run.seed, "id": run.id, **record._asdict()}
             for run in self.runs
@@ -93,7 +95,7 @@ def compare(
     seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), data: str | Path = "", on_event: OnEvent = ignore, check: bool = False,
+    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore, check: bool = False,
     aa: bool = False,
     save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
 ) -> Result[Findings]:  # fmt: skip
@@ -127,8 +129,12 @@ def compare(
     Raises:
         BncliError: for what the command line answers with exit code 2 or 4, in one line a mistake.
     """
+    from bncli.report.study.json import SCHEMA
     from bncli.session import regression
 
+    _check_events(on_event)
+    expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
+    expect_texts(fail_if=fail_if)
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
     with using(plugins):
         asked = open_study(
@@ -138,7 +144,9 @@ def compare(
         if check:
             regression.refuse_no_claims(asked)
         limits = regression.read_limits(fail_if, asked)
-        before = _read_baseline(asked, baseline) if baseline else None
+        if save_baseline:
+            regression.require_place(asked, save_baseline)
+        before = regression.read_baseline(asked, baseline, SCHEMA) if baseline else None
         session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
         session, results = _train(regression.against_itself(session) if aa else session, on_event)
 
@@ -153,7 +161,7 @@ def compare(
         remember(session, on_event, take_look(session, results, findings.headlines))
         document = found.document() if before is not None or save_baseline else {}
         if before is not None:
-            checks += regressions(document, before, limits)
+            checks += regressions(document, before, limits, asked.study.variants if variants else ())
         if aa:
             checks += regression.check_same(findings)
         failed = any(run.result is None or not run.result.info.has_numbers for run in found.runs)
@@ -167,13 +175,14 @@ def train(
     seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), data: str | Path = "", on_event: OnEvent = ignore,
+    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore,
 ) -> Result[None]:  # fmt: skip
     """Train every run of a preset and store what it measures; no comparison. Arguments are those of `compare`.
 
     Raises:
         BncliError: for what the command line answers with exit code 2.
     """
+    _check_events(on_event)
     with using(plugins):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
@@ -188,7 +197,8 @@ def shift_report(
     variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None, set: Changes = None,
     device: str = "auto", engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli",
     data_dir: str | Path | None = None, executor: "str | Executor | OpenWorkers" = "local",
-    time_limit: float | None = None, plugins: Sequence[str] = (), data: str | Path = "", on_event: OnEvent = ignore,
+    time_limit: float | None = None, plugins: Sequence[str] = (), data: str | Path | None = None,
+    on_event: OnEvent = ignore,
 ) -> Result[ShiftFindings]:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less.
 
@@ -201,14 +211,16 @@ def shift_report(
     """
     from bncli.session.analysis import analyse_shift_session, choose_metrics
 
+    _check_events(on_event)
+    chosen_metrics, chosen_layers = _listed("metrics", metrics), _listed("layers", layers)
     with using(plugins):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
             data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, probed=True,
         )  # fmt: skip
-        chosen = choose_metrics(session, _listed(metrics))
+        chosen = choose_metrics(session, chosen_metrics)
         session, results = _train(session, on_event)
-        findings = analyse_shift_session(session, results, chosen, _listed(layers))
+        findings = analyse_shift_session(session, results, chosen, chosen_layers)
         remember(session, on_event, take_look(session, results, findings.sentences))
         return Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
 
@@ -251,7 +263,16 @@ def bench(
     from bncli.session.bench import measure_plan
     from bncli.session.bench_plan import plan_bench
 
+    _check_events(on_event)
+    expect("store", store, store is not None, "a folder's path")
+    expect_text("a folder's path", store=store)
+    expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
+    expect_text("another Python interpreter, or None", against=against)
+    fits = budget is None or isinstance(budget, int | float)
+    expect("budget", budget, fits, "seconds, or None")
+    expect_texts(only=only, skip=skip, kernels=kernels, fail_if=fail_if)
     with using(plugins):
+        expect("preset", preset, isinstance(preset, str | Path | Bench | Mapping), "a preset's name, a file or a dict")
         source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
         name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
         plan = plan_bench(
@@ -284,7 +305,7 @@ def open_study(
 
 def read_study(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    set: Changes = None, plugins: Sequence[str] = (), data: str | Path = "",
+    set: Changes = None, plugins: Sequence[str] = (), data: str | Path | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset, with what is to be changed in it, without training anything. Arguments are those of `compare`.
 
@@ -297,23 +318,21 @@ def read_study(
 
 def _sets(given: Changes) -> list[str]:
     if isinstance(given, Mapping):
-        return [f"{key}={json.dumps(value)}" for key, value in given.items()]
+        try:
+            return [f"{key}={json.dumps(value)}" for key, value in given.items()]
+        except TypeError as error:
+            raise ConfigError(f"set: {error}; expected texts, numbers, lists and dicts, as YAML has them") from None
     if given is None or (isinstance(given, Sequence) and not isinstance(given, str)):
+        expect_texts(set=given or ())
         return list(given or ())
     raise ConfigError(f'set: expected {{"training.lr": 0.1}} or ["training.lr=0.1,0.5"], got {given!r}')
 
 
-def _listed(given: str | Iterable[str]) -> str:
-    return given if isinstance(given, str) else ",".join(given)
+def _listed(name: str, given: str | Iterable[str]) -> str:
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    expect(name, given, all(isinstance(each, str) for each in names), "names, as in 'a,b' or ['a', 'b']")
+    return ",".join(names)
 
 
-def _read_baseline(session: Session, name: str) -> Mapping[str, Any]:
-    """The baseline of that name or file, as a document of findings."""
-    from bncli.errors import StoreError
-    from bncli.report.study.json import SCHEMA
-
-    found = session.store.read_baseline(name)
-    if found.get("schema") != SCHEMA:
-        place = session.store.baseline(name)
-        raise StoreError(f"{place}: expected a document of schema {SCHEMA!r}, got {found.get('schema')!r}")
-    return found
+def _check_events(on_event: object) -> None:
+    expect("on_event", on_event, callable(on_event), "a function of one event (bncli.session.events)")

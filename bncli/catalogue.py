@@ -17,6 +17,9 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # of options: what plain JSON can hold
+
+
 class Always:
     """Of an option or a key: it is part of every run's id."""
 
@@ -142,7 +145,7 @@ class Catalogue(Mapping[str, R], Generic[R]):
         """
         model = _options_model(self.kind, name, tuple(self[name].options.items()))
         try:
-            return model.model_validate(dict(given)).model_dump(mode="json")
+            return model.model_validate(dict(given)).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
             known = self[name].options
             raise ConfigError(*problems_of(error.errors(), lambda path: () if path else known)) from None
@@ -158,9 +161,12 @@ def resolve(target: str) -> Any:
 
 @cache
 def _options_model(kind: str, name: str, options: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
-    fields: dict[str, Any] = {key: (option.type, option.default) for key, option in options}
-    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    return create_model(f"{kind} {name}", __config__=config, **fields)
+    # by alias, as an option may be called like something of pydantic's own: model_config, json
+    fields: dict[str, Any] = {
+        f"option_{n}": (Annotated[option.type, Field(alias=key)], option.default)
+        for n, (key, option) in enumerate(options)
+    }
+    return create_model(f"{kind} {name}", __config__=STRICT, **fields)
 
 
 _KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null"}

@@ -13,15 +13,26 @@ from importlib.util import find_spec
 from pathlib import Path
 
 VERSION = "0.1.0"
-MAKERS = ("norms", "kernels", "models", "data", "optim", "engine")  # packages whose code a run's numbers follow from
+# of bncli, what no number of a run follows from: what carries, keeps, compares and shows runs, and what times kernels
+APART = {
+    "__main__.py", "analysis", "api.py", "cli", "executors", "format.py", "limits.py", "presets.py", "report",
+    "session", "store", "timing",
+}  # fmt: skip
+COMPUTING = ("torch", "numpy", "triton")  # installed packages that compute a run's numbers
 BELOW = {"bncli", "torch", "triton", "numpy", "scipy", "pydantic", "typer", "rich", "yaml"}  # of ours: count for no run
 _TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")  # "module:attribute", as in rows
 
 
-def fingerprint(package: Path = Path(__file__).parent) -> str:
-    """Hash of the Python files that a run's numbers follow from, and of their paths; 12 hexadecimal digits."""
-    files = sorted(path for name in MAKERS for path in (package / name).rglob("*.py"))
-    return digest((path.relative_to(package).as_posix(), path.read_bytes()) for path in files)[:12]
+def fingerprint(package: Path = Path(__file__).parent, plugins: Iterable[str] = ()) -> str:
+    """Hash of all that a run's numbers follow from beside its id; 12 hexadecimal digits.
+
+    It is of bncli's own files, all but those in APART, with their paths; of the versions of what computes; and of
+    plug-ins, by the hash of each. A new room of bncli counts unless it is named there.
+    """
+    files = sorted(path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in APART)
+    parts = [(path.relative_to(package).as_posix(), path.read_bytes()) for path in files]
+    parts += [(f"{name}==", version_of(name).encode()) for name in COMPUTING]
+    return digest([*parts, *(("plug-in", code.encode()) for code in sorted(plugins))])[:12]
 
 
 def digest(parts: Iterable[tuple[str, bytes]]) -> str:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 Path = tuple[str | int, ...]
@@ -40,6 +41,42 @@ class DataError(BncliError):
     """A data set that is missing or is not what it should be."""
 
 
+def expect(name: str, given: object, fits: bool, what: str) -> None:
+    """Refuse an argument that is no `what`, in a line that names it.
+
+    Raises:
+        ConfigError: if it does not fit.
+    """
+    if not fits:
+        raise ConfigError(f"{name}: expected {what}, got {given!r}")
+
+
+def expect_text(what: str, **given: object) -> None:
+    """Refuse what is neither a text nor a path, and a text without content, as an unset variable is; None is not given.
+
+    Raises:
+        ConfigError: naming the argument.
+    """
+    for name, value in given.items():
+        expect(name, value, value is None or isinstance(value, str | FilePath), what)
+        if isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{name}: is empty; expected {what} (is a variable not set?)")
+
+
+def expect_texts(**given: object) -> None:
+    """Refuse what is no list of texts; a single text would be read letter by letter.
+
+    Raises:
+        ConfigError: naming the argument.
+    """
+    for name, values in given.items():
+        listed = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+        expect(name, values, listed, "a list of texts, as in ['...']")
+        for value in values if isinstance(values, Sequence) else ():
+            expect(name, values, isinstance(value, str | FilePath), "a list of texts, as in ['...']")
+            expect_text("a text", **{name: value})
+
+
 def describe(problem: Problem) -> str:
     """`training.lr: must be > 0`."""
     place = ".".join(str(part) for part in problem.path)
@@ -67,7 +104,10 @@ def problems_of(errors: Sequence[Mapping[str, Any]], keys_at: Any) -> list[Probl
         keys_at: a function from a path to the keys known there and near it, for suggestions.
     """
     found = []
+    inside = {tuple(error["loc"])[:-1] for error in errors}
     for error in errors:
+        if error["type"] == "too_short" and tuple(error["loc"]) in inside:
+            continue  # only without what is wrong in it
         path = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
@@ -87,6 +127,9 @@ def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any) -> str:
     if kind in signs:
         bound = next(iter(v for k, v in limits.items() if k in ("gt", "ge", "lt", "le")))
         return f"must be {signs[kind]} {bound:g}{came}"
+    if kind in ("too_short", "string_too_short"):
+        least = limits["min_length"]
+        return "must not be empty" if least == 1 else f"must have at least {least}{came}"
     if kind == "literal_error":
         return f"must be one of {limits['expected']}{came}"
     if kind == "value_error":

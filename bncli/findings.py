@@ -219,8 +219,8 @@ class Cell:
     first: float  # mean over seeds at the first probe
     last: float
     trend: Trend  # from the first third of the probes to the last, by a 95 % interval over seeds
-    null: float | None  # what sampling noise alone makes of it, mean over seeds and probes; None where it has no band
-    within_noise: bool
+    null: float | None  # below it lie 95 % of what sampling noise alone makes of it; None where it has no band
+    within_noise: bool  # not above `null`; never where a run diverged or the number is not finite
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from bncli.errors import ConfigError, unknown
+from bncli.errors import ConfigError, did_you_mean, unknown
 
 # What `bncli bench` may limit, and what it is a ratio to; "against" is the same case in the other environment.
 BENCH_MEASURES: Mapping[str, str] = {"ratio": "native", "copy": "copy", "time": "against"}
@@ -72,7 +72,8 @@ def limits_by_name(
     for limit in limits:
         if not any(matches(name, limit.pattern) for name in names):
             some = ", ".join([*names[:3], *["..."] * (len(names) > 3)])
-            raise ConfigError(f"--fail-if {limit}: nothing here matches {limit.pattern} (known: {some})")
+            near = did_you_mean(limit.pattern, names)
+            raise ConfigError(f"--fail-if {limit}: nothing here matches {limit.pattern}{near} (known: {some})")
     return {
         (name, limit.measure, limit.change > 0): limit
         for limit in limits

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bncli.errors import ConfigError, unknown
+from bncli.errors import ConfigError, expect_text, unknown
 
 
 def preset_folder() -> Path:
@@ -22,6 +22,7 @@ def preset_path(name: str) -> Path:
     Raises:
         ConfigError: if there is no such preset or file.
     """
+    expect_text("a shipped preset's name or a YAML file", preset=name)
     if name in preset_names():
         return preset_folder() / f"{name}.yaml"
     path = Path(name)

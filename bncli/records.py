@@ -19,8 +19,9 @@ class CurveKey(NamedTuple):
     metric: str
     layer: str = ""  # "" is the whole network
     place: str = ""  # where in the layer: "layer" behind itself, "norm", "activation"; "" where that says nothing
-    statistic: str = ""  # over units: "mean", "median", "p90"; "null": the mean of what noise alone makes; "" is none
-    index: int | None = None  # type: ignore[assignment]  # of the single unit that it is of; hides tuple.index
+    statistic: str = ""  # over units: "mean", "median", "p90"; "null": what noise alone makes of the mean; "" is none
+    # of the single unit that it is of, or of the null draw where there are several; hides tuple.index
+    index: int | None = None  # type: ignore[assignment]
 
 
 class Record(NamedTuple):  # of all frozen data the one made by the hundred thousand: a tuple is made four times as fast
@@ -30,8 +31,8 @@ class Record(NamedTuple):  # of all frozen data the one made by the hundred thou
     over the steps since the evaluation before), `parameter_norm` (L2, of the parameter `layer`); and those of probes.
     Of a metric of units there are the mean, the median and the 90th percentile over units; of one of the whole layer
     the number itself, without a statistic; of those that compare two samples also what they say of two samples of one
-    distribution (`null`). `PERCENTILES` have their median over units and, where single units are asked for, each by
-    its index.
+    distribution (`null`, each draw by its index where there are several). `PERCENTILES` have their median over units
+    and, where single units are asked for, each by its index.
     """
 
     metric: str

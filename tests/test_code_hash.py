@@ -1,12 +1,17 @@
 """The hash of code: by content and relative name, of a file and the local modules that it imports."""
 
+import ast
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from bncli.code_hash import Code, read_code
+import bncli
+from bncli.api import open_study
+from bncli.code_hash import Code, fingerprint, read_code
+from bncli.plugins import using
 
 MAIN = "import helpers\nfrom lab.layers import wide\nimport torch\n\nNORMS = {}\n"
 
@@ -130,3 +135,77 @@ def test_a_folder_without_python_does_not_hide_an_installed_package(folder: Path
     (folder / "main.py").write_text("import torch\n")
     assert set(read(folder).sources) == {"main_of_a_test"}
     assert "main_of_a_test" not in sys.modules  # nothing was run
+
+
+PACKAGE = Path(bncli.__file__).parent
+NAMED = {"data", "kernels", "models", "norms", "optim", "shift"}  # their rows name the code that training loads
+
+
+def modules_of(file: Path) -> set[str]:
+    """Modules of bncli that a file imports, also inside its functions; and those that its rows name."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            in_rows = file.relative_to(PACKAGE).parts[0] in NAMED
+            found |= {node.value.partition(":")[0]} if in_rows and ":" in node.value else set()
+    return {name for name in found if name.startswith("bncli.")}
+
+
+def executed_by_training() -> set[Path]:
+    """Files that a worker may run while it trains a job, from the function that it is given on."""
+    found, waiting = set[Path](), {"bncli.engine.work"}
+    while waiting:
+        base = PACKAGE.parent.joinpath(*waiting.pop().split("."))
+        for file in (base.with_suffix(".py"), base / "__init__.py"):
+            if file.is_file() and file not in found:
+                found.add(file)
+                waiting |= modules_of(file)
+    return found
+
+
+def test_the_walk_through_training_comes_everywhere() -> None:
+    rooms = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in executed_by_training()}
+    assert {*NAMED, "catalogue", "config", "engine", "plan", "plugins", "records"} <= rooms
+    assert len(executed_by_training()) > 70
+
+
+def test_every_file_that_training_executes_is_in_the_fingerprint(tmp_path: Path) -> None:
+    copy = shutil.copytree(PACKAGE, tmp_path / "bncli", ignore=shutil.ignore_patterns("__pycache__"))
+    before, left_out = fingerprint(copy), []
+    for file in sorted(file.relative_to(PACKAGE) for file in executed_by_training()):
+        text = (copy / file).read_text()
+        (copy / file).write_text(text + "# edited\n")
+        if fingerprint(copy) == before:
+            left_out.append(file)
+        (copy / file).write_text(text)
+    assert left_out == []
+
+
+def test_what_shows_and_compares_runs_is_not_in_the_fingerprint(tmp_path: Path) -> None:
+    copy = shutil.copytree(PACKAGE, tmp_path / "bncli", ignore=shutil.ignore_patterns("__pycache__"))
+    before = fingerprint(copy)
+    for file in ("analysis/stats.py", "cli/compare.py", "report/checks.py", "store/folder.py", "timing/gate.py"):
+        (copy / file).write_text("# edited\n")
+    assert fingerprint(copy) == before
+
+
+def test_plug_ins_and_the_version_of_torch_are_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint()
+    assert fingerprint(plugins=["a"]) != before
+    assert fingerprint(plugins=["a", "b"]) == fingerprint(plugins=["b", "a"])
+    monkeypatch.setattr("bncli.code_hash.version_of", lambda name: "99" if name == "torch" else "")
+    assert fingerprint() != before
+
+
+def test_a_gate_trains_again_where_a_plug_in_has_changed(tmp_path: Path) -> None:
+    """Even one none of whose names the study has: what it does when it is imported may matter."""
+    folders = set[Path]()
+    for text in ("NORMS = {}\n", "NORMS = {}  # edited\n"):
+        (tmp_path / "mine.py").write_text(text)
+        with using([tmp_path / "mine.py"]):
+            folders.add(open_study("smoke", store=tmp_path, device="cpu", fresh=True).store.folder)
+    assert len(folders) == 2

@@ -56,6 +56,13 @@ def test_set_reaches_into_a_part_that_is_only_a_name(tmp_path: Path) -> None:
     assert study.training.optimizer.options == {"momentum": 0.9, "nesterov": False}
 
 
+def test_set_reaches_into_a_variant_that_is_only_a_name() -> None:
+    tree = {**MINIMAL, "variants": {"none": "none", "batch": "batch"}}
+    changed = read_study(tree, ["variants.batch.norm.eps=1e-3", "variants.batch.training.lr=0.5"])
+    assert changed.variants["batch"].norm.options["eps"] == 1e-3
+    assert changed.training_of("batch").lr == 0.5
+
+
 def test_set_takes_a_list_as_one_value(tmp_path: Path) -> None:
     assert read(tmp_path, "", "model.hidden=[8, 4]").model.options["hidden"] == [8, 4]
 

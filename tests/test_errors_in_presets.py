@@ -72,6 +72,39 @@ def test_a_norm_for_residual_networks_is_refused_elsewhere(tmp_path: Path, norm:
     assert read_study(preset).variants["other"].norm.name == norm
 
 
+@pytest.mark.parametrize(("batch", "size"), [(33, 32), (40, 1)])
+def test_a_virtual_batch_of_one_example_is_refused(tmp_path: Path, batch: int, size: int) -> None:
+    def text(batch: int, model: str = "mlp") -> str:
+        ghost = f"ghost: {{norm: {{name: ghost, ghost_size: {size}}}}}"
+        head = f"model: {model}\ntraining: {{batch_size: {batch}}}\n"
+        return f"{head}variants: {{none: none, {ghost}}}\nreference: none\nseeds: 3\n"
+
+    assert mistakes(tmp_path, text(batch)) == [
+        f"study.yaml:2: training.batch_size: variant 'ghost': norm 'ghost' with ghost_size {size} leaves a virtual batch of"
+        f" 1 example, which has no variance, of {batch}; use a multiple of the ghost_size, of 2 or more"
+    ]
+
+
+def test_a_virtual_batch_of_one_image_has_a_variance(tmp_path: Path) -> None:
+    preset = tmp_path / "study.yaml"
+    preset.write_text(
+        "model: convnet\ntraining: {batch_size: 33}\nvariants: {none: none, ghost: ghost}\nreference: none\nseeds: 3\n"
+    )
+    assert read_study(preset).training.batch_size == 33
+
+
+def test_what_needs_an_accuracy_is_refused_of_data_without_classes(tmp_path: Path) -> None:
+    text = "data: offset\nmodel: shift\nvariants: {none: none}\nreference: none\nseeds: 3\n"
+    why = "data 'offset' has no classes, so no accuracy"
+    assert mistakes(tmp_path, text + "target: {accuracy: 0.95}\nmeasures: [final_loss, steps_to_target]\n") == [
+        f"study.yaml:6: target: {why}; leave it out, and ask for measures: [final_loss, loss_change]",
+        f"study.yaml:7: measures.1: {why}; ask for final_loss or loss_change instead of steps_to_target",
+    ]
+    (tmp_path / "study.yaml").write_text(text + "measures: [final_loss]\n")
+    study = read_study(tmp_path / "study.yaml")
+    assert read_study(study) == study
+
+
 def test_a_norm_of_weights_is_refused_where_no_layer_has_any(tmp_path: Path) -> None:
     text = "data: offset\nmodel: shift\ntarget: {final_of: w}\nvariants: {w: weight}\nreference: w\nseeds: 3\n"
     line = "study.yaml:4: variants.w.norm: norm 'weight' acts on the weights of layers, and model 'shift' has none"
@@ -220,6 +253,7 @@ def test_a_mistake_on_the_command_line_names_the_option(tmp_path: Path, given: s
 
 
 def test_wrong_seeds_name_the_option(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, GOOD, seeds="0") == ["--seeds 0: seeds: must be one seed or more, got 0"]
     assert mistakes(tmp_path, GOOD, seeds="x") == [
         "--seeds x: seeds: must be a number of seeds, a range like 0..9 or a list, got 'x'"
     ]

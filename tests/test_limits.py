@@ -86,7 +86,15 @@ def test_what_is_no_limit_of_kernels_is_refused(text: str, message: str) -> None
 
 def test_a_limit_for_nothing_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        limits_by_name([of_bench("bacth/*=ratio:+5%")], CASES)
+        limits_by_name([of_bench("ratio:+5%"), of_bench("bacth/*=ratio:+5%")], CASES)
     assert str(caught.value) == (
         f"--fail-if bacth/*=ratio:+5%: nothing here matches bacth/* (known: {', '.join(CASES)})"
+    )
+
+
+def test_a_limit_for_a_mistyped_name_is_told_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        limits_by_name([read_limit("bacth=final_accuracy:-0.005", KNOWN)], ["none", "batch"])
+    assert str(caught.value) == (
+        "--fail-if bacth=final_accuracy:-0.005: nothing here matches bacth; did you mean 'batch'? (known: none, batch)"
     )

@@ -1,5 +1,6 @@
 """Plug-ins: what they add, how they are checked, hashed, shipped, refused; and that nothing is left of them."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -196,6 +197,49 @@ def test_options_that_change_what_data_is_are_refused_when_it_is_loaded(write: W
         DATASETS.load("clouds")(device="cpu", noise=2.0)
 
 
+DESCRIBED = """
+from dataclasses import replace
+from pathlib import Path
+import torch
+from bncli.catalogue import Option
+from bncli.data import DataRow
+
+def size(row, options):
+    classes = int(Path(options["file"]).read_text())
+    known = {"train": 60, "validation": 20, "test": 20}
+    return replace(row, examples=known, shape=(classes,), classes=classes, checksum=options["checksum"] or f"of {classes}")
+
+def load(*, file, checksum, device):
+    y = torch.arange(60) % int(checksum[3:])
+    x = torch.nn.functional.one_hot(y).float()
+    return {part: (x[:n], y[:n]) for part, n in (("train", 60), ("validation", 20), ("test", 20))}
+
+def splits(**options):
+    from bncli.data.splits import Split, Splits
+    return Splits(**{part: Split(x, y) for part, (x, y) in load(**options).items()})
+
+OPTIONS = {"file": Option(str, "", "how many classes", place="path"), "checksum": Option(str | None, None, "of them")}
+DATASETS = {"counted": DataRow(":splits", "as many classes as a file says", OPTIONS, describe=":size")}
+"""
+
+
+def test_a_row_may_have_a_function_that_says_what_data_with_these_options_are(
+    write: Write, tiny: Tiny, tmp_path: Path
+) -> None:
+    add(write(DESCRIBED))
+    studies = []
+    for classes in (3, 5):
+        (tmp_path / f"{classes}.txt").write_text(str(classes))
+        data = {"name": "counted", "file": str(tmp_path / f"{classes}.txt")}
+        studies.append(tiny(data=data, model={"name": "mlp", "hidden": [8]}, variants={"none": "none"}, seeds=1))
+    three, five = (runs_of(study, "cpu")[0] for study in studies)
+    assert (three.spec()["classes"], five.spec()["classes"]) == (3, 5)
+    assert three.spec()["data"] == {"name": "counted", "checksum": "of 3"}
+    assert {result.info.status for result in trained(studies[1])} == {"done"}
+    with pytest.raises(ConfigError, match=r"data set 'counted': FileNotFoundError: .*no\.txt'$"):
+        DATASETS.options("counted", {"file": str(tmp_path / "no.txt")})
+
+
 def test_metrics_are_probed_measured_and_shown_by_channel_or_by_layer(write: Write, tiny: Tiny) -> None:
     add(write(made_plugins.METRIC))
     assert {name: (METRICS[name].kind, METRICS[name].per) for name in ("spread", "moved")} == {
@@ -281,13 +325,20 @@ def test_options_are_validated_with_the_line_of_the_preset(write: Write) -> None
         ("x=3", "whole number", 3), ("x=1e-3", "number", 1e-3), ("x=True", "true or false", True),
         ("x='a'", "text", "a"), ("x: float = 1", "number", 1.0), ("x: int | None = None", "whole number or null", None),
         ("x: 'list[int]' = [1, 2]", "list of whole number", (1, 2)), ("x=(1, 2)", "list of whole number", (1, 2)),
+        ("x: 'list[list[int]]' = [[1]]", "list of list of whole number", ((1,),)),
     ],
 )  # fmt: skip
 def test_a_parameter_is_an_option_of_its_type(parameter: str, kind: str, default: Any, write: Write) -> None:
     add(write(f"def f(channels, *, {parameter}): ...\nNORMS = {{'f': f}}\n"))
     option = NORMS["f"].options["x"]
     assert (option.range(), option.default, type(option.default)) == (kind, default, type(default))
-    assert NORMS.options("f", {})["x"] == (list(default) if isinstance(default, tuple) else default)
+    assert json.dumps(NORMS.options("f", {})["x"]) == json.dumps(default)
+
+
+@pytest.mark.parametrize("name", ["model_config", "model_fields", "json", "copy"])
+def test_an_option_may_be_called_as_it_likes(name: str, write: Write) -> None:
+    add(write(f"def f(channels, *, {name}: int = 3): ...\nNORMS = {{'f': f}}\n"))
+    assert NORMS.options("f", {name: 4}) == {name: 4}
 
 
 @pytest.mark.parametrize(
@@ -296,11 +347,16 @@ def test_a_parameter_is_an_option_of_its_type(parameter: str, kind: str, default
         ("x", "parameter 'x': has no default; what bncli does not give must have one"),
         ("x=None", "parameter 'x': no preset can hold the default None; annotate it as bool, int, float, str, Literal or a tuple of these, or begin its name with _"),
         ("x: object = 3", "parameter 'x': no preset can hold the type object; annotate it as bool, int, float, str, Literal or a tuple of these, or begin its name with _"),
+        ("x: list = (1,)", "parameter 'x': no preset can hold the type list; annotate it as bool, int, float, str, Literal or a tuple of these, or begin its name with _"),
+        ("x: 'typing.List' = (1,)", "parameter 'x': no preset can hold the type List; annotate it as bool, int, float, str, Literal or a tuple of these, or begin its name with _"),
+        ("x: float = float('nan')", "parameter 'x': its default must be number that a preset can hold, got nan"),
+        ("x=float('inf')", "parameter 'x': its default must be number that a preset can hold, got inf"),
+        ("x: int = 'a'", "parameter 'x': its default must be whole number that a preset can hold, got 'a'"),
         ("x: 'Nothing' = 3", "its annotations cannot be read (name 'Nothing' is not defined); import what they name"),
     ],
 )  # fmt: skip
 def test_a_parameter_that_is_no_option_is_refused(parameter: str, message: str, write: Write) -> None:
-    path = write(f"def f(channels, *, {parameter}): ...\nNORMS = {{'f': f}}\n")
+    path = write(f"import typing\ndef f(channels, *, {parameter}): ...\nNORMS = {{'f': f}}\n")
     with pytest.raises(ConfigError) as caught:
         load_plugins([path])
     assert str(caught.value) == f"plug-in {path}: norm 'f': {message}"
@@ -337,6 +393,25 @@ def test_using_leaves_no_trace(write: Write) -> None:
     assert "beside_it" not in sys.modules
     with pytest.raises(ConfigError, match="no norm is called 'half'"):
         NORMS["half"]
+
+
+def test_a_plug_in_beside_a_broken_one_leaves_no_trace(write: Write) -> None:
+    good, bad = write("def f(channels): ...\nNORMS = {'f': f}\n"), write("1 / 0\n", "bad.py")
+    before = set(sys.modules)
+    with pytest.raises(ConfigError, match="ZeroDivisionError"), using([good, bad]):
+        pass
+    assert set(sys.modules) == before
+
+
+def test_a_plug_in_stays_while_anybody_uses_it(write: Write) -> None:
+    path = write("def f(channels): ...\nNORMS = {'f': f}\n")
+    first, second = using(path), using(path)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert "f" in NORMS
+    second.__exit__(None, None, None)
+    assert "f" not in NORMS.added
 
 
 def test_using_what_is_registered_leaves_it(write: Write) -> None:

@@ -1,7 +1,7 @@
 """The gate for learning: are the numbers the baseline's, from which step on not, is the change within limits."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -21,13 +21,19 @@ RunPair = tuple[RunDocument, RunDocument]  # now, before
 RunKey = tuple[str, str, int]  # variant, setting as text, seed
 
 
-def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> list[Check]:
+def regressions(now: Document, before: Document, limits: Sequence[Limit], chosen: Collection[str] = ()) -> list[Check]:
     """Hold one document of findings against another.
 
     On the same kind of machine the same code gives the same numbers, so each arm is first asked whether it is
     identical. Without limits any change fails there; with limits, and on other machines, what counts is the change of
     each measure over pairs of runs with the same seed: with limits within them, without no worse than the study's
-    margins allow.
+    margins allow. What only one of the two has is named, and undecided: it was not held against anything.
+
+    Args:
+        now: of the code as it is.
+        before: the baseline.
+        limits: how far which measures may move.
+        chosen: variants that were asked for by name, so that others were left out on purpose; none where all were.
     """
     pairs, arms = _paired(now, before), dict[tuple[str, str], list[RunPair]]()
     if not pairs:
@@ -35,13 +41,48 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit]) -> lis
     for (variant, setting, _), pair in pairs.items():
         arms.setdefault((variant, setting), []).append(pair)
     measures = {m["name"]: Measure(**m) for m in now["measures"]}
-    asked = limits_by_name(limits, {variant for variant, _ in arms})
+    asked = limits_by_name(limits, dict.fromkeys(variant for variant, _ in _arms(now)))
     found = list[Check]()
     for (variant, setting), runs in arms.items():
         name = written_arm(variant, json.loads(setting))
         ours = [limit for (of, *_), limit in asked.items() if of == variant]
         found += _arm(name, runs, measures, ours, now["study"]["margins"])
-    return found
+    return [*found, *_one_sided(now, before, chosen, limited=bool(limits))]
+
+
+def _one_sided(now: Document, before: Document, chosen: Collection[str], *, limited: bool) -> Iterator[Check]:
+    """What only one document has, and was not compared: variants, runs, and measures where no limit says which."""
+    ours, theirs = _arms(now), _arms(before)
+    held = {_key(run) for run in before["runs"] if run["values"]}
+    for arm, name in ours.items():
+        lost = sorted(
+            run["seed"] for run in now["runs"] if _key(run) in held and _key(run)[:2] == arm and not run["values"]
+        )
+        if arm not in theirs:
+            why = "not in the baseline; save the baseline anew to hold it too"
+            yield Check(f"{name}: runs", "undecided", why, "new")
+        elif lost:
+            seeds = ", ".join(map(str, lost))
+            yield Check(
+                f"{name}: runs", "undecided", f"in the baseline, and without numbers here: seeds {seeds}", "gone"
+            )
+    for arm, name in theirs.items():
+        if arm in ours:
+            continue
+        if chosen and arm[0] not in chosen:
+            yield Check(f"{name}: runs", "passed", "in the baseline, and left out here by --variants", "left out")
+        else:
+            yield Check(f"{name}: runs", "undecided", "in the baseline, and not in this study", "gone")
+    known = {measure["name"] for measure in now["measures"]}
+    for measure in before["measures"]:
+        if measure["name"] not in known and not limited:
+            yield Check(measure["label"], "undecided", "in the baseline, and not measured by this study", "gone")
+
+
+def _arms(document: Document) -> dict[tuple[str, str], str]:
+    """Variant and setting of every arm of the report, and what it is called."""
+    arms = [(arm["variant"], arm["setting"]) for arm in document["arms"]]
+    return {(variant, json.dumps(at, sort_keys=True)): written_arm(variant, at) for variant, at in arms}
 
 
 def first_difference(now: RunDocument, before: RunDocument) -> int | None:
@@ -67,6 +108,11 @@ def _arm(
         message = f"differs from the baseline's in {', '.join(sorted(different))}"
         yield Check(f"{name}: recipe", "undecided", message, "open")
         return
+    gone = sorted({name for now, before in runs for name in _curve_names(before) - _curve_names(now)})
+    if gone:
+        yield Check(
+            f"{name}: curves", "undecided", f"in the baseline, and not measured here: {', '.join(gone)}", "gone"
+        )
     firsts = [first_difference(now, before) for now, before in runs]
     changed = [step for step in firsts if step is not None]
     same_machine = all(_machine(now) == _machine(before) for now, before in runs)
@@ -79,6 +125,10 @@ def _arm(
         return
     for limit in limits or [Limit(measure, 0.0, relative=False) for measure in measures]:
         yield _moved(name, runs, measures[limit.measure], limit, margins, identical=same_machine and not changed)
+
+
+def _curve_names(run: RunDocument) -> set[str]:
+    return {".".join(str(c[field]) for field in CurveKey._fields if c[field] not in ("", None)) for c in run["curves"]}
 
 
 def _moved(

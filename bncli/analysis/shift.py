@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from bncli.analysis.readers import AVERAGES, ArmRuns
 from bncli.analysis.shift_text import notes, sentences
-from bncli.analysis.stats import half_width
+from bncli.analysis.stats import CONFIDENCE, half_width
 from bncli.findings import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
 from bncli.records import PERCENTILES, RunResult
 
@@ -78,6 +79,7 @@ class ShiftAsk:
     margin: float  # ratios between 1/(1 + margin) and 1 + margin are the same
     warnings: tuple[str, ...]
     environment: Mapping[str, Any]
+    unmeasured: Mapping[str, str] = field(default_factory=dict)  # metrics that runs were too short for, and why
 
 
 def analyse_shift(arms: Sequence[ArmRuns], ask: ShiftAsk) -> ShiftFindings:
@@ -121,15 +123,41 @@ def _cell(runs: Mapping[int, RunResult], metric: str, site: LayerPlace) -> Itera
     if not curves:
         return
     values = {seed: float(np.mean(curve)) for seed, curve in curves.items()}
-    nulls = [value for seed in curves for value in runs[seed].curve(metric, *site, "null")[1]]
-    centre, null = float(np.mean(list(values.values()))), float(np.mean(nulls)) if nulls else None
+    centre = float(np.mean(list(values.values())))
+    null = noise_edge([draw for seed in curves for draw in _draws(runs[seed], metric, site)])
+    lost = any(run.info.status == "diverged" for run in runs.values())  # what it came to is no number, so no noise
     yield Cell(
         metric, *site, values, centre,
         spread=float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else None,
         first=float(np.mean([curve[0] for curve in curves.values()])),
         last=float(np.mean([curve[-1] for curve in curves.values()])),
-        trend=_trend(list(curves.values())), null=null, within_noise=null is not None and centre <= null,
+        trend=_trend(list(curves.values())), null=null,
+        within_noise=null is not None and centre <= null and not lost,
     )  # fmt: skip
+
+
+def noise_edge(draws: Sequence[float]) -> float | None:
+    """Below which 95 % of what two samples of one checkpoint say lie; the edge of `bncli.shift.samples.noise_of`.
+
+    From 19 draws on the order statistic that a further draw exceeds with at most 5 %; of fewer the upper bound of a
+    further draw of a normal distribution, mean + t s sqrt(1 + 1/n) (Hahn 1969), as a mean over units nearly is. None
+    of fewer than two, or where one is not finite.
+    """
+    n = len(draws)
+    if n < 2 or not np.isfinite(draws).all():
+        return None
+    rank = math.ceil(CONFIDENCE * (n + 1) - 1e-9)
+    if rank <= n:
+        return float(np.sort(draws)[rank - 1])
+    return float(np.mean(draws) + stdtrit(n - 1, CONFIDENCE) * np.std(draws, ddof=1) * math.sqrt(1 + 1 / n))
+
+
+def _draws(run: RunResult, metric: str, site: LayerPlace) -> Iterator[float]:
+    """Null draws of one run, each by itself; a run of before they were kept so has their means, which are no draws."""
+    averaged = run.spec.get("probes", {}).get("null_draws", 1) > 1
+    for key in run.keys(metric):
+        if key.statistic == "null" and (key.layer, key.place) == site and (key.index is not None or not averaged):
+            yield from run.curve(*key)[1]
 
 
 def _curve(run: RunResult, metric: str, site: LayerPlace) -> list[float]:
@@ -159,7 +187,8 @@ def _compared(arm: ShiftArm, arms: Sequence[ShiftArm], ask: ShiftAsk) -> Iterato
         theirs = {_site(c): c for c in reference.cells if c.metric == definition.name} if reference else {}
         pairs = [(c, theirs[_site(c)]) for c in arm.cells if c.metric == definition.name and _site(c) in theirs]
         if not pairs:
-            yield _none(arm, definition, ask, "there is no layer at which both were measured")
+            nowhere = "there is no layer at which both were measured"
+            yield _none(arm, definition, ask, ask.unmeasured.get(definition.name, nowhere))
             continue
         if len(pairs) > 1:
             yield _comparison(arm, definition, ask, pairs, EVERYWHERE)
@@ -179,6 +208,8 @@ def _comparison(
     if not shared:
         return _none(arm, definition, ask, f"no seed has a run of both {arm.variant} and {ask.reference}", site)
     by_layer = [[(a.values[seed], b.values[seed]) for seed in shared] for a, b in pairs]
+    if not np.isfinite(by_layer).all():
+        return _none(arm, definition, ask, "it is not a finite number in some run", site)
     if definition.scale == "ratio":
         by_layer = [points for points in by_layer if all(a > 0 and b > 0 for a, b in points)]
         if not by_layer:

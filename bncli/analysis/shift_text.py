@@ -122,7 +122,7 @@ def _notes(
     if any(cell.trend != "open" for cell in cells):
         yield "↑ ↓ it rose or fell from the first third of the probes to the last, by a 95 % t-interval over seeds"
     if any(cell.within_noise for cell in cells):
-        yield "~ within sampling noise: no more than two samples of one and the same checkpoint differ by"
+        yield "~ within sampling noise: not above the edge that 95 % of pairs of samples of one checkpoint stay below"
     if any(c.low is not None for c in comparisons):
         yield (
             "[ ] is a 95 % t-interval over pairs of runs with the same seed, each comparison for itself; over layers "

@@ -1,6 +1,8 @@
 """The command line: the only package that knows Typer and exit codes. One file a command, imported only when run."""
 
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -13,7 +15,7 @@ from bncli.cli.shift_report import shift_report
 from bncli.cli.store import store
 from bncli.cli.train import train
 from bncli.cli.validate import validate
-from bncli.errors import BncliError, UndecidedError
+from bncli.errors import BncliError, ConfigError, UndecidedError
 
 app = typer.Typer(
     name="bncli",
@@ -45,9 +47,27 @@ def _root(
     pass
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty value, whatever it is of: `--baseline "$BASE"` without BASE would be no gate, and pass.
+
+    Raises:
+        ConfigError: that names the option, or the argument's place.
+    """
+    for place, (before, text) in enumerate(pairwise(["", *arguments]), 1):
+        option, equals, value = text.partition("=")
+        if not text.strip():
+            flag = before if before.startswith("-") and "=" not in before else f"argument {place}"
+        elif option.startswith("--") and equals and not value.strip():
+            flag = option
+        else:
+            continue
+        raise ConfigError(f"{flag}: is empty; give a value or leave it out (is a variable not set?)")
+
+
 def main() -> None:
     """Run the command line; a user's mistake is a line on stderr and exit 2, a gate that cannot be decided exit 4."""
     try:
+        _refuse_empty(sys.argv[1:])
         app()
     except BncliError as error:
         print(error, file=sys.stderr)

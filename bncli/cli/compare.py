@@ -1,5 +1,6 @@
 """`bncli compare`: plan, train what the store lacks, analyse, show; check claims, hold against a baseline."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from bncli.cli.options import (
     prepare,
     show_plan,
 )
+from bncli.errors import ConfigError
 
 
 def compare(
@@ -52,26 +54,46 @@ def compare(
         return
 
     from bncli import api
-    from bncli.cli.output import exit_for_failures, finish, stdout, write_json
+    from bncli.cli.output import (
+        exit_for_checks,
+        exit_for_failures,
+        require_writable,
+        show_outcome,
+        stdout,
+        write_checks,
+        write_json,
+    )
     from bncli.cli.progress import line, show_progress
     from bncli.report.study.table import show
 
+    files = {"junit": junit, "markdown": markdown}
+    if not (check or aa or baseline):
+        told = next((f"--{name}" for name, wanted in {**files, "github": github}.items() if wanted), "")
+        if told:
+            raise ConfigError(f"{told}: nothing is checked; add --check, --baseline NAME or --aa")
+    summary = os.environ.get("GITHUB_STEP_SUMMARY") if github else None
+    require_writable(json=json, events=events, **files, github=summary)
     with show_progress(events) as (on_event, tell):
         result = api.compare(**how, **gate, on_event=on_event)  # type: ignore[arg-type] # one dict of options
         document = result.document() if json or events else {}  # else the runs' curves need not be gathered
         if events:
             said = {key: document.get(key) for key in ("headlines", "verdicts", "warnings")}
             tell(line({"event": "findings", **said}))
-    if json:
-        write_json(json, document)
     quiet = "-" in (json, events)
     if not quiet:
         show(result.findings, stdout())
         print(f"\n{len(result.runs)} runs in {result.store}")
+        if result.checks:
+            show_outcome(result.name, result.checks)
+    if json:
+        write_json(json, document)
+    if result.checks:
+        write_checks(result.name, result.checks, junit, markdown, github and not quiet)
+    if any(each.outcome == "failed" for each in result.checks):
+        exit_for_checks(result.checks)  # a regression is one, whatever else failed
     exit_for_failures(result.runs)
     if save_baseline:
         from bncli.store.folder import Store
 
         print(f"baseline {Store(store).baseline(save_baseline)}", file=sys.stderr)
-    if result.checks:
-        finish(result.name, result.checks, junit, markdown, github, quiet=quiet)
+    exit_for_checks(result.checks)

@@ -142,7 +142,7 @@ def prepare(
     return {
         "preset": preset_path(preset), "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
         "engine": "untraced" if untraced else engine, "jobs": jobs, "executor": executor, "time_limit": time_limit,
-        "plugins": plugins or (), "store": store, "data_dir": data_dir, "data": data or "",
+        "plugins": plugins or (), "store": store, "data_dir": data_dir, "data": data,
     }  # fmt: skip
 
 

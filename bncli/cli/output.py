@@ -57,17 +57,42 @@ def write(place: str, text: str, flag: str, *, append: bool = False, after: str 
         raise BncliError(f"{flag}: cannot write ({error.strerror}){after}") from None
 
 
-def finish(
-    title: str, checks: Sequence[Check], xml: Path | None, table: Path | None, github: bool, *, quiet: bool
-) -> None:
-    """Show the checks (not where stdout is a document), write them, and exit as they came out."""
-    if not quiet:
-        from bncli.report.checks import show_checks
+def require_writable(**places: str | Path | None) -> None:
+    """Make sure that every file can be written, before hours of work go into what it is to hold.
 
-        print(f"\n{title}:")
-        show_checks(checks, stdout())
-    write_checks(title, checks, xml, table, github and not quiet)
-    exit_for_checks(checks)
+    Args:
+        places: paths by the name of their option; None is not asked for, and - is stdout.
+
+    Raises:
+        ConfigError: with every one that cannot.
+    """
+    found = [f"--{name} {place}: {why}" for name, place in places.items() if place and (why := _refusal(str(place)))]
+    if found:
+        raise ConfigError(*found)
+
+
+def _refusal(place: str) -> str:
+    """Why a file cannot be written, in words; nothing is made for the question."""
+    path = Path(place)
+    try:
+        if place == "-":
+            return ""
+        if path.is_dir():
+            return f"{place} is a folder; name a file in it"
+        if not path.parent.is_dir():
+            return f"there is no folder {path.parent}"
+        writable = os.access(path if path.exists() else path.parent, os.W_OK)
+    except OSError as error:  # a name too long
+        return f"cannot write ({error.strerror})"
+    return "" if writable else "cannot write (Permission denied)"
+
+
+def show_outcome(title: str, checks: Sequence[Check]) -> None:
+    """Print the checks under a heading."""
+    from bncli.report.checks import show_checks
+
+    print(f"\n{title}:")
+    show_checks(checks, stdout())
 
 
 def write_checks(title: str, checks: Sequence[Check], xml: Path | None, table: Path | None, github: bool) -> None:
@@ -160,11 +185,8 @@ def read_destinations(exports: Sequence[str], json: str | None, *, github: bool)
                 "--github: GITHUB_STEP_SUMMARY is not set; GitHub Actions sets it, elsewhere use --export"
             )
         found.append(Destination("--github", "md", summary, append=True))
-    for each in found:
-        if each.path != "-" and not Path(each.path).parent.is_dir():
-            raise ConfigError(f"{each.flag}: there is no folder {Path(each.path).parent}")
-        if Path(each.path).is_dir():
-            raise ConfigError(f"{each.flag}: {each.path} is a folder; name a file in it")
+    if wrong := [f"{each.flag}: {why}" for each in found if (why := _refusal(each.path))]:
+        raise ConfigError(*wrong)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bncli.cli.output import is_animated
+from bncli.data import DATASETS
 from bncli.errors import BncliError
 from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
@@ -113,8 +114,16 @@ def _open_display() -> Iterator[OnEvent]:
         bars.close()
 
 
-def _level(level: float) -> str:
-    return f"{100 * level:.1f} %" if 0 <= level <= 1 else f"{level:.3g}"
+def _has_classes(job: Job) -> bool:
+    data = job.runs[0].data
+    return bool(DATASETS.describe(data.name, data.options).classes)
+
+
+def _level(job: Job, level: float) -> str:
+    """An accuracy in per cent; of data without classes a loss, whatever it is."""
+    if _has_classes(job):
+        return f"{100 * level:.1f} %"
+    return f"loss {level:.3g}"
 
 
 def _say(event: Event) -> None:
@@ -145,7 +154,7 @@ class Lines:
             self._done += 1
             setting = "".join(f" {key}={value}" for key, value in run.setting.items())
             curve = result.curve("accuracy")[1] or result.curve("loss")[1]
-            level = f", {_level(curve[-1])}" if curve else ""
+            level = f", {_level(event.job, curve[-1])}" if curve else ""
             info = result.info
             at = f" at step {info.step:,} ({info.reason})" if info.status == "diverged" else ""
             why = "" if info.has_numbers else f" ({info.reason})"
@@ -156,8 +165,8 @@ class Lines:
 
 def _live(event: Progress, curve: Sequence[float]) -> str:
     """What a running job's line says: the accuracy's curve so far, then the newest numbers."""
-    parts = [sparkline(curve, min(curve), max(curve)), _level(event.level)]
-    if event.loss is not None and event.loss != event.level:
+    parts = [sparkline(curve, min(curve), max(curve)), _level(event.job, event.level)]
+    if event.loss is not None and _has_classes(event.job):
         parts.append(f"loss {event.loss:.3g}")
     if event.lr is not None:
         parts.append(f"lr {event.lr:.3g}")

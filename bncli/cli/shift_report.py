@@ -47,19 +47,24 @@ def shift_report(
         return
 
     from bncli import api
-    from bncli.cli.output import exit_for_failures, stdout, write_json
+    from bncli.cli.output import exit_for_failures, require_writable, stdout, write_json
     from bncli.cli.progress import show_progress
     from bncli.report.shift.table import show
 
+    require_writable(json=json)
+    if plot:
+        from bncli.report.shift.figures import require_plots
+
+        require_plots(plot)
     with show_progress() as (on_event, _):
         result = api.shift_report(**how, layers=layers, metrics=metrics, on_event=on_event)
+    if json != "-":
+        show(result.findings, stdout())
+        print(f"\n{len(result.runs)} runs in {result.store}")
     if json:
         write_json(json, result.document())
     if plot:
         from bncli.report.shift.figures import write_plots
 
         write_plots(result.findings, plot)
-    if json != "-":
-        show(result.findings, stdout())
-        print(f"\n{len(result.runs)} runs in {result.store}")
     exit_for_failures(result.runs)

@@ -13,12 +13,13 @@ from bncli.errors import ConfigError, describe
 from bncli.errors import Path as KeyPath
 
 Valid = TypeVar("Valid")
+SECTIONS = ("training", "evaluation", "probes", "target", "margins")  # keys that hold keys, each with a default
 Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "--set training.lr=0"
 
 
 def read_study(
     source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
-    seeds: str | Sequence[int] | None = None, data: str = "", data_dir: Path | None = None,
+    seeds: str | Sequence[int] | None = None, data: str | None = None, data_dir: Path | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
@@ -27,7 +28,7 @@ def read_study(
         sets: `key=value` or `key=value,value` (a sweep), as given to --set.
         variants: the variants to keep; names of norms that the preset lacks are added.
         seeds: as given to --seeds, or which.
-        data: as given to --data; empty: the preset's.
+        data: as given to --data; None: the preset's.
         data_dir: where data are looked for first.
 
     Raises:
@@ -38,7 +39,7 @@ def read_study(
     check_kind(tree, "study", name)
     if isinstance(source, Path):
         tree = _beside(tree, source.parent)
-    if data:
+    if data is not None:
         tree, places[("data",)] = {**tree, "data": data_part(data)}, f"--data {data}"
     for text in sets:
         tree = override(tree, text, places)
@@ -78,7 +79,7 @@ def read_preset(path: Path) -> Study | Bench:
 def _opened(path: Path | Study | Mapping[str, Any]) -> tuple[dict[str, Any], Places, list[str]]:
     """A preset's keys with values, where they stand, and what YAML itself says is wrong."""
     if isinstance(path, Study):
-        return path.model_dump(mode="json"), {}, []
+        return path.model_dump(mode="json", include=path.model_fields_set), {}, []  # what it leaves out stays so
     if isinstance(path, Mapping):
         return dict(path), {}, []
     tree = parse_file(path)
@@ -159,7 +160,15 @@ def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, An
         places[("sweep", key)] = place
         return {**data, "sweep": {**(sweep if isinstance(sweep, dict) else {}), key: values}}
     places[at] = place
-    return study_module.with_value(dict(data), at, values if len(values) > 1 else values[0])
+    tree, value = dict(data), values if len(values) > 1 else values[0]
+    variants = tree.get("variants")
+    if at[0] == "variants" and len(at) > 2 and isinstance(variants, dict) and isinstance(variants.get(at[1]), str):
+        tree["variants"] = {**variants, at[1]: {"norm": variants[at[1]]}}
+    if at[-1] in SECTIONS and isinstance(value, dict) and value:  # key by key: the others stay as the preset has them
+        for name, inner in value.items():
+            tree = study_module.with_value(tree, (*at, name), inner)
+        return tree
+    return study_module.with_value(tree, at, value)
 
 
 def _with_variants(data: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.config.recipe import Augmentation, DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.data import DATASETS
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
+from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
@@ -37,10 +38,12 @@ def _seeds(given: object) -> object:
             return tuple(range(int(first), int(last) + 1))
     if isinstance(given, str) and given.isdigit():
         given = int(given)
-    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
         return tuple(range(given))
     if isinstance(given, list | tuple):
         return tuple(given)
+    if type(given) is int:
+        raise ValueError(f"must be one seed or more, got {given}")
     raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
 
 
@@ -115,6 +118,7 @@ class Study(Frozen):
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
     problems = [Problem((key,), message) for key, message in _references(study)]
+    problems += _without_classes(study)
     problems += claim_problems(study.claims, study.variants, study.sweep)
     problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
@@ -135,6 +139,19 @@ def check(study: Study) -> list[Problem]:
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
+
+
+def _without_classes(study: Study) -> Iterator[Problem]:
+    """What was asked by name that needs an accuracy, of data that have none."""
+    data = DATASETS.describe(study.data.name, study.data.options)
+    if data.classes or "data.name" in study.sweep or "data" in study.sweep:
+        return
+    why = f"data {study.data.name!r} has no classes, so no accuracy"
+    if "target" in study.model_fields_set and study.target.accuracy is not None:
+        yield Problem(("target",), f"{why}; leave it out, and ask for measures: [final_loss, loss_change]")
+    for i, name in enumerate(study.measures if "measures" in study.model_fields_set else ()):
+        if "accuracy" in MEASURES[name].noun:
+            yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
 
 
 def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
@@ -181,7 +198,18 @@ def _too_small(study: Study, variant: str) -> Iterator[Problem]:
             f"variant {variant!r}: norm {norm.name!r} takes its statistics over the batch and needs at least 2"
             f" examples, got {training.batch_size}",
         )
-    examples = DATASETS.describe(study.data.name, study.data.options).examples["train"]
+    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
+    size = norm.options.get("ghost_size", training.batch_size)
+    alone = min(size, training.batch_size % size or size) == 1 and size < training.batch_size
+    if alone and not model.misfit(study.model.options, data.shape):
+        layers = model.normalised(study.model.options, data.shape, data.outputs)
+        if any(layer.locations == 1 for layer in layers):
+            yield Problem(
+                ("training", "batch_size"),
+                f"variant {variant!r}: norm {norm.name!r} with ghost_size {size} leaves a virtual batch of 1 example,"
+                f" which has no variance, of {training.batch_size}; use a multiple of the ghost_size, of 2 or more",
+            )
+    examples = data.examples["train"]
     if training.batch_size > examples:
         yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
 

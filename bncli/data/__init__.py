@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bncli.catalogue import Catalogue, Count, Option, Row, resolve
-from bncli.errors import ConfigError, DataError, Problem, unknown
+from bncli.errors import BncliError, ConfigError, DataError, Problem, unknown
 
 Threshold = Annotated[int, Field(ge=0, le=254)]
 
@@ -55,7 +55,15 @@ class DataCatalogue(Catalogue[DataRow]):
             DataError: if the options name no data, or data that cannot be used.
         """
         row = self[name]
-        return resolve(row.describe)(row, options) if row.describe else row
+        if not row.describe:
+            return row
+        try:
+            found: DataRow = resolve(row.describe)(row, options)
+        except Exception as error:  # anybody's code
+            if isinstance(error, BncliError) or row.origin == "bncli":
+                raise
+            raise DataError(f"plug-in {row.origin}: data set {name!r}: {type(error).__name__}: {error}") from error
+        return found
 
     def options(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given`, checked, with defaults, absolute paths and the data's checksum filled in.
@@ -77,6 +85,8 @@ class DataCatalogue(Catalogue[DataRow]):
             found = self.describe(name, {**options, "checksum": None}).checksum
         except DataError as error:
             raise ConfigError(str(error)) from None
+        if "checksum" not in row.options:
+            return options
         if options.get("checksum") not in (None, found):
             message = f"these data have the checksum {found}, and not {options['checksum']}; leave it out to use them"
             raise ConfigError(Problem(("checksum",), message))

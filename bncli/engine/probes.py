@@ -119,7 +119,7 @@ def _bands(moment: Moment) -> Iterator[Line]:
 
 
 def _summaries(found: Iterator[MetricValues]) -> Iterator[Line]:
-    """Mean over those units that have a finite value, median and 90th percentile over all; the mean null draw."""
+    """Mean over those units that have a finite value, median and 90th percentile over all; every null draw."""
     draws: dict[tuple[str, ProbeSite], list[Tensor]] = {}
     for each in found:
         row, values = METRICS[each.metric], each.values
@@ -134,7 +134,9 @@ def _summaries(found: Iterator[MetricValues]) -> Iterator[Line]:
                 place = share * (ranked.shape[-1] - 1)
                 yield CurveKey(each.metric, *each.site, name), row.unit, _between(ranked, place)
     for (metric, site), values_of_draws in draws.items():
-        yield CurveKey(metric, *site, "null"), METRICS[metric].unit, torch.stack(values_of_draws).mean(0)
+        for index, value in enumerate(values_of_draws):
+            alone = len(values_of_draws) == 1
+            yield CurveKey(metric, *site, "null", None if alone else index), METRICS[metric].unit, value
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ surroundings) from its stdin, writes its results to its stdout, both pickled, an
 
 import contextlib
 import json
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -13,8 +14,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from bncli.errors import BncliError
 from bncli.files import write_atomically
@@ -23,6 +25,8 @@ from bncli.plugins import Shipped, using
 from bncli.records import RunInfo, RunResult, Status
 
 _BUSY = threading.Lock()  # generators and threads of torch are the process's: two jobs would draw from one another
+_LEAVING = threading.Event()  # the job that this process is at ends at its next sign of life
+_CHILDREN = set["subprocess.Popen[bytes]"]()  # that jobs with a time limit run in
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,47 @@ def work(job: Job, at: Surroundings) -> list[RunResult]:
     """Train one job; the same numbers on one thread wherever it runs.
 
     Raises:
-        BncliError: for a mistake of the user's, such as wrong data; or if this process trains a job already.
+        BncliError: for a mistake of the user's, such as wrong data; or if this process trains a job already. What
+            else is raised is the reason why the runs have failed: not every exception can travel.
     """
+    _end_with_coordinator(os.getpid())
     if at.seconds is not None:
         return _work_in_time(job, replace(at, seconds=None), at.seconds)
-    if not _BUSY.acquire(blocking=False):
+    if not _BUSY.acquire(blocking=_LEAVING.is_set()):
         raise BncliError(
             "--executor: it runs two jobs in one process at once, whose random numbers would mix; give each worker a"
             " process of its own, or one thread in all"
         )
+    _LEAVING.clear()
     try:
         with using(at.plugins):  # a worker may live longer than this state of their code
             return _train(job, at)
+    except BncliError:
+        raise
+    except Exception as error:
+        return give_up(job, f"{type(error).__name__}: {error}")
     finally:
         _BUSY.release()
+
+
+def leave() -> None:
+    """Have the job that a thread of this process is at end at its next evaluation; nobody waits for its results."""
+    if _BUSY.locked():
+        _LEAVING.set()
+    for child in list(_CHILDREN):
+        child.kill()
+
+
+@cache
+def _end_with_coordinator(pid: int) -> None:
+    """End a worker of `multiprocessing` when the process that opened it is gone: it would train on unseen."""
+    if parent := multiprocessing.parent_process():
+
+        def wait() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def fetch_data(jobs: Iterable[Job], folder: Path | None, say: Callable[[str], None]) -> None:
@@ -82,6 +113,8 @@ def _train(job: Job, at: Surroundings) -> list[RunResult]:
     from bncli.engine.train import Sign, train
 
     def report(sign: Sign) -> None:
+        if _LEAVING.is_set():
+            raise InterruptedError("its study has ended")
         if at.heartbeat:
             with contextlib.suppress(OSError):  # nobody may be looking any more; training goes on
                 write_atomically(at.heartbeat, json.dumps(astuple(sign)), durable=False)
@@ -101,8 +134,9 @@ def _train(job: Job, at: Surroundings) -> list[RunResult]:
 def _work_in_time(job: Job, at: Surroundings, seconds: float) -> list[RunResult]:
     command = [sys.executable, "-c", "from bncli.engine.work import main; main()"]
     pipe = subprocess.PIPE
-    # it must find the same bncli, from wherever this process was started
+    # it must find the same modules, from wherever this process was started
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**os.environ, "PYTHONPATH": _path()}) as child:
+        _CHILDREN.add(child)
         assert child.stdin is not None
         assert child.stdout is not None
         out_of_time = threading.Event()
@@ -121,6 +155,7 @@ def _work_in_time(job: Job, at: Surroundings, seconds: float) -> list[RunResult]
         finally:
             timer.cancel()
             child.kill()
+            _CHILDREN.discard(child)
     if out_of_time.is_set():
         return give_up(job, f"not done within {seconds:g} s", "timed out")
     if not answer:
@@ -133,7 +168,7 @@ def _work_in_time(job: Job, at: Surroundings, seconds: float) -> list[RunResult]
 
 
 def _path() -> str:
-    return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    return os.pathsep.join(dict.fromkeys([str(Path(__file__).parents[2]), *(str(Path(each)) for each in sys.path)]))
 
 
 def main() -> None:
@@ -142,10 +177,10 @@ def main() -> None:
     os.dup2(2, 1)
     job, at = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
-    found: Any
+    found: list[RunResult] | BncliError
     try:
         found = work(job, at)
-    except Exception as error:
+    except BncliError as error:
         found = error
     with answer:
         pickle.dump(found, answer)

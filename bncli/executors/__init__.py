@@ -6,12 +6,12 @@ where a pool broke. What an executor offers beyond `submit`, its `Workers` says;
 """
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bncli.catalogue import Catalogue, Row
-from bncli.errors import ConfigError
+from bncli.errors import BncliError, ConfigError
 
 EXECUTORS: Catalogue[Row] = Catalogue("executor", {
     "local": Row("bncli.executors.local:open_local", "processes on this machine: one a core, or one a GPU"),
@@ -50,12 +50,21 @@ def open_workers(executor: str | Executor | OpenWorkers, workers: int | None, de
         device: of the runs.
 
     Raises:
-        ConfigError: if there is no such executor, or it would run two jobs in one process at once.
+        ConfigError: if there is no such executor, it does not open, or it would run two jobs in one process at once.
     """
     if isinstance(executor, Executor):
         opened: Workers | Executor = executor
     else:
-        opened = (load_factory(executor) if isinstance(executor, str) else executor)(workers, device)
+        factory = load_factory(executor) if isinstance(executor, str) else executor
+        try:
+            opened = factory(workers, device)
+        except BncliError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"--executor {executor}: it is called with the number of workers and the device, as in"
+                f" ({workers}, {device!r}), and raised {type(error).__name__}: {error}"
+            ) from error
     if isinstance(opened, Executor):
         ours = opened is not executor
         opened = Workers(opened, workers or _slots(opened), stop=_shut(opened) if ours else _leave_running)
@@ -63,6 +72,12 @@ def open_workers(executor: str | Executor | OpenWorkers, workers: int | None, de
         raise ConfigError(
             f"--executor {executor}: expected a concurrent.futures.Executor or bncli.executors.Workers, got "
             f"{type(opened).__name__}"
+        )
+    slots: object = opened.slots
+    if not (isinstance(slots, int) and slots > 0 and isinstance(opened.executor, Executor)):
+        raise ConfigError(
+            f"--executor {executor}: its Workers must have a concurrent.futures.Executor and slots above 0, got"
+            f" {type(opened.executor).__name__} and {slots!r}"
         )
     if isinstance(opened.executor, ThreadPoolExecutor) and _slots(opened.executor) > 1:
         opened.stop()
@@ -96,4 +111,11 @@ def _slots(executor: Executor) -> int:
 
 
 def _shut(executor: Executor) -> Callable[[], None]:
-    return lambda: executor.shutdown(wait=False, cancel_futures=True)
+    def stop() -> None:
+        processes: Any = getattr(executor, "_processes", None) if isinstance(executor, ProcessPoolExecutor) else None
+        left = list((processes or {}).values())  # shutdown forgets them, and lets them train on unseen
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in left:
+            process.terminate()
+
+    return stop

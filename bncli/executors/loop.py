@@ -105,6 +105,12 @@ class _Crew:
             except BrokenExecutor:
                 self.broken = True
                 return
+            except Exception as error:
+                raise BncliError(f"--executor: it took no job ({type(error).__name__}: {error})") from error
+            if not isinstance(future, Future):
+                raise BncliError(
+                    f"--executor: expected a concurrent.futures.Future of its submit, got {type(future).__name__}"
+                )
             self.running[future] = queue.popleft()
 
     def _at(self, job: int) -> Surroundings:
@@ -131,7 +137,15 @@ class _Crew:
             raise error
         if error is not None:
             return Finished(job, tuple(give_up(job, f"{type(error).__name__}: {error}")))
-        return Finished(job, tuple(future.result()))
+        results: Any = future.result()
+        wanted = [run.id for run in job.runs]
+        whole = isinstance(results, list) and all(isinstance(result, RunResult) for result in results)
+        if not whole or [result.info.id for result in results] != wanted:
+            raise BncliError(
+                "--executor: a job did not come back with the results of its runs; its submit must call the function"
+                f" that it is given, got {results!r:.60}"
+            )
+        return Finished(job, tuple(results))
 
     def _start_again(self) -> Iterator[Finished | WorkerDied]:
         lost = sorted(self.running.values())
@@ -142,8 +156,14 @@ class _Crew:
                 f"worker processes die before they start a job{_unguarded()}; is there enough memory? try --jobs 1"
             )
         yield WorkerDied(tuple(self.jobs[job] for job in started))
-        self.workers.stop()
+        before = self.workers
+        before.stop()
         self.workers, self.broken, self.running = self.open_workers(), False, {}
+        if self.workers.executor is before.executor:
+            raise BncliError(
+                "--executor: a worker of the pool that you have opened died, and the pool with it; what is done is"
+                " stored. Run it again with a new pool, or give the function that opens one: bncli calls it again"
+            )
         self.waiting.extendleft(job for job in reversed(lost) if job not in started)
         self.deaths.update(started)
         for job in started:

@@ -2,13 +2,19 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from bncli.engine.work import leave
 from bncli.executors import Workers
 
 
 def open_thread(workers: int | None, device: str) -> Workers:
     """Open one thread, whatever `workers` says: torch's generators are this process's.
 
-    What it is at cannot be ended before its next evaluation; everything else is as in workers of their own.
+    What it is at ends at its next evaluation; everything else is as in workers of their own.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="bncli")
-    return Workers(pool, 1, shares_files=True, stop=lambda: pool.shutdown(wait=False, cancel_futures=True))
+
+    def stop() -> None:
+        pool.shutdown(wait=False, cancel_futures=True)
+        leave()
+
+    return Workers(pool, 1, shares_files=True, stop=stop)

@@ -8,6 +8,7 @@ says, with that of the local modules that it imports; that of an installed packa
 import atexit
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bncli.catalogue import Catalogue
-from bncli.errors import ConfigError, did_you_mean
+from bncli.errors import ConfigError, did_you_mean, expect
 from bncli.measures import MEASURES
 from bncli.plugins.modules import Loaded, Place, find, load
 from bncli.plugins.rows import PluginEntry, catalogue, read_tables
@@ -50,6 +51,7 @@ class Shipped:
 
 _loaded: dict[str, tuple[Loaded, list[PluginEntry]]] = {}  # by hash: modules of this process
 _registered: dict[str, Plugin] = {}  # by hash: whose names its catalogues have
+_borrowed = Counter[str]()  # by hash: how many `using` have it, where nobody registered it for good
 
 
 def load_plugins(specs: Sequence[str | Path]) -> tuple[Plugin, ...]:
@@ -58,7 +60,15 @@ def load_plugins(specs: Sequence[str | Path]) -> tuple[Plugin, ...]:
     Raises:
         ConfigError: for the first that is not there or is broken, in one line that names it.
     """
-    return tuple(_load(str(spec), find(str(spec), f"plug-in {spec}")) for spec in dict.fromkeys(specs))
+    found: list[Plugin] = []
+    try:
+        for spec in map(str, dict.fromkeys(specs)):
+            found.append(_load(spec, find(spec, f"plug-in {spec}")))
+    except ConfigError:
+        for plugin in found:
+            _forget(plugin)
+        raise
+    return tuple(found)
 
 
 def add_plugins(specs: Sequence[str | Path]) -> None:
@@ -117,22 +127,29 @@ def using(plugins: str | Path | Iterable[Plugin | Shipped | str | Path]) -> Iter
     Raises:
         ConfigError: as `load_plugins` and `register`.
     """
-    added: list[Plugin] = []
+    expect("plugins", plugins, isinstance(plugins, str | Path | Iterable), "files or modules, as in ['norms.py']")
+    listed = [plugins] if isinstance(plugins, str | Path) else list(plugins)
+    loaded = iter(load_plugins([each for each in listed if isinstance(each, str | Path)]))
+    found = [next(loaded) if isinstance(each, str | Path) else each for each in listed]
+    used = tuple(each.plugin if isinstance(each, Shipped) else each for each in found)
+    ours: list[Plugin] = []
     try:
-        listed = [plugins] if isinstance(plugins, str | Path) else plugins
-        found = [load_plugins([each])[0] if isinstance(each, str | Path) else each for each in listed]
-        for each in found:
-            plugin = each.plugin if isinstance(each, Shipped) else each
-            if plugin.hash not in _registered:
-                added.append(plugin)
+        for each, plugin in zip(found, used, strict=True):
+            if plugin.hash not in _registered or _borrowed[plugin.hash]:
+                _borrowed[plugin.hash] += 1
+                ours.append(plugin)
             if isinstance(each, Shipped):
                 receive([each])
             else:
                 register(each)
-        yield tuple(each.plugin if isinstance(each, Shipped) else each for each in found)
+        yield used
     finally:
-        for plugin in reversed(added):
-            unregister(plugin)
+        for plugin in reversed(ours):
+            _borrowed[plugin.hash] -= 1
+            if not _borrowed[plugin.hash]:
+                unregister(plugin)
+        for plugin in used:
+            _forget(plugin)
 
 
 def plugins_of(names: Iterable[tuple[str, str]]) -> tuple[Plugin, ...]:

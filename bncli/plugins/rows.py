@@ -9,7 +9,7 @@ from importlib import import_module
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from bncli.catalogue import Catalogue, Option, Row
 from bncli.data import DataRow
@@ -179,8 +179,10 @@ def _entry(module: Any, table: str, name: str, value: Any, origin: str, code: st
         wanted = type(next(iter(known.own.values()), value))
         if not isinstance(value, wanted):
             raise ConfigError(f"{here}: must be a {wanted.__name__} or a function, got a {type(value).__name__}")
-        target = f"{module.__name__}{value.target}" if value.target.startswith(":") else value.target
-        row = replace(value, target=target, options={**value.options, **kind.always}, origin=origin, code=code)
+        targets = {key: getattr(value, key, "") for key in ("target", "describe", "fetch")}
+        here_in = {key: f"{module.__name__}{text}" for key, text in targets.items() if text.startswith(":")}
+        options = {key: _checked(f"{here}: option {key!r}", option) for key, option in value.options.items()}
+        row = replace(value, **here_in, options={**options, **kind.always}, origin=origin, code=code)
         return PluginEntry(table, name, row)
     if not callable(value):
         raise ConfigError(f"{here}: must be a function or a row, got {_short(value)}")
@@ -213,16 +215,33 @@ def _option(parameter: inspect.Parameter, meaning: str, what: str) -> Option:
         raise ConfigError(f"{here}: has no default; what bncli does not give must have one")
     try:
         kind = _type(_of_value(default) if parameter.annotation is parameter.empty else parameter.annotation)
-    except TypeError:
+    except (TypeError, IndexError):  # a bare List has nothing inside
         written = inspect.formatannotation(parameter.annotation)
         said = f"the default {default!r}" if parameter.annotation is parameter.empty else f"the type {written}"
         raise ConfigError(
             f"{here}: no preset can hold {said}; annotate it as bool, int, float, str, Literal or a tuple of these,"
             " or begin its name with _"
         ) from None
-    if isinstance(default, list):
-        default = tuple(default)
-    return Option(kind, float(default) if kind is float and type(default) is int else default, meaning)
+    return _checked(here, Option(kind, default, meaning))
+
+
+def _checked(here: str, option: Option) -> Option:
+    """An option whose default is one of its values, as they are stored: 1.0 for a float, a tuple for a list.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    try:
+        adapter = TypeAdapter[Any](option.type, config=ConfigDict(strict=True, allow_inf_nan=False))
+        return replace(option, default=_tuples(adapter.validate_python(option.default)))
+    except (ValidationError, OverflowError):
+        raise ConfigError(
+            f"{here}: its default must be {option.range()} that a preset can hold, got {option.default!r:.60}"
+        ) from None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _of_value(default: Any) -> Any:

@@ -27,15 +27,19 @@ def markdown(title: str, checks: Sequence[Check]) -> str:
 
 
 def junit(title: str, checks: Sequence[Check]) -> str:
-    """JUnit's XML: failed checks are failures, undecided ones are skipped, each with its message."""
+    """JUnit's XML: failed checks are failures, undecided ones errors of type `undecided`, each with its message.
+
+    Not `skipped`: dashboards count that as passed, and a gate that could not be decided has not passed.
+    """
     failed, open_ = (sum(c.outcome == outcome for c in checks) for outcome in ("failed", "undecided"))
-    counts = {"tests": str(len(checks)), "failures": str(failed), "skipped": str(open_)}
+    counts = {"tests": str(len(checks)), "failures": str(failed), "errors": str(open_), "skipped": "0"}
     suite = ElementTree.Element("testsuite", {"name": title, **counts})
     for check in checks:
         case = ElementTree.SubElement(suite, "testcase", {"classname": title, "name": check.name})
-        if check.outcome != "passed":
-            tag = "failure" if check.outcome == "failed" else "skipped"
-            ElementTree.SubElement(case, tag, {"message": check.message})
+        if check.outcome == "failed":
+            ElementTree.SubElement(case, "failure", {"message": check.message, "type": check.word})
+        elif check.outcome == "undecided":
+            ElementTree.SubElement(case, "error", {"message": check.message, "type": "undecided"})
         ElementTree.SubElement(case, "system-out").text = check.message
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

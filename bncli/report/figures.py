@@ -51,7 +51,7 @@ class Point:
     variant: str
     value: float
     high: float | None = None  # a larger quantile over the units, if it is a number of units
-    noise: float | None = None  # what sampling noise alone would show
+    noise: float | None = None  # the 95 % edge of what sampling noise alone would show
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def draw(spec: Mapping[str, Any], path: Path) -> list[Path]:
     Raises:
         BncliError: without the extra `report`, or where the files cannot be written.
     """
-    converter = _converter()
+    converter = load_converter()
     svg = converter.vegalite_to_svg(dict(spec), vl_version=VERSION, allowed_base_urls=[])
     png = converter.vegalite_to_png(dict(spec), vl_version=VERSION, scale=2, allowed_base_urls=[])
     files = [path.with_name(f"{path.name}.{ending}") for ending in ("svg", "png")]
@@ -256,7 +256,12 @@ def draw(spec: Mapping[str, Any], path: Path) -> list[Path]:
     return files
 
 
-def _converter() -> ModuleType:
+def load_converter() -> ModuleType:
+    """What draws a specification.
+
+    Raises:
+        BncliError: without the extra `report`.
+    """
     try:
         import vl_convert
     except ImportError:

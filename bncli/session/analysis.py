@@ -103,11 +103,25 @@ def analyse_shift_session(
             *([f"{diverged} runs diverged; what is said of them is of the probes before"] if diverged else []),
         ),
         environment=environments[0] if environments else {},
+        unmeasured=_too_short_for(session, metrics),
     )
     found = analyse_shift([ArmRuns(*arm) for arm in session.arms(good)], ask)
     if ask.layers and not any(arm.cells for arm in found.arms):
         raise ConfigError(f"--layers {layers}: no probed layer matches")
     return found
+
+
+def _too_short_for(session: Session, metrics: Sequence[str]) -> dict[str, str]:
+    """Metrics that no run is long enough for, each with the reason."""
+    how, steps = session.study.probes, max((run.training.steps for run in session.runs), default=0)
+    looks = steps // how.every + (how.mode == "train")  # before training running statistics know no data
+    if looks > 1:
+        return {}
+    short = f"training has {steps:,} steps and a probe comes every {how.every:,}; lower probes.every or raise steps"
+    if looks == 0:
+        return dict.fromkeys(metrics, f"no probe was taken: {short}")
+    drift = f"a drift is between two probes, and there was one: {short}"
+    return {name: drift for name in metrics if METRICS[name].kind == "pair"}
 
 
 def define_metric(name: str) -> Definition:

@@ -1,15 +1,17 @@
 """The gate for learning: a study trained by the code as it is now against a baseline, or a reference against itself."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bncli.code_hash import fingerprint
-from bncli.errors import ConfigError
+from bncli.errors import ConfigError, StoreError
 from bncli.findings import Check, Findings
 from bncli.format import written_comparison, written_setting
-from bncli.limits import Limit, read_limit
+from bncli.limits import Limit, limits_by_name, read_limit
 from bncli.plan import runs_of
+from bncli.plugins import registered
 from bncli.records import RunResult
 from bncli.session.study import Session
 from bncli.store.folder import Store
@@ -24,16 +26,50 @@ def with_fresh_store(session: Session) -> Session:
     A run's id says what was asked, not by which code it was answered; a gate must not be answered by the runs of a
     norm as it was before it changed.
     """
-    return replace(session, store=Store(session.store.folder / "sources" / fingerprint()))
+    code = fingerprint(plugins=[plugin.hash for plugin in registered()])
+    return replace(session, store=Store(session.store.folder / "sources" / code))
 
 
 def read_limits(texts: Sequence[str], session: Session) -> list[Limit]:
     """Read every `--fail-if`.
 
     Raises:
-        ConfigError: if one is not `MEASURE:+10%`, or about a measure that the study does not ask for.
+        ConfigError: if one is not `MEASURE:+10%`, about a measure that the study does not ask for, or for no variant.
     """
-    return [read_limit(text, session.study.measures) for text in texts]
+    limits = [read_limit(text, session.study.measures) for text in texts]
+    limits_by_name(limits, session.study.variants)
+    return limits
+
+
+def require_place(session: Session, baseline: str) -> None:
+    """Make sure that a baseline can be written, before its runs are trained.
+
+    Raises:
+        StoreError: if it cannot.
+    """
+    place = session.store.baseline(baseline)
+    there = next(folder for folder in place.parents if folder.exists())
+    if place.is_dir() or not (there.is_dir() and os.access(place if place.exists() else there, os.W_OK)):
+        raise StoreError(f"--save-baseline {baseline}: {place} cannot be written; choose another place")
+
+
+def read_baseline(session: Session, name: str, schema: str) -> Mapping[str, Any]:
+    """The baseline of that name or file, as a document of findings that can be compared.
+
+    Raises:
+        UndecidedError: if there is none.
+        StoreError: if it is of another schema, or not whole.
+    """
+    from bncli.analysis.regression import regressions
+
+    found, place = session.store.read_baseline(name), session.store.baseline(name)
+    if found.get("schema") != schema:
+        raise StoreError(f"{place}: expected a document of schema {schema!r}, got {found.get('schema')!r}")
+    try:
+        regressions(found, found, ())  # before hours of training: what it lacks would be missed after them
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{place}: not a whole baseline ({type(error).__name__}: {error}); save it anew") from None
+    return found
 
 
 def refuse_mixtures(save: str | None, baseline: str | None, fail_if: Sequence[str], aa: bool, check: bool) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.engine.work import Surroundings, fetch_data
-from bncli.errors import ConfigError, StoreError
+from bncli.errors import ConfigError, StoreError, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory, open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
@@ -74,7 +75,7 @@ def open_session(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
-    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, data: str | Path = "",
+    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, data: str | Path | None = None,
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -90,7 +91,7 @@ def open_session(
         data_dir: folder with the data sets' files; None is the copy that bncli ships.
         executor: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open executor of the caller's.
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
-        data: as given to --data; empty is the preset's.
+        data: as given to --data; None is the preset's.
 
     Raises:
         ConfigError: with every mistake found.
@@ -100,14 +101,16 @@ def open_session(
     if engine not in ("auto", "untraced", "plain"):
         raise ConfigError(f"--engine: must be auto or plain, got {engine!r}")
     path: Engine = engine  # type: ignore[assignment] # one of them, as was just seen
-    _expect("jobs", jobs, jobs is None or (type(jobs) is int and jobs > 0), "a whole number above 0, or None")
-    _expect("store", store, isinstance(store, str | Path), "a folder's path")
-    _expect("data_dir", data_dir, data_dir is None or isinstance(data_dir, str | Path), "a folder's path, or None")
-    _expect("time_limit", time_limit, time_limit is None or isinstance(time_limit, int | float), "seconds, or None")
+    expect("jobs", jobs, jobs is None or (type(jobs) is int and jobs > 0), "a whole number above 0, or None")
+    expect("store", store, store is not None, "a folder's path")
+    expect_text("a folder's path", store=store)
+    expect_text("a folder's path, or None", data_dir=data_dir)
+    expect("time_limit", time_limit, time_limit is None or isinstance(time_limit, int | float), "seconds, or None")
     known = isinstance(executor, str | Executor) or callable(executor)
-    _expect("executor", executor, known, "a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor")
-    if time_limit is not None and not time_limit > 0:
-        raise ConfigError(f"--time-limit: must be more than 0 seconds, got {time_limit}")
+    expect("executor", executor, known, "a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor")
+    if time_limit is not None and not 0 < time_limit <= TIMEOUT_MAX:
+        most = f"more than 0 and at most {TIMEOUT_MAX:.0f} seconds"
+        raise ConfigError(f"--time-limit: must be {most}, got {time_limit}; leave it out for none")
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
     folder = None if data_dir is None else Path(data_dir).absolute()
@@ -125,7 +128,7 @@ def open_session(
 
 def read_preset(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    sets: Sequence[str] = (), data: str | Path = "", data_dir: Path | None = None,
+    sets: Sequence[str] = (), data: str | Path | None = None, data_dir: Path | None = None,
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
     if not isinstance(preset, str | Path | Study | Mapping):
@@ -135,8 +138,10 @@ def read_preset(
         )
     source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
     name = source.stem if isinstance(source, Path) else "study"
-    _expect("data", data, isinstance(data, str | Path), "a data set's name, FILE.npz, a folder or hf:NAME")
-    return name, read_study(source, sets, _names(variants), _seeds(seeds), str(data) if data != "" else "", data_dir)
+    expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
+    return name, read_study(
+        source, sets, _names(variants), _seeds(seeds), None if data is None else str(data), data_dir
+    )
 
 
 def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[str, RunResult]]:
@@ -151,16 +156,13 @@ def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[s
     Raises:
         BncliError: for a mistake that shows only while training, such as wrong data.
     """
-    remember(session, on_event)
     results = _train_missing(session, on_event)
     if not (session.study.tune or session.study.bisect):
         return session, results
     from bncli.session.search import next_stage, stages_of
 
     while stage := next_stage(session.study, results, session.device, session.engine):
-        at_stage = session.planned(stage.runs)
-        remember(at_stage, on_event)
-        results |= _train_missing(at_stage, on_event)
+        results |= _train_missing(session.planned(stage.runs), on_event)
     stages = list(stages_of(session.study, results, session.device, session.engine))
     searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
     runs = [run for stage in stages if not stage.searches for run in stage.runs]
@@ -191,7 +193,11 @@ def take_look(session: Session, results: Mapping[str, RunResult], summary: Seque
 
 
 def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
-    """Train one stage, and return all of its results by id."""
+    """Train one stage, and return all of its results by id.
+
+    The store is told of the study once a worker has given a sign of life: what is refused, for wrong data say, was no
+    study.
+    """
     missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
     if missing:
         session.store.prepare()
@@ -203,7 +209,9 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
             lambda: open_workers(session.executor, session.workers, session.device),
             lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
         )
-        for event in events:
+        for place, event in enumerate(events):
+            if place == 0:
+                remember(session, on_event)
             if isinstance(event, Progress):
                 for note in event.notes:
                     if note not in said:
@@ -212,6 +220,8 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
             if isinstance(event, Finished):
                 failed |= _store(event, session.store)
             on_event(event)
+    else:
+        remember(session, on_event)
     return session.store.read_all(run.id for run in session.runs if run.id not in failed) | failed
 
 
@@ -247,15 +257,11 @@ def describe_plan(session: Session) -> str:
     return "\n".join(lines)
 
 
-def _expect(name: str, given: object, fits: bool, what: str) -> None:
-    if not fits:
-        raise ConfigError(f"{name}: expected {what}, got {given!r}")
-
-
 def _names(variants: str | Iterable[str]) -> list[str]:
     given: object = variants.split(",") if isinstance(variants, str) else variants
     names = [name for name in given if isinstance(name, str)] if isinstance(given, Iterable) else []
-    if not isinstance(given, Sequence) or len(names) != len(given):
+    blank = not isinstance(variants, str) and not all(map(str.strip, names))
+    if not isinstance(given, Sequence) or len(names) != len(given) or blank:
         raise ConfigError(f"variants: expected names, as in 'batch,zca' or ['batch', 'zca'], got {variants!r}")
     return [name.strip() for name in names if name.strip()]
 

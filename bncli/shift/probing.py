@@ -10,6 +10,7 @@ Shapes: N examples, C channels, P locations.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +40,13 @@ class Drift:
     metric: str
     mean: float
     median: float
-    p90: float
+    p90: float  # these three are nan where a sample is not finite
     noise: float  # below this are 95 % of what two samples of one checkpoint make of the mean
 
     @property
     def within_noise(self) -> bool:
-        """Whether sampling noise alone could have made it."""
-        return not self.mean > self.noise
+        """Whether sampling noise alone could have made it; never of what is not finite, as a diverged model's."""
+        return self.mean <= self.noise
 
 
 def probe(model: nn.Module, *inputs: Tensor, training: bool = False, where: Collection[Where] = WHERE) -> Probe:
@@ -101,6 +102,8 @@ def drift(before: Probe, after: Probe, metrics: Sequence[str] = LIGHT, *, seed: 
 def _drift(site: str, name: str, before: Probe, after: Probe, seed: int) -> Drift:
     metric, sample = METRICS.load(name), before.samples[site]
     values = metric(sample, after.samples[site]).reshape(-1)
+    if not (sample.isfinite().all() and after.samples[site].isfinite().all()):
+        return Drift(site, name, nan, nan, nan, nan)  # units that stayed finite say nothing of a model that diverged
     block = len(sample) // before.examples if len(sample) % before.examples == 0 else 1
     band = null_band(lambda a, b: _mean(metric(a, b).reshape(-1)), sample, seed=seed, block=block)
     median, p90 = values.quantile(torch.tensor([0.5, 0.9], dtype=values.dtype, device=values.device)).tolist()

@@ -1,6 +1,7 @@
 """Claims against runs made by hand: an outcome follows from the whole interval."""
 
 import dataclasses
+from xml.etree import ElementTree
 
 import pytest
 
@@ -105,8 +106,10 @@ def test_checks_say_what_was_claimed_measured_and_by_whom():
 def test_checks_are_written_for_machines():
     checks = check_claims(judged(claim(below=0.3), **FASTER)) + check_claims(judged(claim(below=0.4), **FASTER))
     text = junit("claims", checks)
-    assert '<testsuite name="claims" tests="2" failures="1" skipped="1">' in text
+    assert '<testsuite name="claims" tests="2" failures="1" errors="1" skipped="0">' in text
     assert '<failure message="measured 0.44x' in text
+    undecided = ElementTree.fromstring(text.partition("\n")[2]).findall("testcase/error")
+    assert [(each.get("type"), each.get("message")) for each in undecided] == [("undecided", checks[1].message)]
     assert "| refuted | steps to 95 %, batch / none: below 0.3x |" in markdown("claims", checks)
     assert [line.split("::")[1] for line in annotations(checks)] == ["error", "warning"]
     assert "95 %25" in next(annotations(checks))

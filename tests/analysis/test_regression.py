@@ -185,3 +185,59 @@ def test_the_first_difference_is_the_earliest_of_all_curves(before: dict[str, An
         run["info"]["status"] = "diverged"
 
     assert first_difference(moved(before, late)["runs"][0], run) == 20
+
+
+def without(document: dict[str, Any], variant: str) -> dict[str, Any]:
+    """The document of a study without one variant."""
+    return {**document, **{key: [e for e in document[key] if e["variant"] != variant] for key in ("runs", "arms")}}
+
+
+def said(checks: Any) -> list[tuple[str, str, str]]:
+    return [(check.name, check.outcome, check.word) for check in checks]
+
+
+def test_a_variant_of_the_baseline_that_is_gone_is_named_and_undecided(before: dict[str, Any]) -> None:
+    found = regressions(without(before, "batch"), before, [])
+    assert said(found) == [("none: numbers", "passed", "identical"), ("batch: runs", "undecided", "gone")]
+    assert found[1].message == "in the baseline, and not in this study"
+
+
+def test_a_variant_that_was_left_out_on_purpose_is_named_and_passes(before: dict[str, Any]) -> None:
+    found = regressions(without(before, "batch"), before, [], chosen=["none"])
+    assert said(found)[1] == ("batch: runs", "passed", "left out")
+
+
+def test_a_new_variant_is_named_and_hides_no_regression(before: dict[str, Any]) -> None:
+    def nudge(run: dict[str, Any]) -> None:
+        run["curves"][0]["values"][-1] += 1e-9
+
+    found = regressions(moved(before, nudge), without(before, "batch"), [])
+    assert said(found) == [("none: numbers", "failed", "changed"), ("batch: runs", "undecided", "new")]
+
+
+def test_a_run_that_has_no_numbers_any_more_is_named(before: dict[str, Any]) -> None:
+    def fail(run: dict[str, Any]) -> None:
+        if (run["variant"], run["seed"]) == ("batch", 1):
+            run.update(info=None, values={}, curves=[])
+
+    found = regressions(moved(before, fail), before, [])
+    assert said(found)[-1] == ("batch: runs", "undecided", "gone")
+    assert found[-1].message == "in the baseline, and without numbers here: seeds 1"
+
+
+def test_a_measure_and_a_curve_that_are_gone_are_named(before: dict[str, Any]) -> None:
+    def lose(run: dict[str, Any]) -> None:
+        run["curves"] = [curve for curve in run["curves"] if curve["metric"] != "train_loss"]
+
+    now = moved(before, lose)
+    now["measures"] = [measure for measure in now["measures"] if measure["name"] != "final_loss"]
+    found = regressions(now, before, [])
+    assert said(found) == [
+        ("none: curves", "undecided", "gone"),
+        ("none: numbers", "passed", "identical"),
+        ("batch: curves", "undecided", "gone"),
+        ("batch: numbers", "passed", "identical"),
+        ("final loss (nats)", "undecided", "gone"),
+    ]
+    assert found[0].message == "in the baseline, and not measured here: train_loss"
+    assert "final loss (nats)" not in outcomes(regressions(now, before, [read_limit("final_accuracy:-0.01", MEASURES)]))

@@ -1,14 +1,19 @@
 """Probes become findings: means over time, noise bands, paired ratios, and words that follow from them."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from bncli.analysis import ArmRuns
-from bncli.analysis.shift import ShiftAsk, analyse_shift
+from bncli.analysis.shift import ShiftAsk, analyse_shift, noise_edge
 from bncli.findings import Definition, Scale, ShiftComparison, ShiftFindings
 from bncli.records import PERCENTILES, CurveKey, Record, RunInfo, RunResult
+from bncli.shift.samples import noise_of
 
 DRIFT = Definition("w1", "w1", "pair", "activation", "ratio", "lower")
 COSINE = Definition("gradient-cosine", "gradient cosine", "gradient", "", "difference", "higher")
@@ -209,3 +214,62 @@ def test_arms_that_are_the_same_are_not_told_apart(scale: Scale) -> None:
     runs = [drifting(v) for v in (1.0, 2.0, 4.0)]
     definition = Definition("w1", "w1", "pair", "", scale, "lower")
     assert overall(found(runs, runs, definition)).side == "same"
+
+
+def random_drift(rng: np.random.Generator, draws: int, units: int) -> RunResult:
+    """A run in which nothing moves: drifts and null draws are means over units of one distribution."""
+    values = np.abs(rng.standard_normal((draws + 1, units))).mean(1).tolist()
+    return run_of({CurveKey("w1", *SITE, "mean"): values[:1], CurveKey("w1", *SITE, "null"): values[1:]})
+
+
+@pytest.mark.parametrize(("draws", "units"), [(2, 64), (5, 64), (18, 64), (25, 64), (39, 1), (5, 8)])
+def test_what_did_not_move_lies_beyond_the_edge_of_noise_once_in_twenty_times(draws: int, units: int) -> None:
+    rng = np.random.default_rng(draws)
+    cells = [found([random_drift(rng, draws, units)], []).arms[0].cells[0] for _ in range(2000)]
+    assert 0.03 <= np.mean([not cell.within_noise for cell in cells]) <= 0.07
+
+
+def test_the_edge_of_a_study_is_that_of_drift_for_the_same_draws() -> None:
+    draws = iter(np.random.default_rng(0).random(39).tolist())
+    kept: list[float] = []
+
+    def measure(first: Any, second: Any) -> Any:
+        kept.append(next(draws))
+        return torch.tensor(kept[-1], dtype=torch.float64)
+
+    assert noise_edge(kept) is None
+    assert noise_of(measure, 3, seed=0).upper.item() == noise_edge(kept)
+
+
+def test_one_draw_has_no_edge_and_one_that_is_not_finite_none_either() -> None:
+    assert noise_edge([0.5]) is None
+    assert noise_edge([0.5, math.nan, 0.4]) is None
+    assert not found([drifting(0.1, null=0.5)], []).arms[0].cells[0].within_noise
+
+
+def test_every_draw_of_several_counts_and_their_mean_as_older_stores_have_it_does_not() -> None:
+    draws = {CurveKey("w1", *SITE, "null", index): [float(index)] for index in range(19)}
+    several = RunResult({"probes": {"null_draws": 19}}, RunInfo("id", "done", 1000, seconds=SECONDS), run_of(
+        {CurveKey("w1", *SITE, "mean"): [17.5], CurveKey("w1", *SITE, "null"): [1.0], **draws}
+    ).records)  # fmt: skip
+    (cell,) = found([several], []).arms[0].cells
+    assert (cell.null, cell.within_noise) == (18.0, True)
+
+
+def test_what_is_not_finite_is_never_within_noise_and_is_not_compared() -> None:
+    lost = found([drifting(0.1, null=0.5)] * 2, [drifting(0.1, math.nan, null=0.5)] * 2)
+    assert [cell.within_noise for arm in lost.arms for cell in arm.cells] == [True, False]
+    assert overall(lost).reason == "it is not a finite number in some run"
+    assert "w1 cannot be compared between batch and none: it is not a finite number in some run" in lost.sentences
+
+
+def test_a_diverged_run_is_never_within_noise() -> None:
+    diverged = dataclasses.replace(drifting(0.1, null=0.5), info=RunInfo("id", "diverged", 700, seconds=SECONDS))
+    assert not found([drifting(0.1, null=0.5), diverged], []).arms[0].cells[0].within_noise
+
+
+def test_a_run_with_a_single_probe_has_no_drift_and_says_so() -> None:
+    runs = [run_of({CurveKey("stable-rank", *SITE): [2.0]})] * 2
+    arms = [ArmRuns(name, {}, dict(enumerate(runs))) for name in ("none", "batch")]
+    ask = ShiftAsk("p", "?", "s", "p", "none", (DRIFT, RANK), (), 0.05, (), {}, {"w1": "there was one probe"})
+    assert "w1 cannot be compared between batch and none: there was one probe" in analyse_shift(arms, ask).sentences

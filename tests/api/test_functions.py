@@ -84,7 +84,19 @@ def test_a_function_takes_a_name_a_path_a_study_or_a_dict_and_all_are_one_study(
         ({"time_limit": "a"}, "time_limit: expected seconds, or None, got 'a'"),
         ({"executor": 3}, "executor: expected a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor"),
         ({"set": 3}, 'set: expected {"training.lr": 0.1} or ["training.lr=0.1,0.5"], got 3'),
-        ({"time_limit": 0}, "--time-limit: must be more than 0 seconds, got 0"),
+        ({"time_limit": 0}, "--time-limit: must be more than 0 and at most 9223372036 seconds, got 0; leave it out"),
+        ({"fail_if": "a:b"}, "fail_if: expected a list of texts, as in ['...'], got 'a:b'"),
+        ({"baseline": 3}, "baseline: expected a baseline's name or file, or None, got 3"),
+        ({"on_event": 3}, "on_event: expected a function of one event (bncli.session.events), got 3"),
+        ({"plugins": 3}, "plugins: expected files or modules, as in ['norms.py'], got 3"),
+        ({"variants": [""]}, "variants: expected names, as in 'batch,zca' or ['batch', 'zca'], got ['']"),
+        ({"seeds": 0}, "--seeds 0: seeds: must be one seed or more, got 0"),
+        ({"seeds": []}, "--seeds []: seeds: must not be empty"),
+        ({"set": [3]}, "set: expected a list of texts, as in ['...'], got [3]"),
+        (
+            {"set": {"training.lr": object}},
+            "set: Object of type type is not JSON serializable; expected texts, numbers",
+        ),
         ({"preset": {"variants": {"batch": "batch"}}}, "study: reference: is required"),
     ],
 )
@@ -92,6 +104,53 @@ def test_what_is_of_a_wrong_type_is_a_line(wrong: dict[str, Any], message: str, 
     with pytest.raises(ConfigError) as error:
         bncli.compare(**{"preset": "smoke", "store": tmp_path, **wrong})
     assert message in str(error.value)
+
+
+EMPTY = "is empty; expected"
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong", "message"),
+    [
+        (bncli.compare, {"baseline": ""}, f"baseline: {EMPTY} a baseline's name or file, or None (is a variable not set?)"),
+        (bncli.compare, {"save_baseline": " "}, f"save_baseline: {EMPTY} a baseline's name or file, or None (is "),
+        (bncli.compare, {"store": ""}, f"store: {EMPTY} a folder's path (is a variable not set?)"),
+        (bncli.train, {"data_dir": ""}, f"data_dir: {EMPTY} a folder's path, or None (is a variable not set?)"),
+        (bncli.train, {"preset": ""}, f"preset: {EMPTY} a shipped preset's name or a YAML file (is a variable not set?)"),
+        (bncli.read_study, {"preset": ""}, f"preset: {EMPTY} a shipped preset's name or a YAML file (is a variable "),
+        (bncli.compare, {"fail_if": [""], "baseline": "main"}, f"fail_if: {EMPTY} a text (is a variable not set?)"),
+        (bncli.shift_report, {"layers": 1}, "layers: expected names, as in 'a,b' or ['a', 'b'], got 1"),
+        (bncli.shift_report, {"metrics": [5]}, "metrics: expected names, as in 'a,b' or ['a', 'b'], got [5]"),
+        (bncli.shift_report, {"on_event": 3}, "on_event: expected a function of one event (bncli.session.events), got 3"),
+        (bncli.bench, {"preset": ""}, f"preset: {EMPTY} a shipped preset's name or a YAML file (is a variable not set?)"),
+        (bncli.bench, {"preset": 3}, "preset: expected a preset's name, a file or a dict, got 3"),
+        (bncli.bench, {"against": ""}, f"against: {EMPTY} another Python interpreter, or None (is a variable not set?)"),
+        (bncli.bench, {"baseline": ""}, f"baseline: {EMPTY} a baseline's name or file, or None (is a variable not set?)"),
+        (bncli.bench, {"only": "x"}, "only: expected a list of texts, as in ['...'], got 'x'"),
+        (bncli.bench, {"budget": "5"}, "budget: expected seconds, or None, got '5'"),
+    ],
+)  # fmt: skip
+def test_what_is_empty_or_of_a_wrong_type_is_a_line_in_every_function(
+    function: Any, wrong: dict[str, Any], message: str
+) -> None:
+    preset = {} if function is bncli.bench else {"preset": "smoke"}
+    with pytest.raises(ConfigError) as error:
+        function(**preset | wrong)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_a_section_that_is_set_keeps_the_keys_that_are_not_named() -> None:
+    changes = {"training": {"lr": 0.25}, "variants.batch.training": {"lr": 0.5}}
+    whole, changed = bncli.read_study("smoke"), bncli.read_study("smoke", set=changes)
+    assert changed.training == whole.training.model_copy(update={"lr": 0.25})
+    assert changed.variants["batch"].training == {**whole.variants["batch"].training, "lr": 0.5}
+
+
+def test_without_pandas_a_frame_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(BncliError, match=r"^to_frame: needs pandas \(.*\); pip install pandas, or take \.to_json\(\)$"):
+        bncli.Result("smoke", bncli.read_study("smoke"), None, (), tmp_path).to_frame()
 
 
 def test_events_come_in_the_callers_thread_and_what_they_raise_ends_the_session(tmp_path: Path) -> None:

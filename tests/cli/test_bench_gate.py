@@ -32,7 +32,7 @@ def test_the_same_code_holds_and_a_slower_kernel_does_not(saved: Command, monkey
     assert "\ngate: regression: of 1 cases 1 slower than allowed; noise floor " in text
     assert "measuring again: slow_norms:Slow/train-forward/N8C16/f32/nc/cpu\n" in said
     assert "**gate: regression: " in Path("gate.md").read_text()
-    assert '<testsuite name="tiny" tests="1" failures="1" skipped="0">' in Path("gate.xml").read_text()
+    assert '<testsuite name="tiny" tests="1" failures="1" errors="0" skipped="0">' in Path("gate.xml").read_text()
 
 
 def test_on_github_the_change_is_annotated(saved: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,25 @@ def test_the_same_code_holds_its_baseline_without_training(folder: Path) -> None
     assert "identical  batch: numbers" in done.stdout
 
 
+@pytest.mark.parametrize("lost", ["runs", "arms", "measures"])
+def test_a_baseline_that_is_not_whole_is_a_line_before_anything_is_trained(lost: str, folder: Path) -> None:
+    whole = json.loads((folder / ".bncli" / "baselines" / "main.json").read_text())
+    (folder / "part.json").write_text(json.dumps({key: value for key, value in whole.items() if key != lost}))
+    done = run("compare", "study.yaml", "--baseline", "part.json", "--set", "training.lr=0.25", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"part.json: not a whole baseline (KeyError: '{lost}'); save it anew\n"
+
+
+def test_a_variant_left_out_by_name_is_said_and_passes_and_one_that_is_gone_does_not(folder: Path) -> None:
+    done = run("compare", "study.yaml", "--baseline", "main", "--variants", "none", cwd=folder)
+    assert done.returncode == 0
+    assert "left out   batch: runs\n" in done.stdout
+    (folder / "less.yaml").write_text(PRESET.replace(", batch: batch", "").partition("claims:")[0])
+    done = run("compare", "less.yaml", "--baseline", "main", cwd=folder)
+    assert done.returncode == 4
+    assert "gone       batch: runs\n" in done.stdout
+
+
 def test_a_missing_baseline_exits_with_4_before_anything_is_trained(folder: Path) -> None:
     done = run("compare", "study.yaml", "--baseline", "old", cwd=folder)
     assert done.returncode == 4
@@ -138,7 +157,13 @@ def test_the_reference_against_itself_is_not_better_or_worse(folder: Path) -> No
         (["--aa", "--check"], "--aa: compares the reference with itself; it goes with no --check and no baseline"),
         (["--check", "--variants", "none"], "--check: study makes no claims about these variants"),
         (["--baseline", "study.yaml/x"], "study.yaml/x: cannot be read"),
-        (["--events", "no/such"], "--events no/such: cannot write"),
+        (["--baseline", "main", "--fail-if", "final_accuracy:-1%", "--fail-if", "bacth=final_accuracy:-0.005"],
+         "--fail-if bacth=final_accuracy:-0.005: nothing here matches bacth; did you mean 'batch'? (known: none, batch)"),
+        (["--events", "no/such"], "--events no/such: there is no folder no"),
+        (["--check", "--junit", "no/such"], "--junit no/such: there is no folder no"),
+        (["--check", "--markdown", "."], "--markdown .: . is a folder; name a file in it"),
+        (["--junit", "checks.xml"], "--junit: nothing is checked; add --check, --baseline NAME or --aa"),
+        (["--save-baseline", "study.yaml/x"], "--save-baseline study.yaml/x: study.yaml/x cannot be written"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_exit_2(arguments: list[str], line: str, folder: Path) -> None:

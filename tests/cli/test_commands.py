@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
+
+from bncli.cli import app, main
 
 PRESET = """
 question: does it work?
@@ -79,12 +82,19 @@ def test_the_json_document_is_whole_and_has_no_nan(trained: Path) -> None:
     assert found["environment"]["device"] == "cpu"
 
 
-def test_json_that_cannot_be_written_is_a_line(trained: Path) -> None:
-    done = bncli("compare", "study.yaml", "--json", "no/such/folder.json", cwd=trained)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "--json no/such/folder.json: cannot write (No such file or directory); the runs themselves are stored\n",
-    )
+@pytest.mark.parametrize("command", ["compare", "shift-report"])
+def test_a_file_that_cannot_be_written_is_a_line_before_anything_is_trained(command: str, tmp_path: Path) -> None:
+    done = bncli(command, preset(tmp_path), "--json", "no/such/folder.json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "--json no/such/folder.json: there is no folder no/such\n"
+    assert not (tmp_path / ".bncli").exists()
+
+
+def test_where_writing_fails_all_the_same_the_table_is_shown(trained: Path) -> None:
+    done = bncli("compare", "study.yaml", "--json", "/dev/full", cwd=trained)
+    assert done.returncode == 2
+    assert done.stderr == "--json /dev/full: cannot write (No space left on device); the runs themselves are stored\n"
+    assert "none (ref)" in done.stdout
 
 
 def test_train_shows_how_every_run_ended(trained: Path) -> None:
@@ -144,12 +154,42 @@ def test_a_mistake_is_one_line_and_exit_2(arguments: list[str], line: str, tmp_p
     assert "Traceback" not in done.stderr
 
 
+def every_option(command: Any, words: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command followed by each of its options that takes a value, and by each of its arguments."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from every_option(below, (*words, name))
+    if not hasattr(command, "commands"):
+        yield words
+        yield from ((*words, each.opts[0]) for each in command.params if each.opts[0][0] == "-" and not each.is_flag)
+
+
+@pytest.mark.parametrize("words", list(every_option(get_command(app))), ids=" ".join)
+def test_no_option_and_no_argument_takes_an_empty_text(
+    words: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = words[-1]
+    lines = {f"{last if last[0] == '-' else f'argument {len(words) + 1}'}: is empty; give a value or leave it out (is a"
+             " variable not set?)\n"}  # fmt: skip
+    for given in ([*words, ""], [*words, "  "], [*words[:-1], f"{last}="] if last[0] == "-" else [*words, ""]):
+        monkeypatch.setattr(sys, "argv", ["bncli", *given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert {capsys.readouterr().err} == lines
+
+
+def test_a_variable_of_the_environment_that_is_empty_is_not_set(tmp_path: Path) -> None:
+    done = bncli("compare", "smoke", "--dry-run", cwd=tmp_path, BNCLI_STORE="", BNCLI_DATA="")
+    assert done.stdout.startswith("smoke: 6 runs (0 stored in .bncli)")
+
+
 def test_wrong_mnist_bytes_are_said_and_nothing_is_stored(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train-images-idx3-ubyte").write_bytes(b"not digits")
     done = bncli("compare", "smoke", "--data-dir", "data", cwd=tmp_path)
     assert done.returncode == 2
     assert "not MNIST's train-images-idx3-ubyte: MD5 of the unpacked bytes is" in done.stderr
+    assert bncli("ls", "studies", cwd=tmp_path).stdout.startswith("no studies in .bncli; ")
 
 
 def test_a_truncated_data_file_is_said(tmp_path: Path) -> None:

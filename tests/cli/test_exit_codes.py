@@ -10,6 +10,7 @@ import pytest
 
 from bncli.cli import main
 from bncli.executors.loop import Finished
+from bncli.findings import Check
 from bncli.records import RunInfo, RunResult
 
 BUG = """
@@ -46,3 +47,25 @@ def test_runs_that_fail_are_said_and_exit_with_5(
     assert caught.value.code == 5
     assert capsys.readouterr().err.endswith("4 of 4 runs failed: out of memory\n")
     assert Path("found.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"), [(("passed", "failed", "undecided"), 3), (("undecided",), 5), (("passed",), 5)]
+)
+def test_a_regression_exits_with_3_whatever_else_failed_and_its_checks_are_written(
+    outcomes: tuple[Any, ...], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def failing(jobs: Any, *others: Any) -> Iterator[Finished]:
+        for job in jobs:
+            infos = [RunInfo(run.id, "failed", 0, "out of memory") for run in job.runs]
+            yield Finished(job, tuple(RunResult(run.spec(), info) for run, info in zip(job.runs, infos, strict=True)))
+
+    checks = [Check(outcome, outcome, "measured", outcome) for outcome in outcomes]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bncli.session.study.run_jobs", failing)
+    monkeypatch.setattr("bncli.session.regression.check_same", lambda findings: checks)
+    monkeypatch.setattr(sys, "argv", ["bncli", "compare", "smoke", "--seeds", "2", "--aa", "--junit", "checks.xml"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == code
+    assert Path("checks.xml").read_text().count("<testcase") == len(outcomes)

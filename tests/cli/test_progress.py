@@ -3,12 +3,14 @@
 import io
 from collections.abc import Callable
 
+import pytest
 from rich.console import Console
 
-from bncli.cli.progress import Bars
+from bncli.cli.progress import Bars, Lines
 from bncli.config import Study
-from bncli.executors.loop import Progress
+from bncli.executors.loop import Finished, Progress
 from bncli.plan import Job, jobs_of, runs_of
+from bncli.records import Record, RunInfo, RunResult
 from bncli.session.events import Started
 
 
@@ -34,3 +36,19 @@ def test_a_running_job_shows_its_curve_accuracy_loss_and_rate(tiny: Callable[...
 def test_a_job_whose_lanes_have_all_diverged_is_shown_without_a_crash(tiny: Callable[..., Study]) -> None:
     job = jobs_of(runs_of(tiny(), "cpu"))[0]
     assert "nan" in shown(job, Progress(job, 10, float("nan"), float("nan"), 0.5))
+
+
+REGRESSION = {"data": "offset", "model": "shift", "measures": ["final_loss"], "variants": {"none": "none"}}
+
+
+def test_a_loss_between_0_and_1_is_no_percentage(
+    tiny: Callable[..., Study], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = jobs_of(runs_of(tiny(**REGRESSION), "cpu"))[0]
+    assert "loss 0.5  lr 0.25" in (text := shown(job, Progress(job, 10, 0.5, 0.5, 0.25)))
+    assert "%" not in text
+    run = job.runs[0]
+    lines, records = Lines(), (Record("loss", 10, 0.25, "squared error"),)
+    lines(Started((job,)))
+    lines(Finished(job, tuple(RunResult(run.spec(), RunInfo(run.id, "done", 10), records) for run in job.runs)))
+    assert f"none seed {run.seed}: done, loss 0.25\n" in capsys.readouterr().err

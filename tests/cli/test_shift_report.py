@@ -163,3 +163,21 @@ def test_a_preset_without_probes_is_given_the_light_tier(tmp_path: Path) -> None
     study = read_study(tmp_path / "study.yaml", ["probes.every=20", "probes.metrics=light"])
     assert set(study.probes.metrics) == {name for name, row in METRICS.items() if row.tier == "light"}
     assert study.probes.every == 20
+
+
+@pytest.mark.parametrize(
+    ("every", "sentence"),
+    [
+        (40, "percentile drift, relative percentile drift, w1 cannot be compared between batch and none: a drift is"
+             " between two probes, and there was one: training has 60 steps and a probe comes every 40; lower"
+             " probes.every or raise steps\n"),
+        (100, "gradient cosine cannot be compared between batch and none: no probe was taken: training has 60 steps and a"
+              " probe comes every 100; lower probes.every or raise steps\n"),
+    ],
+)  # fmt: skip
+def test_a_run_too_short_for_its_probes_says_so(every: int, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(PRESET.replace("PROBES", PROBES))
+    change = ("--seeds", "2", "--jobs", "1", "--set", f"probes.every={every}")
+    done = bncli("shift-report", "study.yaml", *change, cwd=tmp_path, COLUMNS="400")
+    assert done.returncode == 0
+    assert sentence in done.stdout

@@ -139,6 +139,15 @@ def test_a_drift_is_over_one_interval_and_is_measured_at_its_end(tiny: Tiny) -> 
     assert result.curve("percentile-drift", "hidden.1.0", "norm", "null")[0] == [10]  # of every fourth probe
 
 
+def test_of_several_null_draws_each_is_kept(tiny: Tiny) -> None:
+    alone, several = (train(job_of(tiny, probes={**FULL, "null_draws": n}))[0] for n in (1, 3))
+    site = ("percentile-drift", "hidden.1.0", "norm", "null")
+    draws = [several.curve(*site, index)[1] for index in range(3)]
+    assert several.curve(*site)[1] == []
+    assert draws[0] == alone.curve(*site)[1]
+    assert len({*draws[0], *draws[1], *draws[2]}) == 3
+
+
 def test_a_network_that_does_not_move_does_not_drift(tiny: Tiny) -> None:
     still = {"steps": 30, "batch_size": 40, "lr": 1e-30}
     for result in train(job_of(tiny, "none", training=still)):

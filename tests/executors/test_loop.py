@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bncli.errors import BncliError, ConfigError, DataError
 from bncli.executors import Workers, open_workers
 from bncli.executors.loop import Finished, Progress, WorkerDied, run_jobs
 from bncli.plan import Job, jobs_of, runs_of
+from bncli.plugins import ship, using
 from tests.executors.elsewhere import breaking, open_elsewhere, open_thread, open_threads
 
 Tiny = Callable[..., Study]
@@ -202,6 +203,137 @@ def test_a_job_within_its_limit_has_the_numbers_that_it_has_without(jobs: list[J
 def test_a_mistake_in_a_job_with_a_limit_is_said(jobs: list[Job], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no train-images"):
         work(jobs[0], Surroundings(seconds=120, data=tmp_path))
+
+
+def test_a_job_with_a_limit_imports_what_this_process_can(
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_here.py").write_text("SCALE = 2.0\n")
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "import sys\n\ndef mine(channels):\n    import only_here, torch\n    return torch.nn.Identity()\n\nNORMS = {'mine': mine}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with using([plugin]) as plugins:
+        (job,) = jobs_of(runs_of(tiny(variants={"mine": "mine"}, reference="mine", seeds=1), "cpu"))
+        (result,) = work(job, Surroundings(seconds=120, plugins=ship(plugins)))
+    assert (result.info.status, result.info.reason) == ("done", "")
+
+
+@pytest.mark.parametrize("seconds", [None, 120.0])
+def test_an_exception_that_cannot_travel_is_the_reason_of_a_failed_run(
+    tmp_path: Path, tiny: Tiny, seconds: float | None
+) -> None:
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "class Mine(Exception):\n"
+        "    def __init__(self, a, b):\n        super().__init__('no luck')\n\n"
+        "def mine(channels):\n    raise Mine(1, 2)\n\nNORMS = {'mine': mine}\n"
+    )
+    with using([plugin]) as plugins:
+        (job,) = jobs_of(runs_of(tiny(variants={"mine": "mine"}, reference="mine", seeds=1), "cpu"))
+        at = Surroundings(seconds=seconds, plugins=ship(plugins))
+        (finished,) = [e for e in run_jobs([job], opened("local"), lambda job: at) if isinstance(e, Finished)]
+    assert [(r.info.status, r.info.reason) for r in finished.results] == [("failed", "Mine: no luck")]
+
+
+@pytest.mark.parametrize("seconds", [None, 120.0])
+def test_a_thread_leaves_a_job_that_nobody_waits_for(tiny: Tiny, jobs: list[Job], seconds: float | None) -> None:
+    endless = jobs_of(runs_of(tiny(training={"steps": 10_000_000, "batch_size": 40, "lr": 0.1}, seeds=1), "cpu"))
+    events = run_jobs(endless[:1], opened("thread"), lambda job: Surroundings(seconds=seconds))
+    next(events)
+    events.close()
+    assert ends(list(run_jobs(jobs[:1], opened("thread")))) == {jobs[0].runs[0].variant: "done"}
+
+
+def test_a_pool_that_a_factory_opened_ends_with_the_study(tiny: Tiny) -> None:
+    endless = jobs_of(runs_of(tiny(training={"steps": 10_000_000, "batch_size": 40, "lr": 0.1}, seeds=1), "cpu"))
+    pools: list[Any] = []
+
+    def open_kept(workers: int | None, device: str) -> Executor:
+        pools.append(open_elsewhere(workers, device))
+        return pools[0]  # type: ignore[no-any-return]
+
+    workers = opened(open_kept)()
+    workers.executor.submit(work, endless[0], Surroundings())
+    (process,) = list(pools[0]._processes.values())
+    workers.stop()
+    process.join(20)
+    assert not process.is_alive()
+
+
+def test_workers_of_a_killed_command_end_whoever_opened_them(tmp_path: Path) -> None:
+    script = tmp_path / "study.py"
+    script.write_text(
+        "import os, time\n"
+        "from bncli.engine.work import work\n"
+        "from tests.executors.elsewhere import open_elsewhere\n"
+        "def at_work():\n"
+        "    try:\n        work(None, None)\n    except AttributeError:\n        pass\n    return os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    pool = open_elsewhere(1, 'cpu')\n"
+        "    print(pool.submit(at_work).result(), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    command = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    with command:
+        assert command.stdout is not None
+        worker = int(command.stdout.readline())
+        command.kill()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.05)
+
+
+def _raising(workers: int | None, device: str) -> Executor:
+    raise OSError("no cluster at 10.0.0.1")
+
+
+class _Odd(Executor):
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def _came(back: object) -> "Future[object]":
+    future: Future[object] = Future()
+    future.set_result(back)
+    return future
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (_raising, r"and raised OSError: no cluster at 10.0.0.1"),
+        (lambda: None, r"called with the number of workers and the device, as in \(2, 'cpu'\), and raised TypeError"),
+        (lambda *_: Workers(ThreadPoolExecutor(1), 0), "slots above 0, got ThreadPoolExecutor and 0"),
+        (lambda *_: Workers(ThreadPoolExecutor(1), None), "slots above 0, got ThreadPoolExecutor and None"),
+        (lambda *_: Workers(3, 1), "slots above 0, got int and 1"),
+        (lambda *_: _Odd(RuntimeError("shut")), r"it took no job \(RuntimeError: shut\)"),
+        (lambda *_: _Odd(3), "expected a concurrent.futures.Future of its submit, got int"),
+        (lambda *_: _Odd(_came("rubbish")), "its submit must call the function that it is given, got 'rubbish'"),
+        (lambda *_: _Odd(_came([])), r"its submit must call the function that it is given, got \[\]"),
+    ],
+)
+def test_an_executor_that_is_none_is_one_line(jobs: list[Job], factory: Any, message: str) -> None:
+    with pytest.raises(BncliError, match=message):
+        list(run_jobs(jobs[:1], opened(factory)))
+
+
+def test_a_pool_of_the_callers_that_broke_is_said_to_be_his(jobs: list[Job]) -> None:
+    with ProcessPoolExecutor(1) as pool:
+        with pytest.raises(BrokenExecutor):
+            pool.submit(os._exit, 1).result()
+        with pytest.raises(BncliError, match=r"the pool that you have opened died.*with a new pool"):
+            list(run_jobs(jobs[:1], opened(pool)))
 
 
 def test_the_double_runs_what_it_is_given() -> None:

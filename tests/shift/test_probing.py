@@ -1,5 +1,7 @@
 """A user's own model is probed as it is, between two checkpoints."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,6 +92,18 @@ def test_the_same_checkpoint_has_not_drifted(model: Net, x: Tensor) -> None:
     rows = drift(probe(model, x), probe(model, x), LIGHT[:3])
     assert len(rows) == 15 * 3
     assert all((row.mean, row.median, row.p90, row.within_noise) == (0, 0, 0, True) for row in rows)
+
+
+@pytest.mark.parametrize("units", [slice(None), slice(1)])
+def test_a_model_that_is_not_finite_is_never_within_noise(model: Net, x: Tensor, units: slice) -> None:
+    healthy = probe(model, x, where=["before-norm"])
+    with torch.no_grad():
+        model.stem[0].weight[units] = math.nan
+    broken = probe(model, x, where=["before-norm"])
+    for before, after in ((healthy, broken), (broken, broken)):
+        row = drift(before, after, ["w1"])[0]
+        assert math.isnan(row.mean)
+        assert not row.within_noise
 
 
 def test_training_drifts_beyond_sampling_noise(model: Net, x: Tensor) -> None:
