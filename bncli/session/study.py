@@ -200,8 +200,8 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     """
     missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
     if missing:
-        session.store.prepare()
         fetch_data(missing, session.data_dir, lambda text: on_event(Warned(text)))
+        session.store.prepare()
         on_event(Started(tuple(missing)))
         same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
         events = run_jobs(

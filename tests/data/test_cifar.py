@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import bncli
 from bncli.data import DATASETS, cifar, files, looking_in
 from bncli.data.cifar import archive_of, batches_of, read_batch
-from bncli.data.mnist import files_of
 from bncli.errors import DataError
 from tests.data.made_server import Manner, serving
 
@@ -113,14 +114,19 @@ def test_published_checksums_stand_in_the_tables() -> None:
     assert archive_of("cifar100").addresses == ("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",)
 
 
-DEBIAN = files.SYSTEM / "fashion-mnist"
+DEBIAN = Path(os.environ.get("DATASETS", files.SYSTEM)) / "fashion-mnist"
 
 
-@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not here")
 def test_fashion_mnist_is_read_from_debians_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("BNCLI_OFFLINE", "1")
+    monkeypatch.setattr(files, "SYSTEM", DEBIAN.parent)
     found = DATASETS.load("fashion-mnist")(binarize=None, standardize=False, device="cpu")
     assert [len(part) for part in (found.train, found.validation, found.test)] == [55_000, 5_000, 10_000]
     assert found.test.targets.bincount().tolist() == [1_000] * 10
-    assert {file.name for file in files_of("fashion-mnist")} <= {path.stem for path in DEBIAN.iterdir()}
+    study = bncli.compare(
+        "fashion-mlp", device="cpu", executor="thread", store=tmp_path / "store", seeds=1, variants="none",
+        set={"training.steps": 40, "evaluation.every": 40},
+    )  # fmt: skip
+    assert [run.result.info.status for run in study.runs if run.result] == ["done"]
