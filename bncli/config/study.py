@@ -111,6 +111,9 @@ class Study(Frozen):
             setting = dict(zip(self.sweep, values, strict=True))
             changed = plain
             for key, value in setting.items():
+                option = DATASETS[self.data.name].options.get(key.removeprefix("data.")) if key[:5] == "data." else None
+                if option and option.place:  # other data have another checksum
+                    changed = with_value(changed, ("data", "checksum"), None)
                 changed = with_value(changed, tuple(key.split(".")), value)
             yield setting, (_at(changed, setting) if setting else self)
 

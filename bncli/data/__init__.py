@@ -1,5 +1,6 @@
 """Data sets: what there is, and what a study must know of it before anything is loaded."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -48,6 +49,10 @@ class DataRow(Row):
 class DataCatalogue(Catalogue[DataRow]):
     """Data sets by name; of those that options choose, a study is given the checksum along with the options."""
 
+    def __init__(self, kind: str, rows: Mapping[str, DataRow]) -> None:
+        super().__init__(kind, rows)
+        self._described: dict[tuple[str, str, str] | None, DataRow] = {}
+
     def describe(self, name: str, options: Mapping[str, Any]) -> DataRow:
         """The row of a data set with these options, all of it known.
 
@@ -57,12 +62,17 @@ class DataCatalogue(Catalogue[DataRow]):
         row = self[name]
         if not row.describe:
             return row
+        key = (row.code, name, json.dumps(options, sort_keys=True)) if options.get("checksum") else None
+        if key in self._described:  # the checksum says what they are, and loading holds them against it
+            return self._described[key]
         try:
             found: DataRow = resolve(row.describe)(row, options)
         except Exception as error:  # anybody's code
             if isinstance(error, BncliError) or row.origin == "bncli":
                 raise
             raise DataError(f"plug-in {row.origin}: data set {name!r}: {type(error).__name__}: {error}") from error
+        if key:
+            self._described[key] = found
         return found
 
     def options(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:

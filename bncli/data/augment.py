@@ -32,7 +32,7 @@ def augment(x: Tensor, draws: Tensor, shape: Sequence[int], *, crop: int, flip: 
         (*I, features)
     """
     channels, height, width = shape
-    given, chance = x.reshape(-1, channels, height * width), draws.reshape(-1, DRAWS).to(x.device, torch.float32)
+    given, chance = x.reshape(-1, channels, height * width), draws.reshape(-1, DRAWS).float().to(x.device)
     down, right = ((chance[:, i] * (2 * crop + 1)).long()[:, None] - crop for i in (0, 1))
     across = torch.arange(width, device=x.device).expand(len(given), -1)
     if flip:

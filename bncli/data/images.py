@@ -51,7 +51,11 @@ def describe_images(row: DataRow, options: Mapping[str, Any]) -> DataRow:
     Raises:
         DataError: if it cannot be learned from.
     """
-    facts, checksum = facts_of(open_folder(locate(options["folder"])), options["size"], options["channels"])
+    try:
+        images = open_folder(locate(options["folder"]))
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    facts, checksum = facts_of(images, options["size"], options["channels"])
     return facts.fill(row, options["checksum"] or checksum)
 
 
@@ -127,7 +131,8 @@ def _files(root: Path, folder: Path, stamps: list[Any]) -> Iterator[str]:
     found = []
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(here) / n for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
+        images = [Path(here) / n for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
+        found += [path for path in images if path.is_file()]
     for path in sorted(found):
         name, about = path.relative_to(root).as_posix(), path.stat()
         stamps.append((name, about.st_size, about.st_mtime_ns))
@@ -156,7 +161,7 @@ _SEEN: dict[str, Survey] = {}  # by key
 def _look(images: ImageSet) -> Survey:
     whole, first, other, coloured = hashlib.sha256(), None, None, False
     for name in sorted(name for part in images.parts.values() for name, _ in part):
-        content = images.read(name)
+        content = _read(images, name)
         whole.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
         width, height, mode = _opened(images.place, name, content, lambda image: (*image.size, image.mode))
         if mode.startswith(DEEP):
@@ -201,7 +206,14 @@ def _fill(pixels: Any, images: ImageSet, names: Sequence[str]) -> None:
         return np.asarray(image, np.uint8).reshape(height, width, channels)
 
     for i, name in enumerate(names):
-        pixels[i] = np.moveaxis(_opened(images.place, name, images.read(name), bytes_of), -1, 0)
+        pixels[i] = np.moveaxis(_opened(images.place, name, _read(images, name), bytes_of), -1, 0)
+
+
+def _read(images: ImageSet, name: str) -> bytes:
+    try:
+        return images.read(name)
+    except OSError as error:
+        raise DataError(f"{images.place}: {name}: cannot be read ({error.strerror}); remove it or mend it") from None
 
 
 def _opened(place: str, name: str, content: bytes, see: Callable[[Any], Any]) -> Any:

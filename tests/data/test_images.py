@@ -1,5 +1,6 @@
 """Image files in folders, and Hugging Face's data sets: what is understood, decoded once, and refused in one line."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,20 @@ def test_an_empty_folder_and_a_class_that_training_lacks_are_one_line(photos: Ph
     folder = photos(train__cat=9, train__dog=9, test__cow=1)
     with pytest.raises(ConfigError, match=r"photos/test: cow is no class of .*photos/train \(cat, dog\)$"):
         options(folder)
+
+
+def test_a_plan_looks_at_a_folder_once(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = options(photos(cat=10, dog=10))
+    row = DATASETS.describe("images", given)
+    monkeypatch.setattr(images, "open_folder", None)
+    assert DATASETS.describe("images", given) == row
+
+
+def test_pipes_and_links_to_folders_are_left_alone(photos: Photos) -> None:
+    folder = photos(cat=10, dog=10)
+    os.mkfifo(folder / "cat" / "pipe.png")
+    (folder / "dog" / "again").symlink_to(folder)
+    assert sum(DATASETS.describe("images", options(folder)).examples.values()) == 20
 
 
 def test_an_image_that_breaks_off_is_found_before_training(photos: Photos) -> None:

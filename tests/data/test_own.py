@@ -1,5 +1,6 @@
 """Data of your own: what is understood, what is refused in one line, and what a run's id says of it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -288,6 +289,20 @@ def test_data_that_change_after_planning_are_not_trained_on(save: Save) -> None:
     save(x_train=X + 1, y_train=Y)
     with pytest.raises(DataError, match="was planned with; leave the data alone while a study runs"):
         train(Job(tuple(runs)))
+
+
+def test_files_can_be_swept(save: Save) -> None:
+    files = [save(name="a.npz", x_train=X, y_train=Y), save(name="b.npz", x_train=X[:, :3], y_train=Y)]
+    study = read_study({**STUDY, "data": {"name": "npz", "file": files[0]}, "sweep": {"data.file": files}})
+    runs = runs_of(study, "cpu")
+    assert [DATASETS.describe(run.data.name, run.data.options).shape for run in runs] == [(5,)] * 2 + [(3,)] * 2
+    assert len({run.id for run in runs}) == 4
+
+
+def test_a_file_that_is_a_pipe_or_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(ConfigError, match=r"pipe\.npz: expected a file$"):
+        DATASETS.options("npz", {"file": str(tmp_path / "pipe.npz")})
 
 
 def test_a_worker_finds_the_file_by_its_name_in_the_data_folder(save: Save, tmp_path: Path) -> None:
