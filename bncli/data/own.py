@@ -35,15 +35,8 @@ def load_npz(
     at = stamp(path)
     _expect(str(path), checksum_of(path, at), checksum)
     facts = npz_facts(path, at, numbers=numbers, channels=channels)
-    parts = split_off(_arrays(path, at, tuple(facts.names.items()), memory_for_data(device)))
-    return splits_of(parts, facts.shape, standardize=standardize, device=device, channels_last=facts.channels_last)
-
-
-@lru_cache(maxsize=2)
-def _arrays(path: Path, at: Stamp, names: tuple[tuple[str, tuple[str, str]], ...], most: int) -> Any:
-    """Arrays by part, mapped where they are too large; kept, because every job of a worker reads them."""
-    headers = read_headers(path)
-    wanted = [headers[name] for _, pair in names for name in pair]
+    headers, most = read_headers(path), memory_for_data(device)
+    wanted = [headers[name] for pair in facts.names.values() for name in pair]
     large = sum(header.size for header in wanted) > most
     for header in wanted:
         if large and header.offset is None and header.size > most // 2:
@@ -51,7 +44,14 @@ def _arrays(path: Path, at: Stamp, names: tuple[tuple[str, tuple[str, str]], ...
                 f"{path}: {header.name} has {header.size:,} bytes, too many for this machine's memory; save it by"
                 " numpy.savez and not savez_compressed, which lets it be read in pieces"
             )
-    found = {}
+    parts = split_off(_arrays(path, at, tuple(facts.names.items()), large))
+    return splits_of(parts, facts.shape, standardize=standardize, device=device, channels_last=facts.channels_last)
+
+
+@lru_cache(maxsize=2)
+def _arrays(path: Path, at: Stamp, names: tuple[tuple[str, tuple[str, str]], ...], large: bool) -> Any:
+    """Arrays by part, mapped where they are too large; kept, because every job of a worker reads them."""
+    headers, found = read_headers(path), {}
     for part, (x, y) in names:
         inputs, targets = read_array(path, headers[x], mapped=large), read_array(path, headers[y])
         check_finite(path, x, inputs)

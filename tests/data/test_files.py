@@ -2,8 +2,8 @@
 
 import gzip
 import hashlib
-import multiprocessing
-import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -173,16 +173,21 @@ def test_offline_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         assert read_file(at(address)) == CONTENT
 
 
-def _bring(address: str, folder: str, slow: bool) -> bytes:
-    os.environ |= {"XDG_CACHE_HOME": folder, "NO_PROXY": "127.0.0.1"}
-    return read_file(at(address))
+BRING = """
+import sys
+from bncli.data.files import DataFile, read_file
+content = read_file(DataFile("toy", "Toy", "numbers", int(sys.argv[2]), sys.argv[3], addresses=(sys.argv[1],)), print)
+print(len(content))
+"""
 
 
-def test_processes_that_want_the_same_file_download_it_once(tmp_path: Path) -> None:
-    manner = Manner(CONTENT, pause=0.05, chunk=1_000)
-    with serving(manner) as address, multiprocessing.get_context("fork").Pool(3) as pool:
-        found = pool.starmap(_bring, [(address, str(tmp_path / "cache"), True)] * 3)
-    assert found == [CONTENT] * 3
+def test_processes_that_want_the_same_file_download_it_once() -> None:
+    manner = Manner(CONTENT, pause=0.1, chunk=500)
+    with serving(manner) as address:
+        command = [sys.executable, "-c", BRING, f"{address}/numbers", str(len(CONTENT)), FILE.digest]
+        children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        said = [child.communicate()[0].splitlines() for child in children]
+    assert [lines[-1] for lines in said] == [str(len(CONTENT))] * 3
     assert len(manner.requests) == 1
 
 
