@@ -18,8 +18,9 @@ from bncli.plugins import using
 from bncli.presets import preset_path
 from bncli.records import StudyRun
 from bncli.session.events import OnEvent, ignore
-from bncli.session.study import Preset, Session, open_session, read_preset, remember, take_look
-from bncli.session.study import train as _train
+from bncli.session.study import Preset, Session, open_session, read_preset
+from bncli.session.training import remember, take_look, train_and_look
+from bncli.session.training import train as _train
 from bncli.timing.results import BenchRecord
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class Result(Generic[F]):
 
 def compare(
     preset: Preset = "quickstart", *, variants: str | Iterable[str] = (),
-    seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
-    jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
+    seeds: int | str | Iterable[int] | None = None, until: str = "", set: Changes = None, device: str = "auto",
+    engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
     plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore, check: bool = False,
     aa: bool = False,
@@ -108,6 +109,7 @@ def compare(
         preset: a shipped preset's name, a YAML file, a `Study`, or a preset's keys with their values.
         variants: only these, or norms that the preset lacks ("batch", "batch,zca", ["batch", "zca"]); all if empty.
         seeds: how many, or which.
+        until: "decided", to look at 5, 8, 10, 15, ... seeds, 50 or `seeds` at most, while a headline is open.
         set: keys of the preset with values, {"training.lr": 0.1}; or as `--set` has them, ["training.lr=0.1,0.5"].
         device: auto, cpu, cuda or mps.
         engine: auto; untraced; or plain, one run at a time and nothing traced, the reference.
@@ -138,27 +140,24 @@ def compare(
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
     with using(plugins):
         asked = open_study(
-            preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
+            preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
+            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
         )  # fmt: skip
         if check:
             regression.refuse_no_claims(asked)
+        if aa or save_baseline or baseline:
+            regression.refuse_looks(asked)
         limits = regression.read_limits(fail_if, asked)
         if save_baseline:
             regression.require_place(asked, save_baseline)
         before = regression.read_baseline(asked, baseline, SCHEMA) if baseline else None
         session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
-        session, results = _train(regression.against_itself(session) if aa else session, on_event)
-
-        from bncli.analysis.comparisons import check_claims  # only now: it brings numpy and scipy
+        session, results, findings = train_and_look(session, on_event, aa=aa)
+        from bncli.analysis.comparisons import check_claims
         from bncli.analysis.regression import regressions
-        from bncli.session.analysis import analyse_session
 
-        arms = regression.both_halves(session, results) if aa else None
-        findings = analyse_session(session, results, arms)
         checks = check_claims(findings) if check else []
         found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
-        remember(session, on_event, take_look(session, results, findings.headlines))
         document = found.document() if before is not None or save_baseline else {}
         if before is not None:
             checks += regressions(document, before, limits, asked.study.variants if variants else ())
@@ -227,10 +226,11 @@ def shift_report(
 
 def bench(
     preset: str | Path | Bench | Mapping[str, Any] = "bench-quick", *, only: Sequence[str] = (),
-    skip: Sequence[str] = (), kernels: Sequence[str] = (), device: str = "auto", warm: bool = False,
-    graph: bool = False, budget: float | None = None, baseline: str | None = None, save_baseline: str | None = None,
-    against: str | None = None, aa: bool = False, fail_if: Sequence[str] = (), allow_other_machine: bool = False,
-    check: bool = False, plugins: Sequence[str] = (), store: str | Path = ".bncli", on_event: OnEvent = ignore,
+    skip: Sequence[str] = (), kernels: Sequence[str] = (), truth: str | None = None, device: str = "auto",
+    warm: bool = False, graph: bool = False, budget: float | None = None, time_limit: float | None = None,
+    baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
+    fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False, plugins: Sequence[str] = (),
+    store: str | Path = ".bncli", on_event: OnEvent = ignore,
 ) -> Result[BenchRecord]:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes.
 
@@ -239,10 +239,13 @@ def bench(
         only: keep cases with this in their name, or matching it (*).
         skip: leave such cases out.
         kernels: time these too, `MODULE:NAME` or `FILE.py:NAME`, functions of the number of channels.
+        truth: what kernels must compute, a norm, `MODULE:NAME` or `FILE.py:NAME`; None is the preset's, else the norm
+            of a kernel's name, else batch norm for one that is near it.
         device: auto, cpu or cuda.
         warm: leave the arguments in the cache instead of rotating copies.
         graph: on a GPU, time replayed CUDA graphs: kernels, not launches.
         budget: seconds of measuring, instead of the preset's.
+        time_limit: seconds after which a case that gives no answer is ended; None is 120.
         baseline: hold the ratios against this, a name in the store or a file.
         save_baseline: keep the ratios under this name.
         against: another interpreter, to compare its bncli and torch with these.
@@ -254,8 +257,12 @@ def bench(
         store: folder where baselines are kept.
         on_event: called with everything that happens (bncli.session.events).
 
+    Returns:
+        What was measured. A kernel that crashed, raised or gave no answer is among `findings.failures`, one whose
+        results are wrong has `facts.correctness.faults`; both are failed `checks`.
+
     Raises:
-        BncliError: for what the command line answers with exit code 2 or 4.
+        BncliError: for what the command line answers with exit code 2 or 4, but for kernels that fail.
         KeyboardInterrupt: of the kind BenchInterrupted, with what was measured in `record`.
     """
     from bncli.config import read_bench
@@ -268,17 +275,18 @@ def bench(
     expect_text("a folder's path", store=store)
     expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
     expect_text("another Python interpreter, or None", against=against)
-    fits = budget is None or isinstance(budget, int | float)
-    expect("budget", budget, fits, "seconds, or None")
+    expect_text("a norm, MODULE:NAME or FILE.py:NAME, or None", truth=truth)
+    for name, seconds in (("budget", budget), ("time_limit", time_limit)):
+        expect(name, seconds, seconds is None or isinstance(seconds, int | float), "seconds, or None")
     expect_texts(only=only, skip=skip, kernels=kernels, fail_if=fail_if)
     with using(plugins):
         expect("preset", preset, isinstance(preset, str | Path | Bench | Mapping), "a preset's name, a file or a dict")
         source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
         name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
         plan = plan_bench(
-            study, name, only=only, skip=skip, kernels=kernels, device=device, warm=warm, graph=graph, budget=budget,
-            baseline=baseline, save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
-            allow_other_machine=allow_other_machine, check=check, store=store,
+            study, name, only=only, skip=skip, kernels=kernels, truth=truth, device=device, warm=warm, graph=graph,
+            budget=budget, time_limit=time_limit, baseline=baseline, save_baseline=save_baseline, against=against,
+            aa=aa, fail_if=fail_if, allow_other_machine=allow_other_machine, check=check, store=store,
         )  # fmt: skip
         record = measure_plan(plan, on_event)
         return Result(name, study, record, (), Path(store), tuple(list_checks(record)))

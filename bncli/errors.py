@@ -33,12 +33,25 @@ class StoreError(BncliError):
     """A result that cannot be read or written."""
 
 
+class DamageError(StoreError):
+    """Something in a store that is not what was written there, with what is wrong in words; it can be made anew."""
+
+    def __init__(self, place: object, why: str, remedy: str) -> None:
+        self.place, self.why = place, why
+        super().__init__(as_line(f"{place}: cannot be read ({why}); {remedy}"))
+
+
 class UndecidedError(BncliError):
     """A gate that cannot be decided, for want of a baseline or of the machine it was made on: exit code 4."""
 
 
 class DataError(BncliError):
     """A data set that is missing or is not what it should be."""
+
+
+def as_line(text: str) -> str:
+    """A text from anywhere as one line that every terminal can print: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def expect(name: str, given: object, fits: bool, what: str) -> None:

@@ -1,24 +1,36 @@
-"""Files and folders that appear and go whole, whoever else reads or is killed meanwhile; digests of what they say."""
+"""Files and folders that appear and go whole, whoever is killed meanwhile; files of anybody's, read within limits."""
 
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bncli.errors import DamageError, StoreError, as_line
+
+DOCUMENT_BYTES = 2**24  # of a record.json, of a file of a study: the largest seen has 10,000 bytes
+CHECKPOINT_BYTES = 2**32
+SHOWN_CHARACTERS = 200  # of what a library says about a damaged file
+TEMPORARY = "bncli-"  # how the names begin of folders for temporary files
+OWNER = "owner"  # the file in one of them that its owner keeps locked
+UNLOCKED_SECONDS = 10  # between the making of such a file and its lock less time passes
 UNFINISHED = ".writing-"  # how the names begin of what is not in its place yet; a killed writer leaves it behind
 
 
-def write_atomically(place: Path, content: bytes | str, *, durable: bool = True) -> None:
+def write_atomically(place: Path, content: bytes | str, *, durable: bool = True, mode: int | None = None) -> None:
     """Put a file in the place of the one before: a reader finds the old one or the new one, never a part.
 
     Args:
         place: in a folder that exists; the umask decides who may read it.
         content: text is written as UTF-8, with line ends as they are.
+        mode: its permissions; None leaves them to the umask.
         durable: synced to the disk, so that it outlives a power cut; needless for what lives as long as a process.
 
     Raises:
@@ -28,6 +40,8 @@ def write_atomically(place: Path, content: bytes | str, *, durable: bool = True)
     try:
         with working.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
+            if mode is not None:
+                working.chmod(stat.S_IMODE(mode))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -37,6 +51,85 @@ def write_atomically(place: Path, content: bytes | str, *, durable: bool = True)
         raise
     if durable:
         _sync_folder(place.parent)
+
+
+def replace_text(place: Path, text: str) -> None:
+    """Put a document in the place of the one before, as `write_atomically`; through a link, with its permissions.
+
+    What is no file, such as a pipe or a terminal, is written to as it is.
+
+    Raises:
+        OSError: if it cannot be written; the file before stays as it was.
+    """
+    try:
+        before = place.stat().st_mode
+    except FileNotFoundError:
+        before = None
+    if before is not None and not stat.S_ISREG(before):
+        with place.open("w", encoding="utf-8") as file:
+            file.write(text)
+        return
+    write_atomically(Path(os.path.realpath(place)), text, mode=before)
+
+
+def append_text(place: Path, text: str) -> None:
+    """Add to the end of a file, all or nothing.
+
+    Raises:
+        OSError: if it cannot be written; the file is as long as it was.
+    """
+    with place.open("ab", buffering=0) as file:
+        before, rest = os.fstat(file.fileno()).st_size, text.encode()
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            with suppress(OSError):
+                os.truncate(file.fileno(), before)
+            raise
+
+
+def make_temporary_folder() -> tuple[Path, Callable[[], None]]:
+    """Make a folder of this process's own, and remove those of processes that were killed.
+
+    A lock on a file in it, which the system takes back when its owner ends however it ends, says whether it is still
+    somebody's; where there are no such locks, what a killed process leaves is left to the system.
+
+    Returns:
+        The folder, and what removes it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
+    handle = os.open(folder / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
+    _lock(handle)
+    for other in folder.parent.glob(f"{TEMPORARY}*/{OWNER}"):
+        with suppress(OSError):  # somebody else's, or gone by now
+            if other.parent != folder and time.time() - other.stat().st_mtime > UNLOCKED_SECONDS:
+                theirs = os.open(other, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+                try:
+                    if _lock(theirs):
+                        shutil.rmtree(other.parent, ignore_errors=True)
+                finally:
+                    os.close(theirs)
+
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            os.close(handle)
+
+    return folder, remove
+
+
+def _lock(handle: int) -> bool:
+    """Take the lock of an open file, if there are locks and nobody has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -85,6 +178,91 @@ def beside(place: Path) -> Path:
     return place.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
 
 
+def set_aside(place: Path, folder: Path) -> Path:
+    """Move a file, a link or a folder out of the way, as PARENT-NAME into `folder`, and return where it is now.
+
+    Raises:
+        OSError: if it cannot be moved; it then stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name, number = f"{place.parent.name}-{place.name}", 1
+    while os.path.lexists(target := folder / (name if number == 1 else f"{name}.{number}")):
+        number += 1
+    place.rename(target)
+    return target
+
+
+@contextmanager
+def reading(place: Path, remedy: str) -> Iterator[None]:
+    """Turn whatever reading a damaged or foreign file raises into one line: its place, what is wrong, the way out.
+
+    Raises:
+        DamageError: of what was raised by json, zip, zlib, numpy, torch, the system or a check of ours; RecursionError
+            and MemoryError too.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        raise DamageError(place, describe_failure(error), remedy) from None
+
+
+def describe_failure(error: Exception) -> str:
+    """What an exception says, in a line that is not too long."""
+    said = str(error)
+    if isinstance(error, OSError):
+        said = error.strerror or said
+    elif isinstance(error, KeyError):
+        said = f"{said} is missing"
+    elif not isinstance(error, ValueError) or not said:
+        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    said = as_line(said)
+    return said if len(said) <= SHOWN_CHARACTERS else f"{said[:SHOWN_CHARACTERS]}..."
+
+
+def read_bytes(place: Path, limit: int, *, follow: bool = False) -> bytes:
+    """Read a file that anybody may have put there; what is no file, such as a pipe, is not waited for.
+
+    Args:
+        place: of the file.
+        limit: bytes; a longer file is not read.
+        follow: whether it may be a link.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is not there, no file, a link, or too long.
+    """
+    try:
+        kind = place.stat(follow_symlinks=follow).st_mode
+    except FileNotFoundError:
+        raise ValueError(f"{place.name} is missing") from None
+    if not stat.S_ISREG(kind):
+        raise ValueError(f"{place.name} is {'a link, which is not followed' if stat.S_ISLNK(kind) else 'no file'}")
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # it may have become a pipe
+    with open(os.open(place, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0))), "rb") as file:  # noqa: PTH123
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            raise ValueError(f"{place.name} has {found.st_size:,} bytes, more than the {limit:,} that are read")
+        return file.read(found.st_size)
+
+
+def read_json(place: Path, limit: int = DOCUMENT_BYTES, *, follow: bool = False) -> dict[str, Any]:
+    """Read a document that bncli wrote.
+
+    Raises:
+        Exception: whatever comes of a file that is none (see `reading`).
+    """
+    document = json.loads(read_bytes(place, limit, follow=follow).decode(), parse_constant=_refuse)
+    if not isinstance(document, dict):
+        raise ValueError("not a file of bncli")
+    return document
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number that bncli writes")
+
+
 def _sync_folder(folder: Path) -> None:
     """Sync the names in a folder, where the system can: Windows cannot, nor can some network file systems."""
     if os.name == "nt":
@@ -123,25 +301,20 @@ def add_digests(folder: Path) -> None:
     """
     place = folder / "record.json"
     document = json.loads(place.read_text(encoding="utf-8"))
-    document["files"] = {file.name: _digest_of_file(file) for file in sorted(folder.iterdir()) if file != place}
+    files = [file for file in sorted(folder.iterdir()) if file != place]
+    document["files"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     place.write_text(json.dumps(with_digest(document), indent=1, allow_nan=False), encoding="utf-8")
 
 
-def damaged_files(folder: Path, document: Mapping[str, Any]) -> Iterator[str]:
-    """What in a folder is not as its `record.json` says, in words; one from before digests is believed.
+def check_digests(document: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
+    """Pass if a `record.json` and the files beside it are what was written; one from before digests is believed.
 
     Raises:
-        OSError: if a file cannot be read.
+        ValueError: that names what is not.
     """
-    if ("digest" in document or "files" in document) and not is_intact(document):
-        yield "record.json is not what was written"
     files = document.get("files")
-    for name, said in files.items() if isinstance(files, dict) else ():
-        if not (folder / name).is_file():
-            yield f"{name} is missing"
-        elif _digest_of_file(folder / name) != said:
-            yield f"{name} is not what was written"
-
-
-def _digest_of_file(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    damaged = ["record.json"] if ("digest" in document or "files" in document) and not is_intact(document) else []
+    if isinstance(files, Mapping):
+        damaged += [name for name, c in contents.items() if files.get(name) != hashlib.sha256(c).hexdigest()]
+    if damaged:
+        raise ValueError(", ".join(f"{name} is not what was written" for name in damaged))

@@ -8,6 +8,7 @@ Verdict = Literal["better", "worse", "equivalent", "inconclusive", "not comparab
 Direction = Literal["lower", "higher"]  # which side is better
 Outcome = Literal["confirmed", "refuted", "undecided"]  # of a claim
 Scale = Literal["ratio", "difference"]  # how two variants are compared
+Method = Literal["exact test", "t-interval, rests on normality", "e-value", "e-value, rests on normality"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,14 @@ class Measure:
     unit: str  # "steps", "seconds", "examples", "fraction", "share", "nats", "squared error", "decades", "rate", ...
     direction: Direction
     scale: Scale
+
+
+@dataclass(frozen=True)
+class Looks:
+    """With how many seeds a study is reported: what its verdicts must allow for."""
+
+    planned: tuple[int, ...] = ()  # fixed beforehand, while something is open; none: once
+    unplanned: tuple[int, ...] = ()  # reported before, at part of these seeds, by no such plan
 
 
 @dataclass(frozen=True)
@@ -70,16 +79,21 @@ class Comparison:
     setting: Mapping[str, Any]
     pairs: int
     estimate: float | None  # ratio of geometric means, or mean difference
-    low: float | None  # ends of the 95 % interval; None is unbounded or unknown, and `reason` says which
-    high: float | None
+    low: float | None  # ends of the 95 % interval of this comparison alone, looked at once
+    high: float | None  # None is unbounded or unknown, and `reason` says which
     superiority: float | None  # P(A > B): share of pairs in which the variant is better, ties counted half
     verdict: Verdict
     reason: str = ""
     superiority_low: float | None = None  # ends of the exact 95 % interval of P(A > B)
     superiority_high: float | None = None
     p: float | None = None  # two-sided, of the exact paired test; None where nothing could be tested
-    p_holm: float | None = None  # the same, corrected for all variants compared on this measure at this setting
+    p_holm: float | None = None  # the same, corrected for all comparisons on this measure
     more_seeds: int | None = None  # pairs that would decide an open comparison, about; None: none needed, or none known
+    corrected_low: float | None = None  # ends of the interval that the verdict follows from, as `low` and `high`
+    corrected_high: float | None = None
+    level: float = 0.95  # how often that one holds, so that all verdicts on the measure, at all looks, do in 95 %
+    family: int = 1  # comparisons still undecided when this one was: what its level allows for (Holm)
+    method: Method | None = None  # what that interval rests on; None where there is none
 
 
 @dataclass(frozen=True)
@@ -146,9 +160,11 @@ class Judgement:
     outcome: Outcome
     pairs: int  # pairs of runs, or runs
     estimate: float | None
-    low: float | None  # ends of the 95 % interval; None is unbounded or unknown
+    low: float | None  # ends of the interval; None is unbounded or unknown
     high: float | None
     reason: str = ""  # why a number is missing, or what weakens the outcome
+    level: float = 0.95  # how often the interval holds: more than 95 % where a study is looked at several times
+    method: Method | None = None  # what the interval rests on; None where there is none
 
 
 def outcome_of(low: float, high: float, below: float | None, above: float | None) -> Outcome:
@@ -188,6 +204,7 @@ class Findings:
     environment: Mapping[str, Any]
     claims: tuple[Judgement, ...] = ()
     tunings: tuple[Tuning, ...] = ()
+    looks: Looks = Looks()
 
 
 Side = Literal["less", "more", "same", "open", "not comparable"]  # of shift, or of whatever else is measured

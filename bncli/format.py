@@ -49,15 +49,20 @@ def written_summary(summary: Summary, unit: str) -> str:
     return written(summary.centre, unit) + (" (median)" if median else "")
 
 
-def written_comparison(comparison: Comparison, measure: Measure, *, sentence: bool = False) -> str:
+def written_comparison(
+    comparison: Comparison, measure: Measure, *, sentence: bool = False, corrected: bool = False
+) -> str:
     """Estimate and interval: `0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`; `n/a` if nothing is known.
 
     Args:
         comparison: on `measure`.
         measure: gives scale and unit.
         sentence: say `at most` for `≤`, and the unit of a difference.
+        corrected: with the interval that the verdict follows from, not that of this comparison alone.
     """
-    return written_change(comparison.estimate, comparison.low, comparison.high, measure, sentence=sentence)
+    c = comparison
+    ends = (c.corrected_low, c.corrected_high) if corrected else (c.low, c.high)
+    return written_change(c.estimate, *ends, measure, sentence=sentence)
 
 
 def written_judgement(judgement: Judgement) -> str:

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "format": {"findings"},
     "catalogue": {"errors"},
     "code_hash": {"errors"},
-    "plugins": {"catalogue", "code_hash", "errors", "measures", *CATALOGUES},
+    "plugins": {"catalogue", "code_hash", "errors", "files", "measures", *CATALOGUES},
     "limits": {"errors"},
     "measures": {"catalogue", "findings", "shift"},
     "config": {"errors", "catalogue", "measures", *CATALOGUES},
@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "shift": {"catalogue", "errors"},
     "plan": {"catalogue", "config", "errors", "plugins", *CATALOGUES},
     "engine": {"code_hash", "plan", "plugins", "config", "records", "errors", "files", "kernels", *CATALOGUES},
-    "executors": {"plan", "records", "errors", "catalogue", "plugins", "engine"},
+    "executors": {"plan", "records", "errors", "files", "catalogue", "plugins", "engine"},
     "timing": {
         "code_hash",
         "config",

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from bncli.files import UNFINISHED, folder_written_atomically, remove_atomically, write_atomically
+from bncli.files import (
+    UNFINISHED,
+    folder_written_atomically,
+    make_temporary_folder,
+    remove_atomically,
+    replace_text,
+    write_atomically,
+)
 
 KILLED = """
 import os, signal, sys
@@ -59,6 +66,97 @@ def test_file_and_folder_are_synced_before_and_after_the_name_is_taken(
     synced.clear()
     write_atomically(tmp_path / "file", "new", durable=False)
     assert synced == []
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from bncli.cli.output import write
+from bncli.errors import BncliError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+for place, append in (("found.json", False), ("summary.md", True), ("link.json", False), ("never.json", False)):
+    try:
+        write(place, "new" * 20000, f"--json {place}", append=append, after="; the runs are stored")
+    except BncliError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_on_a_full_disk_a_document_before_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    for name in ("found.json", "summary.md", "target.json"):
+        (tmp_path / name).write_text("old")
+    (tmp_path / "link.json").symlink_to("target.json")
+    done = subprocess.run([sys.executable, "-c", FULL_DISK], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr == ""
+    names = ["found.json", "summary.md", "link.json", "never.json"]
+    assert done.stdout.splitlines() == [
+        f"--json {n}: cannot write (File too large); the runs are stored" for n in names
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "link.json", "summary.md", "target.json"]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
+
+
+def test_a_document_takes_the_place_of_the_one_before_through_a_link_and_with_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "target").chmod(0o640)
+    (tmp_path / "link").symlink_to("target")
+    replace_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
+def test_a_document_goes_into_a_pipe_as_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE) as reader:
+        replace_text(tmp_path / "pipe", "through")
+        assert reader.communicate()[0] == b"through"
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    replace_text(Path(os.devnull), "nowhere")
+
+
+OWNER = """
+import sys
+from bncli.files import make_temporary_folder
+folder, remove = make_temporary_folder()
+(folder / "content").write_text("1")
+print(folder, flush=True)
+sys.stdin.read()
+remove()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_temporary_folders_of_killed_processes_are_removed_and_those_of_living_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = subprocess.PIPE
+    crew = [
+        subprocess.Popen(
+            [sys.executable, "-c", OWNER],
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        for _ in range(2)
+    ]
+    killed, living = (Path(process.stdout.readline().strip()) for process in crew if process.stdout)
+    crew[0].kill()
+    crew[0].communicate()
+    assert killed.parent == tmp_path
+    (tmp_path / "bncli-of-a-version-before").mkdir()
+    for folder in (killed, living):
+        os.utime(folder / "owner", (0, 0))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ours, remove = make_temporary_folder()
+    assert sorted(tmp_path.iterdir()) == sorted([living, ours, tmp_path / "bncli-of-a-version-before"])
+    remove()
+    crew[1].communicate("")
+    assert [path.name for path in tmp_path.iterdir()] == ["bncli-of-a-version-before"]
 
 
 def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:

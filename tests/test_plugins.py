@@ -656,7 +656,7 @@ def receive_elsewhere(shipped: Any, folder: Path) -> str:
         [sys.executable, "-c", RECEIVE, "shipped"], cwd=folder, capture_output=True, text=True,
         env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(Path(plugins.__file__).parents[2])},
     )  # fmt: skip
-    assert not list(folder.glob("bncli-plugins-*"))
+    assert not list(folder.glob("bncli-*"))
     return done.stdout.strip() + done.stderr.strip()
 
 

@@ -1,6 +1,7 @@
 """One arm against the reference over pairs of runs with the same seed, and claims about them."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -9,15 +10,21 @@ import numpy as np
 
 from bncli.analysis.readers import ArmRuns, values_of
 from bncli.analysis.stats import (
+    ALONE,
+    Level,
     Pair,
+    are_shares,
+    critical_t,
     differences,
-    holm,
+    half_width,
     interval,
-    mean_interval,
-    more_seeds,
+    interval_method,
+    is_constant,
+    level_of,
     observed,
     paired_test,
     ranked,
+    share_difference_interval,
     share_interval,
     superiority,
     verdict,
@@ -31,7 +38,10 @@ from bncli.findings import (
     Comparison,
     Findings,
     Judgement,
+    Looks,
     Measure,
+    Method,
+    Scale,
     Summary,
     Value,
     outcome_of,
@@ -40,23 +50,28 @@ from bncli.format import written_claim, written_judgement
 
 
 def compare(
-    arm: Arm, reference: Arm | None, reference_name: str, margins: Mapping[str, float], measure: Measure
-) -> Comparison:
-    """Compare two arms of the same setting on one measure.
+    arms: Sequence[Arm], reference_name: str, margins: Mapping[str, float], measures: Sequence[Measure], looks: Looks
+) -> tuple[Arm, ...]:
+    """Compare every arm with the reference at the same setting, on every measure.
+
+    Verdicts on a measure hold for all of its comparisons, at all looks, at once in 95 % of studies.
 
     Args:
-        arm: the variant.
-        reference: None where the reference has no run at this setting.
-        reference_name: says who it would be.
+        arms: with their summaries.
+        reference_name: says which is the reference.
         margins: by measure; a ratio's is its distance from 1.
-        measure: one of those that the arms are summarised by.
+        measures: those that the arms are summarised by.
+        looks: with how many seeds the study is reported.
     """
-    sides = (arm.variant, reference_name)
-    pairs = paired(arm, reference, measure.name) if reference is not None else []
-    bare = Comparison(
-        measure.name, *sides, arm.setting, len(pairs), None, None, None, None, "not comparable", unpaired(pairs, sides)
-    )
-    return bare if bare.reason else _judged(bare, pairs, margins[measure.name], measure)
+    found: dict[int, list[Comparison]] = {i: [] for i, arm in enumerate(arms) if not arm.is_reference}
+    for measure in measures:
+        margin = log_margin(margins[measure.name], measure)
+        bare = [_compare_alone(arms[i], arms, reference_name, measure) for i in found]
+        told = [place for place, (c, _) in enumerate(bare) if c.verdict != "not comparable" and c.pairs > 1]
+        settled = iter(_settle([bare[place] for place in told], margin, measure, looks))
+        for place, i in enumerate(found):
+            found[i].append(next(settled) if place in told else bare[place][0])
+    return tuple(replace(arm, comparisons=tuple(found.get(i, ()))) for i, arm in enumerate(arms))
 
 
 def paired(arm: Arm, reference: Arm, measure: str) -> list[Pair]:
@@ -75,41 +90,119 @@ def log_margin(margin: float, measure: Measure) -> float:
     return math.log1p(margin) if measure.scale == "ratio" else margin
 
 
-def correct_for_family(arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """Arms whose comparisons know their p corrected for all variants of the same setting and measure."""
-    groups: dict[tuple[str, str], list[Comparison]] = {}
-    for arm in arms:
-        for c in arm.comparisons:
-            groups.setdefault((c.measure, repr(dict(c.setting))), []).append(c)
-    adjusted = {id(c): p for group in groups.values() for c, p in zip(group, holm([c.p for c in group]), strict=True)}
-    return tuple(
-        replace(arm, comparisons=tuple(replace(c, p_holm=adjusted[id(c)]) for c in arm.comparisons)) for arm in arms
+def _compare_alone(
+    arm: Arm, arms: Sequence[Arm], reference_name: str, measure: Measure
+) -> tuple[Comparison, list[Pair]]:
+    """One comparison as if there were no other, still without a verdict, and its pairs."""
+    sides = (arm.variant, reference_name)
+    reference = next((a for a in arms if a.is_reference and dict(a.setting) == dict(arm.setting)), None)
+    pairs = paired(arm, reference, measure.name) if reference is not None else []
+    bare = Comparison(
+        measure.name, *sides, arm.setting, len(pairs), None, None, None, None, "not comparable", unpaired(pairs, sides)
     )
-
-
-def _judged(bare: Comparison, pairs: Sequence[Pair], margin: float, measure: Measure) -> Comparison:
+    if bare.reason:
+        return bare, pairs
     points, ranks = observed(pairs, measure.scale), ranked(pairs)
     low, high = interval(pairs, measure.scale) if len(pairs) > 1 else (-math.inf, math.inf)
     share = superiority(pairs, measure.direction) or (None, None, None)
-    said = verdict(low, high, log_margin(margin, measure), measure.direction)
     tested = ranks if points is None else points
-    return replace(
+    alone = replace(
         bare,
         estimate=None if points is None else on_scale(float(np.mean(points)), measure),
         low=on_scale(low, measure),
         high=on_scale(high, measure),
         superiority=share[0],
-        verdict=said,
-        reason="one seed: no interval" if len(pairs) == 1 else _open(pairs, (bare.variant, bare.reference)),
+        verdict="inconclusive",
+        reason="one seed: no interval" if len(pairs) == 1 else _open(pairs, sides, measure.scale),
         superiority_low=share[1],
         superiority_high=share[2],
         p=None if tested is None else paired_test(tested),
-        more_seeds=_more(pairs, margin, measure) if said == "inconclusive" else None,
+    )
+    return alone, pairs
+
+
+def _settle(
+    family: Sequence[tuple[Comparison, list[Pair]]], margin: float, measure: Measure, looks: Looks
+) -> list[Comparison]:
+    """The comparisons with verdicts that hold for all of them at once.
+
+    Holm's step-down correction (1979): each interval allows for all comparisons; where that decides some, the others
+    allow for each other only; and so on until it decides none.
+    """
+    found, left = [c for c, _ in family], list(range(len(family)))
+    while left:
+        level = level_of(looks, len(left))
+        for i in left:
+            found[i] = _with_verdict(found[i], family[i][1], margin, measure, level, len(left))
+        still_open = [i for i in left if found[i].verdict == "inconclusive"]
+        left = still_open if len(still_open) < len(left) else []
+    for i, p in enumerate(holm([c.p for c in found])):
+        later = level_of(Looks(unplanned=(len(family[i][1]),)), found[i].family)  # whoever adds seeds has looked
+        more = more_seeds(family[i][1], measure.scale, margin, later) if found[i].verdict == "inconclusive" else None
+        found[i] = replace(found[i], p_holm=p, more_seeds=more)
+    return found
+
+
+def _with_verdict(
+    alone: Comparison, pairs: Sequence[Pair], margin: float, measure: Measure, level: Level, family: int
+) -> Comparison:
+    low, high = interval(pairs, measure.scale, level)
+    return replace(
+        alone,
+        verdict=verdict(low, high, margin, measure.direction),
+        corrected_low=on_scale(low, measure),
+        corrected_high=on_scale(high, measure),
+        level=1 - level.error,
+        family=family,
+        method=interval_method(pairs, measure.scale, level),
     )
 
 
-def _more(pairs: Sequence[Pair], margin: float, measure: Measure) -> int | None:
-    return more_seeds(*differences(pairs, measure.scale), log_margin(margin, measure))
+def holm(tests: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction (1979): each p as if all the hypotheses were tested at once; None stays None."""
+    known = sorted((p, i) for i, p in enumerate(tests) if p is not None)
+    adjusted: list[float | None] = [None] * len(tests)
+    least = 0.0
+    for place, (p, i) in enumerate(known):
+        least = max(least, min(1.0, p * (len(known) - place)))
+        adjusted[i] = least
+    return adjusted
+
+
+MOST_SEEDS = 1000  # beyond it "more seeds" is no advice
+
+
+def more_seeds(pairs: Sequence[Pair], scale: Scale, margin: float, level: Level) -> int | None:
+    """How many more pairs would decide, if means and spreads stay as they are; None if none up to 1,000 would.
+
+    Decided is an interval that excludes 0, or one within the margin. Where the evaluation grid alone leaves both open,
+    seeds do not help.
+
+    Args:
+        pairs: so far.
+        scale: of the differences.
+        margin: too small to matter, on the interval's scale.
+        level: at which more of them are judged: the study is extended after a look.
+    """
+    lows, highs = differences(pairs, scale)
+    if len(lows) < 2 or is_constant(pairs, scale) or not (np.isfinite(lows).all() and np.isfinite(highs).all()):
+        return None
+
+    shares = are_shares(pairs, scale)
+    (low_end, low_spread), (high_end, high_spread) = [
+        (float(e.mean()), float(np.std(e, ddof=1))) for e in (lows, highs)
+    ]
+    ups, downs = (float(np.mean(signs)) for signs in (lows > 0, lows < 0))
+
+    def decided(n: int) -> bool:
+        factor = critical_t(n, level) / math.sqrt(n)
+        low, high = low_end - factor * low_spread, high_end + factor * high_spread
+        if shares:
+            low, high = share_difference_interval(ups * n, downs * n, n, level)
+        return low > 0 or high < 0 or (-margin <= low and high <= margin)
+
+    n = bisect_left(range(MOST_SEEDS + 1), True, lo=len(pairs) + 1, key=decided)
+    return n - len(pairs) if n <= MOST_SEEDS else None
 
 
 def on_scale(number: float, measure: Measure) -> float | None:
@@ -129,8 +222,10 @@ def unpaired(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
     return ""
 
 
-def _open(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
+def _open(pairs: Sequence[Pair], sides: tuple[str, str], scale: Scale) -> str:
     """Which runs leave the interval open, and at which end."""
+    if is_constant(pairs, scale):
+        return f"every run has the same value, {pairs[0][0].value:.4g}: nothing says how it varies"
     found = []
     for i, end in ((0, "upper"), (1, "lower")):
         lacking = [pair[i] for pair in pairs if pair[i].value is None]
@@ -148,8 +243,9 @@ Interval = tuple[float | None, float, float]  # estimate, low, high; unbounded e
 
 
 def judge_study_claims(
-    claims: Sequence[Claim], arms: Sequence[ArmRuns], targets: Sequence[float | None], measures: Mapping[str, Measure]
-) -> Iterator[Judgement]:
+    claims: Sequence[Claim], arms: Sequence[ArmRuns], targets: Sequence[float | None], measures: Mapping[str, Measure],
+    level: Level = ALONE,
+) -> Iterator[Judgement]:  # fmt: skip
     """Judge every claim at every setting that it speaks of.
 
     Args:
@@ -157,27 +253,37 @@ def judge_study_claims(
         arms: with their runs.
         targets: of each arm.
         measures: by name, those that the claims are about.
+        level: of each claim's interval.
     """
     timed = list(zip(arms, targets, strict=True))
     for claim in claims:
         ours = [(a, t) for a, t in timed if a.variant == claim.of and claim.at.items() <= dict(a.setting).items()]
         for arm, target in ours:
             same = [a for a in arms if a.variant == claim.versus and dict(a.setting) == dict(arm.setting)]
-            yield _judge(claim, arm, same[0] if same else None, target, measures[claim.measure])
+            yield _judge(claim, arm, same[0] if same else None, target, measures[claim.measure], level)
 
 
-def _judge(claim: Claim, arm: ArmRuns, other: ArmRuns | None, target: float | None, measure: Measure) -> Judgement:
-    bare = Judgement(claim, measure, arm.setting, "undecided", 0, None, None, None)
+def _judge(
+    claim: Claim, arm: ArmRuns, other: ArmRuns | None, target: float | None, measure: Measure, level: Level
+) -> Judgement:
+    bare = Judgement(claim, measure, arm.setting, "undecided", 0, None, None, None, level=1 - level.error)
     ours = {v.seed: v for v in values_of(claim.measure, arm, target)}
     if claim.kind == "level":
         found = [ours[seed] for seed in sorted(ours)]
         reason = next((v.reason for v in found if v.low is None and v.high is None), "") if found else "no run"
-        return _decided(bare, len(found), reason, _level(found, measure) if len(found) > 1 and not reason else None)
+        enough = len(found) > 1 and not reason
+        exact: Method = "e-value" if level.anytime else "exact test"
+        rough: Method = "e-value, rests on normality" if level.anytime else "t-interval, rests on normality"
+        bare = replace(bare, method=None if not enough else exact if measure.unit == "share" else rough)
+        return _decided(bare, len(found), reason, _level(found, measure, level) if enough else None)
     theirs = {v.seed: v for v in values_of(claim.measure, other, target)} if other else {}
     pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
     reason = unpaired(pairs, (claim.of, str(claim.versus)))
-    found_interval = _versus(pairs, claim.kind) if len(pairs) > 1 and not reason else None
-    return _decided(bare, len(pairs), reason, found_interval)
+    if len(pairs) < 2 or reason:
+        return _decided(bare, len(pairs), reason, None)
+    scale: Literal["ratio", "difference"] = "ratio" if claim.kind == "ratio" else "difference"
+    bare = replace(bare, method=interval_method(pairs, scale, level))
+    return _decided(bare, len(pairs), reason, _versus(pairs, scale, level))
 
 
 def _decided(bare: Judgement, count: int, reason: str, found: Interval | None) -> Judgement:
@@ -196,26 +302,25 @@ def _decided(bare: Judgement, count: int, reason: str, found: Interval | None) -
     )
 
 
-def _versus(pairs: Sequence[Pair], kind: str) -> Interval:
-    scale: Literal["ratio", "difference"] = "ratio" if kind == "ratio" else "difference"
-    points, (low, high) = observed(pairs, scale), interval(pairs, scale)
+def _versus(pairs: Sequence[Pair], scale: Scale, level: Level) -> Interval:
+    points, (low, high) = observed(pairs, scale), interval(pairs, scale, level)
     estimate = None if points is None else float(np.mean(points))
-    if kind == "ratio":
+    if scale == "ratio":
         low = math.exp(low) if math.isfinite(low) else low  # no lower bound, rather than 0
         return (None if estimate is None else math.exp(estimate)), low, math.exp(high)
     return estimate, low, high
 
 
-def _level(values: Sequence[Value], measure: Measure) -> Interval:
-    """Mean of one arm's values, with its interval; of a share the exact one."""
+def _level(values: Sequence[Value], measure: Measure, level: Level) -> Interval:
+    """Mean of one arm's values, with its t-interval; of a share the exact one."""
     nothing = Value(0, 0.0, 0.0, 0.0)
     lows, highs = differences([(value, nothing) for value in values], "difference")
     known = [v.value for v in values if v.value is not None]
     estimate = float(np.mean(known)) if len(known) == len(values) else None
     if measure.unit == "share":
-        return estimate, *share_interval(float(sum(known)), len(values))
-    low = float(mean_interval(lows)[0]) if np.isfinite(lows).all() else -math.inf
-    high = float(mean_interval(highs)[1]) if np.isfinite(highs).all() else math.inf
+        return estimate, *share_interval(float(sum(known)), len(values), level)
+    low = float(lows.mean() - half_width(lows, level)) if np.isfinite(lows).all() else -math.inf
+    high = float(highs.mean() + half_width(highs, level)) if np.isfinite(highs).all() else math.inf
     return estimate, low, high
 
 

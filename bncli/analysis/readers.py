@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from bncli.findings import Claim, Value
+from bncli.findings import Claim, Looks, Value
 from bncli.measures import MEASURES
 from bncli.records import RunResult
 
@@ -40,6 +40,7 @@ class Ask:
     claims: tuple[Claim, ...] = ()
     searched: str = ""  # the key that was tuned or bisected
     chosen_by: str = ""  # by what it was tuned; empty where nothing was chosen
+    looks: Looks = field(default_factory=Looks)
 
 
 AVERAGES = ("", "mean")  # statistics that stand for a layer: of a metric of the whole layer, and over its units

@@ -6,8 +6,9 @@ from dataclasses import replace
 from statistics import median
 
 from bncli.analysis import summaries
-from bncli.analysis.comparisons import compare, correct_for_family, judge_study_claims
+from bncli.analysis.comparisons import compare, judge_study_claims
 from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, steps_to_target, values_of
+from bncli.analysis.stats import level_of
 from bncli.analysis.summaries import crossing
 from bncli.analysis.text import headlines, level, notes
 from bncli.analysis.tuning import find_tuning_warnings, tuning_notes, tunings
@@ -31,7 +32,8 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         replace(_arm(arm, target, ask), chosen=choices.get((arm.variant, repr(arm.setting)), {}))
         for arm, target in zip(arms, targets, strict=True)
     ]
-    compared = correct_for_family([_compared(arm, bare, measures, ask) for arm in bare])
+    margins: Mapping[str, float] = {m.name: ask.margins[MEASURES[m.name].margin] for m in measures}
+    compared = compare(bare, ask.reference, margins, measures, ask.looks)
     return Findings(
         ask.name,
         ask.question,
@@ -42,8 +44,9 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned)),
         warnings=(*ask.warnings, *find_tuning_warnings(tuned), *find_warnings(arms, compared, measures, ask)),
         environment=ask.environment,
-        claims=tuple(judge_study_claims(ask.claims, arms, targets, claimed)),
+        claims=tuple(judge_study_claims(ask.claims, arms, targets, claimed, level_of(ask.looks))),
         tunings=tuned,
+        looks=ask.looks,
     )
 
 
@@ -100,11 +103,3 @@ def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
         parameters=summaries.parameters(runs),
         crossing=None if steps is None else crossing(steps, runs),
     )
-
-
-def _compared(arm: Arm, arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Arm:
-    if arm.is_reference:
-        return arm
-    reference = next((a for a in arms if a.is_reference and dict(a.setting) == dict(arm.setting)), None)
-    margins: Mapping[str, float] = {m.name: ask.margins[MEASURES[m.name].margin] for m in measures}
-    return replace(arm, comparisons=tuple(compare(arm, reference, ask.reference, margins, m) for m in measures))

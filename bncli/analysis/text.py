@@ -1,15 +1,16 @@
 """Sentences about a study: headlines on the first measure, and the footnotes that say how to read the numbers."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from bncli.analysis.readers import ArmRuns, Ask
-from bncli.analysis.stats import BOOTSTRAP_FROM, CONFIDENCE
-from bncli.findings import Arm, Comparison, Measure
+from bncli.findings import Arm, Comparison, Looks, Measure, Method
 from bncli.format import written, written_comparison, written_setting
 from bncli.measures import CROSSINGS, MEASURES
 
+_TOO_FEW = "so few seeds decide nothing in a study that was reported before"
 CLAIM_PAIRS = 10  # below it a result is labelled indicative: intervals at few seeds are wide and hide skew
 
 
@@ -36,18 +37,18 @@ def _sentence(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
     if c.pairs == 1:
         return f"no claim is made about {c.variant}: one paired seed says nothing about the spread between seeds"
     seeds = f"{c.pairs} paired seeds" + (", indicative" if c.pairs < CLAIM_PAIRS else "")
-    seeds += f"; about {c.more_seeds} more would decide" if c.more_seeds else ""
+    seeds += f"; about {c.more_seeds} more would decide, judged as an extended study" if c.more_seeds else ""
     if measure.name in CROSSINGS:
         return f"{_of_steps(arm, c, measure, ask)} ({seeds})"
     return f"{_of_difference(c, measure, MEASURES[measure.name].noun.format(split=ask.split))} ({seeds})"
 
 
 def _of_steps(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
-    ratio = written_comparison(c, measure, sentence=True)
+    ratio = written_comparison(c, measure, sentence=True, corrected=True)
     target = f"{level(arm.target)} {ask.split} accuracy" if arm.target is not None else "the target"
     sooner = f"{c.variant} reaches {target} in fewer {measure.unit} than {c.reference}"
-    if c.low is None and c.high is None:
-        return f"whether {sooner} is open: {c.reason}"
+    if c.corrected_low is None and c.corrected_high is None:
+        return f"whether {sooner} is open: {c.reason or _TOO_FEW}"
     if c.verdict == "inconclusive":
         return f"whether {sooner} is open: {ratio} the {measure.unit}"
     if c.verdict == "equivalent":
@@ -59,9 +60,9 @@ def _of_steps(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
 
 
 def _of_difference(c: Comparison, measure: Measure, noun: str) -> str:
-    difference = written_comparison(c, measure, sentence=True)
-    if c.low is None and c.high is None:
-        return f"whether {c.variant} and {c.reference} differ in {noun} is open: {c.reason}"
+    difference = written_comparison(c, measure, sentence=True, corrected=True)
+    if c.corrected_low is None and c.corrected_high is None:
+        return f"whether {c.variant} and {c.reference} differ in {noun} is open: {c.reason or _TOO_FEW}"
     if c.verdict == "inconclusive":
         return f"whether {c.variant} and {c.reference} differ in {noun} is open: {difference}"
     if c.verdict == "equivalent":
@@ -95,32 +96,60 @@ def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Meas
         )
     if any(s.spread is not None for arm in arms for s in arm.summaries):
         yield "± is the standard deviation over seeds"
-    if any(c.low is not None or c.high is not None for c in comparisons):
-        kind = "t-interval" if any(c.pairs < BOOTSTRAP_FROM for c in comparisons) else "bootstrap interval (BCa)"
-        yield f"[ ] is a 95 % {kind} over pairs of runs with the same seed, each comparison for itself"
+    yield from _of_intervals([c for c in comparisons if c.method], ask.looks)
     if timed and any(arm.reached is not None and arm.reached < arm.seeds for arm in arms):
         yield "a run that never reached the target is counted as later than its budget, never dropped"
     if any(c.verdict == "equivalent" for c in comparisons):
         yield f"equivalent: the whole interval lies within {', '.join(_margin(m, ask) for m in measures)}"
-    yield from _several(arms, measures[0])
     if any(1 < c.pairs < CLAIM_PAIRS for c in comparisons):
         yield f"indicative: fewer than {CLAIM_PAIRS} paired seeds"
 
 
-def _several(arms: Sequence[Arm], measure: Measure) -> Iterator[str]:
-    """What several comparisons at once leave of the verdicts on the first measure, by exact tests."""
-    found = [c for arm in arms for c in arm.comparisons if c.measure == measure.name and c.pairs > 1]
-    family = max(Counter(repr(dict(c.setting)) for c in found).values(), default=0)
-    unsure = [c.variant for c in found if c.verdict in ("better", "worse") and (c.p_holm or 0) > 1 - CONFIDENCE]
-    if family < 2 or not unsure:
+def _of_intervals(comparisons: Sequence[Comparison], looks: Looks) -> Iterator[str]:
+    """What the intervals are, those of the table and those that verdicts follow from, and what they rest on."""
+    if not comparisons:
         return
-    pairs = min(c.pairs for c in found)
-    needed = next(n for n in range(1, 99) if family * 2 / 2**n <= 1 - CONFIDENCE)
-    tests = f"exact paired tests, corrected for {family} variants compared at once (Holm)"
-    if pairs < needed:
-        yield f"{tests}, need {needed} pairs to say anything at 5 %; here are {pairs}"
-    else:
-        yield f"{tests}, leave open: {', '.join(dict.fromkeys(unsure))}"
+    yield "[ ] is a 95 % interval over pairs of runs with the same seed, each comparison for itself"
+    family, levels = max(c.family for c in comparisons), sorted({c.level for c in comparisons})
+    at = " to ".join(f"{100 * level:.4g}" for level in dict.fromkeys((levels[0], levels[-1]))) + " %"
+    if family > 1:
+        yield (
+            f"verdicts, signs and headlines hold for all {family} comparisons of a measure at once (Holm): they follow"
+            f" from intervals at {at}"
+        )
+    if looks.unplanned:
+        yield (
+            f"this study was reported before, with {_listed(looks.unplanned, 'and')} seeds, and then extended: its"
+            f" verdicts follow from e-values at {at}, which allow for any number of looks"
+        )
+    elif len(looks.planned) > 1:
+        yield (
+            f"until decided: planned to be looked at with {_listed(looks.planned, 'or')} seeds; so that all looks"
+            f" together are wrong in 5 % of studies, verdicts follow from intervals at {at}"
+        )
+    for method in sorted({c.method for c in comparisons if c.method}):
+        yield _METHODS[method].format(**_reach([c for c in comparisons if c.method == method]))
+
+
+_METHODS: Mapping[Method, str] = {
+    "exact test": "verdicts at {pairs} pairs are those of an exact test",
+    "t-interval, rests on normality": "verdicts at {pairs} pairs rest on t-intervals, which take differences to be"
+    " normal: no exact test reaches {error} % below {needed} pairs",
+    "e-value": "verdicts on shares are those of an e-value",
+    "e-value, rests on normality": "these e-values take differences to be normal",
+}
+
+
+def _reach(comparisons: Sequence[Comparison]) -> Mapping[str, str]:
+    error = 1 - max(c.level for c in comparisons)
+    pairs = sorted({c.pairs for c in comparisons})
+    needed = math.ceil(math.log2(2 / error) - 1e-9)
+    return {"pairs": _listed(pairs, "and"), "error": f"{100 * error:.3g}", "needed": str(needed)}
+
+
+def _listed(numbers: Sequence[int], word: str) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def _margin(measure: Measure, ask: Ask) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bncli.analysis.readers import ArmRuns, Ask, curve, final_accuracy, final_loss
-from bncli.analysis.stats import mean_interval
+from bncli.analysis.stats import half_width
 from bncli.findings import Tuning, Value
 from bncli.format import written_arm, written_option, written_score
 from bncli.records import RunResult
@@ -56,7 +56,7 @@ def best(scores: Sequence[Scores]) -> Scores:
 
 
 def survivors(scores: Sequence[Scores]) -> list[float]:
-    """Values that get more seeds: all but those whose 95 % interval of the paired difference to the best is below 0."""
+    """Values that get more seeds: all but those whose 95 % t-interval of the difference to the best is below 0."""
     if not scores:
         return []
     leader = best(scores)
@@ -128,7 +128,7 @@ def _surely_worse(scores: Scores, leader: Scores) -> bool:
     gaps = np.array([scores.by_seed[seed] - leader.by_seed[seed] for seed in seeds])
     if len(gaps) < 2 or not np.isfinite(gaps).all():
         return bool(len(gaps)) and bool(np.all(gaps == -np.inf))
-    return bool(mean_interval(gaps)[1] < 0)
+    return bool(gaps.mean() + half_width(gaps) < 0)
 
 
 def tunings(arms: Sequence[ArmRuns], ask: Ask) -> Iterator[Tuning]:

@@ -35,6 +35,13 @@ Skip = Annotated[list[str] | None, typer.Option(help="Leave out cases with this 
 Kernel = Annotated[
     list[str] | None, typer.Option(help="Time your own too: a function of the channels.", metavar="FILE.py:NAME")
 ]
+Truth = Annotated[
+    str | None,
+    typer.Option(help="What kernels must compute: a norm, or your own in plain torch.", metavar="NORM|FILE.py:NAME"),
+]
+CaseTime = Annotated[
+    float | None, typer.Option("--time-limit", help="Seconds after which a case that gives no answer is ended (120).")
+]
 Warm = Annotated[bool, typer.Option("--warm", help="Leave the arguments in the cache instead of rotating copies.")]
 Graph = Annotated[bool, typer.Option("--graph", help="On a GPU, time replayed CUDA graphs: kernels, not launches.")]
 Budget = Annotated[float | None, typer.Option(min=1, help="Seconds of measuring, instead of the preset's.")]
@@ -54,7 +61,8 @@ Against = Annotated[
 
 def bench(
     preset: BenchArgument = "bench-quick", only: Only = None, skip: Skip = None, kernel: Kernel = None,
-    warm: Warm = False, graph: Graph = False, budget: Budget = None, device: Device = "auto", json: Json = None,
+    truth: Truth = None, warm: Warm = False, graph: Graph = False, budget: Budget = None,
+    time_limit: CaseTime = None, device: Device = "auto", json: Json = None,
     export: Export = None, github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
     check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
@@ -68,9 +76,10 @@ def bench(
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
     add_plugins(plugin or ())
     plan = plan_bench(
-        read_bench(path), path.stem, only=only or (), skip=skip or (), kernels=kernel or (), device=device, warm=warm,
-        graph=graph, budget=budget, baseline=baseline, save_baseline=save_baseline, against=against, aa=aa,
-        fail_if=fail_if or (), allow_other_machine=allow_other_machine, check=check, store=store,
+        read_bench(path), path.stem, only=only or (), skip=skip or (), kernels=kernel or (), truth=truth,
+        device=device, warm=warm, graph=graph, budget=budget, time_limit=time_limit, baseline=baseline,
+        save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if or (),
+        allow_other_machine=allow_other_machine, check=check, store=store,
     )  # fmt: skip
 
     from bncli.cli.output import annotate, exit_for_checks, read_destinations, stdout, write_record
@@ -100,6 +109,8 @@ def bench(
     write_record(record, destinations)
     if ending:
         raise ending
+    if any(failure.status != "wrong" for failure in record.failures):
+        raise typer.Exit(2)  # each was said when it happened
     exit_for_checks(checks)
 
 

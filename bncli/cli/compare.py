@@ -28,6 +28,7 @@ from bncli.cli.options import (
     Sets,
     StoreFolder,
     TimeLimit,
+    Until,
     Variants,
     prepare,
     show_plan,
@@ -37,16 +38,16 @@ from bncli.errors import ConfigError
 
 def compare(
     preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
-    sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
+    until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
-    events: EventsTo = None, check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None,
-    baseline: BaselineName = None, fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None,
-    github: Github = False,
+    events: EventsTo = None,
+    check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
+    fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until
     )
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:

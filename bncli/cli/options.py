@@ -38,6 +38,13 @@ Variants = Annotated[
     typer.Option(help="Compare only these: variants of the preset, or norms (a,b,c).", autocompletion=complete_norm),
 ]
 Seeds = Annotated[str | None, typer.Option(help="How many seeds (5), or which (0..9).")]
+Until = Annotated[
+    str,
+    typer.Option(
+        help="Add seeds while a headline is open: 5, 8, 10, 15, 20, 30, 50 of them; --seeds is the most.",
+        metavar="decided",
+    ),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a key of the preset: key=value; key=v1,v2 sweeps.", metavar="KEY=VALUE"),
@@ -127,7 +134,7 @@ FailIf = Annotated[
 def prepare(
     preset: str, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
     jobs: int | None, executor: str, time_limit: float | None, plugins: Sequence[str] | None, store: Path,
-    data_dir: Path | None, data: str | None,
+    data_dir: Path | None, data: str | None, until: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """The arguments of a function of `bncli.api`, from those of a command.
 
@@ -143,6 +150,7 @@ def prepare(
         "preset": preset_path(preset), "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
         "engine": "untraced" if untraced else engine, "jobs": jobs, "executor": executor, "time_limit": time_limit,
         "plugins": plugins or (), "store": store, "data_dir": data_dir, "data": data,
+        **({"until": until} if until else {}),
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bncli.errors import BncliError, ConfigError, unknown
+from bncli.files import append_text, replace_text
 from bncli.findings import Check
 from bncli.records import StudyRun
 
@@ -35,7 +36,7 @@ def is_animated() -> bool:
 
 
 def write(place: str, text: str, flag: str, *, append: bool = False, after: str = "") -> None:
-    """Write `text` to a file, or to stdout for `-`.
+    """Write `text` to a file, or to stdout for `-`; on a full disk the file before stays as it was.
 
     Args:
         place: a path, or -.
@@ -51,8 +52,7 @@ def write(place: str, text: str, flag: str, *, append: bool = False, after: str 
         sys.stdout.write(text)
         return
     try:
-        with Path(place).open("a" if append else "w", encoding="utf-8") as file:
-            file.write(text)
+        (append_text if append else replace_text)(Path(place), text)
     except OSError as error:
         raise BncliError(f"{flag}: cannot write ({error.strerror}){after}") from None
 

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +85,18 @@ def show_progress(events: str | None = None) -> Iterator[tuple[OnEvent, Callable
                 raise BncliError(f"--events {events}: cannot write ({error.strerror})") from None
 
         def tell(text: str) -> None:
-            if stream:
+            nonlocal stream
+            if stream is None:
+                return
+            try:
                 print(text, file=stream, flush=True)
+            except OSError as error:
+                if stream is sys.stdout:  # nobody reads it any more
+                    raise
+                with suppress(OSError):  # what is still to be written cannot be
+                    stream.close()
+                stream = None
+                print(f"--events {events}: cannot write ({error.strerror}); no more are written", file=sys.stderr)
 
         display = stack.enter_context(_open_display())
 

@@ -89,7 +89,7 @@ def prune(
 
 @store.command()
 def verify(folder: StoreFolder = Path(".bncli")) -> None:
-    """Read every run, study, baseline and checkpoint once, and say which are damaged.
+    """Read every run, study, baseline and checkpoint once, and say which are damaged, and what is not of bncli.
 
     Exit code 3 if any is.
     """
@@ -111,18 +111,25 @@ def verify(folder: StoreFolder = Path(".bncli")) -> None:
 
 def list_studies(folder: Path) -> None:
     """Print a table of the studies in a store: how far each is, and what it takes on the disk."""
+    from bncli.errors import StoreError, as_line
     from bncli.format import written_bytes
     from bncli.store.folder import Store, stores_in
     from bncli.store.prune import size_byte
-    from bncli.store.studies import Studies
+    from bncli.store.studies import Studies, sort_studies
 
+    studies, found = Studies(folder), []
+    for key in studies.ids():
+        try:
+            found.append(studies.read(key))
+        except StoreError as error:
+            print(error, file=sys.stderr)
     rows = [("id", "name", "last looked at (UTC)", "runs", "seeds", "size")]
-    for study in Studies(folder).list():
+    for study in sort_studies(found):
         looked = study.looks[-1].time.replace("T", " ")[:16] if study.looks else "never"
         places = [folder / "runs" / run for run in study.stored] + [folder / "studies" / study.id]
         size = written_bytes(sum(map(size_byte, places)))
         runs = f"{len(study.stored)} of {len(study.planned)}"
-        rows.append((study.id[:SHOWN], study.name, looked, runs, str(len(study.seeds)), size))
+        rows.append((study.id[:SHOWN], as_line(study.name), looked, runs, str(len(study.seeds)), size))
     if len(rows) > 1:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
@@ -130,7 +137,7 @@ def list_studies(folder: Path) -> None:
                 cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
             ]
             print(f"  {'  '.join(cells)}")
-    else:
+    elif not studies.ids():
         unnamed = len(Store(folder).run_ids())
         why = f", only runs of which it does not know what for ({unnamed:,})" if unnamed else ""
         print(f"no studies in {folder}{why}; `bncli compare` trains one and remembers it, --store names another place")
@@ -166,7 +173,7 @@ def _counted(numbers: Mapping[str, int]) -> str:
 
 
 def _plural(kind: str) -> str:
-    return {"study": "studies", "pack": "packs", "unfinished": "unfinished"}.get(kind, f"{kind}s")
+    return {"study": "studies", "unfinished": "unfinished", "set aside": "set aside"}.get(kind, f"{kind}s")
 
 
 def _joined(parts: Iterable[str]) -> str:

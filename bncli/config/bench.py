@@ -1,7 +1,7 @@
 """A bench preset: which norms are timed, on what, in which passes, for how long, and what is claimed of them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -84,6 +84,7 @@ class Bench(Frozen):
     question: str = "how fast are these norms on this machine?"
     budget: Positive = 60.0  # seconds of measuring, shared by all cases
     warm: bool = False  # arguments in the cache; otherwise many sets of them rotate, so that none is
+    truth: NormPart | None = None  # what the results of kernels from the command line must be
     cases: Annotated[tuple[Grid, ...], *_LIST]
     claims: Annotated[tuple[KernelClaim, ...], Field(strict=False)] = ()
 
@@ -116,21 +117,23 @@ def bench_of(tree: Mapping[str, Any]) -> Bench:
         Problem(("cases", number, "norms", place), message)
         for number, grid in enumerate(bench.cases)
         for place, part in enumerate(grid.norms)
-        for message in misfits(part, grid)
+        for message in misfits(part, grid.shapes)
     ]
+    shapes = list(dict.fromkeys(shape for grid in bench.cases for shape in grid.shapes))
+    problems += [Problem(("truth",), message) for message in (misfits(bench.truth, shapes) if bench.truth else ())]
     problems += claim_problems(bench.claims, bench.cases)
     if problems:
         raise ConfigError(*problems)
     return bench
 
 
-def misfits(part: Part, grid: Grid) -> Iterator[str]:
-    """Why a norm cannot be timed on the shapes of its grid."""
+def misfits(part: Part, shapes: Iterable[str]) -> Iterator[str]:
+    """Why a norm cannot be timed on inputs of these shapes."""
     row = NORMS[part.name]
     if row.side != "activation":
         yield f"norm {part.name!r} acts on a {row.side}, not on activations; it has no case to time"
         return
-    for shape in grid.shapes:
+    for shape in shapes:
         examples, channels, *locations = sizes(shape)
         if row.needs_locations and not locations:
             yield f"norm {part.name!r} takes its statistics over locations, and {shape} has none"

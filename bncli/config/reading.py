@@ -19,7 +19,8 @@ Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "
 
 def read_study(
     source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
-    seeds: str | Sequence[int] | None = None, data: str | None = None, data_dir: Path | None = None,
+    seeds: str | Sequence[int] | Mapping[str, Any] | None = None, data: str | None = None,
+    data_dir: Path | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
@@ -27,7 +28,7 @@ def read_study(
         source: a YAML file, a study, or a preset's keys with their values as YAML would give them.
         sets: `key=value` or `key=value,value` (a sweep), as given to --set.
         variants: the variants to keep; names of norms that the preset lacks are added.
-        seeds: as given to --seeds, or which.
+        seeds: as given to --seeds, or which, or {"until": "decided", "max": 50}.
         data: as given to --data; None: the preset's.
         data_dir: where data are looked for first.
 
@@ -47,7 +48,7 @@ def read_study(
         tree = _with_variants(tree, variants)
         places[("variants",)] = "--variants"
     if seeds is not None:
-        tree, places[("seeds",)] = {**tree, "seeds": seeds}, f"--seeds {seeds}"
+        tree, places[("seeds",)] = {**tree, "seeds": seeds, "looks": []}, f"--seeds {seeds}"
     with looking_in(data_dir):
         return _checked(study_module.study_of, tree, places, problems, home)
 

@@ -1,6 +1,7 @@
 """A study's configuration: the question, the arms, the budget, and whether its parts fit each other."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -30,8 +31,16 @@ class Variant(Frozen):
         return {"norm": given} if isinstance(given, str) else given
 
 
+LOOKS = (5, 8, 10, 15, 20, 30, 50, 75, 100)  # numbers of seeds at which a study is reported until it is decided
+MOST_SEEDS = 50  # of such a study, where nothing else is said
+
+
 def _seeds(given: object) -> object:
-    """`5` is 0..4; `0..9` counts both ends; a list is itself."""
+    """`5` is 0..4; `0..9` counts both ends; a list is itself; `{until: decided, max: 50}` is 0..49 at most."""
+    if isinstance(given, Mapping):
+        if given.get("until") != "decided" or not given.keys() <= {"until", "max"}:
+            raise ValueError(f"must be {{until: decided, max: {MOST_SEEDS}}}, got {dict(given)!r}")
+        return _seeds(given.get("max", MOST_SEEDS))
     if isinstance(given, str) and ".." in given:
         first, _, last = given.partition("..")
         if first.strip().isdigit() and last.strip().isdigit():
@@ -63,6 +72,8 @@ class Study(Frozen):
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
     ]
+    # numbers of seeds at which it is reported, in ascending order, until all headlines are decided; empty: once, at all
+    looks: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(strict=False)] = ()
     # dotted key -> its values
     sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(default_factory=dict)
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
@@ -72,6 +83,27 @@ class Study(Frozen):
     claims: Annotated[tuple[StudyClaim, ...], Field(strict=False)] = ()  # checked by `bncli compare --check`
     tune: Tune | None = None  # choose one key for each variant before the report
     bisect: Bisect | None = None  # search a limit instead of reporting runs at one recipe
+
+    @model_validator(mode="before")
+    @classmethod
+    def until_decided(cls, given: Any) -> Any:
+        """`seeds: {until: decided}` plans the looks."""
+        seeds = given.get("seeds") if isinstance(given, Mapping) else None
+        if not isinstance(seeds, Mapping):
+            return given
+        with suppress(ValueError):  # a mistake in seeds is said of seeds
+            if isinstance(all_seeds := _seeds(seeds), tuple):
+                most = len(all_seeds)
+                return {**given, "looks": [n for n in LOOKS if n < most] + [most] * (most > 1), "seeds": all_seeds}
+        return given
+
+    @field_validator("looks")
+    @classmethod
+    def ascending(cls, looks: tuple[int, ...]) -> tuple[int, ...]:
+        """Each look has more seeds than the one before."""
+        if list(looks) != sorted(set(looks)):
+            raise ValueError(f"must be ascending numbers of seeds, got {list(looks)}")
+        return looks
 
     @field_validator("seeds")
     @classmethod
@@ -125,6 +157,8 @@ def check(study: Study) -> list[Problem]:
     problems += claim_problems(study.claims, study.variants, study.sweep)
     problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
+    if study.looks and len(study.seeds) not in study.looks:
+        problems.append(Problem(("looks",), f"none of {list(study.looks)} is the number of seeds, {len(study.seeds)}"))
     searched = searched_keys(study)
     study = study.model_copy(update={"sweep": {**study.sweep, **searched}})
     for key in study.sweep:

@@ -97,9 +97,11 @@ class Log:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self._records = [[Record(*record) for record in records] for records in state["records"]]
-        self._diverged, self._blamed = state["diverged"], state.get("blamed", self._blamed)
-        self._levels, self._losses = state["levels"], state["losses"]
+        records = [[Record(*record) for record in records] for records in state["records"]]
+        parts = [records, *(list(state[key]) for key in ("diverged", "blamed", "levels", "losses"))]
+        if {len(part) for part in parts} != {len(self._job.runs)}:
+            raise ValueError("its log has another number of runs")
+        self._records, self._diverged, self._blamed, self._levels, self._losses = parts
 
     def results(self, step: int, seconds: Mapping[str, float], fallbacks: Sequence[str]) -> list[RunResult]:
         """How every run ended; a lane's seconds are its equal share of the job's."""

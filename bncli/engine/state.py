@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bncli.code_hash import VERSION
-from bncli.files import write_atomically
+from bncli.code_hash import VERSION, fingerprint
+from bncli.files import CHECKPOINT_BYTES, describe_failure, read_bytes, set_aside, write_atomically
 
 KEPT = 2
-SCHEMA = 2  # of what a checkpoint holds; one of another is not used
+SCHEMA = 3  # of what a checkpoint holds; one of another is not used
+ASIDE = "set-aside"  # a folder beside what could not be used, which goes with the job's checkpoints
 
 
 class Checkpoints:
     """Files `STEP-DIGEST.pt` in a job's folder, each loadable with torch.load(weights_only=True).
 
-    The digest in the name is of the content, so a file cut short or damaged is never trained on. Without a folder
-    nothing is saved and nothing found. What went wrong is said in `notes`; training goes on.
+    The digest in the name is of the content, so a file cut short or damaged is never trained on; what it holds says by
+    which job, which code of bncli and which torch it was made. One that is not used is set aside, so that it is looked
+    at once. Without a folder nothing is saved and nothing found. What went wrong is said in `notes`; training goes on.
     """
 
     def __init__(self, folder: Path | None, job: str) -> None:
         self._folder = folder
-        self._origin = {"schema": SCHEMA, "job": job, "bncli": VERSION, "torch": str(torch.__version__)}
+        self._origin = {
+            "schema": SCHEMA, "job": job, "bncli": VERSION, "torch": str(torch.__version__), "code": fingerprint(),
+        }  # fmt: skip
         self.notes: list[str] = []
 
     def save(self, step: int, state: dict[str, Any]) -> None:
@@ -41,22 +45,48 @@ class Checkpoints:
         except OSError as error:
             self._note(f"{self._folder}: cannot write a checkpoint ({error.strerror}); training goes on without it")
 
-    def newest(self) -> dict[str, Any] | None:
-        """The state of the last intact checkpoint of this job, on the CPU; None if there is none."""
-        for path in reversed(self._files()):
+    def resume(self, restore: Callable[[dict[str, Any]], None]) -> bool:
+        """Hand the last checkpoint that can be used to `restore`, on the CPU; False if there is none.
+
+        Args:
+            restore: puts a state back; raises whatever it likes if it does not fit.
+        """
+        self._refuse_link()
+        files = self._files()
+        while files:
+            path = files.pop()
             try:
-                content = path.read_bytes()
+                content = read_bytes(path, CHECKPOINT_BYTES)
                 if not path.stem.endswith(f"-{_digest(content)}"):
                     raise ValueError("its content is damaged")
                 state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-                made = {key: state.get(key) for key in self._origin}
-                if made != self._origin:
-                    raise ValueError(f"made by {made}")
+                self._check_origin(state)
+                restore(state)
+            except FileNotFoundError:  # another process trains the same job
+                continue
             except Exception as error:  # whatever is wrong with it, the one before is the way on
-                self._note(f"{path}: checkpoint not used ({error}); training continues from the one before it")
+                way_on = "training continues from the one before it" if files else "training starts again"
+                self._note(f"{path}: checkpoint not used ({describe_failure(error)}){_move_away(path)}; {way_on}")
             else:
-                return state
-        return None
+                return True
+        return False
+
+    def _check_origin(self, state: Mapping[str, Any]) -> None:
+        differing = [f"{key} {state.get(key)!r}" for key, own in self._origin.items() if state.get(key) != own]
+        if differing == [f"code {state.get('code')!r}"]:
+            raise ValueError("bncli's code has changed since")
+        if differing:
+            raise ValueError(f"made by {', '.join(differing)}")
+
+    def _refuse_link(self) -> None:
+        """Set a link in the place of the job's folder aside: what it leads to is not this job's."""
+        if self._folder is not None and self._folder.is_symlink():
+            try:
+                set_aside(self._folder, self._folder.parent / ASIDE)
+                self._note(f"{self._folder}: a link is not followed; it was set aside, training starts again")
+            except OSError as error:
+                self._note(f"{self._folder}: a link is not followed ({error.strerror}); delete it")
+                self._folder = None
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("[0-9]*.pt")) if self._folder else []
@@ -70,6 +100,38 @@ class Checkpoints:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _move_away(path: Path) -> str:
+    try:
+        set_aside(path, path.parent / ASIDE)
+    except OSError as error:
+        return f" and could not be set aside ({error.strerror}): delete it"
+    return " and set aside"
+
+
+def check_form(form: Any, found: Any, place: str = "") -> None:
+    """Pass if a tree of tensors and plain values is of the form of another: keys, lengths, shapes, dtypes, types.
+
+    Raises:
+        ValueError: that names the first place where it is not.
+    """
+    if isinstance(form, Tensor):
+        expected, got = ((tuple(t.shape), t.dtype) if isinstance(t, Tensor) else type(t) for t in (form, found))
+        if expected != got:
+            raise ValueError(f"{place or 'it'} is {got}, expected {expected}")
+    elif isinstance(form, Mapping):
+        if not isinstance(found, Mapping) or form.keys() != found.keys():
+            raise ValueError(f"{place or 'it'} has other keys")
+        for key, part in form.items():
+            check_form(part, found[key], f"{place}.{key}".strip("."))
+    elif isinstance(form, list | tuple):
+        if not isinstance(found, list | tuple) or len(form) != len(found):
+            raise ValueError(f"{place or 'it'} has another length")
+        for i, part in enumerate(form):
+            check_form(part, found[i], f"{place}[{i}]")
+    elif type(form) is not type(found):
+        raise ValueError(f"{place or 'it'} is {found!r}, expected one of type {type(form).__name__}")
 
 
 def _digest(content: bytes) -> str:

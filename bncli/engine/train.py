@@ -18,7 +18,7 @@ from bncli.engine.log import Log, Stopwatch, first_overflows
 from bncli.engine.moment import copied
 from bncli.engine.network import Network, Tensors
 from bncli.engine.probes import Prober
-from bncli.engine.state import Checkpoints, noise, put_noise
+from bncli.engine.state import Checkpoints, check_form, noise, put_noise
 from bncli.engine.trace import TrainingStep, engine_of
 from bncli.kernels import fallbacks_noted
 from bncli.models.unit import seed_for
@@ -212,19 +212,38 @@ class _Loop:
             self.checkpoints.save(self.step, {**self._tensors(), **self._plain()})
 
     def resume(self) -> bool:
-        """Go on from the newest checkpoint, if there is one."""
+        """Go on from the newest checkpoint that fits this job, if there is one."""
         with self.clock.of("checkpointing"):
-            found = self.checkpoints.newest()
-            if found is None:
-                return False
+            return self.checkpoints.resume(self._restore)
+
+    def _restore(self, found: Mapping[str, Any]) -> None:
+        """Put a checkpoint's state back; one that does not fit leaves everything as it was."""
+        self._check(found)
+        before = self._kept()
+        try:
             self._put(found)
-            self.losses = found["losses"].to(self.device)
-        self.kept = found.get("kept", {})
-        self.log.restore(found["log"])
+            self.prober.restore(found["probed"], self.device)
+            self.log.restore(found["log"])
+        except Exception:
+            self._put(before)
+            raise
+        self.losses, self.kept = found["losses"].to(self.device), found["kept"]
         for kind, seconds in found["seconds"].items():
             self.clock.seconds[kind] += seconds
-        self.prober.restore(found.get("probed", {}), self.device)
-        return True
+
+    def _check(self, found: Mapping[str, Any]) -> None:
+        """Raise a ValueError where a state is not of this job's form."""
+        form = {**self._tensors(), **self._place()}
+        epoch = len(self.splits.train) // self.batches.size
+        for state in (found, found["kept"]):
+            check_form(form, {name: state[name] for name in form})
+            if not 0 <= state["step"] <= self.last:
+                raise ValueError(f"it is of step {state['step']} of {self.last + 1}")
+            if not all(0 <= taken < max(epoch, 1) for _, _, taken in state["batches"]):
+                raise ValueError("it has taken more batches than an epoch has")
+        since = found["step"] - found["kept"]["step"]
+        check_form(self.losses.new_zeros(max(since, 0), *self.network.lanes), found["losses"])
+        check_form(self.clock.seconds, found["seconds"])
 
     def _tensors(self) -> dict[str, Any]:
         return {"parameters": self.network.parameters, "buffers": self.network.buffers, "optimizer": self.state}

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
@@ -14,6 +13,7 @@ from typing import Any
 from bncli.engine.work import Surroundings, give_up, work
 from bncli.errors import BncliError
 from bncli.executors import Workers
+from bncli.files import make_temporary_folder
 from bncli.plan import Job
 from bncli.records import RunResult
 
@@ -68,8 +68,9 @@ def run_jobs(
     Raises:
         BncliError: what a job raised because of a mistake of the user's, such as wrong data.
     """
-    with tempfile.TemporaryDirectory(prefix="bncli-", ignore_cleanup_errors=True) as folder:
-        crew = _Crew(jobs, open_workers, _Heartbeats(Path(folder)), surroundings)
+    folder, remove = make_temporary_folder()
+    try:
+        crew = _Crew(jobs, open_workers, _Heartbeats(folder), surroundings)
         try:
             while crew.busy():
                 crew.submit()
@@ -78,6 +79,8 @@ def run_jobs(
             for future in crew.running:
                 future.cancel()
             crew.workers.stop()
+    finally:
+        remove()
 
 
 class _Crew:

@@ -7,9 +7,9 @@ is what `tests/performance/norm_kernels.py` prints (docs/measurements.md).
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -54,6 +54,11 @@ def being_traced() -> Iterator[None]:
 def is_traced() -> bool:
     """Whether `being_traced` holds."""
     return _TRACED.get()
+
+
+def suspend_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast switched off on x's device, if that knows it at all: "meta" does not."""
+    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 def broadcast(statistic: Tensor, x: Tensor) -> Tensor:

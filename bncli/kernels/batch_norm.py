@@ -32,15 +32,15 @@ _LARGEST_RATIO = 16.0
 
 def batch_norm(
     x: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     momentum: float,
     eps: float,
     impl: Impl = "auto",
 ) -> Tensor:
-    """Normalise x (N, C, ...) by its own mean and biased variance, and update the running statistics in place."""
+    """Normalise x (N, C, ...) by its own mean and biased variance, and update running statistics, if any, in place."""
     chosen = fast if impl == "fast" or (impl == "auto" and is_faster(x)) else plain
     return chosen(x, running_mean, running_var, weight, bias, momentum, eps)
 
@@ -57,8 +57,8 @@ def is_faster(x: Tensor) -> bool:
 
 def plain(
     x: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     momentum: float,
@@ -70,8 +70,8 @@ def plain(
 
 def fast(
     x: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     momentum: float,
@@ -93,9 +93,10 @@ def fast(
         y, mean, var = _composed(x, weight, bias, eps)
     else:
         y, mean, var = _BatchNorm.apply(x, weight, bias, eps)[:3]
-    with torch.no_grad():
-        running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
-        running_var.mul_(1 - momentum).add_(var, alpha=momentum)
+    if running_mean is not None and running_var is not None:
+        with torch.no_grad():
+            running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
+            running_var.mul_(1 - momentum).add_(var, alpha=momentum)
     return y
 
 

@@ -2,6 +2,8 @@
 
 Shapes: N examples, C channels, G groups, d channels in a group, L locations, m = N L; a plane is (d, L), a row (C,).
 Planes take no centred and no transposed copy; rows, (m, C), are how (N, C) and channels_last lie in memory.
+
+Covariances, roots and their gradients are in the type of `identity`, which may be wider than that of the values.
 """
 
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import broadcast, is_ordinary, is_wrapped, may_look, obstacle
+from bncli.kernels import broadcast, is_ordinary, is_wrapped, may_look, obstacle, suspend_autocast
 from bncli.kernels.batch_norm import cancels
 
 Root = Callable[[Tensor], Tensor]
@@ -53,8 +55,9 @@ def plain(
     values = F.pad(x.transpose(0, 1).reshape(C, -1), (0, 0, 0, G * d - C)).view(G, d, -1)
     mean = values.mean(-1, keepdim=True)
     centred = values - mean
-    S = centred @ centred.mT / values.shape[-1] + eps * identity.to(x.dtype)
-    whitened = (root(S) @ centred).flatten(0, 1)[:C].view(C, x.shape[0], *x.shape[2:]).transpose(0, 1)
+    wide = centred.to(identity.dtype)
+    S = wide @ wide.mT / values.shape[-1] + eps * identity
+    whitened = (root(S).to(x.dtype) @ centred).flatten(0, 1)[:C].view(C, x.shape[0], *x.shape[2:]).transpose(0, 1)
     if weight is None or bias is None:
         return whitened, mean.flatten()[:C], S
     y = whitened * broadcast(weight, x) + broadcast(bias, x)
@@ -79,7 +82,7 @@ def fast(
     pair = [None if each is None else each.to(x.dtype) for each in (weight, bias)]
     of_planes = x.ndim > 2 and x.shape[1] == G * d and x.is_contiguous() and x[0, 0].numel() >= _LEAST_LOCATIONS
     kernel = _Planes if of_planes else _Rows
-    y, mean, S = kernel.apply(x, *pair, identity.to(x.dtype), eps, root, closed or _by_autograd(root))
+    y, mean, S = kernel.apply(x, *pair, identity, eps, root, closed or _by_autograd(root))
     return y, mean, S
 
 
@@ -87,8 +90,8 @@ def _by_autograd(root: Root) -> ClosedForm:
     """The closed form of a root that has none."""
 
     def of(S: Tensor) -> tuple[Tensor, ...]:
-        with torch.enable_grad():
-            S = S.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            S = S.clone().detach().requires_grad_()  # not an inference tensor, which no graph may hold
             return root(S), S
 
     def gradient(gW: Tensor, W: Tensor, S: Tensor) -> Tensor:
@@ -130,9 +133,13 @@ class _Rows(Function):
         rows = _rows(x)
         mean = rows.mean(0)
         centred = _grouped(rows - mean, G, d)
-        S = torch.baddbmm(identity, centred.mT, centred, beta=eps, alpha=1 / len(rows))
+        S = identity * eps
+        for part in centred.split(len(rows) if x.dtype == S.dtype else max(1, _BLOCK // (G * d)), 1):
+            wide = part.to(S.dtype)
+            S.baddbmm_(wide.mT, wide, alpha=1 / len(rows))
         W, *kept = closed.of(S)
-        A = W.detach() if weight is None else W.detach() * _filled(weight, G, d).view(G, d, 1)
+        A = W.detach().to(x.dtype)
+        A = A if weight is None else A * _filled(weight, G, d).view(G, d, 1)
         if bias is None:
             y = torch.bmm(centred, A.mT)
         else:
@@ -148,16 +155,17 @@ class _Rows(Function):
         """Of x: gz A + 2 gS (x - mean) / m, gz the centred gradient of y."""
         if gy is None:
             return (None,) * 7
-        if torch.is_grad_enabled():
-            return _again(ctx, gy)
-        x, weight, bias, identity, centred, A = ctx.saved_tensors
-        G, d = identity.shape[:2]
-        g = _rows(gy)
-        g_bias = g.sum(0)
-        gz = _grouped(torch.sub(g, g_bias, alpha=1 / len(g)), G, d)
-        gS, g_weight = _of_root(ctx, torch.bmm(gz.mT, centred), weight)
-        gx = torch.bmm(gz, A).baddbmm_(centred, gS, alpha=2 / len(g))
-        return _ungrouped(gx, x), g_weight, None if bias is None else g_bias, None, None, None, None
+        with suspend_autocast(gy):
+            if torch.is_grad_enabled():
+                return _again(ctx, gy)
+            x, weight, bias, identity, centred, A = ctx.saved_tensors
+            G, d = identity.shape[:2]
+            g = _rows(gy)
+            g_bias = g.sum(0)
+            gz = _grouped(torch.sub(g, g_bias, alpha=1 / len(g)), G, d)
+            gS, g_weight = _of_root(ctx, torch.bmm(gz.mT, centred), weight)
+            gx = torch.bmm(gz, A).baddbmm_(centred, gS, alpha=2 / len(g))
+            return _ungrouped(gx, x), g_weight, None if bias is None else g_bias, None, None, None, None
 
 
 class _Planes(Function):
@@ -176,77 +184,93 @@ class _Planes(Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         N, (G, d) = len(x), identity.shape[:2]
         planes = x.view(N * G, d, -1)
-        mean, cov = _moments(planes, G)
+        mean, cov = _moments(planes, G, identity.dtype)
         shift = None
         if not may_look(x) or bool(cancels(mean, cov.diagonal(dim1=-2, dim2=-1), _LARGEST_RATIO).any()):
             shift = mean
             planes = (planes.view(N, G, d, -1) - shift.unsqueeze(-1)).view(planes.shape)
-            mean, cov = _moments(planes, G)
+            mean, cov = _moments(planes, G, identity.dtype)
         S = torch.add(cov, identity, alpha=eps)
         W, *kept = closed.of(S)
-        A = W.detach() if weight is None else W.detach() * weight.view(G, d, 1)
+        A = W.detach().to(x.dtype)
+        A = A if weight is None else A * weight.view(G, d, 1)
         offset = torch.bmm(A, mean.unsqueeze(-1)).neg_()
         if bias is not None:
             offset += bias.view(G, d, 1)
-        y = _affine(offset, (A, planes))
+        y = torch.empty_like(x)
+        _affine(y.view(planes.shape), offset, (A, planes))
         ctx.save_for_backward(x, weight, bias, identity, planes, A, mean)
         ctx.eps, ctx.plain_root, ctx.closed, ctx.kept = eps, root, closed, (W, *kept)
         mean_of_x = (mean if shift is None else mean + shift).flatten()
         ctx.mark_non_differentiable(mean_of_x, S)
         ctx.set_materialize_grads(False)
-        return y.view(x.shape), mean_of_x, S
+        return y, mean_of_x, S
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *_: None) -> Gradients:
         """Of x: A^T g + K x + constant, K = 2 gS / m, the constant such that the mean over m is 0."""
         if gy is None:
             return (None,) * 7
-        if torch.is_grad_enabled():
-            return _again(ctx, gy)
-        x, weight, bias, identity, planes, A, mean = ctx.saved_tensors
-        N, (G, d), L = len(x), identity.shape[:2], planes.shape[-1]
-        g = gy.reshape(planes.shape)
-        sums = g.view(-1, L).sum(1).view(N, G, d, 1).sum(0)
-        gA = torch.bmm(g, planes.mT).view(N, G, d, d).sum(0).baddbmm_(sums, mean.unsqueeze(-2), alpha=-1)
-        gS, g_weight = _of_root(ctx, gA, weight)
-        K = gS * (2 / (N * L))
-        constant = torch.baddbmm(torch.bmm(K, mean.unsqueeze(-1)), A.mT, sums, beta=-1, alpha=-1 / (N * L))
-        gx = _affine(constant, (A.mT, g), (K, planes))
-        return gx.view(x.shape), g_weight, None if bias is None else sums.flatten(), None, None, None, None
+        with suspend_autocast(gy):
+            if torch.is_grad_enabled():
+                return _again(ctx, gy)
+            x, weight, bias, identity, planes, A, mean = ctx.saved_tensors
+            N, (G, d), L = len(x), identity.shape[:2], planes.shape[-1]
+            g = gy.contiguous().view(planes.shape)
+            sums = g.view(-1, L).sum(1).view(N, G, d, 1).sum(0)
+            gA = torch.bmm(g, planes.mT).view(N, G, d, d).sum(0).baddbmm_(sums, mean.unsqueeze(-2), alpha=-1)
+            gS, g_weight = _of_root(ctx, gA, weight)
+            K = gS * (2 / (N * L))
+            constant = torch.baddbmm(torch.bmm(K, mean.unsqueeze(-1)), A.mT, sums, beta=-1, alpha=-1 / (N * L))
+            gx = torch.empty_like(x)
+            _affine(gx.view(planes.shape), constant, (A.mT, g), (K, planes))
+            return gx, g_weight, None if bias is None else sums.flatten(), None, None, None, None
 
 
 def _of_root(ctx: Any, gA: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The gradients of S and of weight (C,) from that of A = weight W."""
+    """The gradients of S and of weight (C,) from that of A = weight W, in its type."""
     W: Tensor = ctx.kept[0]
-    if weight is None:
-        return ctx.closed.gradient(gA, *ctx.kept), None
-    G, d = gA.shape[:2]
-    g_weight = (gA * W.detach()).sum(-1).flatten()[: len(weight)]
-    return ctx.closed.gradient(gA * _filled(weight, G, d).view(G, d, 1), *ctx.kept), g_weight
+    g_weight = None
+    gW = gA
+    if weight is not None:
+        G, d = gA.shape[:2]
+        g_weight = (gA * W.detach().to(gA.dtype)).sum(-1).flatten()[: len(weight)]
+        gW = gA * _filled(weight, G, d).view(G, d, 1)
+    return ctx.closed.gradient(gW.to(W.dtype), *ctx.kept).to(gA.dtype), g_weight
 
 
-def _affine(constant: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
-    """The sum of M planes + constant (G, d, 1) for M (G, d, d) and planes (N G, d, L), by blocks of examples."""
+def _affine(y: Tensor, constant: Tensor, *terms: tuple[Tensor, Tensor]) -> None:
+    """Fill y with the sum of M planes + constant (G, d, 1) for M (G, d, d) and planes (N G, d, L), by blocks."""
     G, d = constant.shape[:2]
-    (_, first), *_ = terms
-    step = G * min(len(first) // G, max(1, _BLOCK // (G * first[0].numel())))
+    step = _examples_in_block(y, G) * G
     matrices = [M.repeat(step // G, 1, 1) for M, _ in terms]
-    y = torch.empty_like(first, memory_format=torch.contiguous_format)
     for part, *parts in zip(y.split(step), *(planes.split(step) for _, planes in terms), strict=True):
         torch.bmm(matrices[0][: len(part)], parts[0], out=part)
         for M, planes in zip(matrices[1:], parts[1:], strict=True):
             part.baddbmm_(M[: len(part)], planes)
         part.view(-1, G, d, part.shape[-1]).add_(constant)
-    return y
 
 
-def _moments(planes: Tensor, G: int) -> tuple[Tensor, Tensor]:
-    """Planes (N G, d, L) to the mean (G, d) and the biased covariance (G, d, d) of each group."""
+def _moments(planes: Tensor, G: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Planes (N G, d, L) to the mean (G, d) and, in `dtype`, the biased covariance (G, d, d) of each group.
+
+    In a wider type it is by blocks of examples, widened while they are in the cache.
+    """
     count, d, L = planes.shape
-    mean = planes.view(-1, L).mean(1).view(-1, G, d).mean(0)
-    squares = torch.bmm(planes, planes.mT).view(-1, G, d, d).sum(0)
+    total = planes.new_zeros(G, d, dtype=dtype)
+    squares = planes.new_zeros(G, d, d, dtype=dtype)
+    for part in planes.split(count if dtype == planes.dtype else _examples_in_block(planes, G) * G):
+        wide = part.to(dtype)
+        total += wide.view(-1, L).mean(1).view(-1, G, d).sum(0)
+        squares += torch.bmm(wide, wide.mT).view(-1, G, d, d).sum(0)
+    mean = total * (G / count)
     column = mean.unsqueeze(-1)
-    return mean, torch.baddbmm(squares, column, column.mT, beta=G / (count * L), alpha=-1)
+    return mean.to(planes.dtype), squares.baddbmm_(column, column.mT, beta=G / (count * L), alpha=-1)
+
+
+def _examples_in_block(planes: Tensor, G: int) -> int:
+    """Of planes (N G, d, L)."""
+    return min(len(planes) // G, max(1, _BLOCK // (G * planes[0].numel())))
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -260,12 +284,17 @@ def _grouped(rows: Tensor, G: int, d: int) -> Tensor:
 
 
 def _ungrouped(values: Tensor, x: Tensor) -> Tensor:
-    """(G, m, d) in the shape and the layout of x (N, C, ...): the inverse of `_rows` and `_grouped`."""
-    rows = values.transpose(0, 1).reshape(values.shape[1], -1)[:, : x.shape[1]]
-    if x.ndim == 2:
-        return rows
-    y = rows.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
-    return y.contiguous() if x.is_contiguous() else y
+    """(G, m, d) in the shape of x (N, C, ...) and laid out as `layout_of` says, in memory of its own."""
+    rows = values.transpose(0, 1).flatten(1)[:, : x.shape[1]]
+    y = torch.empty_like(x, memory_format=layout_of(x))
+    y.movedim(1, -1).copy_(rows.view(len(x), *x.shape[2:], -1))
+    return y
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """How a norm lays out its output: channels innermost (channels_last) where those of x (N, C, ...) are."""
+    inner = x.ndim > 3 and x.shape[1] > 1 and x.stride(1) == 1
+    return (torch.channels_last if x.ndim == 4 else torch.channels_last_3d) if inner else torch.contiguous_format
 
 
 def _filled(tensor: Tensor, G: int, d: int) -> Tensor:

@@ -14,14 +14,16 @@ And of those that act on activations:
   after the former. A norm of a layer's weights or of a network creates what it adds where the layer's weights are.
 - `forward` takes (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W) and returns the same shape.
 - Running statistics are buffers named `running_*`, updated in place in training as
-  `(1 - momentum) * old + momentum * new`; a module that updates them has the attribute `momentum`, unless it moves
-  them example by example.
+  `(1 - momentum) * old + momentum * new`, or to the mean over all batches where `momentum` is None; a module that
+  updates them is a `RunningNorm`, unless it moves them example by example, and moves nothing in a forward pass that
+  gradient checkpointing does again (`count_batch`).
 - It runs under `torch.func.vmap`: no `.item()`, no `if` on a tensor's value, no `lerp_`; or its row says `lanes=False`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from bncli.catalogue import Catalogue
@@ -41,13 +43,18 @@ NORMS: Catalogue[NormRow] = Catalogue("norm", ROWS)
 
 
 def norm(
-    name: str, channels: int, *, device: "Device" = None, dtype: "torch_dtype | None" = None, **options: Any
+    name: str,
+    channels: "int | Sequence[int]",
+    *,
+    device: "Device" = None,
+    dtype: "torch_dtype | None" = None,
+    **options: Any,
 ) -> "nn.Module":
     """Build the norm called `name` for `channels` channels.
 
     Args:
         name: of a norm, as `bncli ls norms` lists them.
-        channels: C, of inputs (N, C, ...).
+        channels: C, of inputs (N, C, ...); several sizes for `layer` and `rms` over the last axes.
         device: where its parameters and buffers are created; None for torch's default.
         dtype: of its parameters and running statistics; None for torch's default.
         options: of that norm.
@@ -55,14 +62,28 @@ def norm(
     Raises:
         ConfigError: for an unknown name or option, a value out of range, or a norm that acts on no activations.
     """
-    checked = NORMS.options(name, options)
+    checked = NORMS.options(name, {key: _index(value) for key, value in options.items()})
     if NORMS[name].side != "activation":
         acts_on = {"weight": "a layer's weights", "network": "a residual network"}[NORMS[name].side]
         given = {"weight": "layer", "network": "model"}[NORMS[name].side]
         raise ConfigError(
             f"norm {name!r} acts on {acts_on}, not on {channels} channels; use bncli.norms.normalise({given}, {name!r})"
         )
-    return _build(NORMS.load(name), channels, checked, device, dtype)
+    several = isinstance(channels, list | tuple) and "over" in NORMS[name].options
+    sizes = tuple(_index(size) for size in channels) if several else (_index(channels),)  # type: ignore[union-attr]
+    if not sizes or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
+        raise ConfigError(f"norm {name!r}: channels must be a whole number >= 1, got {channels!r}")
+    return _build(NORMS.load(name), sizes if several else sizes[0], checked, device, dtype)
+
+
+def _index(value: Any) -> Any:
+    """An integer of any type, numpy's say, as Python's; anything else as it is."""
+    if isinstance(value, bool | int | float | str) or not hasattr(value, "__index__"):
+        return value
+    try:
+        return index(value)
+    except TypeError:  # a tensor that is none
+        return value
 
 
 def normalise(layer: "nn.Module", name: str, **options: Any) -> "nn.Module":
@@ -78,7 +99,7 @@ def normalise(layer: "nn.Module", name: str, **options: Any) -> "nn.Module":
     Raises:
         ConfigError: for an unknown name or option, a value out of range, or a layer that the norm cannot act on.
     """
-    checked = NORMS.options(name, options)
+    checked = NORMS.options(name, {key: _index(value) for key, value in options.items()})
     if NORMS[name].side != "activation":
         changed: nn.Module = NORMS.load(name)(layer, **checked)
         return changed
@@ -95,7 +116,7 @@ def normalise(layer: "nn.Module", name: str, **options: Any) -> "nn.Module":
 
 def _build(
     target: Callable[..., "nn.Module"],
-    channels: int,
+    channels: int | tuple[int, ...],
     options: Mapping[str, Any],
     device: "Device",
     dtype: "torch_dtype | None",

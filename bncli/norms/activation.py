@@ -4,14 +4,17 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.kernels import broadcast
+from bncli.kernels import broadcast, suspend_autocast
 from bncli.norms.channels import (
     DType,
+    RunningNorm,
     add_affine,
     add_running,
     apply_affine,
+    average,
     bessel,
     check_channels,
+    count_batch,
     count_values,
     describe,
     reset_affine,
@@ -21,7 +24,7 @@ from bncli.norms.channels import (
 from bncli.norms.sample import refuse_lonely, refuse_uneven
 
 
-class EvoNormB0(nn.Module):
+class EvoNormB0(RunningNorm):
     """EvoNorm-B0 (Liu et al. 2020, arXiv:2004.02967).
 
     y = weight x / max(sqrt(var_batch + eps), v x + sqrt(var_instance + eps)) + bias, both variances biased: var_batch
@@ -57,7 +60,7 @@ class EvoNormB0(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale, and in training update the running variance in place."""
         m = count_values(x, self.channels)
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = widen(x)
             var = self._batch_var(values, bessel(m)) if self.training else self.running_var.to(values.dtype)
             locations = tuple(range(2, x.ndim))
@@ -69,8 +72,8 @@ class EvoNormB0(nn.Module):
 
     def _batch_var(self, values: Tensor, unbiased: float) -> Tensor:
         var = values.var((0, *range(2, values.ndim)), correction=0)
-        self.running_var.mul_(1 - self.momentum).add_(var.detach(), alpha=self.momentum * unbiased)
-        self.num_batches_tracked.add_(1)
+        if count_batch(self):
+            average(self.running_var, var, self.momentum, self.num_batches_tracked, unbiased)
         return var
 
 
@@ -109,7 +112,7 @@ class EvoNormS0(nn.Module):
         refuse_lonely(check_channels(x, self.channels), self.groups)
         if len(x) == 0:  # of which torch's variance warns
             return x
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = widen(x)
             var = values.unflatten(1, (self.groups, -1)).var(tuple(range(2, x.ndim + 1)), correction=0)  # (N, G)
             scale = torch.rsqrt(var + self.eps).repeat_interleave(self.channels // self.groups, 1)
@@ -152,7 +155,7 @@ class FRN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale each channel of each example, then cut off at tau."""
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = widen(check_channels(x, self.channels))
             squares = values.square()
             if x.shape[2:].numel() == 1:
@@ -192,7 +195,7 @@ class DyT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Squash each value."""
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = widen(check_channels(x, self.channels))
             return apply_affine(torch.tanh(self.alpha * values), self.weight, self.bias).to(x.dtype)
 
@@ -227,6 +230,6 @@ class Derf(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Squash each value."""
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = widen(check_channels(x, self.channels))
             return apply_affine(torch.erf(self.alpha * values + self.shift), self.weight, self.bias).to(x.dtype)

@@ -3,23 +3,51 @@
 Shapes: N examples, C channels, m values of a channel (examples times locations). A statistic is (C,).
 """
 
+from collections.abc import Callable
 from inspect import signature
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.types import Device
 
 from bncli.errors import ConfigError
-from bncli.kernels import broadcast
+from bncli.kernels import broadcast, may_look
 
 DType = torch.dtype | None  # None: torch's default, as with `Device`
 Affine = Literal[True, False, "scale", "shift"]
-RunningMomentum = float | Literal["cumulative"]
+RunningMomentum = float | Literal["cumulative"] | None  # None: what torch calls cumulative
+
+
+class RunningNorm(_BatchNorm):
+    """A norm whose running statistics move by `momentum`: what code that looks for torch's batch norms finds.
+
+    `torch.optim.swa_utils.update_bn` goes by that class alone, and passes over a norm of any other without a word; so
+    do loops that freeze statistics or spare norms from weight decay. Nothing of it is used but that a state without
+    `num_batches_tracked` loads. There is no `num_features` but in `BatchNorm`, so that
+    `SyncBatchNorm.convert_sync_batchnorm`, which would make a batch norm of any of them, stops at all others.
+    """
+
+    channels: int
+    momentum: RunningMomentum  # type: ignore[assignment]
+    affine: Affine  # type: ignore[assignment]
+    weight: Tensor | None  # type: ignore[assignment]
+    bias: Tensor | None  # type: ignore[assignment]
+    num_batches_tracked: Tensor
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.track_running_stats = True
 
 
 def add_affine(
-    norm: nn.Module, channels: int, affine: Affine = True, *, device: Device = None, dtype: DType = None
+    norm: nn.Module,
+    channels: int | tuple[int, ...],
+    affine: Affine = True,
+    *,
+    device: Device = None,
+    dtype: DType = None,
 ) -> None:
     """Give a norm room for `weight` and `bias` per channel, None where `affine` leaves them out.
 
@@ -33,11 +61,14 @@ def add_affine(
         norm.register_parameter(name, room)
 
 
-def add_running(norm: nn.Module, channels: int, *names: str, device: Device = None, dtype: DType = None) -> None:
-    """Give a norm room for running statistics per channel, and for the count of its batches."""
+def add_running(
+    norm: nn.Module, channels: int, *names: str, device: Device = None, dtype: DType = None, room: bool = True
+) -> None:
+    """Give a norm room for running statistics per channel, and for the count of its batches; None without `room`."""
     for name in names:
-        norm.register_buffer(name, torch.empty(channels, device=device, dtype=dtype))
-    norm.register_buffer("num_batches_tracked", torch.empty((), device=device, dtype=torch.long))
+        norm.register_buffer(name, torch.empty(channels, device=device, dtype=dtype) if room else None)
+    count = torch.empty((), device=device, dtype=torch.long) if room else None
+    norm.register_buffer("num_batches_tracked", count)
 
 
 def reset_affine(norm: nn.Module) -> None:
@@ -83,7 +114,8 @@ def check_channels(x: Tensor, channels: int) -> Tensor:
         ValueError: if not.
     """
     if x.ndim < 2 or x.shape[1] != channels:
-        raise ValueError(f"expected {channels} channels, got input of shape {tuple(x.shape)}")
+        hint = "; one example alone is x.unsqueeze(0)" if x.ndim > 1 and x.shape[0] == channels else ""
+        raise ValueError(f"expected {channels} channels, got input of shape {tuple(x.shape)}{hint}")
     return x
 
 
@@ -115,17 +147,68 @@ def axes(x: Tensor) -> list[int]:
 
 
 def apply_affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Weight y + bias for y (N, C, ...), or y if there are none."""
-    return y if weight is None or bias is None else torch.addcmul(broadcast(bias, y), y, broadcast(weight, y))
+    """Weight y + bias for y (N, C, ...), each where there is one."""
+    if weight is None:
+        return y if bias is None else y + broadcast(bias, y)
+    return y * broadcast(weight, y) if bias is None else torch.addcmul(broadcast(bias, y), y, broadcast(weight, y))
 
 
-def average(running: Tensor, new: Tensor, momentum: RunningMomentum, batches: Tensor) -> None:
-    """Move `running` in place towards `new` by `momentum`, or to the mean over all `batches` so far, this one counted.
+def count_batch(norm: Any) -> bool:
+    """Count a training batch; False for one that is passed again, which may move no running statistic."""
+    if is_recomputed():
+        return False
+    norm.num_batches_tracked.add_(1)
+    return True
+
+
+def is_recomputed() -> bool:
+    """Whether this forward pass runs within a backward pass, where gradient checkpointing does it a second time.
+
+    So it is with `use_reentrant` either way. A compiled module cannot tell.
+    """
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+class FirstPass:
+    """What a training forward pass took from running statistics that it then moved, for a recomputation of it.
+
+    Neither copied nor pickled with its module.
+    """
+
+    def __init__(self) -> None:
+        self.key: Tensor | None = None
+        self.found: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, key: Tensor, take: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """`take()`, or what it gave in the first pass over the batch that `key`, a statistic of it, tells from others.
+
+        Raises:
+            RuntimeError: if another batch has passed between.
+        """
+        if is_recomputed():
+            if self.key is None or self.found is None or not torch.allclose(self.key, key.detach(), equal_nan=True):
+                raise RuntimeError(
+                    "a norm that normalises by running statistics in training has seen another batch between the "
+                    "forward pass and its recomputation by gradient checkpointing; call backward() after each "
+                    "forward pass, or leave the norm out of the part that is checkpointed"
+                )
+            return self.found
+        found = take()
+        if may_look(key):
+            self.key, self.found = key.detach().clone(), found
+        return found
+
+    def __reduce__(self) -> tuple[type["FirstPass"], tuple[()]]:
+        return FirstPass, ()
+
+
+def average(running: Tensor, new: Tensor, momentum: RunningMomentum, batches: Tensor, factor: float = 1.0) -> None:
+    """Move `running` in place towards `factor` times `new`: by `momentum`, or to the mean over all `batches` so far.
 
     The count is a tensor and stays one, so that lanes under vmap and torch.compile each keep theirs.
     """
     new = new.detach()
-    if isinstance(momentum, str):
-        running.add_((new - running) / batches)
+    if momentum is None or isinstance(momentum, str):
+        running.add_((new * factor - running) / batches)
     else:
-        running.mul_(1 - momentum).add_(new, alpha=momentum)
+        running.mul_(1 - momentum).add_(new, alpha=momentum * factor)

@@ -4,17 +4,35 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.types import Device
 
-from bncli.norms.channels import DType, bessel, count_values, describe, reset_affine
-from bncli.norms.groups import add_ridge, join_groups, split_groups
+from bncli.kernels import suspend_autocast
+from bncli.norms.channels import (
+    DType,
+    RunningNorm,
+    average,
+    bessel,
+    count_batch,
+    count_values,
+    describe,
+    reset_affine,
+)
+from bncli.norms.groups import (
+    covariance,
+    join_groups,
+    lay_out_like,
+    read_running,
+    root_dtype,
+    split_groups,
+    widen_for_root,
+)
 from bncli.norms.roots import inverse_root
 
 Normalisation = Literal["centring", "scaling", "whitening"]
 
 
-class DetachedNorm(nn.Module):
+class DetachedNorm(RunningNorm):
     """Normalisation as if its statistics were constants (Ioffe & Szegedy 2015, section 2).
 
     - centring: y = x - mean
@@ -69,20 +87,26 @@ class DetachedNorm(nn.Module):
         m = count_values(x, self.channels)
         if self.training:
             bessel(m)  # refuses a single value
-        with torch.autocast(x.device.type, enabled=False):
-            values = split_groups(x, self.channels, self.channels).squeeze(0)  # (C, m)
-            mean, spread = self._statistics(values) if self.training else (self.running_mean, self.running_spread)
-            y = _WAYS[self.by].divide(values - mean.unsqueeze(1), spread.to(values.dtype), self.eps)
-            return join_groups(y.unsqueeze(0), x.shape).to(x.dtype)
+        with suspend_autocast(x):
+            whitens = self.by == "whitening"
+            wide = widen_for_root(x, m, self.channels) if whitens and self.training else x
+            values = split_groups(wide, self.channels, self.channels).squeeze(0)  # (C, m)
+            if self.training:
+                mean, spread = self._statistics(values)
+            else:
+                mean, spread = self.running_mean, self.running_spread
+                spread = read_running(spread) if whitens else spread.to(values.dtype)
+            y = _WAYS[self.by].divide(values - mean.to(values.dtype).unsqueeze(1), spread, self.eps)
+            return lay_out_like(join_groups(y.unsqueeze(0), x.shape).to(x.dtype), x)
 
     def _statistics(self, values: Tensor) -> tuple[Tensor, Tensor]:
         unbiased = bessel(values.shape[1])
         seen = values if self.differentiate else values.detach()
         mean = seen.mean(1)
         spread = _WAYS[self.by].spread(seen - mean.unsqueeze(1))
-        self.running_mean.mul_(1 - self.momentum).add_(mean.detach(), alpha=self.momentum)
-        self.running_spread.mul_(1 - self.momentum).add_(spread.detach(), alpha=self.momentum * unbiased)
-        self.num_batches_tracked.add_(1)
+        if count_batch(self):
+            average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
+            average(self.running_spread, spread, self.momentum, self.num_batches_tracked, unbiased)
         return mean, spread
 
 
@@ -96,7 +120,7 @@ class _Way(NamedTuple):
 
 def _whitened(centred: Tensor, cov: Tensor, eps: float) -> Tensor:
     eye = torch.eye(cov.shape[0], dtype=cov.dtype, device=cov.device)
-    return inverse_root(add_ridge(cov, eye, eps)) @ centred
+    return inverse_root(cov + eps * eye).to(centred.dtype) @ centred
 
 
 _WAYS = {
@@ -112,7 +136,7 @@ _WAYS = {
     ),
     "whitening": _Way(
         torch.eye,
-        lambda centred: centred @ centred.mT / centred.shape[1],
+        lambda centred: covariance(centred, root_dtype(centred)),
         _whitened,
     ),
 }

@@ -4,17 +4,20 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.types import Device
 
 from bncli.kernels import broadcast
+from bncli.norms.batch import normalise_batch
 from bncli.norms.channels import (
     DType,
+    RunningNorm,
     add_affine,
     add_running,
     apply_affine,
     average,
     bessel,
+    count_batch,
     count_values,
     describe,
     reset_affine,
@@ -23,7 +26,7 @@ from bncli.norms.channels import (
 )
 
 
-class GhostBatchNorm(nn.Module):
+class GhostBatchNorm(RunningNorm):
     """Ghost Batch Normalization (Hoffer et al. 2017, arXiv:1705.08741, algorithm 1).
 
     y = weight (x - mean) / sqrt(var + eps) + bias, where in training mean and the biased var of each channel are taken
@@ -81,9 +84,9 @@ class GhostBatchNorm(nn.Module):
             totals.append(mean.sum(0) * m)
             squares.append(var.sum(0) * m)
             freedom += len(mean) * (m - 1)
-        self.num_batches_tracked.add_(1)
-        average(self.running_mean, _sum(totals) / values, self.momentum, self.num_batches_tracked)
-        average(self.running_var, _sum(squares) / freedom, self.momentum, self.num_batches_tracked)
+        if count_batch(self):
+            average(self.running_mean, _sum(totals) / values, self.momentum, self.num_batches_tracked)
+            average(self.running_var, _sum(squares) / freedom, self.momentum, self.num_batches_tracked)
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
         return apply_affine(y, self.weight, self.bias).to(x.dtype)
 
@@ -112,7 +115,7 @@ def _sum(tensors: list[Tensor]) -> Tensor:
     return torch.stack(tensors).sum(0)
 
 
-class NoisyBatchNorm(nn.Module):
+class NoisyBatchNorm(RunningNorm):
     """Batch Normalization with non-stationary noise after it (Santurkar et al. 2018, arXiv:1805.11604, section 2.2).
 
     y = s a + m, where a is the output of `BatchNorm`, weight and bias included. In a training step each channel j draws
@@ -166,13 +169,7 @@ class NoisyBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, and in training add noise and update the running statistics in place."""
-        m = count_values(x, self.channels)
-        if self.training:
-            bessel(m)  # refuses a single value
-            self.num_batches_tracked.add_(1)
-        a = F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
-        )
+        a = normalise_batch(self, x, "plain")
         return self._noisy(a) if self.training else a
 
     def _noisy(self, a: Tensor) -> Tensor:

@@ -4,26 +4,36 @@ S = (x - mean) (x - mean)^T / m + eps I over the m values (examples and location
 Shapes: N examples, C channels, G groups, d channels in a group (`group_size`, or C if that is less), m values. If d
 does not divide C, the last group is filled up with channels of zeros, which no root mixes with the others: one batched
 operation for all groups costs less than a second one for the last.
+
+Roots that are exact see small eigenvalues beside large ones, so for them S, its root and the gradients of both are in
+double precision whatever x is in, and all else too in training where values are few (`FEW`). Elsewhere the products
+with the root stay in x's precision: with S of condition number k they are off by up to sqrt(k) times its resolution.
 """
 
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.types import Device
 
-from bncli.kernels import Impl, note_fallback, whitening
-from bncli.kernels.whitening import ClosedForm, Root
+from bncli.kernels import Impl, may_look, note_fallback, suspend_autocast, whitening
+from bncli.kernels.whitening import ClosedForm, Root, layout_of
 from bncli.norms.channels import (
     DType,
+    RunningMomentum,
     add_affine,
     apply_affine,
+    average,
     bessel,
     check_channels,
+    count_batch,
     count_values,
-    reset_affine,
     widen,
 )
+
+FEW = 8  # values for each channel of a group: up to there a root costs more than the products with it
 
 
 class RunningCovariance(Protocol):
@@ -31,11 +41,11 @@ class RunningCovariance(Protocol):
 
     channels: int
     eps: float
-    momentum: float
+    momentum: RunningMomentum
     running_mean: Tensor  # (C,)
     running_cov: Tensor  # (G, d, d), without eps, unbiased; 0 for fillers
     num_batches_tracked: Tensor
-    identity: Tensor  # (G, d, d): what eps multiplies
+    filler: float  # what multiplies eps for the channels that fill up the last group
 
 
 class Whitening(RunningCovariance, Protocol):
@@ -49,25 +59,28 @@ class Whitening(RunningCovariance, Protocol):
 
 
 class LastRoot:
-    """The root of a covariance, kept for as long as that tensor is the same object, unchanged in place.
+    """The root of a covariance on the processor, kept for as long as all its values and the options stay the same.
 
-    Neither copied nor pickled with its module. Steps aside where tensors are not plain: vmap, torch.compile.
+    Values are compared, as what else tells a change (`_version`) is left as it was by `.data`, numpy and collectives.
+    Neither copied nor pickled with its module. Computes anew wherever it may not look at values or would wait for them.
     """
 
     def __init__(self) -> None:
-        self.cov: Tensor | None = None
-        self.version = -1
-        self.W: Tensor | None = None
+        self.last: tuple[Tensor, object, Tensor] | None = None
 
-    def __call__(self, cov: Tensor, compute: Root) -> Tensor:
-        """`compute(cov)`, from memory if it can."""
-        if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(cov) or cov.is_inference():
+    def __call__(self, cov: Tensor, compute: Root, *options: object) -> Tensor:
+        """`compute(cov)`, which depends on `options` too, from memory if it can."""
+        if cov.device.type != "cpu" or cov.requires_grad or not may_look(cov):
             return compute(cov)
-        if self.W is None or self.cov is not cov or self.version != cov._version:
-            with torch.inference_mode(False), torch.no_grad():  # W may be needed in a later forward with gradients
-                self.W = compute(cov)
-            self.cov, self.version = cov, cov._version
-        return self.W
+        options = tuple((each.func, each.keywords) if isinstance(each, partial) else each for each in options)
+        if self.last is not None:
+            same, of, W = self.last
+            if of == options and same.dtype == cov.dtype and torch.equal(same, cov):
+                return W
+        with torch.inference_mode(False), torch.no_grad():  # W may be needed in a later forward with gradients
+            W = compute(cov)
+        self.last = cov.clone(), options, W
+        return W
 
     def __reduce__(self) -> tuple[type["LastRoot"], tuple[()]]:
         return LastRoot, ()
@@ -113,19 +126,12 @@ def add_covariance(
     norm.register_buffer("running_mean", torch.empty(channels, device=device, dtype=dtype))
     norm.register_buffer("running_cov", empty_groups(channels, group_size, device, dtype))
     norm.register_buffer("num_batches_tracked", torch.empty((), device=device, dtype=torch.long))
-    norm.register_buffer("identity", empty_groups(channels, group_size, device, dtype), persistent=False)
-
-
-def reset_whitening(norm: Any) -> None:
-    """As `bncli.norms.channels.reset_affine`, for the norms of `add_covariance`: their `reset_parameters`."""
-    fill_identity(norm.identity, norm.channels, norm.filler)
-    reset_affine(norm)
 
 
 def reset_covariance(norm: Any) -> None:
     """Put the running mean back to 0, the running covariance to I and the count of batches to 0, in place."""
     norm.running_mean.zero_()
-    fill_identity(norm.running_cov, norm.channels, 0.0)
+    norm.running_cov.copy_(build_identity(norm.running_cov, norm.channels, 0.0))
     norm.num_batches_tracked.zero_()
 
 
@@ -135,42 +141,73 @@ def empty_groups(channels: int, group_size: int, device: Device, dtype: DType) -
     return torch.empty(-(-channels // d), d, d, device=device, dtype=dtype)
 
 
-def fill_identity(matrices: Tensor, channels: int, filler: float) -> None:
-    """Fill (G, d, d) in place by identities, the diagonal being `filler` where the last group is filled up."""
-    diagonal = matrices.new_full((matrices.shape[0] * matrices.shape[1],), filler)
-    diagonal[:channels] = 1
-    matrices.copy_(diagonal.view(matrices.shape[:2]).diag_embed())
+def build_identity(like: Tensor, channels: int, filler: float, dtype: DType = None) -> Tensor:
+    """Identities (G, d, d) such as those of `like`, the diagonal being `filler` where the last group is filled up.
+
+    Built when it is needed: as a buffer that no state has, it would be garbage after `to_empty` and `load_state_dict`.
+    """
+    G, d = like.shape[-3], like.shape[-1]
+    options: Any = {"dtype": dtype or like.dtype, "device": like.device}
+    if filler == 1 or channels == G * d:
+        return torch.eye(d, **options).expand(G, d, d)
+    diagonal = torch.cat([torch.ones(channels, **options), torch.full((G * d - channels,), filler, **options)])
+    return diagonal.view(G, d).diag_embed()
 
 
-def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None = None) -> Tensor:
+def root_dtype(x: Tensor) -> torch.dtype:
+    """The type of covariances that an exact root is taken of: double precision but on MPS, which has none."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def widen_for_root(x: Tensor, m: int, d: int) -> Tensor:
+    """The values of groups of d channels, m of each channel, that an exact root is taken of and multiplied with."""
+    return x.to(root_dtype(x)) if m <= FEW * d else widen(x)
+
+
+def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None = None, *, exact: bool) -> Tensor:
     """Whiten x (N, C, ...) by `root` of its covariance in training, of the running one in evaluation."""
     norm: Whitening = module  # type: ignore[assignment]  # by `set_up`
-    m = count_values(x, norm.channels)
-    if norm.training:
-        bessel(m)  # refuses a single value
-    with torch.autocast(x.device.type, enabled=False):
-        if norm.training and norm.impl != "plain":
-            values = widen(x)
+    m, d = count_values(x, norm.channels), norm.running_cov.shape[-1]
+    if not norm.training:
+        with suspend_autocast(x):
+            return _evaluate(norm, x, root, exact)
+    bessel(m)  # refuses a single value
+    with suspend_autocast(x):
+        exporting = getattr(torch.compiler, "is_exporting", bool)()  # a program for any number of examples
+        values = widen_for_root(x, m, d) if exact and not exporting else widen(x)
+        dtype = root_dtype(x) if exact else values.dtype
+        identity = build_identity(norm.running_cov, norm.channels, norm.filler, dtype)
+        if norm.impl != "plain":
             if whitening.is_possible(values):
-                y, mean, S = whitening.fast(values, norm.weight, norm.bias, norm.identity, norm.eps, root, closed)
-                track(norm, mean, S, m)
+                y, mean, S = whitening.fast(values, norm.weight, norm.bias, identity, norm.eps, root, closed)
+                track(norm, mean, S - norm.eps * identity, m)
                 return lay_out_like(y.to(x.dtype), x)
             if norm.impl == "fast":
                 note_fallback("whitening", whitening.why_impossible(values))
-        values = split_groups(x, norm.channels, norm.running_cov.shape[-1])
-        if norm.training:
-            mean = values.mean(-1, keepdim=True)
-            centred = values - mean
-            S = covariance(centred, norm.identity, norm.eps)
-            track(norm, mean.detach(), S.detach(), m)
-            W = root(S)
-        else:
-            centred = values - split_groups(norm.running_mean.unsqueeze(0), norm.channels, values.shape[1])
-            W = norm.evaluation(norm.running_cov, lambda cov: root(add_ridge(cov, norm.identity, norm.eps))).to(
-                values.dtype
-            )
-        y = join_groups(torch.bmm(W, centred), x.shape)
+        groups = split_groups(values, norm.channels, d)
+        mean = groups.mean(-1, keepdim=True)
+        centred = groups - mean
+        cov = covariance(centred, dtype)
+        track(norm, mean.detach(), cov.detach(), m)
+        y = join_groups(torch.bmm(root(cov + norm.eps * identity).to(values.dtype), centred), x.shape)
         return lay_out_like(apply_affine(y, norm.weight, norm.bias).to(x.dtype), x)
+
+
+def _evaluate(norm: Whitening, x: Tensor, root: Root, exact: bool) -> Tensor:
+    values, d = widen(x), norm.running_cov.shape[-1]
+
+    def compute(running: Tensor) -> Tensor:
+        cov = read_running(running) if exact else running.to(values.dtype)
+        return root(cov + norm.eps * build_identity(cov, norm.channels, norm.filler)).to(values.dtype)
+
+    def split(statistic: Tensor) -> Tensor:
+        return split_groups(statistic.to(values.dtype).unsqueeze(0), norm.channels, d)
+
+    W = norm.evaluation(norm.running_cov, compute, root, norm.eps, values.dtype)
+    centred = split_groups(values, norm.channels, d) - split(norm.running_mean)
+    A = W if norm.weight is None else W * split(norm.weight)
+    y = torch.bmm(A, centred) if norm.bias is None else torch.baddbmm(split(norm.bias), A, centred)
+    return lay_out_like(join_groups(y, x.shape).to(x.dtype), x)
 
 
 def split_groups(x: Tensor, channels: int, d: int) -> Tensor:
@@ -188,26 +225,59 @@ def join_groups(values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def lay_out_like(y: Tensor, x: Tensor) -> Tensor:
-    """`y` with its channels innermost (channels_last) if those of `x` are, both (N, C, ...) of one shape."""
-    if x.ndim > 3 and x.shape[1] > 1 and x.stride(1) == 1:
-        return y.movedim(1, -1).contiguous().movedim(-1, 1)
-    return y
+    """`y` with its channels innermost (channels_last) if those of `x` are, else contiguous; both (N, C, ...)."""
+    return y.contiguous(memory_format=layout_of(x))
 
 
-def covariance(centred: Tensor, identity: Tensor, eps: float) -> Tensor:
-    """S = centred centred^T / m + eps identity: (G, d, m) to (G, d, d)."""
-    return torch.baddbmm(identity.to(centred.dtype), centred, centred.mT, beta=eps, alpha=1 / centred.shape[-1])
+class _Covariance(Function):
+    """The mean of the products of values (..., d, m), in a type that may be wider than theirs; its gradient in theirs.
+
+    Not by a widened copy under autograd, which would be kept, and multiplied twice.
+    """
+
+    @staticmethod
+    def forward(centred: Tensor, dtype: torch.dtype) -> Tensor:
+        wide = centred.to(dtype)
+        return wide @ wide.mT / wide.shape[-1]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, torch.dtype], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (centred,) = ctx.saved_tensors
+        with suspend_autocast(centred):
+            return ((g + g.mT) / centred.shape[-1]).to(centred.dtype) @ centred, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], centred: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+        return _Covariance.apply(centred.movedim(in_dims[0], 0), dtype), 0
 
 
-def add_ridge(cov: Tensor, identity: Tensor, eps: float) -> Tensor:
-    """The same S, of a covariance that is known."""
-    cov = widen(cov)
-    return torch.add(cov, identity.to(cov.dtype), alpha=eps)
+def covariance(centred: Tensor, dtype: torch.dtype) -> Tensor:
+    """Centred centred^T / m in `dtype`: (..., d, m) to (..., d, d)."""
+    if dtype != centred.dtype:
+        cov: Tensor = _Covariance.apply(centred, dtype)
+        return cov
+    return centred @ centred.mT / centred.shape[-1]
 
 
-def track(norm: RunningCovariance, mean: Tensor, S: Tensor, m: int) -> None:
-    """Move the running statistics towards a batch's, its covariance without eps and unbiased."""
-    keep, new = 1 - norm.momentum, norm.momentum * bessel(m)
-    norm.running_mean.mul_(keep).add_(mean.flatten()[: norm.channels], alpha=norm.momentum)
-    norm.running_cov.mul_(keep).add_(S, alpha=new).sub_(norm.identity, alpha=new * norm.eps)
-    norm.num_batches_tracked.add_(1)
+def read_running(cov: Tensor) -> Tensor:
+    """A running covariance (..., d, d) for an exact root: in double precision, each variance raised by its resolution.
+
+    Without that, what rounding has left of it need not be positive (Higham, Accuracy and Stability, section 10.1).
+    One that is kept in half precision, or on a device without double precision, is taken as it is, in float32.
+    """
+    dtype = root_dtype(cov)
+    if dtype == cov.dtype == torch.float32 or cov.dtype in (torch.float16, torch.bfloat16):
+        return widen(cov)
+    wide, resolution = cov.to(dtype), 2 * cov.shape[-1] ** 0.5 * torch.finfo(cov.dtype).eps
+    return wide + torch.diag_embed(wide.diagonal(dim1=-2, dim2=-1) * resolution)
+
+
+def track(norm: RunningCovariance, mean: Tensor, cov: Tensor, m: int) -> None:
+    """Move the running statistics towards a batch's, its covariance unbiased."""
+    if count_batch(norm):
+        average(norm.running_mean, mean.flatten()[: norm.channels], norm.momentum, norm.num_batches_tracked)
+        average(norm.running_cov, cov, norm.momentum, norm.num_batches_tracked, bessel(m))

@@ -7,8 +7,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.types import Device
 
-from bncli.kernels import broadcast
-from bncli.norms.channels import DType, add_affine, apply_affine, count_values, describe, reset_affine, widen
+from bncli.kernels import broadcast, suspend_autocast
+from bncli.norms.channels import (
+    DType,
+    FirstPass,
+    add_affine,
+    apply_affine,
+    count_values,
+    describe,
+    is_recomputed,
+    reset_affine,
+    widen,
+)
 
 Bound = Literal["layer", "clamp", "none"]
 LIMIT = 5.0  # of bound="clamp", the paper's
@@ -66,6 +76,7 @@ class OnlineNorm(nn.Module):
         self.channels, self.eps, self.affine = channels, eps, affine
         self.forward_momentum, self.backward_momentum = forward_momentum, backward_momentum
         self.bound, self.differentiate = bound, differentiate
+        self._first_pass = FirstPass()
         add_affine(self, channels, affine, device=device, dtype=dtype)
         for name in ("running_mean", "running_var", "control_scale", "control_mean"):
             self.register_buffer(name, torch.empty(channels, device=device, dtype=dtype))
@@ -85,7 +96,7 @@ class OnlineNorm(nn.Module):
             raise ValueError(
                 f"expected at least 1 value per channel when training, got input of shape {tuple(x.shape)}"
             )
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = widen(x)
             values = values.flatten(2) if x.ndim > 2 else values.unsqueeze(2)  # (N, C, L)
             z = self._followed(values) if self.training else self._held(values)
@@ -96,11 +107,13 @@ class OnlineNorm(nn.Module):
         return (values - mean) * torch.rsqrt(var + self.eps)
 
     def _followed(self, values: Tensor) -> Tensor:
-        centred = values - broadcast(self.running_mean.to(values.dtype), values)  # about the last mean: nothing cancels
+        mean, var = self._first_pass(values.mean((0, 2)), lambda: (self.running_mean.clone(), self.running_var.clone()))
+        centred = values - broadcast(mean.to(values.dtype), values)  # about the last mean: nothing cancels
         seen = centred if self.differentiate else centred.detach()
-        shift, var = follow(seen, self.running_var.to(values.dtype), self.forward_momentum)
-        self.running_mean.add_(shift[-1].detach())
-        self.running_var.copy_(var[-1].detach())
+        shift, var = follow(seen, var.to(values.dtype), self.forward_momentum)
+        if not is_recomputed():
+            self.running_mean.add_(shift[-1].detach())
+            self.running_var.copy_(var[-1].detach())
         shift, scale = shift[:-1].unsqueeze(2), torch.rsqrt(var[:-1] + self.eps).unsqueeze(2)
         if self.differentiate:
             return (centred - shift) * scale

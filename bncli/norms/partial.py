@@ -2,18 +2,21 @@
 
 import math
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from torch.types import Device
 
-from bncli.kernels import broadcast
+from bncli.kernels import broadcast, may_look
 from bncli.norms.channels import (
     DType,
+    RunningNorm,
     add_affine,
     add_running,
     apply_affine,
     average,
     axes,
     bessel,
+    count_batch,
     count_values,
     describe,
     moments,
@@ -22,8 +25,12 @@ from bncli.norms.channels import (
     widen,
 )
 
+# |mean| / scale above which L1BatchNorm takes the mean in float64: rounded in float32, of a constant channel 12.345 it
+# left 8.5e-7, which over a scale as small made an output of .085 (docs/log.md). Below, it costs 16 times eps.
+_FAR = 16.0
 
-class MeanOnlyBatchNorm(nn.Module):
+
+class MeanOnlyBatchNorm(RunningNorm):
     """Mean-only Batch Normalization (Salimans & Kingma 2016, arXiv:1602.07868, section 2.3).
 
     y = x - mean + bias, where the mean of each channel is taken over examples and locations in training, and is
@@ -63,12 +70,12 @@ class MeanOnlyBatchNorm(nn.Module):
     def _of_batch(self, x: Tensor, m: int) -> Tensor:
         bessel(m)  # refuses a single value
         mean = x.mean(axes(x))
-        self.num_batches_tracked.add_(1)
-        average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
+        if count_batch(self):
+            average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
         return mean
 
 
-class VarianceOnlyBatchNorm(nn.Module):
+class VarianceOnlyBatchNorm(RunningNorm):
     """Variance-only Batch Normalization (after Daneshmand et al. 2020, arXiv:2003.01652).
 
     y = weight x / sqrt(var + eps) + bias, where the biased var of each channel, about its mean, is taken over examples
@@ -115,12 +122,12 @@ class VarianceOnlyBatchNorm(nn.Module):
     def _of_batch(self, x: Tensor, m: int) -> Tensor:
         unbiased = bessel(m)
         _, var = moments(x)
-        self.num_batches_tracked.add_(1)
-        average(self.running_var, var * unbiased, self.momentum, self.num_batches_tracked)
+        if count_batch(self):
+            average(self.running_var, var * unbiased, self.momentum, self.num_batches_tracked)
         return var
 
 
-class L1BatchNorm(nn.Module):
+class L1BatchNorm(RunningNorm):
     """L1 Batch Normalization (Hoffer et al. 2018, arXiv:1803.01814, section 4).
 
     y = weight (x - mean) / (scale + eps) + bias with scale = sqrt(pi / 2) mean |x - mean|, which is the standard
@@ -164,14 +171,27 @@ class L1BatchNorm(nn.Module):
         m, wide = count_values(x, self.channels), widen(x)
         if self.training:
             bessel(m)  # refuses a single value
-        mean = wide.mean(axes(x)) if self.training else self.running_mean
-        centred = wide - broadcast(mean, x)
-        scale = self._of_batch(mean, centred) if self.training else widen(self.running_scale)
+            centred, scale = self._of_batch(wide)
+        else:
+            centred, scale = wide - broadcast(self.running_mean, x), widen(self.running_scale)
         return apply_affine(centred / broadcast(scale + self.eps, x), self.weight, self.bias).to(x.dtype)
 
-    def _of_batch(self, mean: Tensor, centred: Tensor) -> Tensor:
-        scale = math.sqrt(math.pi / 2) * centred.abs().mean(axes(centred))
-        self.num_batches_tracked.add_(1)
-        average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
-        average(self.running_scale, scale, self.momentum, self.num_batches_tracked)
-        return scale
+    def _of_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = x.mean(axes(x))
+        centred = x - broadcast(mean, x)
+        scale = _deviation(centred)
+        far = mean.abs() > _FAR * scale
+        if not (x.device.type == "cpu" and may_look(x)) or bool(far.any()):
+            exact = x.detach().mean(axes(x), dtype=torch.float64)  # of constants to the last bit
+            rest = torch.where(far, exact - mean.detach(), 0.0).to(x.dtype)
+            mean, centred = mean + rest, centred - broadcast(rest, x)
+            scale = _deviation(centred)
+        if count_batch(self):
+            average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
+            average(self.running_scale, scale, self.momentum, self.num_batches_tracked)
+        return centred, scale
+
+
+def _deviation(centred: Tensor) -> Tensor:
+    """The standard deviation (C,) of Gaussians of the same mean absolute deviation."""
+    return math.sqrt(math.pi / 2) * centred.abs().mean(axes(centred))

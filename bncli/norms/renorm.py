@@ -1,18 +1,21 @@
 """Batch Renormalization: the batch's statistics, corrected towards the running ones."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.types import Device
 
 from bncli.errors import ConfigError
 from bncli.kernels import broadcast
 from bncli.norms.channels import (
     DType,
+    FirstPass,
+    RunningNorm,
     add_affine,
     add_running,
     apply_affine,
     average,
     bessel,
+    count_batch,
     count_values,
     describe,
     moments,
@@ -22,7 +25,7 @@ from bncli.norms.channels import (
 )
 
 
-class BatchRenorm(nn.Module):
+class BatchRenorm(RunningNorm):
     """Batch Renormalization (Ioffe 2017, arXiv:1702.03275, algorithm 1).
 
     y = weight ((x - mean) / std r + d) + bias with std = sqrt(var + eps), biased, over examples and locations,
@@ -72,6 +75,7 @@ class BatchRenorm(nn.Module):
         self.rmax, self.dmax = rmax, dmax
         self.plain_steps, self.rmax_steps, self.dmax_steps = plain_steps, rmax_steps, dmax_steps
         self.channels, self.eps, self.momentum, self.affine = channels, eps, momentum, affine
+        self._first_pass = FirstPass()
         add_affine(self, channels, affine, device=device, dtype=dtype)
         add_running(self, channels, "running_mean", "running_std", device=device, dtype=dtype)
         self.reset_parameters()
@@ -101,10 +105,11 @@ class BatchRenorm(nn.Module):
         bessel(m)  # refuses a single value
         mean, var = moments(x)
         std = (var + self.eps).sqrt()
-        self.num_batches_tracked.add_(1)
-        r, d = self._correction(mean.detach(), std.detach())
-        average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
-        average(self.running_std, std, self.momentum, self.num_batches_tracked)
+        counts = count_batch(self)
+        r, d = self._first_pass(mean, lambda: self._correction(mean.detach(), std.detach()))
+        if counts:
+            average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
+            average(self.running_std, std, self.momentum, self.num_batches_tracked)
         return (x - broadcast(mean, x)) * broadcast(r / std, x) + broadcast(d, x)
 
     def _correction(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

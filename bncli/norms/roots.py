@@ -4,17 +4,24 @@ All take symmetric positive definite S of shape (..., d, d), d x d matrices inde
 same shape; S is taken to be symmetric, and so is its gradient. A matrix with a non-finite entry gives a non-finite
 W (nan, from the decompositions) and leaves the others alone; nothing raises, on any device. All may be differentiated
 any number of times, and batched by `torch.func.vmap`.
+
+The decompositions hold to .1 %, in float32 to some 10 %, up to a condition number of `LARGEST_CONDITION`, and warn
+beyond it.
 """
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from bncli.kernels import Impl
+from bncli.kernels import Impl, may_look
 from bncli.kernels import newton_schulz as kernel
 from bncli.kernels.whitening import ClosedForm
+
+MAX_STEPS = 7  # a float32 residual, condition number 1e4: 0.59 at T=7, 2 or 41 at T=9 (by matrix), 5e20 at T=12
+LARGEST_CONDITION = {torch.float64: 1e12, torch.float32: 1e6}  # by the type of S
 
 
 def inverse_root(S: Tensor) -> Tensor:
@@ -47,6 +54,11 @@ def newton_schulz(S: Tensor, T: int, impl: Impl = "auto") -> Tensor:
     return kernel.plain(S, T) if impl == "plain" else kernel.fast(S, T)
 
 
+def nears_root(T: int) -> bool:
+    """Whether so many Newton-Schulz steps see small eigenvalues, so that S must be as exact as for the root itself."""
+    return T > MAX_STEPS
+
+
 class _InverseRoot(Function):
     """S to W, and the eigenvectors U and s = l^-1/2 that the gradient needs."""
 
@@ -63,22 +75,44 @@ class _InverseRoot(Function):
 
     @staticmethod
     def backward(ctx: Any, gW: Tensor | None, *_: None) -> Tensor | None:
-        """gS = -W^2 X W^2 with W X + X W = sym(gW), which follows from d(W^2) = -W^2 dS W^2.
-
-        In the basis of U this multiplies sym(gW) by -1 / (sqrt(li) sqrt(lj) (sqrt(li) + sqrt(lj))), the
-        Daleckii-Krein form without 1 / (li - lj); U and s go along as constants, so that only W is differentiated.
-        """
-        if gW is None:
-            return None
-        W, U, s = ctx.saved_tensors
-        X = _Sylvester.apply(W, gW + gW.mT, U, s)
-        inverse = W @ W
-        gS: Tensor = inverse @ X @ inverse * -0.5
-        return gS
+        return None if gW is None else _RootGradient.apply(gW, *ctx.saved_tensors)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], S: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], int]:
         return _InverseRoot.apply(S.movedim(in_dims[0], 0)), 0
+
+
+class _RootGradient(Function):
+    """The gradient of S from that of W = S^-1/2 = U diag(s) U^T.
+
+    gS = -W^2 X W^2 / 2 with W X + X W = gW + gW^T, which follows from d(W^2) = -W^2 dS W^2. In the basis of U this
+    multiplies sym(gW) by -si^2 sj^2 / (si + sj), the Daleckii-Krein form without 1 / (li - lj), and so it is computed:
+    products of W^2 with X would cancel where S is ill-conditioned. U and s go along as constants, so that only gW and
+    W are differentiated.
+    """
+
+    @staticmethod
+    def forward(gW: Tensor, W: Tensor, U: Tensor, s: Tensor) -> Tensor:
+        return _symmetric_gradient(gW, W, U, s)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, H: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """The map from gW is its own adjoint; that from W is differentiated as written, P = W^2."""
+        gW, W, U, s = ctx.saved_tensors
+        H = (H + H.mT) / 2
+        X, P = _Sylvester.apply(W, gW + gW.mT, U, s), W @ W
+        Y = _Sylvester.apply(W, P @ H @ P, U, s) * -0.5
+        gP = H @ P @ X
+        gP = (gP + gP.mT) * -0.5
+        return _RootGradient.apply(H, W, U, s), gP @ W + W @ gP - X @ Y - Y @ X, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+        return _RootGradient.apply(*map(_lanes_first, tensors, in_dims)), 0
 
 
 class _Sylvester(Function):
@@ -140,12 +174,34 @@ def _root_and_basis(S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     spoilt = _spoilt(S)
     eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
     values, U = torch.linalg.eigh(torch.where(spoilt == 0, S, eye))
-    s = torch.maximum(values, values[..., -1:] * torch.finfo(S.dtype).eps).rsqrt_()
-    return (U * s.unsqueeze(-2)) @ U.mT + spoilt, U, s
+    warn_of_condition(S, values[..., :1], values[..., -1:])
+    s = torch.maximum(values, values[..., -1:] * torch.finfo(S.dtype).eps).rsqrt_() + spoilt.squeeze(-1)
+    return (U * s.unsqueeze(-2)) @ U.mT, U, s
+
+
+def warn_of_condition(S: Tensor, least: Tensor, most: Tensor) -> None:
+    """Warn if a ratio of `most` to `least` is beyond what decompositions hold for, where one may look at values.
+
+    `least` and `most` are (..., d) or (..., 1). A matrix whose last channel is alone is passed over: it is most likely
+    filled up (`bncli.norms.groups`), and what fills it up says nothing. On a GPU call it only behind what has waited
+    for values in any case, as the decomposition into eigenvectors has. The text is the same each time, so that Python
+    shows it once.
+    """
+    largest = LARGEST_CONDITION[least.dtype]
+    if not may_look(S) or S.device.type == "meta":
+        return
+    alone = (S[..., -1, :-1] == 0).all(-1, keepdim=True)
+    if bool(((least * largest < most) & ~alone).any()):
+        text = (
+            f"whitening: the covariance of some group of channels has a condition number above {largest:.0e} (its "
+            "largest eigenvalue over its smallest), beyond which the directions of least variance do not come out with "
+            "variance 1; raise eps, or bring the channels to like scales first, as zca-cor does"
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def _symmetric_gradient(gW: Tensor, W: Tensor, U: Tensor, s: Tensor) -> Tensor:
-    """gS, as `_InverseRoot.backward` derives it, in the basis of U alone."""
+    """gS, as `_RootGradient` derives it, in the basis of U alone."""
     t = s.unsqueeze(-2)
     inner = U.mT @ (gW + gW.mT) @ U * ((t * t.mT).square() / (t + t.mT) * -0.5)
     gS: Tensor = U @ inner @ U.mT
@@ -160,6 +216,9 @@ def _sylvester(B: Tensor, U: Tensor, s: Tensor) -> Tensor:
 
 def _triangular_root(S: Tensor) -> Tensor:
     L, failed = _factor(S)
+    if S.device.type == "cpu":  # elsewhere nothing has waited for values
+        # of the correlation: how much of each variance the channels before it leave
+        warn_of_condition(S, L.diagonal(dim1=-2, dim2=-1).square(), S.diagonal(dim1=-2, dim2=-1))
     eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
     W: Tensor = torch.linalg.solve_triangular(L, eye, upper=False)
     W = W.masked_fill_((failed != 0)[..., None, None], torch.nan)
@@ -177,14 +236,14 @@ INVERSE_ROOT = ClosedForm(_root_and_basis, _symmetric_gradient)
 INVERSE_CHOLESKY = ClosedForm(lambda S: (_triangular_root(S),), _triangular_gradient)
 
 
-def newton_schulz_form(T: int) -> ClosedForm:
-    """`newton_schulz` with its gradient."""
+def newton_schulz_form(T: int, size: kernel.Size = "trace") -> ClosedForm:
+    """`newton_schulz`, or `frobenius_newton_schulz`, with its gradient."""
 
     def of(S: Tensor) -> "tuple[Tensor, ...]":  # in quotes for the compiler of torch 2.6
-        W, kept = kernel.forward(S, T)
+        W, kept = kernel.forward(S, T, size)
         return W, S, kept
 
-    return ClosedForm(of, lambda gW, W, S, kept: kernel.gradient(gW, S, W, kept))
+    return ClosedForm(of, lambda gW, W, S, kept: kernel.gradient(gW, S, W, kept, size))
 
 
 def _spoilt(S: Tensor) -> Tensor:
@@ -195,9 +254,6 @@ def _spoilt(S: Tensor) -> Tensor:
 def _lanes_first(tensor: Tensor, lanes: int | None) -> Tensor:
     """One without lanes broadcasts against the leading dimension of the others as it is."""
     return tensor if lanes is None else tensor.movedim(lanes, 0)
-
-
-MAX_STEPS = 7  # a float32 residual, condition number 1e4: 0.59 at T=7, 2 or 41 at T=9 (by matrix), 5e20 at T=12
 
 
 def uncoupled_newton_schulz(S: Tensor, T: int) -> Tensor:
@@ -214,18 +270,6 @@ def uncoupled_newton_schulz(S: Tensor, T: int) -> Tensor:
     return P * n.rsqrt()
 
 
-def frobenius_newton_schulz(S: Tensor, T: int) -> Tensor:
-    """W_T of the coupled iteration of `newton_schulz` with n the Frobenius norm of S, not its trace.
-
-    (..., d, d) to the same. Differentiated step by step, so that it keeps 3 T matrices for the gradient.
-    """
-    size = kernel.trace(S)  # taken out, so that no square overflows
-    n = size * (S / size).square().sum((-2, -1), keepdim=True).sqrt()
-    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device)
-    Y, Z = S / n, eye.expand_as(S)
-    for step in range(T):
-        H = 1.5 * eye - 0.5 * (Z @ Y)
-        Z = H @ Z
-        if step < T - 1:
-            Y = Y @ H
-    return Z * n.rsqrt()
+def frobenius_newton_schulz(S: Tensor, T: int, impl: Impl = "auto") -> Tensor:
+    """W_T of the coupled iteration of `newton_schulz` with n the Frobenius norm of S, not its trace."""
+    return kernel.plain(S, T, "frobenius") if impl == "plain" else kernel.fast(S, T, "frobenius")

@@ -13,10 +13,17 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from bncli.errors import ConfigError
+from bncli.kernels import suspend_autocast
 from bncli.kernels.whitening import Root
 from bncli.norms.channels import DType, add_affine, apply_affine, check_channels, describe, reset_affine, widen
-from bncli.norms.groups import covariance, empty_groups, fill_identity, lay_out_like
-from bncli.norms.roots import inverse_root, newton_schulz
+from bncli.norms.groups import (
+    build_identity,
+    covariance,
+    lay_out_like,
+    root_dtype,
+    widen_for_root,
+)
+from bncli.norms.roots import inverse_root, nears_root, newton_schulz
 
 RootMethod = Literal["iterative", "zca"]
 
@@ -67,14 +74,17 @@ class GroupWhitening(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten each example."""
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             m = check_channels(x, self.channels).shape[1:].numel() // self.groups
             if m < 2:
                 raise ValueError(f"expected more than 1 value per group of an example, got {m}")
-            values = widen(x).reshape(x.shape[0], self.groups, m)
+            exact = self.by == "zca" or nears_root(self.T)
+            values = widen_for_root(x, m, self.groups) if exact else widen(x)
+            dtype = root_dtype(x) if exact else values.dtype
+            values = values.reshape(x.shape[0], self.groups, m)
             centred = values - values.mean(-1, keepdim=True)
-            identity = torch.eye(self.groups, dtype=values.dtype, device=x.device).expand(len(values), -1, -1)
-            W = choose_root(self.by, self.T)(covariance(centred, identity, self.eps))
+            S = covariance(centred, dtype) + self.eps * torch.eye(self.groups, dtype=dtype, device=x.device)
+            W = choose_root(self.by, self.T)(S).to(values.dtype)
             y = apply_affine(torch.bmm(W, centred).view(x.shape), self.weight, self.bias)
             return lay_out_like(y.to(x.dtype), x)
 
@@ -95,7 +105,6 @@ class InstanceWhitening(nn.Module):
 
     weight: Tensor | None
     bias: Tensor | None
-    identity: Tensor  # (G, d, d): what eps multiplies
 
     def __init__(
         self,
@@ -113,30 +122,28 @@ class InstanceWhitening(nn.Module):
         self.channels, self.by, self.T, self.eps = channels, by, T, eps
         self.affine, self.group_size = affine, group_size
         add_affine(self, channels, affine, device=device, dtype=dtype)
-        self.register_buffer("identity", empty_groups(channels, group_size, device, dtype), persistent=False)
         self.reset_parameters()
 
+    reset_parameters = reset_affine
     extra_repr = describe
-
-    def reset_parameters(self) -> None:
-        """Put weight and bias back to 1 and 0, and what eps multiplies to the identity, in place."""
-        fill_identity(self.identity, self.channels, float(self.by == "zca"))
-        reset_affine(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten each example."""
-        with torch.autocast(x.device.type, enabled=False):
-            values = split_examples(x, self.channels, self.identity.shape[-1])
-            mean = values.mean(-1, keepdim=True)
-            centred = values - mean
-            identity = self.identity.repeat(x.shape[0], 1, 1)
-            W = choose_root(self.by, self.T)(covariance(centred, identity, self.eps))
-            y = apply_affine(join_examples(torch.bmm(W, centred), x.shape), self.weight, self.bias)
+        with suspend_autocast(x):
+            exact, d = self.by == "zca" or nears_root(self.T), min(self.group_size, self.channels)
+            values = widen_for_root(x, x.shape[2:].numel(), d) if exact else widen(x)
+            dtype = root_dtype(x) if exact else values.dtype
+            values = split_examples(values, self.channels, d)  # (N, G, d, m)
+            centred = values - values.mean(-1, keepdim=True)
+            cov = covariance(centred, dtype)
+            S = cov + self.eps * build_identity(cov, self.channels, float(self.by == "zca"))
+            W = choose_root(self.by, self.T)(S).to(values.dtype)
+            y = apply_affine(join_examples(W @ centred, x.shape), self.weight, self.bias)
             return lay_out_like(y.to(x.dtype), x)
 
 
 def split_examples(x: Tensor, channels: int, d: int) -> Tensor:
-    """(N, C, ...) to (N G, d, m) over locations, zeros for channels that are wanting, in float32 or better.
+    """(N, C, ...) to (N, G, d, m) over locations, zeros for channels that are wanting, in float32 or better.
 
     Raises:
         ValueError: for a single location.
@@ -147,13 +154,12 @@ def split_examples(x: Tensor, channels: int, d: int) -> Tensor:
     values = widen(x).flatten(2)
     if channels % d:
         values = F.pad(values, (0, 0, 0, d - channels % d))
-    return values.reshape(x.shape[0] * -(-channels // d), d, m)
+    return values.reshape(x.shape[0], -(-channels // d), d, m)
 
 
 def join_examples(values: Tensor, shape: torch.Size) -> Tensor:
-    """(N G, d, m) back to (N, C, ...), the inverse of `split_examples`."""
-    _, d, m = values.shape
-    return values.view(shape[0], -(-shape[1] // d) * d, m)[:, : shape[1]].reshape(shape)
+    """(N, G, d, m) back to (N, C, ...), the inverse of `split_examples`."""
+    return values.flatten(1, 2)[:, : shape[1]].reshape(shape)
 
 
 def choose_root(by: RootMethod, T: int) -> Root:

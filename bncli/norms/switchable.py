@@ -6,13 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from bncli.kernels import broadcast
+from bncli.kernels import broadcast, suspend_autocast
 from bncli.norms.channels import (
     DType,
+    RunningNorm,
     add_affine,
     add_running,
     apply_affine,
+    average,
     bessel,
+    count_batch,
     count_values,
     describe,
     reset_affine,
@@ -21,7 +24,7 @@ from bncli.norms.channels import (
 )
 
 
-class SwitchableNorm(nn.Module):
+class SwitchableNorm(RunningNorm):
     """Switchable Normalization (Luo et al. 2019, arXiv:1806.10779).
 
     y = weight (x - mean) / sqrt(var + eps) + bias with mean = sum_k softmax(mean_weight)_k mean_k and
@@ -74,7 +77,7 @@ class SwitchableNorm(nn.Module):
             bessel(m)  # refuses a single value
         elif m == 0:  # of which torch's variance warns
             return x
-        with torch.autocast(x.device.type, enabled=False):
+        with suspend_autocast(x):
             values = widen(x).flatten(2) if x.ndim > 2 else widen(x).unsqueeze(2)  # (N, C, L)
             parts = _of_examples(values)
             parts.append(self._of_batch(values, parts[0]) if self.training else self._running(values))
@@ -85,9 +88,9 @@ class SwitchableNorm(nn.Module):
 
     def _of_batch(self, values: Tensor, instance: "_Moments") -> "_Moments":
         batch = _batch_moments(values, instance)
-        self.running_mean.mul_(1 - self.momentum).add_(batch.mean.detach().flatten(), alpha=self.momentum)
-        self.running_var.mul_(1 - self.momentum).add_(batch.var.detach().flatten(), alpha=self.momentum)
-        self.num_batches_tracked.add_(1)
+        if count_batch(self):
+            average(self.running_mean, batch.mean.flatten(), self.momentum, self.num_batches_tracked)
+            average(self.running_var, batch.var.flatten(), self.momentum, self.num_batches_tracked)
         return batch
 
     def _running(self, values: Tensor) -> "_Moments":

@@ -7,13 +7,13 @@ and running statistics are the functions of `bncli.norms.groups`.
 from functools import partial
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.types import Device
 
 from bncli.errors import ConfigError
 from bncli.kernels import Impl
-from bncli.norms.channels import DType, describe
-from bncli.norms.groups import reset_covariance, reset_whitening, set_up, whiten
+from bncli.norms.channels import DType, RunningNorm, describe, reset_affine
+from bncli.norms.groups import reset_covariance, set_up, whiten
 from bncli.norms.roots import (
     INVERSE_CHOLESKY,
     INVERSE_ROOT,
@@ -21,6 +21,7 @@ from bncli.norms.roots import (
     frobenius_newton_schulz,
     inverse_cholesky,
     inverse_root,
+    nears_root,
     newton_schulz,
     newton_schulz_form,
     uncoupled_newton_schulz,
@@ -29,7 +30,7 @@ from bncli.norms.roots import (
 Form = Literal["coupled", "paper"]
 
 
-class ZCA(nn.Module):
+class ZCA(RunningNorm):
     """Decorrelated Batch Normalization (Huang et al. 2018, arXiv:1804.08450).
 
     y = weight S^-1/2 (x - mean) + bias with the symmetric root, of all whitenings the one that changes x least.
@@ -58,15 +59,15 @@ class ZCA(nn.Module):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, inverse_root, INVERSE_ROOT)
+        return whiten(self, x, inverse_root, INVERSE_ROOT, exact=True)
 
 
-class Cholesky(nn.Module):
+class Cholesky(RunningNorm):
     """Whitening by the inverse Cholesky factor (Siarohin et al. 2019, arXiv:1806.00420).
 
     y = weight L^-1 (x - mean) + bias with S = L L^T: channel i keeps what the channels before it in the group do not
@@ -89,15 +90,15 @@ class Cholesky(nn.Module):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, inverse_cholesky, INVERSE_CHOLESKY)
+        return whiten(self, x, inverse_cholesky, INVERSE_CHOLESKY, exact=True)
 
 
-class IterNorm(nn.Module):
+class IterNorm(RunningNorm):
     """Iterative Normalization (Huang et al. 2019, arXiv:1904.03441).
 
     y = weight W_T (x - mean) + bias with W_T after `T` Newton-Schulz steps towards S^-1/2. With the paper's T = 5 it
@@ -138,18 +139,18 @@ class IterNorm(nn.Module):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=0)  # not in the trace
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
         coupled = partial(newton_schulz, T=self.T, impl=self.impl)
         if self.form == "coupled":
-            return whiten(self, x, coupled, newton_schulz_form(self.T))
-        return whiten(self, x, partial(uncoupled_newton_schulz, T=self.T))
+            return whiten(self, x, coupled, newton_schulz_form(self.T), exact=nears_root(self.T))
+        return whiten(self, x, partial(uncoupled_newton_schulz, T=self.T), exact=False)
 
 
-class ZCACor(nn.Module):
+class ZCACor(RunningNorm):
     """ZCA-cor whitening (Kessy, Lewin & Strimmer 2018, arXiv:1512.00809).
 
     y = weight P^-1/2 V^-1/2 (x - mean) + bias with S = V^1/2 P V^1/2, V the diagonal of S and P its correlation: batch
@@ -180,15 +181,15 @@ class ZCACor(nn.Module):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=1)
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, correlation_root)
+        return whiten(self, x, correlation_root, exact=True)
 
 
-class Deconv(nn.Module):
+class Deconv(RunningNorm):
     """Network Deconvolution, the form over channels (Ye et al. 2020, arXiv:1905.11926).
 
     y = W_T (x - mean) with W_T after `T` coupled Newton-Schulz steps from I towards S^-1/2, S = cov + eps I scaled by
@@ -206,6 +207,8 @@ class Deconv(nn.Module):
     Raises:
         ValueError: in training, with a single value for each channel.
     """
+
+    impl: Impl
 
     def __init__(
         self,
@@ -225,12 +228,13 @@ class Deconv(nn.Module):
         set_up(self, channels, eps, momentum, affine, group_size, impl, device, dtype, filler=0)  # not in the norm
 
     reset_running_stats = reset_covariance
-    reset_parameters = reset_whitening
+    reset_parameters = reset_affine
     extra_repr = describe
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        return whiten(self, x, partial(frobenius_newton_schulz, T=self.T))
+        root = partial(frobenius_newton_schulz, T=self.T, impl=self.impl)
+        return whiten(self, x, root, newton_schulz_form(self.T, "frobenius"), exact=nears_root(self.T))
 
 
 def correlation_root(S: Tensor) -> Tensor:

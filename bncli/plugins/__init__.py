@@ -6,8 +6,6 @@ says, with that of the local modules that it imports; that of an installed packa
 """
 
 import atexit
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from typing import Any
 
 from bncli.catalogue import Catalogue
 from bncli.errors import ConfigError, did_you_mean, expect
+from bncli.files import make_temporary_folder
 from bncli.measures import MEASURES
 from bncli.plugins.modules import Loaded, Place, find, load
 from bncli.plugins.rows import PluginEntry, catalogue, read_tables
@@ -308,9 +307,9 @@ def _measured(entries: Iterable[PluginEntry]) -> dict[tuple[str, str], dict[str,
 @cache
 def _copies() -> Path:
     """A folder of this process's own, which goes when it ends."""
-    folder = tempfile.mkdtemp(prefix="bncli-plugins-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    folder, remove = make_temporary_folder()
+    atexit.register(remove)
+    return folder
 
 
 Catalogue.installed = staticmethod(register_installed)

@@ -8,10 +8,11 @@ from bncli.analysis.shift import ShiftAsk, analyse_shift
 from bncli.config import Probes, StudyClaim
 from bncli.config.study import searched_keys
 from bncli.errors import ConfigError, did_you_mean
-from bncli.findings import Claim, Definition, Findings, ShiftFindings
+from bncli.findings import Claim, Definition, Findings, Looks, ShiftFindings
 from bncli.plan import describe, warnings_of
 from bncli.records import RunResult
 from bncli.session.study import Session
+from bncli.session.training import unplanned_looks
 from bncli.shift import METRICS
 
 
@@ -42,8 +43,19 @@ def analyse_session(
         claims=tuple(map(_claim, study.claims)),
         searched=next(iter(searched_keys(study)), ""),
         chosen_by=study.tune.by if study.tune else "",
+        looks=Looks(study.looks, unplanned_looks(session)),
     )
     return analyse(_arms(session, good) if arms is None else arms, ask)
+
+
+def is_decided(findings: Findings) -> bool:
+    """Whether no headline is open: more seeds would say nothing new."""
+    return not any(
+        c.verdict == "inconclusive"
+        for arm in findings.arms
+        for c in arm.comparisons
+        if c.measure == findings.measures[0].name
+    )
 
 
 def _arms(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:

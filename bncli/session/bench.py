@@ -14,10 +14,11 @@ from bncli.session.bench_plan import BenchPlan
 from bncli.session.events import BaselineSaved, Measured, Measuring, OnEvent, Warned, ignore
 from bncli.store.folder import Store
 from bncli.timing.baseline import Baseline, Machine, check_comparable, read_baseline
+from bncli.timing.cases import choose_names
 from bncli.timing.gate import collect_readings, judge, judge_claims
 from bncli.timing.process.client import start_worker
 from bncli.timing.process.protocol import describe_case
-from bncli.timing.results import BenchRecord, CaseResult, GateResult, ProcessReadings
+from bncli.timing.results import BenchRecord, CaseFailure, CaseResult, GateResult, ProcessReadings
 from bncli.timing.run import Inspection, build_rows, inspect_cases, time_pairs, time_rounds
 from bncli.timing.system import (
     SystemMetrics,
@@ -64,8 +65,15 @@ class _Session:
     inspections: list[Inspection] = field(default_factory=list)
     results: list[CaseResult] = field(default_factory=list)
     again: list[CaseResult] = field(default_factory=list)  # of a gate's further looks
+    failures: list[CaseFailure] = field(default_factory=list)  # of whatever was done with a case
     metrics: list[SystemMetrics] = field(default_factory=list)  # before the first of them, and after each
     disturbances: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> list[CaseResult]:
+        """What was measured of cases that have not failed: what can be judged."""
+        failed = {failure.name for failure in self.failures}
+        return [result for result in self.results if result.name not in failed]
 
     @property
     def processes(self) -> int:
@@ -85,8 +93,9 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
     """Measure the cases, judge them and what is claimed of them.
 
     Raises:
-        UndecidedError: for a baseline that is missing, incomplete or of another machine; nothing was measured.
-        BncliError: for a kernel that cannot be had or run.
+        UndecidedError: for a baseline that is missing, of other cases or of another machine; nothing was measured.
+        BncliError: for a kernel or a truth that cannot be had. A kernel that fails when it is run is among the record's
+            `failures`.
         BenchError: for an error after the first measurement, with what was measured.
         BenchInterrupted: for Ctrl-C, with what was measured.
     """
@@ -106,7 +115,7 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
         gate = _judge(session, before)
         whole = True
         if plan.save_baseline:
-            _save_baseline(session, gate, Baseline(started, machine, collect_readings(session.results)))
+            _save_baseline(session, gate, Baseline(started, machine, collect_readings(session.sound)))
     except KeyboardInterrupt:
         count = len(session.results) + len(session.again)
         unsaved = ", no baseline is saved" if plan.save_baseline else ""
@@ -122,6 +131,8 @@ def _build_record(
     session: _Session, gate: GateResult | None, started: str, seconds: float, *, whole: bool
 ) -> BenchRecord:
     plan, rows = session.plan, build_rows(session.inspections, session.results)
+    failed = {failure.name for failure in session.failures}
+    claimable = [row for row in rows if row.case.name not in failed and row.facts.correctness.verdict != "wrong"]
     changes = describe_changes(session.metrics, "GPU" if plan.device == "cuda" else "processor")
     return BenchRecord(
         name=plan.name,
@@ -137,9 +148,10 @@ def _build_record(
         gate=gate,
         whole=whole,
         graph=plan.graph,
-        claims=tuple(judge_claims(plan.claims, rows)) if whole else (),
+        claims=tuple(judge_claims(plan.claims, claimable)) if whole else (),
         clock_hertz=tuple(each.hertz for each in session.metrics if each.hertz),
         again=tuple(session.again),
+        failures=tuple(session.failures),
     )
 
 
@@ -152,19 +164,23 @@ def _read_baseline(plan: BenchPlan, machine: Machine) -> ProcessReadings | None:
     found = read_baseline(str(place), store.read_baseline(plan.baseline))
     if not plan.allow_other_machine:
         check_comparable(found, machine)
-    missing = [case.name for case in plan.cases if case.name not in found.readings]
-    if missing:
+    if not any(case.name in found.readings for case in plan.cases):
         raise UndecidedError(
-            f"{place}: has no {missing[0]} ({len(missing)} of {len(plan.cases)} cases are missing); make it anew with"
+            f"{place}: has none of these {len(plan.cases)} cases, such as {plan.cases[0].name}; make it anew with"
             f" --save-baseline {plan.baseline}"
         )
     return found.readings
 
 
 def _save_baseline(session: _Session, gate: GateResult | None, made: Baseline) -> None:
+    wrong = [each.case.name for each in session.inspections if each.facts.correctness.verdict == "wrong"]
+    why = ""
     if gate and gate.verdict == "regression":
-        why = "no baseline is saved: the gate found a regression; to accept it, save without a gate"
-        session.on_event(Warned(why))
+        why = "the gate found a regression; to accept it, save without a gate"
+    elif failed := [*(failure.name for failure in session.failures), *wrong]:
+        why = f"{failed[0]} is wrong or failed; mend it, or leave it out by --skip"
+    if why:
+        session.on_event(Warned(f"no baseline is saved: {why}"))
         return
     place = Store(session.plan.store).write_baseline(session.plan.save_baseline, made.to_json())
     session.on_event(BaselineSaved(str(place)))
@@ -175,25 +191,41 @@ def _measure(session: _Session) -> None:
     plan = session.plan
     busy, stolen = watch()
     session.disturbances += describe_disturbances(device_count("cpu"), busy, read_load(), stolen, read_governor())
-    session.inspections.extend(inspect_cases(plan.cases))
+    start = partial(start_worker, plan.device, time_limit=plan.time_limit)
+    for found in inspect_cases(start, plan.cases, plan.truth):
+        if isinstance(found, Inspection):
+            session.inspections.append(found)
+        else:
+            _note_failure(session, found)
     session.metrics.append(read_metrics(plan.device))
-    cases = tuple(case.name for case in plan.cases)
-    session.on_event(Measuring(session.processes * len(cases), cases))
-    _time(session, cases, session.processes, plan.budget, session.least, session.results)
+    cases = tuple(each.case.name for each in session.inspections)
+    if cases:
+        session.on_event(Measuring(session.processes * len(cases), cases))
+        _time(session, cases, session.processes, plan.budget, session.least, session.results)
+
+
+def _note_failure(session: _Session, failure: CaseFailure) -> None:
+    session.failures.append(failure)
+    session.on_event(Warned(f"{failure.name}: {failure.status}: {failure.reason}"))
 
 
 def _judge(session: _Session, before: ProcessReadings | None) -> GateResult | None:
-    results, limits, again = session.results, session.plan.limits, partial(_measure_again, session)
-    if session.plan.compared == "nothing":
+    results, limits, again = session.sound, session.plan.limits, partial(_measure_again, session)
+    if session.plan.compared == "nothing" or not results:
         return None
     if session.plan.compared == "itself":
-        size, every = len(session.plan.cases), session.processes // _GATE  # every fifth round, of 20 + 5
+        size, every = len({result.name for result in results}), session.processes // _GATE  # every fifth of 20 + 5
         middle = [place // size % every == every // 2 for place in range(len(results))]
         now, others = (
             [r for r, is_now in zip(results, middle, strict=True) if is_now == side] for side in (True, False)
         )
         return judge(limits, collect_readings(others), collect_readings(now), again)
-    return judge(limits, before, collect_readings(results), again)
+    gate = judge(limits, before, collect_readings(results), again)
+    known = {case.name for case in session.plan.cases}
+    lost = [name for name in before or () if name not in known]
+    gone = choose_names(lost, session.plan.only, session.plan.skip)
+    verdict = "undecided" if gone and gate.verdict == "holds" else gate.verdict
+    return replace(gate, verdict=verdict, gone=gone, left_out=tuple(name for name in lost if name not in gone))
 
 
 def _measure_again(session: _Session, names: Sequence[str]) -> ProcessReadings:
@@ -211,16 +243,19 @@ def _time(
     session: _Session, names: Sequence[str], processes: int, budget: float, least: int, into: list[CaseResult]
 ) -> None:
     """Time the cases named, and read after each measurement what the system says of itself."""
-    plan, start = session.plan, partial(start_worker, session.plan.device)
+    plan, start = session.plan, partial(start_worker, session.plan.device, time_limit=session.plan.time_limit)
     cases = [case for case in plan.cases if case.name in names]
     if plan.compared != "other":
         found = time_rounds(start, cases, session.effort, processes, least, budget, session.chance)
     else:
-        there, told = partial(start_worker, plan.device, plan.other), [describe_case(case) for case in cases]
+        there, told = partial(start, plan.other), [describe_case(case) for case in cases]
         effort = replace(session.effort, seconds=budget / processes / len(cases))
         found = time_pairs(start, there, told, effort, processes, session.chance)
     with closing(found):  # whoever raises, the measuring process ends now
         for done, result in enumerate(found, 1):
+            if isinstance(result, CaseFailure):
+                _note_failure(session, result)
+                continue
             session.metrics.append(read_metrics(plan.device))
             into.append(result)
             session.on_event(Measured(done, processes * len(cases), result))

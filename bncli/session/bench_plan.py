@@ -13,8 +13,9 @@ from bncli.config.bench import Bench, KernelClaim
 from bncli.engine.environment import resolve_device
 from bncli.errors import ConfigError
 from bncli.limits import BENCH_MEASURES, Limit, limits_by_name, read_limit
-from bncli.timing.cases import Case, choose_cases, expand_cases, matches, pair_cases
+from bncli.timing.cases import Case, Told, choose_cases, choose_truth, expand_cases, matches, pair_cases
 
+TIME_LIMIT = 120.0  # seconds for a case to be built, checked, compiled and warmed up: a hundred times what most take
 _TOLERATED = "+5%"  # where --fail-if says nothing else
 
 
@@ -29,6 +30,8 @@ class BenchPlan:
     budget: float  # seconds of measuring, shared by all cases
     warm: bool  # arguments in the cache
     graph: bool  # CUDA graphs are replayed
+    truth: Told | None  # what the results of kernels must be, as far as somebody has said so
+    time_limit: float  # seconds after which a case that gives no answer is ended
     compared: Literal["nothing", "baseline", "itself", "other"]  # what the gate holds the cases against
     limits: tuple[Limit, ...]  # what the gate tolerates
     baseline: str  # name or file
@@ -36,6 +39,8 @@ class BenchPlan:
     other: tuple[str, ...]  # the other interpreter, in words
     allow_other_machine: bool
     claims: tuple[KernelClaim, ...]  # to be judged
+    only: tuple[str, ...]  # patterns by which cases were chosen
+    skip: tuple[str, ...]
     store: Path  # where baselines are
 
     @property
@@ -46,10 +51,10 @@ class BenchPlan:
 
 def plan_bench(
     preset: Bench, name: str, *, only: Sequence[str] = (), skip: Sequence[str] = (), kernels: Sequence[str] = (),
-    device: str = "auto", warm: bool = False, graph: bool = False, budget: float | None = None,
-    baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
-    fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False,
-    store: str | Path = ".bncli",
+    truth: str | None = None, device: str = "auto", warm: bool = False, graph: bool = False,
+    budget: float | None = None, time_limit: float | None = None, baseline: str | None = None,
+    save_baseline: str | None = None, against: str | None = None, aa: bool = False, fail_if: Sequence[str] = (),
+    allow_other_machine: bool = False, check: bool = False, store: str | Path = ".bncli",
 ) -> BenchPlan:  # fmt: skip
     """Settle what `bncli.bench` is asked, with its arguments.
 
@@ -62,6 +67,8 @@ def plan_bench(
     cases = choose_cases(expand_cases(preset, where, kernels), only, skip)
     if budget is not None and not budget > 0:
         raise ConfigError(f"--budget: must be > 0 seconds, got {budget!r}")
+    if time_limit is not None and not time_limit > 0:
+        raise ConfigError(f"--time-limit: must be > 0 seconds, got {time_limit!r}")
     given = {"--baseline": baseline, "--aa": aa, "--against": against}
     flags = [flag for flag, value in given.items() if value]
     if len(flags) > 1:
@@ -84,6 +91,8 @@ def plan_bench(
         budget=budget or preset.budget,
         warm=warm or preset.warm or graph,
         graph=graph,
+        truth=choose_truth(preset, truth, cases),
+        time_limit=time_limit or TIME_LIMIT,
         compared=kinds[flags[0]] if flags else "nothing",
         limits=limits,
         baseline=baseline or "",
@@ -91,6 +100,8 @@ def plan_bench(
         other=_split(against or ""),
         allow_other_machine=allow_other_machine,
         claims=_choose_claims(preset, cases, against=bool(against)) if check else (),
+        only=tuple(only),
+        skip=tuple(skip),
         store=Path(store),
     )
 

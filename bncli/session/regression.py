@@ -84,6 +84,12 @@ def refuse_mixtures(save: str | None, baseline: str | None, fail_if: Sequence[st
         raise ConfigError("--aa: compares the reference with itself; it goes with no --check and no baseline")
 
 
+def refuse_looks(session: Session) -> None:
+    """Raise a ConfigError where a gate is to hold runs whose number is not fixed."""
+    if session.study.looks:
+        raise ConfigError("--until decided: a gate needs a fixed number of seeds; leave it out, or the gate")
+
+
 def refuse_no_claims(session: Session) -> None:
     """Raise a ConfigError where there is nothing to check."""
     if not session.study.claims:
@@ -128,7 +134,7 @@ def check_same(findings: Findings) -> list[Check]:
         at = f" at {written_setting(c.setting)}" if c.setting else ""
         outcome: dict[str, object] = {"better": "failed", "worse": "failed", "not comparable": "undecided"}
         name = f"{measure.label}, {c.reference} against itself{at}"
-        message = f"{written_comparison(c, measure)}, {c.pairs} pairs"
+        message = f"{written_comparison(c, measure, corrected=True)}, {c.pairs} pairs"
         checks.append(Check(name, outcome.get(c.verdict, "passed"), message, c.verdict))  # type: ignore[arg-type]
     return checks
 

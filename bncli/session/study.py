@@ -1,6 +1,6 @@
-"""A study from what was asked to its results: plan, train what the store lacks, stage after stage."""
+"""A study from what was asked to a plan: which runs, in which jobs, where and how they are to be trained."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,17 +9,12 @@ from typing import Any
 
 from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
-from bncli.engine.work import Surroundings, fetch_data
-from bncli.errors import ConfigError, StoreError, expect, expect_text
-from bncli.executors import OpenWorkers, load_factory, open_workers
-from bncli.executors.loop import Finished, Progress, run_jobs
+from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
+from bncli.executors import OpenWorkers, load_factory
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
-from bncli.plugins import registered, ship
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun
-from bncli.session.events import OnEvent, Started, Warned, ignore
 from bncli.store.folder import Store
-from bncli.store.studies import Look, Studies
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
@@ -42,9 +37,9 @@ class Session:
     time_limit: float | None = None  # seconds of one job
     searched: tuple[Run, ...] = ()  # runs of the search that went before `runs`
 
-    def missing(self) -> list[Job]:
-        """Jobs of which the store lacks a run; such a job is trained whole, so that its lanes keep their company."""
-        return [job for job in self.jobs if any(run.id not in self.store for run in job.runs)]
+    def missing(self, found: Container[str]) -> list[Job]:
+        """Jobs of which a run was not found; such a job is trained whole, so that its lanes keep their company."""
+        return [job for job in self.jobs if any(run.id not in found for run in job.runs)]
 
     def arms(self, results: Mapping[str, RunResult]) -> list[tuple[str, Mapping[str, Any], dict[int, RunResult]]]:
         """(variant, setting, results by seed) for every arm, in the order of the plan."""
@@ -63,8 +58,24 @@ class Session:
         )
 
     def planned(self, runs: Sequence[Run]) -> "Session":
-        """The same session with other runs to train."""
-        return replace(self, runs=tuple(runs), jobs=tuple(jobs_of(runs)))
+        """The same session with other runs to train; those of one look and of the next share no job."""
+        look_of = {seed: next(n for n in self.looks() if n > i) for i, seed in enumerate(self.study.seeds)}
+        first, *_ = looks = self.looks()  # seeds of a search belong to the first
+        jobs = [job for n in looks for job in jobs_of(run for run in runs if look_of.get(run.seed, first) == n)]
+        return replace(self, runs=tuple(runs), jobs=tuple(jobs))
+
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds at which it is reported, the last all that it has."""
+        seeds = len(self.study.seeds)
+        return tuple(n for n in self.study.looks if n <= seeds) or (seeds,)
+
+    def first(self, seeds: int) -> "Session":
+        """The session as it is at one of its looks."""
+        if seeds == len(self.study.seeds):
+            return self
+        later = set(self.study.seeds[seeds:])
+        fewer = replace(self, study=self.study.model_copy(update={"seeds": self.study.seeds[:seeds]}))
+        return fewer.planned([run for run in self.runs if run.seed not in later])
 
     def slots(self) -> int:
         """How many jobs are expected to run at once."""
@@ -75,7 +86,8 @@ def open_session(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
-    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, data: str | Path | None = None,
+    executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
+    data: str | Path | None = None,
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -91,6 +103,7 @@ def open_session(
         data_dir: folder with the data sets' files; None is the copy that bncli ships.
         executor: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open executor of the caller's.
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
+        until: "decided", to add seeds at fixed looks while a headline is open.
         data: as given to --data; None is the preset's.
 
     Raises:
@@ -114,7 +127,9 @@ def open_session(
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
     folder = None if data_dir is None else Path(data_dir).absolute()
-    name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets, data=data, data_dir=folder)
+    name, study = read_preset(
+        preset, variants=variants, seeds=seeds, sets=sets, until=until, data=data, data_dir=folder
+    )
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
@@ -128,7 +143,7 @@ def open_session(
 
 def read_preset(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    sets: Sequence[str] = (), data: str | Path | None = None, data_dir: Path | None = None,
+    sets: Sequence[str] = (), until: str = "", data: str | Path | None = None, data_dir: Path | None = None,
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
     if not isinstance(preset, str | Path | Study | Mapping):
@@ -138,118 +153,48 @@ def read_preset(
         )
     source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
     name = source.stem if isinstance(source, Path) else "study"
-    expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
-    return name, read_study(
-        source, sets, _names(variants), _seeds(seeds), None if data is None else str(data), data_dir
-    )
-
-
-def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[str, RunResult]]:
-    """Train what the store lacks, stage after stage, and store every run as it ends.
-
-    Interrupted, by whatever `on_event` raises or by Ctrl-C, it ends the workers that it started; what was stored
-    stays, and the same call continues.
-
-    Returns:
-        The session with the report's runs and those of the search before them, and all results by id.
-
-    Raises:
-        BncliError: for a mistake that shows only while training, such as wrong data.
-    """
-    results = _train_missing(session, on_event)
-    if not (session.study.tune or session.study.bisect):
-        return session, results
-    from bncli.session.search import next_stage, stages_of
-
-    while stage := next_stage(session.study, results, session.device, session.engine):
-        results |= _train_missing(session.planned(stage.runs), on_event)
-    stages = list(stages_of(session.study, results, session.device, session.engine))
-    searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
-    runs = [run for stage in stages if not stage.searches for run in stage.runs]
-    return replace(session.planned(runs), searched=searched), results
-
-
-def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = None) -> None:
-    """Note in the store that the study was asked, with the runs planned for it; or that it was reported.
-
-    What cannot be noted is said and loses nothing: a store may be one that is only read.
-    """
-    studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
-    try:
-        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs])
-        if look:
-            studies.add_look(key, look)
-    except StoreError as error:
-        on_event(Warned(f"{error}; `bncli ls studies` will not know of it"))
-
-
-def take_look(session: Session, results: Mapping[str, RunResult], summary: Sequence[str]) -> Look:
-    """What is to be remembered of a report: when, how many seeds, how many runs, the headlines."""
-    ended = [results[run.id].info.has_numbers for run in session.runs if run.id in results]
-    return Look(
-        session.name, session.study.seeds, session.device, len(session.runs), sum(ended), len(ended) - sum(ended),
-        "; ".join(summary),
-    )  # fmt: skip
-
-
-def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
-    """Train one stage, and return all of its results by id.
-
-    The store is told of the study once a worker has given a sign of life: what is refused, for wrong data say, was no
-    study.
-    """
-    missing, failed, said = session.missing(), dict[str, RunResult](), set[str]()
-    if missing:
-        fetch_data(missing, session.data_dir, lambda text: on_event(Warned(text)))
-        session.store.prepare()
-        on_event(Started(tuple(missing)))
-        same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
-        events = run_jobs(
-            missing,
-            lambda: open_workers(session.executor, session.workers, session.device),
-            lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
+    asked: Any = _seeds(seeds)
+    if until:
+        if until != "decided":
+            raise ConfigError(f"--until: must be decided, got {until!r}")
+        asked = (
+            {"until": until}
+            if asked is None
+            else asked
+            if isinstance(asked, Mapping)
+            else {"until": until, "max": asked}
         )
-        for place, event in enumerate(events):
-            if place == 0:
-                remember(session, on_event)
-            if isinstance(event, Progress):
-                for note in event.notes:
-                    if note not in said:
-                        said.add(note)
-                        on_event(Warned(note))
-            if isinstance(event, Finished):
-                failed |= _store(event, session.store)
-            on_event(event)
-    else:
-        remember(session, on_event)
-    return session.store.read_all(run.id for run in session.runs if run.id not in failed) | failed
+    expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
+    return name, read_study(source, sets, _names(variants), asked, None if data is None else str(data), data_dir)
 
 
-def _store(event: Finished, store: Store) -> dict[str, RunResult]:
-    """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id."""
-    for result in event.results:
-        if result.info.has_numbers:
-            store.write(result)
-    if all(result.info.id in store for result in event.results):
-        store.drop_checkpoints(event.job.id)
-    return {r.info.id: r for r in event.results if not r.info.has_numbers and r.info.id not in store}
+def describe_damage(damage: DamageError, store: Store) -> str:
+    """What is wrong with a stored run, and what becomes of it, in a line."""
+    remedy = f"the run is trained again, and what is there moves to {store.aside}"
+    return as_line(f"{damage.place}: cannot be read ({damage.why}); {remedy}")
 
 
 def describe_plan(session: Session) -> str:
     """What training the session would do: runs, jobs, which are stored, how long it takes, in lines."""
-    missing = session.missing()
-    stored = sum(run.id in session.store for run in session.runs)
+    found, damaged = session.store.read_intact(run.id for run in session.runs)
+    missing = session.missing(found)
+    stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
     seconds = max(sum(map(seconds_of, missing)) / session.slots(), max(map(seconds_of, missing), default=0))
     searches = session.study.tune or session.study.bisect
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
+    lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
         f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
     ]
+    if session.study.looks:
+        lines.append(
+            f"until decided: reported with {', '.join(map(str, session.looks()))} seeds, and no more than needed"
+        )
     for job in session.jobs:
-        first, kept = job.runs[0], sum(run.id in session.store for run in job.runs)
+        first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
         lines.append(
             f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"
@@ -266,11 +211,11 @@ def _names(variants: str | Iterable[str]) -> list[str]:
     return [name.strip() for name in names if name.strip()]
 
 
-def _seeds(seeds: int | str | Iterable[int] | None) -> str | list[int] | None:
-    if seeds is None or isinstance(seeds, str):
+def _seeds(seeds: int | str | Iterable[int] | Mapping[str, Any] | None) -> str | list[int] | Mapping[str, Any] | None:
+    if seeds is None or isinstance(seeds, str | Mapping):
         return seeds
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         return str(seeds)
-    if not isinstance(seeds, Iterable) or isinstance(seeds, Mapping):
+    if not isinstance(seeds, Iterable):
         raise ConfigError(f"seeds: expected how many (5), or which (range(5), [0, 3], '0..4'), got {seeds!r}")
     return list(seeds)

@@ -3,21 +3,45 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-from bncli.errors import StoreError, UndecidedError
-from bncli.files import add_digests, folder_written_atomically, write_atomically
-from bncli.records import RunInfo, RunResult
-from bncli.store.pack import Pack, load_pack, migrate_findings, read_curves, write_curves
+from bncli.errors import DamageError, StoreError, UndecidedError
+from bncli.files import (
+    add_digests,
+    beside,
+    check_digests,
+    folder_written_atomically,
+    is_intact,
+    read_bytes,
+    read_json,
+    reading,
+    set_aside,
+    with_digest,
+    write_atomically,
+)
+from bncli.records import RunResult
+from bncli.store.pack import (
+    ARRAYS_BYTES,
+    Pack,
+    check_baseline,
+    check_run,
+    load_pack,
+    migrate_findings,
+    read_curves,
+    read_info,
+    write_curves,
+)
 
 SCHEMA = 2
 PACKED_FROM = 500  # runs; reading fewer one by one takes less than a second
+BASELINE_BYTES = 2**28  # a baseline of 25 runs has 1,200,000
+ATTEMPTS = 5  # to put a run in its place, while other processes put theirs there or set aside what is there
+PROBE_BYTES = 2**16  # written before training: a run of quickstart takes 12,000
+TRAIN_AGAIN = "delete that folder to train the run again"
 # of record.json from version n to n + 1, applied at read; 2 has other columns of curves (store/curves.py)
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: dict}
 
@@ -32,6 +56,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.aside = folder / "set-aside"  # where damaged and foreign things go that stood in the place of a run
         self._runs = folder / "runs"
 
     def checkpoints(self, job_id: str) -> Path:
@@ -50,91 +75,153 @@ class Store:
         """
         try:
             self._runs.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self._runs).close()
+            write_atomically(probe := beside(self._runs / "probe"), bytes(PROBE_BYTES))
+            probe.unlink()
         except OSError as error:
             raise StoreError(f"{self._runs}: cannot write here ({error.strerror}); choose another --store") from None
 
     def run_ids(self) -> Sequence[str]:
-        """The ids of all runs that are stored here, ascending."""
-        try:
-            names = sorted(entry.name for entry in os.scandir(self._runs) if entry.is_dir() and entry.name[0] != ".")
-        except FileNotFoundError:
-            return []
-        return [name for name in names if name in self]
+        """The ids of all runs that are stored here, ascending.
+
+        Raises:
+            StoreError: if the folder cannot be read.
+        """
+        return [name for name in list_folder(self._runs) if name in self]
 
     def __contains__(self, run_id: str) -> bool:
-        return (self._runs / run_id / "record.json").exists()
+        return os.path.exists(self._runs / run_id / "record.json")  # noqa: PTH110 - Path.exists raises for long names
 
     def read(self, run_id: str) -> RunResult:
         """Read one run.
 
         Raises:
-            StoreError: if its files are corrupt, foreign or newer than this bncli.
+            DamageError: if its files are damaged, foreign, or say what cannot be.
+            StoreError: if it is newer than this bncli.
         """
         place = self._runs / run_id
-        stored = self._document(place)
-        document = self._migrated(place, stored)
-        try:
-            info = RunInfo(**document["info"])
-            with (place / "curves.npz").open("rb") as file:
-                records = read_curves(file, stored["schema"])
-            spec = document["spec"]
-        except Exception as error:  # a flipped bit comes as an error of zip, of zlib, of numpy, or as a wrong type
-            raise _unreadable(place, error) from None
-        if info.id != run_id:
-            raise _unreadable(place, f"it is the record of run {info.id}")
-        return RunResult(spec, info, records)
+        with reading(place, TRAIN_AGAIN):
+            if place.is_symlink():
+                raise ValueError("it is a link, which is not followed")
+            stored = read_json(place / "record.json")
+            document = _migrate(place, stored)
+            curves = read_bytes(place / "curves.npz", ARRAYS_BYTES)
+            check_digests(stored, {"curves.npz": curves})
+            result = RunResult(document["spec"], read_info(document["info"]), read_curves(curves, stored["schema"]))
+            if result.info.id != run_id:
+                raise ValueError(f"it is the record of run {result.info.id}")
+            check_run(result)
+        return result
+
+    def read_intact(self, run_ids: Iterable[str]) -> tuple[dict[str, RunResult], dict[str, DamageError]]:
+        """Read what there is of many runs, by id; and what is wrong with those that are there but damaged.
+
+        Hundreds of them come from one file, `pack.npz`, which is made where it lacks many.
+
+        Raises:
+            StoreError: if some are newer than this bncli, with a line for each.
+        """
+        found, damaged, newer = dict[str, RunResult](), dict[str, DamageError](), list[str]()
+        ids = dict.fromkeys(run_ids)
+        made = self._list_runs() if len(ids) >= PACKED_FROM else {}
+        kept = self._pack(made) if made else {}
+        for run_id in ids:
+            if run_id in kept:
+                found[run_id] = kept[run_id]
+            elif os.path.lexists(self._runs / run_id):
+                try:
+                    found[run_id] = self.read(run_id)
+                except DamageError as error:
+                    damaged[run_id] = error
+                except StoreError as error:
+                    newer.append(str(error))
+        if newer:
+            raise StoreError("\n".join(newer))
+        fresh = {run_id: run for run_id, run in found.items() if run_id not in kept and run_id in made}
+        if made and len(fresh) >= PACKED_FROM // 2:
+            self._write_pack(Pack({**kept, **fresh}, made))
+        return found, damaged
 
     def read_all(self, run_ids: Iterable[str]) -> dict[str, RunResult]:
-        """Read many runs, by id; hundreds of them from one file, `pack.npz`, which is made where it lacks many.
+        """Read many runs, by id, all of which must be there.
 
         Raises:
             StoreError: as `read`.
         """
         ids = list(run_ids)
-        if len(ids) < PACKED_FROM:
-            return {run_id: self.read(run_id) for run_id in ids}
-        made = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(self._runs) if entry.name[0] != "."}
-        kept = self._pack(made)
-        found = {run_id: kept[run_id] if run_id in kept else self.read(run_id) for run_id in ids}
-        fresh = {run_id: run for run_id, run in found.items() if run_id not in kept}
-        if len(fresh) >= PACKED_FROM // 2:
-            self._write_pack(Pack({**kept, **fresh}, made))
-        return found
+        found, _ = self.read_intact(ids)
+        return {run_id: found[run_id] if run_id in found else self.read(run_id) for run_id in ids}
+
+    def _list_runs(self) -> Mapping[str, int]:
+        """When each run's folder or a file in it was last changed (ns)."""
+        made = {}
+        with suppress(OSError):
+            for name in os.listdir(self._runs):  # noqa: PTH208 - ten thousand names, no paths
+                with suppress(OSError):  # foreign, or set aside by another process
+                    place = f"{self._runs}/{name}"
+                    parts = (place, f"{place}/record.json", f"{place}/curves.npz")
+                    made[name] = max(os.lstat(part).st_mtime_ns for part in parts)
+        return made
 
     def _pack(self, made: Mapping[str, int]) -> Mapping[str, RunResult]:
         """Runs of the pack whose folders are still those that were packed; none where it cannot be used."""
         try:
-            pack = load_pack((self.folder / "pack.npz").read_bytes())
-        except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile):
+            pack = self.read_pack()
+        except DamageError:
             return {}
-        return {run_id: run for run_id, run in pack.runs.items() if made.get(run_id) == pack.made[run_id]}
+        return {
+            run_id: run for run_id, run in pack.runs.items() if run_id in made and made[run_id] == pack.made[run_id]
+        }
+
+    def read_pack(self) -> Pack:
+        """Read the copy of many runs.
+
+        Raises:
+            DamageError: if it cannot be used.
+        """
+        place = self.folder / "pack.npz"
+        with reading(place, "delete it: it is a copy, made anew when needed"):
+            return load_pack(read_bytes(place, ARRAYS_BYTES))
 
     def _write_pack(self, pack: Pack) -> None:
         """Write the pack, or do without: every run is in its own folder too."""
+        content = pack.dump()
         with suppress(OSError):
-            write_atomically(self.folder / "pack.npz", pack.dump(), durable=False)
+            if len(content) <= ARRAYS_BYTES:
+                write_atomically(self.folder / "pack.npz", content, durable=False)
 
-    def write(self, result: RunResult) -> None:
-        """Write one run; a run that is there already stays as it is.
+    def write(self, result: RunResult) -> str:
+        """Write one run; one that is there already and can be read stays as it is.
+
+        Returns:
+            A line that names what was in its place and had to be set aside; empty if nothing was.
 
         Raises:
             StoreError: if it cannot be written; what was stored before stays intact.
         """
-        place = self._runs / result.info.id
-        if result.info.id in self:
-            return
-        try:
-            with folder_written_atomically(place) as working:
-                self._fill(working, result)
-                add_digests(working)
-        except OSError as error:
-            if result.info.id in self:  # another process was faster with the same run
-                return
-            raise StoreError(
-                f"{place}: cannot write ({error.strerror}); runs stored before are intact: free the space or choose"
-                " another --store, and run the same command again"
-            ) from None
+        place, said = self._runs / result.info.id, ""
+        for attempt in range(ATTEMPTS):
+            try:
+                if os.path.lexists(place):
+                    try:
+                        self.read(result.info.id)
+                    except DamageError as damage:
+                        with suppress(FileNotFoundError):  # another process was faster
+                            moved = set_aside(place, self.aside)
+                            said = f"{place}: could not be read ({damage.why}); it is in {moved} now, the run is stored"
+                    else:
+                        return said
+                with folder_written_atomically(place) as working:
+                    self._fill(working, result)
+                    add_digests(working)
+            except OSError as error:
+                if os.path.lexists(place) and attempt < ATTEMPTS - 1:  # another process was faster
+                    continue
+                raise StoreError(
+                    f"{place}: cannot write ({error.strerror}); runs stored before are intact: free the space or choose"
+                    " another --store, and run the same command again"
+                ) from None
+            break
+        return said
 
     def baseline(self, name: str) -> Path:
         """Where a baseline is kept: by name here, or in a file of its own (`ci/main.json`)."""
@@ -147,31 +234,35 @@ class Store:
         Raises:
             StoreError: if it cannot be written.
         """
-        place = self.baseline(name)
+        place, text = self.baseline(name), json.dumps(with_digest(document), indent=1, allow_nan=False)
+        if len(text) > BASELINE_BYTES:
+            raise StoreError(
+                f"{place}: a baseline may have {BASELINE_BYTES:,} bytes, not {len(text):,}; probe less often"
+            )
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(place, json.dumps(document, indent=1, allow_nan=False))
+            write_atomically(place, text)
         except OSError as error:
             raise StoreError(f"{place}: cannot write ({error.strerror}); choose another place") from None
         return place
 
     def read_baseline(self, name: str) -> dict[str, Any]:
-        """Read what `write_baseline` wrote, also where an older bncli did.
+        """Read what `write_baseline` wrote, also where an older bncli did, without a digest.
 
         Raises:
             UndecidedError: if there is none.
-            StoreError: if it cannot be read.
+            DamageError: if it cannot be read, or lacks what a gate asks of it.
         """
         place = self.baseline(name)
-        try:
-            document = json.loads(place.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UndecidedError(f"{place}: there is no such baseline; make one with --save-baseline {name}") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{place}: cannot be read ({error}); save the baseline anew") from None
-        if not isinstance(document, dict):
-            raise StoreError(f"{place}: not a baseline of bncli; save it anew")
-        return migrate_findings(document)
+        if not os.path.lexists(place):
+            raise UndecidedError(f"{place}: there is no such baseline; make one with --save-baseline {name}")
+        with reading(place, "save the baseline anew"):
+            document = read_json(place, BASELINE_BYTES, follow=True)
+            if "digest" in document and not is_intact(document):
+                raise ValueError("it is not what was written")
+            found = migrate_findings({key: value for key, value in document.items() if key != "digest"})
+            check_baseline(found)
+        return found
 
     def _fill(self, folder: Path, result: RunResult) -> None:
         with (folder / "curves.npz").open("wb") as file:
@@ -180,35 +271,44 @@ class Store:
         with (folder / "record.json").open("w", encoding="utf-8") as text:
             json.dump(document, text, indent=1, allow_nan=False)
 
-    def _document(self, place: Path) -> dict[str, Any]:
-        try:
-            document = json.loads((place / "record.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise _unreadable(place, error) from None
-        if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
-            raise _unreadable(place, "not a record of bncli")
-        return document
 
-    def _migrated(self, place: Path, document: dict[str, Any]) -> dict[str, Any]:
-        if document["schema"] > SCHEMA:
-            raise StoreError(f"{place}: schema {document['schema']}, this bncli reads up to {SCHEMA}; update bncli")
-        for version in range(document["schema"], SCHEMA):
-            document = MIGRATIONS[version](document)
-        return document
+def _migrate(place: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """A record as it would have been written today."""
+    schema = document.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise ValueError(f"not a record of bncli: schema {schema!r}")
+    if schema > SCHEMA and is_intact(document):
+        raise StoreError(f"{place}: schema {schema}, this bncli reads up to {SCHEMA}; update bncli")
+    if schema > SCHEMA:
+        raise ValueError("record.json is not what was written")
+    for version in range(schema, SCHEMA):
+        document = MIGRATIONS[version](document)
+    return document
+
+
+def list_folder(folder: Path) -> Sequence[str]:
+    """The names in a folder of the store, ascending, without hidden ones and what is being written; none without it.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be read ({error.strerror}); mend that, or choose another --store") from None
 
 
 def require_store(folder: Path) -> None:
     """Raise a StoreError where there is no store, so that a mistyped folder is not taken for an empty one."""
-    if not any((folder / name).is_dir() for name in ("runs", "studies", "baselines", "sources")):
+    is_folder = os.path.isdir  # Path.is_dir raises for names that are too long
+    if not any(is_folder(folder / name) for name in ("runs", "studies", "baselines", "sources")):
         inside = folder / ".bncli"
-        near = f"; did you mean {inside}?" if inside.is_dir() else "; --store names another"
+        near = f"; did you mean {inside}?" if is_folder(inside) else "; --store names another"
         raise StoreError(f"{folder}: there is no store of bncli{near}")
 
 
 def stores_in(folder: Path) -> Sequence[Path]:
     """A store, and those inside it of the gate for learning: one for each state of the code."""
     return [folder, *(place for place in sorted((folder / "sources").glob("[!.]*")) if place.is_dir())]
-
-
-def _unreadable(place: Path, why: object) -> StoreError:
-    return StoreError(f"{place}: cannot be read ({why}); delete that folder to train the run again")

@@ -1,20 +1,25 @@
 """Joins stores, with what they refuse to mix; and reads everything once to find what is damaged, with the remedy."""
 
 import hashlib
-import json
 import os
-import shutil
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from bncli.errors import StoreError
-from bncli.files import damaged_files, folder_written_atomically, write_atomically
-from bncli.store.folder import Store, require_store, stores_in
-from bncli.store.studies import Studies, read_document, study_id
+from bncli.errors import StoreError, as_line
+from bncli.files import CHECKPOINT_BYTES, describe_failure, folder_written_atomically, read_bytes, write_atomically
+from bncli.store.folder import BASELINE_BYTES, Store, list_folder, require_store, stores_in
+from bncli.store.pack import ARRAYS_BYTES
+from bncli.store.studies import NAME, Studies, read_document, study_id
 
-Kind = Literal["run", "study", "baseline", "checkpoint"]
+Kind = Literal["run", "study", "baseline", "checkpoint", "pack", "file"]
+RUN_FILES = ("record.json", "curves.npz")
+KNOWN = {"runs", "studies", "checkpoints", "baselines", "sources", "set-aside", "pack.npz"}  # in a store
+CHECKPOINT = re.compile(r"\d{12}-([0-9a-f]{16})\.pt")  # with the digest of its content (engine/state.py)
 
 
 @dataclass(frozen=True)
@@ -26,72 +31,107 @@ class Checked:
 
 
 def verify(folder: Path) -> Iterator[Checked]:
-    """Read every run, study, baseline and checkpoint once; the pack is only a copy, made anew where it is damaged."""
+    """Read every run, study, baseline, checkpoint and the pack once, and name what is not of bncli."""
     for place in stores_in(folder):
         store, studies = Store(place), Studies(place)
-        for run in _content(place / "runs"):
-            yield from (Checked("run", problem) for problem in run_problems(store, run) or [""])
-        for study in _content(place / "studies"):
-            yield from (Checked("study", problem) for problem in _study_problems(studies, study) or [""])
-        for file in _content(place / "baselines"):
-            yield Checked("baseline", _baseline_problem(store, file))
-        for job in _content(place / "checkpoints"):
-            yield from (Checked("checkpoint", _checkpoint_problem(file)) for file in sorted(job.glob("[!.]*")))
+        yield from _check("run", place / "runs", partial(run_problems, store))
+        yield from _check("study", place / "studies", partial(_study_problems, studies))
+        yield from _check("baseline", place / "baselines", partial(_baseline_problems, store))
+        yield from _check("checkpoint", place / "checkpoints", _checkpoint_problems)
+        if os.path.lexists(place / "pack.npz"):
+            yield Checked("pack", _problem_of(store.read_pack))
+        strange = [path for path in _content(place) if path.name not in KNOWN]
+        strange += [path for path in _content(place / "sources") if not path.is_dir()]
+        yield from (Checked("file", _foreign(path, "a file")) for path in strange)
+
+
+def _check(kind: Kind, folder: Path, problems_of: Callable[[Path], Sequence[str]]) -> Iterator[Checked]:
+    """Everything in one folder of the store."""
+    try:
+        content = _content(folder)
+    except StoreError as error:
+        yield Checked(kind, str(error))
+        return
+    for path in content:
+        yield from (Checked(kind, problem) for problem in problems_of(path) or [""])
 
 
 def run_problems(store: Store, place: Path) -> list[str]:
     """What is wrong with the folder of one run, one line each."""
-    if not ((place / "record.json").exists() or (place / "curves.npz").exists()):
+    meant = re.fullmatch("[0-9a-f]{20}", place.name) or any(os.path.lexists(place / name) for name in RUN_FILES)
+    if not meant:
         return [_foreign(place, "a run")]
-    try:
-        document = json.loads((place / "record.json").read_text(encoding="utf-8"))
-        damage = ", ".join(damaged_files(place, document))
-        if not damage:
-            store.read(place.name)
-    except StoreError as error:
-        return [str(error)]
-    except Exception as error:  # a damaged archive raises what it likes
-        damage = f"{type(error).__name__}: {error.strerror if isinstance(error, OSError) else error}"
-    if damage:
-        return [f"{place}: cannot be read ({damage}); delete that folder to train the run again"]
-    known = {"record.json", "curves.npz", *document.get("files", ())}
-    return [_foreign(file, "a file") for file in _content(place) if file.name not in known]
+    if problem := _problem_of(lambda: store.read(place.name)):
+        return [problem]
+    return [_foreign(file, "a file") for file in _content(place) if file.name not in RUN_FILES]
 
 
 def _study_problems(studies: Studies, place: Path) -> list[str]:
-    if not ((place / "study.json").exists() or (place / "plans").exists()):
+    if not (os.path.lexists(place / "study.json") or os.path.lexists(place / "plans")) or not NAME.fullmatch(
+        place.name
+    ):
         return [_foreign(place, "a study")]
-    return list(studies.problems(place.name))
+    if problems := list(studies.problems(place.name)):
+        return problems
+    strange = [file for file in _content(place) if file.name not in ("study.json", "plans", "looks")]
+    strange += [file for kind in ("plans", "looks") for file in _content(place / kind) if file.suffix != ".json"]
+    return [_foreign(file, "a file") for file in strange]
 
 
-def _baseline_problem(store: Store, file: Path) -> str:
+def _baseline_problems(store: Store, file: Path) -> list[str]:
     if file.suffix != ".json":
-        return _foreign(file, "a baseline")
+        return [_foreign(file, "a baseline")]
+    problem = _problem_of(lambda: store.read_baseline(str(file)))
+    return [problem] if problem else []
+
+
+def _problem_of(read: Callable[[], object]) -> str:
     try:
-        store.read_baseline(str(file))
+        read()
     except StoreError as error:
         return str(error)
     return ""
 
 
+def _checkpoint_problems(place: Path) -> list[str]:
+    """Of the folder of one job, and of its halves where a GPU had too little memory for all of its lanes."""
+    if place.is_symlink() or not place.is_dir():
+        return [_foreign(place, "a job's checkpoints")]
+    found = list[str]()
+    for file in _content(place):
+        if file.is_dir() and not file.is_symlink():
+            found += _checkpoint_problems(file)
+        elif problem := _checkpoint_problem(file):
+            found.append(problem)
+    return found
+
+
 def _checkpoint_problem(file: Path) -> str:
-    """A checkpoint's name ends with the digest of its content (engine/state.py)."""
+    named = CHECKPOINT.fullmatch(file.name)
+    if not named:
+        return _foreign(file, "a checkpoint")
     try:
-        content = file.read_bytes()
-    except FileNotFoundError:  # its job went on meanwhile
+        if named[1] == hashlib.sha256(read_bytes(file, CHECKPOINT_BYTES)).hexdigest()[:16]:
+            return ""
+        why = "it is not what was written"
+    except (OSError, ValueError) as error:
+        why = describe_failure(error)
+    if not os.path.lexists(file):  # its job went on meanwhile
         return ""
-    if file.stem.endswith(f"-{hashlib.sha256(content).hexdigest()[:16]}"):
-        return ""
-    return f"{file}: a damaged checkpoint; delete it: training goes on from the one before"
+    return as_line(f"{file}: a damaged checkpoint ({why}); delete it: training goes on from the one before")
 
 
 def _content(folder: Path) -> list[Path]:
-    """What is in a folder, without what is being written."""
-    return sorted(path for path in folder.glob("*") if path.name[0] != ".")
+    """What is in a folder, without what is hidden or being written.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    return [folder / name for name in list_folder(folder)]
 
 
 def _foreign(place: Path, what: str) -> str:
-    return f"{place}: not {what} of bncli; move it elsewhere or delete it"
+    return as_line(f"{place}: not {what} of bncli; move it elsewhere or delete it")
 
 
 @dataclass(frozen=True)
@@ -118,18 +158,18 @@ def merge(source: Path, into: Path) -> Iterator[Merged]:
         try:
             yield from _merge_runs(Store(place), Store(target))
             yield from _merge_studies(Studies(place), Studies(target))
-            yield from _merge_baselines(place / "baselines", target / "baselines")
+            yield from _merge_baselines(Store(place), target / "baselines")
         except OSError as error:
             at = error.filename or target
             raise StoreError(f"{at}: cannot copy ({error.strerror}); what was merged stays; merge again") from None
 
 
 def _merge_runs(source: Store, into: Store) -> Iterator[Merged]:
-    for place in sorted((source.folder / "runs").glob("[!.]*")):
+    for place in _content(source.folder / "runs"):
         run = place.name
         if problems := run_problems(source, place):
             yield from (Merged("run", "refused", problem) for problem in problems)
-        elif run in into or not _copy_folder(place, into.folder / "runs" / run):
+        elif os.path.lexists(into.folder / "runs" / run) or not _copy_folder(place, into.folder / "runs" / run):
             problem = _difference(source, into, run)
             yield Merged("run", "refused" if problem else "there", problem)
         else:
@@ -151,12 +191,12 @@ def _difference(source: Store, into: Store, run: str) -> str:
 def _merge_studies(source: Studies, into: Studies) -> Iterator[Merged]:
     for key in source.ids():
         place, target = (studies.folder / "studies" / key for studies in (source, into))
-        problems = list(source.problems(key))
+        problems = _study_problems(source, place)
         target.parent.mkdir(exist_ok=True)
-        if not problems and not target.exists() and _copy_folder(place, target):
+        if not problems and not os.path.lexists(target) and _copy_folder(place, target):
             yield Merged("study", "added")
             continue
-        if problems := problems or list(into.problems(key)):
+        if problems := problems or _study_problems(into, target):
             yield from (Merged("study", "refused", problem) for problem in problems)
             continue
         asked = [study_id(read_document(file / "study.json").get("study", {})) for file in (place, target)]
@@ -170,22 +210,26 @@ def _merge_studies(source: Studies, into: Studies) -> Iterator[Merged]:
         yield from (Merged("look", *_merge_file(file, target / "looks")) for file in sorted(place.glob("looks/[!.]*")))
 
 
-def _merge_baselines(source: Path, into: Path) -> Iterator[Merged]:
-    for file in sorted(source.glob("[!.]*.json")):
-        yield Merged("baseline", *_merge_file(file, into))
+def _merge_baselines(source: Store, into: Path) -> Iterator[Merged]:
+    for file in _content(source.folder / "baselines"):
+        if problems := _baseline_problems(source, file):
+            yield from (Merged("baseline", "refused", problem) for problem in problems)
+        else:
+            yield Merged("baseline", *_merge_file(file, into))
 
 
 def _merge_file(file: Path, folder: Path) -> tuple[Literal["added", "there", "refused"], str]:
     """Copy one file with its time, unless there is one of that name."""
-    target = folder / file.name
-    if not target.exists():
+    target, content = folder / file.name, read_bytes(file, BASELINE_BYTES, follow=True)
+    if not os.path.lexists(target):
         folder.mkdir(exist_ok=True)
-        write_atomically(target, file.read_bytes())
+        write_atomically(target, content)
         _copy_time(file, target)
         return "added", ""
-    if target.read_bytes() == file.read_bytes():
-        return "there", ""
-    return "refused", f"{target}: {file} is another; it stays as it is: rename one of them to have both"
+    with suppress(OSError, ValueError):
+        if read_bytes(target, BASELINE_BYTES, follow=True) == content:
+            return "there", ""
+    return "refused", as_line(f"{target}: {file} is another; it stays as it is: rename one of them to have both")
 
 
 def _copy_time(file: Path, copy: Path) -> None:
@@ -203,10 +247,10 @@ def _copy_folder(place: Path, target: Path) -> bool:
                 if path.is_dir():
                     copy.mkdir()
                 else:
-                    shutil.copyfile(path, copy)
+                    copy.write_bytes(read_bytes(path, ARRAYS_BYTES))
                     _copy_time(path, copy)
     except OSError:
-        if not target.exists():
+        if not os.path.lexists(target):
             raise
         return False
     return True

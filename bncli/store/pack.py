@@ -1,7 +1,9 @@
-"""The numbers of runs as columns: of one run in its folder, of thousands in a pack that is read in a second."""
+"""The numbers of runs as columns: of one in its folder, of thousands in a pack; what they may be, and baselines."""
 
 import io
 import json
+import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -9,14 +11,17 @@ from typing import IO, Any
 
 import numpy as np
 
+from bncli.errors import StoreError
+from bncli.files import digest
 from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult
 
 VERSION = 2  # a pack of another is made anew
+ARRAYS_BYTES = 2**30  # of a file of arrays, packed and unpacked: three million records
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs by id, each with the time at which its folder was made (ns): another time is another run."""
+    """Runs by id, each with the time at which its files were made (ns): another time is another run."""
 
     runs: Mapping[str, RunResult]
     made: Mapping[str, int]
@@ -51,17 +56,20 @@ def load_pack(content: bytes) -> Pack:
     Raises:
         Exception: whatever comes of a file that is not one, or of another version: it is to be made anew.
     """
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        whole = json.loads(arrays["text"].tobytes())
-        if whole["version"] != VERSION:
-            raise ValueError(f"version {whole['version']}")
-        runs, documents = {}, whole["documents"]
-        for i, group in enumerate(whole["groups"]):
-            keys = tuple(CurveKey(*key) for key in group["keys"])
-            layout = Layout(keys, tuple(group["units"]), tuple(map(tuple, group["steps"])))
-            for run_id, row in zip(group["ids"], arrays[f"values_{i}"], strict=True):
-                found = documents[run_id]
-                runs[run_id] = RunResult(found["spec"], RunInfo(**found["info"]), Packed(layout, row))
+    arrays = read_arrays(content)
+    whole = json.loads(arrays["text"].tobytes())
+    if whole["version"] != VERSION:
+        raise ValueError(f"version {whole['version']}")
+    runs, documents = {}, whole["documents"]
+    for i, group in enumerate(whole["groups"]):
+        keys = tuple(CurveKey(*key) for key in group["keys"])
+        layout = Layout(keys, tuple(group["units"]), tuple(map(tuple, group["steps"])))
+        values = arrays[f"values_{i}"]
+        if values.ndim != 2 or values.shape[1] != sum(map(len, layout.steps)):
+            raise ValueError("runs of other lengths than their steps")
+        for run_id, row in zip(group["ids"], values, strict=True):
+            found = documents[run_id]
+            runs[run_id] = RunResult(found["spec"], read_info(found["info"]), Packed(layout, row))
     return Pack(runs, {run_id: document["made"] for run_id, document in documents.items()})
 
 
@@ -88,33 +96,135 @@ _COLUMNS: Mapping[str, Any] = {
 
 
 def write_curves(file: IO[bytes], records: Sequence[Record]) -> None:
-    """Write a run's records."""
+    """Write a run's records.
+
+    Raises:
+        StoreError: if they are more than can be read back.
+    """
     rows = [
         (r.metric, r.step, r.value, r.unit, r.layer, r.place, r.statistic, _NONE if r.index is None else r.index)
         for r in records
     ]
     columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
-    arrays = {name: np.array(c, dtype=kind) for (name, kind), c in zip(_COLUMNS.items(), columns, strict=True)}
-    np.savez_compressed(file, allow_pickle=False, **arrays)
+    arrays: Any = {name: np.array(c, dtype=kind) for (name, kind), c in zip(_COLUMNS.items(), columns, strict=True)}
+    if (size := sum(array.nbytes for array in arrays.values())) > ARRAYS_BYTES // 2:  # headers count too
+        raise StoreError(
+            f"a run's numbers may take {ARRAYS_BYTES // 2:,} bytes, not {size:,}; probe or evaluate less often"
+        )
+    np.savez_compressed(file, **arrays)
 
 
-def read_curves(file: IO[bytes], schema: int) -> tuple[Record, ...]:
+def read_curves(content: bytes, schema: int) -> tuple[Record, ...]:
     """Read them back, whichever schema they were written in.
 
     Raises:
         Exception: whatever comes of a file that is not one.
     """
-    with np.load(file, allow_pickle=False) as arrays:
-        if schema == 1:
-            old = [arrays[name].tolist() for name in ("quantity", "step", "value", "unit", "layer")]
-            return tuple(
-                Record(key.metric, step, value, unit, *key[1:])
-                for quantity, step, value, unit, layer in zip(*old, strict=True)
-                for key in [key_of_schema_1(quantity, layer)]
-            )
-        *columns, indices = (arrays[name].tolist() for name in _COLUMNS)
-        known = [None if index == _NONE else index for index in indices]
-        return tuple(Record(*row) for row in zip(*columns, known, strict=True))
+    arrays = read_arrays(content)
+    if schema == 1:
+        old = [arrays[name].tolist() for name in ("quantity", "step", "value", "unit", "layer")]
+        return tuple(
+            Record(key.metric, step, value, unit, *key[1:])
+            for quantity, step, value, unit, layer in zip(*old, strict=True)
+            for key in [key_of_schema_1(quantity, layer)]
+        )
+    if wrong := [name for name, kind in _COLUMNS.items() if arrays[name].dtype.kind != np.dtype(kind).kind]:
+        raise ValueError(f"column {wrong[0]} is of another type")
+    *columns, indices = (arrays[name].tolist() for name in _COLUMNS)
+    known = [None if index == _NONE else index for index in indices]
+    return tuple(Record(*row) for row in zip(*columns, known, strict=True))
+
+
+def read_arrays(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
+    """Read an archive that `numpy.savez` wrote; nothing is unpacked before its size is known to be within limits.
+
+    Raises:
+        Exception: whatever comes of a file that is none.
+    """
+    found = {}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > ARRAYS_BYTES:
+            raise ValueError(f"unpacked it has more than the {ARRAYS_BYTES:,} bytes that are read")
+        for member in members:
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("packed as bncli packs nothing")
+            with archive.open(member) as file:
+                found[member.filename.removesuffix(".npy")] = _read_array(file.read(member.file_size))
+    return found
+
+
+def _read_array(content: bytes) -> np.ndarray[Any, Any]:
+    """One member of such an archive, of numbers or texts, exactly as long as its header says.
+
+    And of truth values: numpy 2.0 stored `allow_pickle=False`, which bncli passed on, as an array of that name.
+    """
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("arrays of another format")
+    shape, by_columns, kind = np.lib.format.read_array_header_1_0(file)
+    if kind.kind not in "bfiuU" or (by_columns and len(shape) > 1):
+        raise ValueError(f"arrays of type {kind}")
+    if kind.itemsize * math.prod(shape) != len(content) - file.tell():
+        raise ValueError("an array is not as long as it says")
+    if not kind.itemsize:  # of texts that are all empty
+        return np.zeros(shape, kind)
+    return np.frombuffer(content, kind, offset=file.tell()).reshape(shape)
+
+
+def read_info(document: Mapping[str, Any]) -> RunInfo:
+    """How a stored run ended, from JSON.
+
+    Raises:
+        Exception: whatever comes of a document that does not say it, or says what cannot be.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("seconds", {}), Mapping):
+        raise ValueError("it does not say how the run ended, or how long it took")
+    info = RunInfo(**document)
+    texts = (info.id, info.status, info.reason, info.layer, info.engine, *info.fallbacks)
+    if not all(isinstance(text, str) for text in texts) or isinstance(document.get("fallbacks"), str):
+        raise ValueError("info has something else where there must be a text")
+    if not info.has_numbers:
+        raise ValueError(f"a run that is {info.status!r} is never stored")
+    if not all(type(count) is int and count >= 0 for count in (info.step, info.parameters, info.peak_memory)):
+        raise ValueError("info has a step, parameters or bytes that are no whole number")
+    amounts = (info.samples_per_second, *info.seconds.values())
+    if not all(type(n) in (int, float) and math.isfinite(n) and n > -1 for n in amounts):  # sums round, just below 0
+        raise ValueError("info has seconds or a rate that are no number")
+    if not isinstance(info.environment, Mapping):
+        raise ValueError("info has no environment")
+    return info
+
+
+def check_run(run: RunResult) -> None:
+    """Pass if what was read of a run is what a run can be: its id, how it ended, its steps, its numbers.
+
+    Raises:
+        Exception: whatever comes of one that cannot be.
+    """
+    if not isinstance(run.spec, Mapping) or run_id(run.spec) != run.info.id:
+        raise ValueError("its spec is that of another run")
+    recipe, info = run.spec.get("training", {}), run.info
+    last, every = recipe.get("steps", info.step), run.spec.get("evaluation", {}).get("every")
+    if info.step > last or (info.status == "done" and info.step != last):
+        raise ValueError(f"it is {info.status} at step {info.step} of {last}")
+    for metric, step, value, *_ in run.records:
+        if not 0 <= step <= last or not metric:
+            raise ValueError(f"it has {metric!r} of step {step}, of {last}")
+        bounded = 0 <= value <= 1 if metric == "accuracy" else math.isfinite(value)
+        if not bounded and metric != "parameter_norm":  # which may overflow in a network that still works
+            raise ValueError(f"{metric} at step {step} is {value}")
+    if len({record[:2] + record[4:] for record in run.records}) < len(run.records):  # without value and unit
+        raise ValueError("it has a number twice")
+    if every is not None:
+        due = [*range(0, last, every), last] if info.status == "done" else [*range(0, info.step, every)]
+        if sorted(record.step for record in run.records if record.metric == "loss") != due:
+            raise ValueError("it was not evaluated at the steps at which it must have been")
+
+
+def run_id(spec: Mapping[str, Any]) -> str:
+    """What a run is called by what determined its numbers (`plan.Run.id`)."""
+    return digest(spec)[:20]
 
 
 @cache
@@ -131,10 +241,55 @@ def migrate_findings(document: dict[str, Any]) -> dict[str, Any]:
     """A JSON document of findings, as it would have been written today; any other document as it is."""
     if document.get("schema") != "bncli/findings/1":
         return document
-    runs = [{**run, "curves": list(map(_migrate_curve, run.get("curves", ())))} for run in document.get("runs", ())]
+    runs = [{**run, "curves": list(map(_migrate_curve, run["curves"]))} for run in document["runs"]]
     return {**document, "schema": "bncli/findings/2", "runs": runs}
 
 
 def _migrate_curve(curve: Mapping[str, Any]) -> dict[str, Any]:
     rest = {name: part for name, part in curve.items() if name not in ("quantity", "layer")}
     return {**key_of_schema_1(curve["quantity"], curve["layer"])._asdict(), **rest}
+
+
+def check_baseline(document: Mapping[str, Any]) -> None:
+    """Pass if a baseline has what a gate asks of it: of learning, its runs with their numbers; of timing, readings.
+
+    Raises:
+        Exception: whatever comes of one that has not.
+    """
+    schema = document.get("schema")
+    if type(schema) is int:  # of timing, which says itself which schemas it reads
+        _expect(
+            isinstance(document["machine"], Mapping) and bool(document["readings"]), "it has no machine, no readings"
+        )
+        for of_case in document["readings"].values():
+            for values in of_case.values():
+                _expect(bool(values), "a case has no readings")
+                for ratio, seconds in values:
+                    _expect(_is_number(ratio) and _is_number(seconds) and ratio > 0, "a reading is no number")
+        return
+    _expect(schema == "bncli/findings/2", f"schema {schema!r} is not that of a baseline")
+    _expect(isinstance(document["runs"], list) and bool(document["runs"]), "it has no runs")
+    for run in document["runs"]:
+        _expect(isinstance(run["variant"], str) and type(run["seed"]) is int, "a run has no variant or no seed")
+        _expect(isinstance(run["setting"], Mapping), "a run has no setting")
+        if run["info"] is None:
+            continue
+        read_info(run["info"])
+        _expect(isinstance(run["spec"], Mapping), "a run has no spec")
+        for value in (run["values"] or {}).values():
+            _expect(value.keys() == {"value", "low", "high", "reason"}, "a run has a value without bounds or reason")
+            _expect(all(n is None or _is_number(n) for n in [*value.values()][:3]), "a run's value is no number")
+        for curve in run["curves"]:
+            _expect(curve.keys() >= {*CurveKey._fields}, "a curve does not say what it is of")
+            _expect(all(type(step) is int for step in curve["steps"]), "a step is no whole number")
+            _expect(all(n is None or _is_number(n) for n in curve["values"]), "a curve has something else than numbers")
+            _expect(len(curve["steps"]) == len(curve["values"]), "a curve has more steps than values, or fewer")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _expect(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)

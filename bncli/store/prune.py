@@ -9,7 +9,7 @@ from typing import Literal
 
 from bncli.errors import StoreError, unknown
 from bncli.files import UNFINISHED, remove_atomically
-from bncli.store.folder import require_store, stores_in
+from bncli.store.folder import list_folder, require_store, stores_in
 from bncli.store.studies import StoredStudy, Studies
 
 DAY = 86_400.0  # seconds: what was written to within a day may still be written to
@@ -20,7 +20,7 @@ SHORTEST = 4  # characters of an id that may stand for it
 class Removal:
     """One thing to be removed."""
 
-    kind: Literal["run", "checkpoint", "study", "pack", "unfinished"]
+    kind: Literal["run", "checkpoint", "study", "pack", "unfinished", "set aside"]
     place: Path
     size_byte: int
 
@@ -71,6 +71,9 @@ def plan_pruning(
         removals += [_removal("study", place / "studies" / study.id) for study in going]
         if found_here and (place / "pack.npz").exists():
             removals.append(_removal("pack", place / "pack.npz"))
+        if everything:
+            aside = [place / "set-aside" / name for name in list_folder(place / "set-aside")]
+            removals += [_removal("set aside", path) for path in aside if _newest(path) <= limit]
         spared += needed
     unfinished = (path for path in sorted(folder.rglob(f"{UNFINISHED}*")) if _newest(path) <= now - DAY)
     removals += [_removal("unfinished", path) for path in unfinished]
@@ -162,7 +165,7 @@ def _folders(folder: Path) -> Mapping[str, Path]:
     return {path.name: path for path in sorted(folder.glob("[!.]*")) if path.is_dir()}
 
 
-def _removal(kind: Literal["run", "checkpoint", "study", "pack", "unfinished"], place: Path) -> Removal:
+def _removal(kind: Literal["run", "checkpoint", "study", "pack", "unfinished", "set aside"], place: Path) -> Removal:
     return Removal(kind, place, size_byte(place))
 
 

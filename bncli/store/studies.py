@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -11,20 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from bncli.code_hash import VERSION
-from bncli.errors import StoreError
-from bncli.files import digest, folder_written_atomically, is_intact, with_digest, write_atomically
+from bncli.errors import DamageError, StoreError
+from bncli.files import (
+    digest,
+    folder_written_atomically,
+    is_intact,
+    read_json,
+    reading,
+    set_aside,
+    with_digest,
+    write_atomically,
+)
+from bncli.store.folder import list_folder
 
 SCHEMA = 1
-NOT_ASKED = ("seeds", "question")  # how much of an answer, and how the question is worded
-NAME = re.compile(r"[\w-][\w.-]*")  # of a run, a job, a study: what can be a file's name and no other place
+NOT_ASKED = ("seeds", "looks", "question")  # how much of an answer, and how the question is worded
+NAME = re.compile(r"[\w-][\w.-]{0,99}")  # of a run, a job, a study: what can be a file's name and no other place
 
 
 def study_id(study: Mapping[str, Any]) -> str:
     """Name a study, as plain JSON, by what it asks.
 
-    More seeds are the same study with another look at it, and so is another wording: neither `seeds`, `question`, nor
-    the `source` of a claim counts. Nor does what is empty (null, a list or mapping without content), so that a key that
-    a later version adds with an empty default leaves the ids of today.
+    More seeds are the same study with another look at it, and so is another wording: neither `seeds`, `looks`,
+    `question`, nor the `source` of a claim counts. Nor does what is empty (null, a list or mapping without content), so
+    that a key that a later version adds with an empty default leaves the ids of today.
     """
     asked = {key: value for key, value in study.items() if key not in NOT_ASKED}
     claims = asked.get("claims") or ()
@@ -48,6 +58,7 @@ class Look:
     failed: int = 0
     summary: str = ""  # the verdicts, in words
     time: str = field(default_factory=_utc_now)  # UTC, ISO 8601 to the second: 2026-03-02T14:05:01Z
+    looks: tuple[int, ...] = ()  # the plan that it belongs to: numbers of seeds at which the study is looked at
 
     @property
     def seconds(self) -> float:
@@ -125,6 +136,8 @@ class Studies:
             run_ids: of the runs that it plans, those of a search too.
             job_ids: of the jobs that train them, by which their checkpoints are known.
 
+        A damaged file in the place of one of these is set aside.
+
         Returns:
             The study's id.
 
@@ -136,9 +149,14 @@ class Studies:
         head = {"schema": SCHEMA, "id": key, "name": name, "question": study.get("question", ""), "bncli": VERSION}
         plan = {"schema": SCHEMA, "name": name, "seeds": study.get("seeds", ()), "runs": run_ids, "jobs": job_ids}
         try:
-            if not (place / "study.json").exists():
+            for folder in (place, place / "plans", place / "looks"):
+                if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+                    set_aside(folder, self.folder / "set-aside")
+            if os.path.lexists(place / "study.json"):
+                self._make_room(place / "study.json")
+            if not os.path.lexists(place / "study.json"):
                 self._write_new(place, with_digest({**head, "study": study}), with_digest(plan))
-            file = _write_named(place / "plans", "", with_digest(plan))
+            file = self._write_named(place / "plans", "", with_digest(plan))
         except OSError as error:
             raise _unwritable(place, error) from None
         with suppress(OSError):  # of another user, or in a store that is only read
@@ -154,16 +172,19 @@ class Studies:
         place = self._studies / key
         try:
             moment = re.sub("[:-]", "", look.time)
-            _write_named(place / "looks", f"{moment}-", with_digest({"schema": SCHEMA, **asdict(look)}))
+            self._write_named(
+                place / "looks", f"{moment}-", with_digest({"schema": SCHEMA, **_without_empty(asdict(look))})
+            )
         except OSError as error:
             raise _unwritable(place, error) from None
 
     def ids(self) -> Sequence[str]:
-        """Of all studies here, ascending."""
-        try:
-            return sorted(e.name for e in os.scandir(self._studies) if e.is_dir() and NAME.fullmatch(e.name))
-        except FileNotFoundError:
-            return []
+        """Of all studies here, ascending.
+
+        Raises:
+            StoreError: if the folder cannot be read.
+        """
+        return [name for name in list_folder(self._studies) if NAME.fullmatch(name) and (self._studies / name).is_dir()]
 
     def list(self) -> Sequence[StoredStudy]:
         """All studies, the last asked first.
@@ -171,8 +192,7 @@ class Studies:
         Raises:
             StoreError: as `read`.
         """
-        found = [self.read(key) for key in self.ids()]
-        return sorted(found, key=lambda study: study.asked, reverse=True)
+        return sort_studies(self.read(key) for key in self.ids())
 
     def read(self, key: str) -> StoredStudy:
         """Read one study.
@@ -181,16 +201,18 @@ class Studies:
             StoreError: if a file of it is damaged, foreign, or newer than this bncli.
         """
         place = self._studies / key
+        if place.is_symlink():
+            raise DamageError(place, "it is a link, which is not followed", _remedy(place))
         head = read_document(place / "study.json")
-        if head.get("id") != key:
-            raise _unreadable(place / "study.json", f"it is that of study {head.get('id')}")
+        if not isinstance(head.get("study"), Mapping):
+            raise DamageError(place / "study.json", "it does not say what was asked", _remedy(place))
         plans = [_plan(file) for file in _documents(place / "plans")]
         if not plans:
-            raise _unreadable(place, "it has no plan")
+            raise DamageError(place, "it has no plan", _remedy(place))
         looks = sorted((_look(file) for file in _documents(place / "looks")), key=lambda look: look.time)
         runs = self.folder / "runs"
         stored = frozenset(run for plan in plans for run in plan.runs if (runs / run / "record.json").exists())
-        return StoredStudy(key, str(head.get("question", "")), head.get("study", {}), plans, looks, stored)
+        return StoredStudy(key, str(head.get("question", "")), head["study"], plans, looks, stored)
 
     def problems(self, key: str) -> Iterator[str]:
         """What of one study cannot be read, one line a file with the way out."""
@@ -216,34 +238,62 @@ class Studies:
 
     def _write_new(self, place: Path, head: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
         text = json.dumps(head, indent=1)
-        if place.exists():  # somebody deleted a damaged study.json
+        if place.exists():  # a damaged study.json was set aside or deleted
             return write_atomically(place / "study.json", text)
         self._studies.mkdir(parents=True, exist_ok=True)
         try:
             with folder_written_atomically(place) as working:
                 (working / "study.json").write_text(text, encoding="utf-8")
-                _write_named(working / "plans", "", plan)
+                self._write_named(working / "plans", "", plan)
         except OSError:
             if not (place / "study.json").exists():  # else another process was faster with the same study
                 raise
+
+    def _write_named(self, folder: Path, start: str, document: Mapping[str, Any]) -> Path:
+        """Write a document under a name that follows from what it says; a good one that is there already stays."""
+        file = folder / f"{start}{document['digest'][:16]}.json"
+        folder.mkdir(exist_ok=True)
+        if os.path.lexists(file):
+            self._make_room(file)
+        if not os.path.lexists(file):
+            write_atomically(file, json.dumps(document, indent=1))
+        return file
+
+    def _make_room(self, file: Path) -> None:
+        """Set a damaged file aside."""
+        try:
+            read_document(file)
+        except DamageError:
+            with suppress(FileNotFoundError):  # another process was faster
+                set_aside(file, self.folder / "set-aside")
+
+
+def sort_studies(studies: Iterable[StoredStudy]) -> Sequence[StoredStudy]:
+    """The last asked first."""
+    return sorted(studies, key=lambda study: study.asked, reverse=True)
 
 
 def read_document(file: Path) -> Mapping[str, Any]:
     """Read a file of a study, as it was written.
 
     Raises:
-        StoreError: if it is damaged, foreign, or newer than this bncli.
+        DamageError: if it is damaged or foreign.
+        StoreError: if it is newer than this bncli.
     """
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(file, error) from None
-    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
-        raise _unreadable(file, "not a file of bncli")
-    if document["schema"] > SCHEMA:
-        raise StoreError(f"{file}: schema {document['schema']}, this bncli reads up to {SCHEMA}; update bncli")
-    if not is_intact(document):
-        raise _unreadable(file, "it is not what was written")
+    with reading(file, _remedy(file)):
+        document = read_json(file)
+        schema = document.get("schema")
+        if type(schema) is not int or schema < 1:
+            raise ValueError(f"not a file of bncli: schema {schema!r}")
+        if not is_intact(document):
+            raise ValueError("it is not what was written")
+        is_head = file.name == "study.json"
+        if is_head and document.get("id") != file.parent.name:
+            raise ValueError(f"it is that of study {document.get('id')}")
+        if not is_head and not file.stem.endswith(document["digest"][:16]):
+            raise ValueError("it is another under this name")
+        if schema > SCHEMA:
+            raise StoreError(f"{file}: schema {schema}, this bncli reads up to {SCHEMA}; update bncli")
     return document
 
 
@@ -254,33 +304,33 @@ def _documents(folder: Path) -> Iterator[Path]:
 
 def _plan(file: Path) -> Plan:
     found = read_document(file)
-    try:
-        runs, jobs = ([str(name) for name in found[key]] for key in ("runs", "jobs"))
-        plan = Plan(str(found["name"]), tuple(found["seeds"]), tuple(runs), tuple(jobs), file.stat().st_mtime)
-    except (OSError, KeyError, TypeError) as error:
-        raise _unreadable(file, error) from None
-    if strange := [name for name in (*plan.runs, *plan.jobs) if not NAME.fullmatch(name)]:
-        raise _unreadable(file, f"{strange[0]!r} is no run's id")
+    with reading(file, _remedy(file)):
+        plan = Plan(
+            found["name"], tuple(found["seeds"]), tuple(found["runs"]), tuple(found["jobs"]), file.stat().st_mtime
+        )
+        _check(plan.name, plan.seeds, ())
+        for name in (*plan.runs, *plan.jobs):
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no run's id")
     return plan
 
 
 def _look(file: Path) -> Look:
     fields = {key: value for key, value in read_document(file).items() if key not in ("schema", "digest")}
-    try:
-        look = Look(**{**fields, "seeds": tuple(fields["seeds"])})
+    with reading(file, _remedy(file)):
+        look = Look(**{**fields, "seeds": tuple(fields["seeds"]), "looks": tuple(fields.get("looks", ()))})
+        _check(look.name, look.seeds, (look.planned, look.done, look.failed, *look.looks))
+        if not isinstance(look.device, str) or not isinstance(look.summary, str):
+            raise ValueError("its device or its summary is no text")
         datetime.fromisoformat(look.time)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _unreadable(file, error) from None
     return look
 
 
-def _write_named(folder: Path, start: str, document: Mapping[str, Any]) -> Path:
-    """Write a document under a name that follows from what it says; one that is there already stays."""
-    file = folder / f"{start}{document['digest'][:16]}.json"
-    folder.mkdir(exist_ok=True)
-    if not file.exists():
-        write_atomically(file, json.dumps(document, indent=1))
-    return file
+def _check(name: str, seeds: Sequence[int], counts: Sequence[int]) -> None:
+    if not isinstance(name, str):
+        raise ValueError("its name is no text")
+    if not all(type(number) is int and number >= 0 for number in (*seeds, *counts)):
+        raise ValueError("a seed or a count is no whole number")
 
 
 def _without_empty(value: Any) -> Any:
@@ -294,7 +344,6 @@ def _unwritable(place: Path, error: OSError) -> StoreError:
     return StoreError(f"{place}: cannot write ({error.strerror}); free the space or choose another --store")
 
 
-def _unreadable(file: Path, why: object) -> StoreError:
-    why = why.strerror if isinstance(why, OSError) else why
-    remedy = "that look is then forgotten" if file.parent.name == "looks" else "the study's next command writes it anew"
-    return StoreError(f"{file}: cannot be read ({why}); delete it: {remedy}")
+def _remedy(file: Path) -> str:
+    then = "that look is then forgotten" if file.parent.name == "looks" else "the study's next command writes it anew"
+    return f"delete it: {then}"

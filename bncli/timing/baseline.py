@@ -1,5 +1,6 @@
 """Baselines: the readings that a gate compares with, and the machine they were taken on."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -62,6 +63,9 @@ def read_baseline(place: str, document: Mapping[str, Any]) -> Baseline:
             }
             for case, of_case in document["readings"].items()
         }
+        for case, of_case in readings.items():
+            if not all(0 < value < math.inf for taken in of_case.values() for reading in taken for value in reading):
+                raise ValueError(f"{case} has a time that is not above 0")
         return Baseline(str(document["made"]), Machine(**document["machine"]), readings)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{place}: not a baseline of bncli ({type(error).__name__}: {error}); save it anew") from None

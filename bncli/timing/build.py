@@ -1,7 +1,8 @@
 """A case as something to time: its module, its pass with arguments, and what it is timed against."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -21,16 +22,22 @@ from bncli.timing.workloads import Entry, Workload
 Norm = Callable[[Tensor], Tensor]
 
 
-def build_norm(case: Case) -> Norm:
+class WrongError(BncliError):
+    """A kernel gives something that nothing can be timed or compared with."""
+
+
+def build_norm(case: Case, flag: str = "--kernel") -> Norm:
     """The norm that a case times, in training or evaluation as its pass says.
 
     In half precision the parameters stay float32, as mixed precision has it; in float64 they are float64.
 
     Raises:
-        ConfigError: for a kernel that cannot be had.
+        ConfigError: for a kernel that cannot be had; `flag` is what named it.
     """
     channels = case.shape[1]
-    made = _build_kernel(case.norm, channels) if case.is_kernel else norm(case.norm, channels, **dict(case.options))
+    made = (
+        _build_kernel(case.norm, channels, flag) if case.is_kernel else norm(case.norm, channels, **dict(case.options))
+    )
     return _place(made, case)
 
 
@@ -49,42 +56,52 @@ def _place(made: Norm, case: Case) -> Norm:
     return made
 
 
-def _build_kernel(place: str, channels: int) -> Norm:
-    make = find_kernel(place)
+def _build_kernel(place: str, channels: int, flag: str) -> Norm:
+    make = find_kernel(place, flag)
     try:
         made = make(channels)
     except Exception as error:  # anybody's code
-        raise ConfigError(f"--kernel {place}: {place}({channels}) raised {_first_line(error)}") from None
+        raise ConfigError(f"{flag} {place}: {place}({channels}) raised {first_line(error)}") from None
     if not callable(made):
-        raise ConfigError(f"--kernel {place}: {place}({channels}) must give a norm to call, got {type(made).__name__}")
+        raise ConfigError(f"{flag} {place}: {place}({channels}) must give a norm to call, got {type(made).__name__}")
     return made  # type: ignore[no-any-return]
 
 
 @cache
-def find_kernel(place: str) -> Callable[[int], Any]:
+def find_kernel(place: str, flag: str = "--kernel") -> Callable[[int], Any]:
     """What `FILE.py:NAME` or `MODULE:NAME` names, a function of the number of channels.
 
     Raises:
         ConfigError: if there is no such thing, or it cannot be called.
     """
-    made = resolve_code(place, "--kernel")
+    made = resolve_code(place, flag)
     if not callable(made):
-        raise ConfigError(f"--kernel {place}: must be a function of the number of channels, got {made!r}")
+        raise ConfigError(f"{flag} {place}: must be a function of the number of channels, got {made!r}")
     return made  # type: ignore[no-any-return]
 
 
 def check_output(case: Case, y: object) -> None:
-    """Refuse a kernel whose output is no normalised input.
+    """Refuse an output that is not of the input's form, or that has no gradient in training.
 
     Raises:
-        BncliError: that says what came instead.
+        WrongError: that says what came instead.
     """
-    if not isinstance(y, Tensor) or tuple(y.shape) != case.shape:
-        came = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-        raise BncliError(f"{case.name}: expected an output of the input's shape {case.shape}, got {came}")
+    if not isinstance(y, Tensor):
+        raise WrongError(f"{case.name}: expected an output that is a tensor, got {type(y).__name__}")
+    kinds = {
+        "shape": (case.shape, tuple(y.shape)),
+        "dtype": (DTYPES[case.dtype], y.dtype),
+        "device": (case.device, y.device.type),
+    }
+    for kind, (wanted, came) in kinds.items():
+        if came != wanted:
+            raise WrongError(f"{case.name}: expected an output of the input's {kind} {wanted}, got {came}")
+    if case.pass_ != "eval-forward" and not y.requires_grad:
+        raise WrongError(f"{case.name}: expected an output with a gradient, as a norm in training has it, got none")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """`RuntimeError: what it says first`."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
@@ -112,26 +129,27 @@ def build_workload(case: Case) -> Workload:
     """
     torch.set_num_threads(case.threads)
     norm = compile_norm(build_norm(case)) if case.compiled else build_norm(case)
-    try:
+    with describe_errors(case):
         workload = _make_workload(norm, case, *draw_inputs(case))
         workload.call(*workload.make_arguments())
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        line = next(iter(str(error).strip().splitlines()), "")
-        raise BncliError(f"{case.name}: {type(error).__name__}: {line}") from error
     return workload
 
 
-def build_with_reference(case: Case) -> tuple[Workload, Workload]:
-    """The pass of a case, and the same in float64, uncompiled, on the same input and from the same state.
+@contextmanager
+def describe_errors(case: Case) -> Iterator[None]:
+    """What torch raises of an input that a norm cannot take is a line; of a kernel, whatever is raised.
 
-    Both are fresh: what a norm remembers of its calls is alike as long as both are called as often.
+    Raises:
+        BncliError: in the words of what was raised.
     """
-    exact, norm = replace(case, dtype="f64", compiled=False), build_norm(case)
-    twin, (x, g) = build_norm(exact), draw_inputs(case)
-    if isinstance(norm, nn.Module) and isinstance(twin, nn.Module):
-        twin.load_state_dict(norm.state_dict())
-    own = _make_workload(compile_norm(norm) if case.compiled else norm, case, x, g)
-    return own, _make_workload(twin, exact, x.detach().double().requires_grad_(x.requires_grad), g.double())
+    try:
+        yield
+    except BncliError:
+        raise
+    except Exception as error:
+        if case.is_kernel or isinstance(error, RuntimeError | ValueError | TypeError | NotImplementedError):
+            raise BncliError(f"{case.name}: {first_line(error)}") from error
+        raise
 
 
 def pair_arguments(candidate: Workload, rival: Workload) -> tuple[Workload, Workload]:
@@ -168,9 +186,31 @@ def draw_inputs(case: Case) -> tuple[Tensor, Tensor]:
         torch.randn(case.shape, generator=generator, device=case.device).mul_(std).add_(mean).to(DTYPES[case.dtype])
         for mean, std in ((_MEAN, _STD), (0.0, 1.0))
     )
-    if case.layout == "channels_last":
-        x, g = (each.contiguous(memory_format=torch.channels_last) for each in (x, g))
+    x, g = (_lay_out(case, each) for each in (x, g))
     return x.requires_grad_(case.pass_ != "eval-forward"), g
+
+
+def draw_fresh_inputs(case: Case, number: int) -> tuple[Tensor, Tensor]:
+    """x and the gradient of y of the call of this number.
+
+    Channels and examples differ in mean and scale, and neighbouring channels are correlated, so that norms that take
+    their statistics over other axes, or that decorrelate, give other results.
+    """
+    n, channels, *locations = case.shape
+    chance = torch.Generator(case.device).manual_seed(1 + number)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=chance, device=case.device)
+
+    of_channel, of_example = (1, channels, *(1 for _ in locations)), (n, 1, *(1 for _ in locations))
+    scale = (0.3 * (draw(*of_channel) + draw(*of_example))).exp()
+    values = draw(*case.shape)
+    x = (values + 0.7 * values.roll(1, 1)) * scale + draw(*of_channel) + 0.5 * draw(*of_example)
+    return _lay_out(case, x.to(DTYPES[case.dtype])), _lay_out(case, draw(*case.shape).to(DTYPES[case.dtype]))
+
+
+def _lay_out(case: Case, tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if case.layout == "channels_last" else tensor
 
 
 def list_parameters(norm: Norm) -> list[Tensor]:
@@ -189,10 +229,10 @@ def _make_workload(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Workload:
             return norm(x)
 
     def backward(y: Tensor, x: Tensor, g: Tensor) -> object:
-        return torch.autograd.grad(y, (x, *parameters), g, retain_graph=True)
+        return torch.autograd.grad(y, (x, *parameters), g, retain_graph=True, allow_unused=True)
 
     def both(x: Tensor, g: Tensor) -> object:
-        return torch.autograd.grad(norm(x), (x, *parameters), g)
+        return torch.autograd.grad(norm(x), (x, *parameters), g, allow_unused=True)
 
     def fresh() -> Tensor:
         return x.detach().clone().requires_grad_(x.requires_grad)

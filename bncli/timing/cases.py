@@ -5,14 +5,15 @@ Shapes: N examples, C channels, H W pixels.
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bncli.config.bench import RIVALS, Bench, KernelClaim, changed, label, sizes
-from bncli.errors import ConfigError
+from bncli.config.bench import RIVALS, Bench, KernelClaim, changed, label, misfits, sizes
+from bncli.config.parts import Part
+from bncli.errors import ConfigError, unknown
 from bncli.norms import NORMS
-from bncli.plugins import split_code
+from bncli.plugins import registered, split_code
 
 BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
 
@@ -96,6 +97,52 @@ def expand_cases(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list
     return list(found)
 
 
+def is_foreign(norm: str) -> bool:
+    """Whether it is anybody's code: a kernel from the command line, or a plug-in's norm."""
+    return ":" in norm or any(norm in plugin.names.get("NORMS", ()) for plugin in registered())
+
+
+Told = tuple[str, tuple[tuple[str, Any], ...]]  # a norm, or `FILE.py:NAME` or `MODULE:NAME`; its options
+
+
+def choose_truth(bench: Bench, text: str | None, cases: Sequence[Case]) -> Told | None:
+    """What kernels and plug-ins' norms must compute: --truth says it, or else the preset, which has no code.
+
+    Raises:
+        ConfigError: if there is no such norm, it cannot take the cases' input, or none of the cases is anybody's code.
+    """
+    if text is None:
+        return (bench.truth.name, changed(bench.truth)) if bench.truth else None
+    shapes = list(dict.fromkeys(case.setting["shape"] for case in cases if is_foreign(case.norm)))
+    if not shapes:
+        raise ConfigError("--truth: is about kernels and plug-ins' norms, and none is timed; add --kernel FILE.py:NAME")
+    if ":" in text:
+        split_code(text, "--truth")
+    elif text not in NORMS:
+        raise ConfigError(f"--truth: {unknown('norm', text, NORMS)}; or give FILE.py:NAME or MODULE:NAME")
+    elif problem := next(misfits(Part(name=text, options=NORMS.options(text, {})), shapes), ""):
+        raise ConfigError(f"--truth {text}: {problem}")
+    return text, ()
+
+
+def find_truth(case: Case, told: Told | None = None) -> Case | None:
+    """What a case's results are held against, in float64; None where nothing is known.
+
+    A norm of the catalogue is held against itself, plain; anybody's code against what was told; a kernel else against
+    the norm of its name.
+    """
+    exact = replace(case, dtype="f64", compiled=False)
+    if told and is_foreign(case.norm):
+        return replace(exact, norm=told[0], options=told[1])
+    if not case.is_kernel:
+        plain = (("impl", "plain"),) if "impl" in NORMS[case.norm].options else ()
+        options = tuple(each for each in case.options if each[0] != "impl")
+        return None if case.dtype == "f64" else replace(exact, options=(*options, *plain))
+    name = case.norm.rpartition(":")[2].replace("_", "-")
+    fits = name in NORMS and not any(misfits(Part(name=name, options=NORMS.options(name, {})), [case.setting["shape"]]))
+    return replace(exact, norm=name) if fits else None
+
+
 def choose_cases(cases: Sequence[Case], only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Case]:
     """The cases that some pattern of `only` matches, if there is one, and none of `skip`.
 
@@ -106,11 +153,16 @@ def choose_cases(cases: Sequence[Case], only: Sequence[str] = (), skip: Sequence
         for pattern in patterns:
             if not any(matches(case.name, pattern) for case in cases):
                 raise ConfigError(f"{flag} {pattern}: no case matches{_suggest(pattern, [c.name for c in cases])}")
-    kept = [case for case in cases if not only or any(matches(case.name, pattern) for pattern in only)]
-    kept = [case for case in kept if not any(matches(case.name, pattern) for pattern in skip)]
-    if not kept:
+    names = choose_names([case.name for case in cases], only, skip)
+    if not names:
         raise ConfigError(f"--only and --skip leave none of the {len(cases)} cases")
-    return kept
+    return [case for case in cases if case.name in names]
+
+
+def choose_names(names: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> tuple[str, ...]:
+    """Those that some pattern of `only` matches, if there is one, and none of `skip`."""
+    kept = [name for name in names if not only or any(matches(name, pattern) for pattern in only)]
+    return tuple(name for name in kept if not any(matches(name, pattern) for pattern in skip))
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bncli.config.bench import RIVALS, KernelClaim
-from bncli.errors import UndecidedError
 from bncli.findings import outcome_of
 from bncli.limits import BENCH_MEASURES, Limit, limits_by_name
 from bncli.timing.cases import matches, pair_cases
@@ -61,11 +60,16 @@ def judge(
         now: at least two processes.
         measure_again: measures the cases named, in as many new processes or more; asked twice at most.
 
-    Raises:
-        UndecidedError: for a case that the baseline lacks, or has from a single process.
+    Returns:
+        The judgements, and as `new` the cases that the baseline lacks or has from a single process: they leave the gate
+        undecided, unless others are a regression.
     """
-    asked = {(case, measure): rule for (case, measure, _), rule in limits_by_name(rules, now, matches).items()}
-    points = {key: (_list_observations(now, key), _read_baseline(before, key)) for key in asked}
+    rules_by_key = {(case, measure): rule for (case, measure, _), rule in limits_by_name(rules, now, matches).items()}
+    asked = {key: rule for key, rule in rules_by_key.items() if before is None or _count(before, key) > 1}
+    new = tuple(dict.fromkeys(case for case, measure in rules_by_key if (case, measure) not in asked))
+    points = {
+        key: (_list_observations(now, key), [] if before is None else _list_observations(before, key)) for key in asked
+    }
     family = {key: adjust_levels(ours, theirs) for key, (ours, theirs) in points.items()}
     priors = fit_prior([each.now for each in family.values()]), fit_prior([each.before for each in family.values()])
     first = {key: _contrast(each, priors) for key, each in family.items()}
@@ -76,12 +80,13 @@ def judge(
         if not open_:
             break
         _add(fresh, measure_again(list(dict.fromkeys(case for case, _ in open_))))
-        anew = {key: adjust_levels(_list_observations(fresh, key), points[key][1], points[key][0]) for key in open_}
+        measured = [key for key in open_ if _count(fresh, key)]  # one that failed meanwhile is not
+        anew = {key: adjust_levels(_list_observations(fresh, key), points[key][1], points[key][0]) for key in measured}
         final |= {key: _contrast(each, priors) for key, each in anew.items()}
         judgements = _judge_all(asked, first, final)
         open_ = [(j.case, j.measure) for j in judgements if j.verdict == "undecided"]
     worst: GateVerdict = next((v for v in _WORST if any(j.verdict == v for j in judgements)), "holds")
-    return GateResult(worst, judgements)
+    return GateResult("undecided" if new and worst == "holds" else worst, judgements, new)
 
 
 def _add(readings: dict[str, dict[str, tuple[ProcessReading, ...]]], more: ProcessReadings) -> None:
@@ -128,13 +133,9 @@ def _decide(found: Contrast, rule: Limit, is_slower: bool, is_faster: bool) -> t
     return "holds", ""
 
 
-def _read_baseline(before: ProcessReadings | None, key: CaseMeasure) -> list[Observation]:
-    if before is None:
-        return []
+def _count(readings: ProcessReadings, key: CaseMeasure) -> int:
     case, measure = key
-    if len(before.get(case, {}).get(BENCH_MEASURES[measure], ())) < 2:
-        raise UndecidedError(f"the baseline has no {measure} of {case}; save one anew with --save-baseline")
-    return _list_observations(before, key)
+    return len(readings.get(case, {}).get(BENCH_MEASURES[measure], ()))
 
 
 def _list_observations(readings: ProcessReadings, key: CaseMeasure) -> list[Observation]:

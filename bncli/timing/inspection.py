@@ -1,8 +1,8 @@
-"""What a case is beside its time: its error, its memory, and the implementation that really ran."""
+"""What a case is beside its time: whether it is right, its memory, and the implementation that really ran."""
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
 import torch
@@ -12,8 +12,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.autograd.profiler import profile
 
 from bncli.kernels import batch_norm, newton_schulz, whitening
-from bncli.timing.build import build_with_reference
-from bncli.timing.cases import Case
+from bncli.timing.build import build_workload, describe_errors
+from bncli.timing.cases import Case, Told
+from bncli.timing.correctness import check_results
 from bncli.timing.results import Facts
 from bncli.timing.workloads import Workload
 
@@ -38,21 +39,24 @@ _LIBRARIES = {
 }
 
 
-def inspect(case: Case, workload: Workload) -> Facts:
-    """Run a case's pass a few times, untimed, and look."""
+def inspect(case: Case, told: Told | None = None) -> Facts:
+    """Run a case's pass a few times, untimed, and look.
+
+    Args:
+        case: what is looked at.
+        told: what its results are held against, where it is anybody's code; see `find_truth`.
+
+    Raises:
+        BncliError: for a norm that cannot take its input, or a kernel that cannot be had.
+        WrongError: for results of a form that nothing can be timed with.
+    """
+    with describe_errors(case):
+        correctness, reasons = check_results(case, told)
+    workload = build_workload(case)
     names, peak = _profile(workload, case.device)
-    error, why = _measure_error(case)
-    reasons = {
-        "peak_byte": "" if peak is not None else "torch's profiler saw no allocation",
-        "error": why,
-    }
-    return Facts(
-        name_implementation(case, names),
-        _measure_saved(workload),
-        peak,
-        error,
-        {key: why for key, why in reasons.items() if why},
-    )
+    if peak is None:
+        reasons["peak_byte"] = "torch's profiler saw no allocation"
+    return Facts(name_implementation(case, names), _measure_saved(workload), peak, correctness, reasons)
 
 
 def name_implementation(case: Case, names: Set[str]) -> str:
@@ -119,7 +123,9 @@ def _find_peak(allocations: list[tuple[int, int]]) -> int | None:
 def _silence_profiler() -> Iterator[None]:
     """Without what the profiler's library writes to file descriptor 2."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    while (kept := os.dup(2)) < 3:  # a kernel that has closed stdout would close this one as well
+        pass
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
@@ -127,35 +133,3 @@ def _silence_profiler() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _measure_error(case: Case) -> tuple[float | None, str]:
-    if case.dtype == "f64":
-        return None, "it is float64 itself"
-    state = torch.cuda.get_rng_state if case.device == "cuda" else torch.get_rng_state
-    try:
-        own, exact = build_with_reference(case)
-        before = state()
-        found = _run(own.call, own.make_arguments())
-        if not torch.equal(before, state()):
-            return None, "it draws noise, and other numbers in float64"
-        wanted = _run(exact.call, exact.make_arguments())
-    except Exception as error:  # anybody's kernel
-        return None, f"it does not run in float64 ({type(error).__name__})"
-    errors = [_compare(a.detach().double(), b.detach()) for a, b in zip(found, wanted, strict=True)]
-    largest = max((e for e in errors if e is not None), default=0.0)
-    return (largest, "") if largest < float("inf") else (None, "its results are not finite")
-
-
-def _run(call: Callable[..., object], arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    found = call(*arguments)
-    return found if isinstance(found, tuple) else (found,)
-
-
-def _compare(found: Tensor, wanted: Tensor) -> float | None:
-    """The largest difference in root mean squares of `wanted`; None where that is 0."""
-    scale = wanted.square().mean().sqrt()
-    if not bool(scale > 0):
-        return None
-    difference = float(((found - wanted).abs().max() / scale).item())
-    return difference if difference == difference else float("inf")

@@ -61,14 +61,54 @@ def judge_ratio(ratio: Estimate, margin: float) -> Verdict:
 
 
 @dataclass(frozen=True)
+class Correctness:
+    """How far a case's results are from the truth, and what is wrong with them; a number may be unknown.
+
+    Errors are largest differences in a result over several calls with fresh inputs, in root mean squares of the
+    truth's, with what rounding explains (timing/correctness.py); of gradients the one that is furthest off for that.
+    """
+
+    truth: str = ""  # "batch in float64"; "" is none: the results are unchecked
+    output_error: float | None = None
+    output_tolerance: float | None = None
+    gradient_error: float | None = None
+    gradient_tolerance: float | None = None
+    faults: tuple[str, ...] = ()  # what is wrong, each in words
+
+    @property
+    def verdict(self) -> Literal["right", "wrong", "unchecked"]:
+        """Wrong is what some fault was found in; right is what a truth confirms."""
+        return "wrong" if self.faults else "right" if self.truth else "unchecked"
+
+    @property
+    def error(self) -> float | None:
+        """The larger of the two that are known."""
+        return max((e for e in (self.output_error, self.gradient_error) if e is not None), default=None)
+
+
+@dataclass(frozen=True)
 class Facts:
     """What was found out about a case; a number that is None has its reason under its name."""
 
     ran: str  # native, oneDNN, cuDNN, bncli, inductor, triton, composed; "fallback: ..." where it is not what was asked
     saved_byte: int  # kept from forward to backward: input included, parameters not
     peak_byte: int | None  # allocated by torch at once during the pass, beyond its arguments
-    error: float | None  # largest difference from float64 in a result, in root mean squares of that result
+    correctness: Correctness
     reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+# raised: an exception; exited or crashed: its process ended itself, or was ended by a signal; timed out: it gave no
+# answer; wrong: its results are of a form that nothing can be timed with
+FailureStatus = Literal["raised", "exited", "crashed", "timed out", "wrong"]
+
+
+@dataclass(frozen=True)
+class CaseFailure:
+    """A case that could not be checked or timed to the end."""
+
+    name: str
+    status: FailureStatus
+    reason: str  # one line
 
 
 @dataclass(frozen=True)
@@ -109,15 +149,18 @@ class CaseJudgement:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What a gate says: of all, and of each."""
+    """What a gate says: of all, and of each; and which cases it could not compare."""
 
     verdict: GateVerdict  # the worst: regression, undecided, or holds
     judgements: tuple[CaseJudgement, ...]
+    new: tuple[str, ...] = ()  # measured, and not in the baseline, or not by all that its limits ask for
+    gone: tuple[str, ...] = ()  # in the baseline, and no longer measured
+    left_out: tuple[str, ...] = ()  # in the baseline, and left out by --only or --skip
 
     @property
-    def noise_floor(self) -> float:
+    def noise_floor(self) -> float | None:
         """The smallest limit, as a fraction, at which every case could have been judged by what was measured."""
-        return max(judgement.noise for judgement in self.judgements)
+        return max((judgement.noise for judgement in self.judgements), default=None)
 
 
 @dataclass(frozen=True)
@@ -139,7 +182,9 @@ class BenchRow:
 
     @property
     def verdict(self) -> Verdict:
-        """Better, worse, equivalent or inconclusive in time, against the first rival."""
+        """Better, worse, equivalent or inconclusive in time, against the first rival; wrong results have no speed."""
+        if self.facts.correctness.verdict == "wrong":
+            return "not comparable"
         return judge_ratio(self.ratios[self.rival], MARGIN)
 
     @property
@@ -193,6 +238,7 @@ class BenchRecord:
     # Of the processor or the GPU, before and after each measurement; empty where the system does not tell.
     clock_hertz: tuple[float, ...] = ()
     again: tuple[CaseResult, ...] = ()  # a gate's further looks at suspects, one a case and process
+    failures: tuple[CaseFailure, ...] = ()  # cases that could not be checked or timed; nothing of them is judged
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,24 @@ of a row is over processes, and rounds over all cases keep them apart in time.
 import math
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from bncli.errors import BncliError
-from bncli.timing.build import build_workload
-from bncli.timing.cases import Case, count_work
+from bncli.timing.cases import Case, Told, count_work
 from bncli.timing.clock import WallClock
-from bncli.timing.inspection import inspect
-from bncli.timing.process.client import Start, Worker
+from bncli.timing.process.client import CaseError, Start, Worker
 from bncli.timing.process.protocol import RemoteCase, describe_case
-from bncli.timing.results import BenchRow, CaseResult, Estimate, Facts, Rates
+from bncli.timing.results import BenchRow, CaseFailure, CaseResult, Estimate, Facts, Rates
 from bncli.timing.scheduler import interleave
 from bncli.timing.stats import contrast, fit_prior
 from bncli.timing.system import measure_rates
 from bncli.timing.workloads import Effort, Timer
 
 _TOLERATED = 1.15  # of the budget: rounds end near their share of it
+T = TypeVar("T")
 _LEAST_SECONDS = 0.05  # of blocks for a case; their least number is taken however long it takes
 
 
@@ -36,43 +37,78 @@ class Inspection:
     rates: Rates
 
 
-def inspect_cases(cases: Sequence[Case]) -> Iterator[Inspection]:
-    """Run each case a few times in this process, untimed; a case that cannot run is said now.
+def inspect_cases(
+    start: Start, cases: Sequence[Case], told: Told | None = None
+) -> Generator[Inspection | CaseFailure, None, None]:
+    """Check each case and look at it, in a process of its own: what a kernel does there ends nothing else.
+
+    Args:
+        start: starts a measuring process.
+        cases: which.
+        told: what the results of kernels must be, if somebody has said so.
 
     Raises:
-        BncliError: for a norm that cannot take its input, or a kernel that cannot be had.
+        BncliError: for a kernel or a truth that cannot be had.
     """
     known: dict[int, Rates] = {}
-    for case in cases:
-        facts = inspect(case, build_workload(case))
+    for case, found in _run_cases(start, cases, lambda worker, case: worker.inspect(case, told)):
+        if isinstance(found, CaseFailure):
+            yield found
+            continue
         if case.threads not in known:
             dtypes = sorted({c.dtype for c in cases if c.threads == case.threads})
             known[case.threads] = measure_rates(case.threads, dtypes, case.device)
-        yield Inspection(case, facts, known[case.threads])
+        yield Inspection(case, found, known[case.threads])
+
+
+def _run_cases(
+    start: Start, cases: Iterable[Case], action: Callable[[Worker, Case], T]
+) -> Generator[tuple[Case, T | CaseFailure], None, None]:
+    """What `action` gives for each case, in one process for all, after a failure that puts it in doubt in a new one."""
+    waiting = deque(cases)
+    while waiting:
+        with start() as worker:
+            while waiting and worker.is_sound:
+                case = waiting.popleft()
+                try:
+                    found: T | CaseFailure = action(worker, case)
+                except CaseError as error:
+                    found = error.failure
+                yield case, found
 
 
 def time_rounds(
     start: Start, cases: Sequence[Case], effort: Effort, processes: int, least: int, budget: float,
     chance: random.Random,
-) -> Generator[CaseResult, None, None]:  # fmt: skip
+) -> Generator[CaseResult | CaseFailure, None, None]:  # fmt: skip
     """Time every case in so many processes, one after the other, each with another order of cases.
 
     What is left of the budget, in seconds without those that a process takes to start, is shared by the measurements
-    that are left. After `least` processes there is no further one that would not end in time, or nearly.
+    that are left. After `least` processes there is no further one that would not end in time, or nearly. A case that
+    fails is not timed again.
     """
-    spent, overhead, left = 0.0, 0.0, processes * len(cases)
+    spent, overhead, left, failed = 0.0, 0.0, processes * len(cases), set[str]()
+
+    def measure(worker: Worker, case: Case) -> CaseResult:
+        nonlocal spent, overhead, left
+        begin = time.monotonic()
+        seconds = max((budget - spent) / left - overhead, _LEAST_SECONDS)
+        try:
+            return worker.measure(describe_case(case), replace(effort, seconds=seconds), chance.randrange(2**32))
+        finally:
+            left -= 1
+            passed = time.monotonic() - begin
+            spent, overhead = spent + passed, max(passed - seconds, 0.0)
+
     for number in range(processes):
         if number >= least and spent * (number + 1) / number > _TOLERATED * budget:
             return
-        with start() as worker:
-            for case in chance.sample(cases, len(cases)):
-                begin = time.monotonic()
-                seconds = max((budget - spent) / left - overhead, _LEAST_SECONDS)
-                result = worker.measure(describe_case(case), replace(effort, seconds=seconds), chance.randrange(2**32))
-                left -= 1
-                passed = time.monotonic() - begin
-                spent, overhead = spent + passed, max(passed - seconds, 0.0)
-                yield result
+        order = [case for case in chance.sample(cases, len(cases)) if case.name not in failed]
+        for case, found in _run_cases(start, order, measure):
+            if isinstance(found, CaseFailure):
+                failed.add(case.name)
+                left -= processes - 1 - number
+            yield found
 
 
 def build_rows(inspections: Iterable[Inspection], results: Sequence[CaseResult]) -> tuple[BenchRow, ...]:
@@ -106,23 +142,30 @@ def _summarise(family: Sequence[Sequence[Estimate]]) -> list[Estimate]:
 
 def time_pairs(
     here: Start, there: Start, cases: Sequence[RemoteCase], effort: Effort, pairs: int, chance: random.Random
-) -> Generator[CaseResult, None, None]:
+) -> Generator[CaseResult | CaseFailure, None, None]:
     """Measure every case in so many pairs of processes, one here, one there, interleaved.
 
     The case here is "case", there it is "against": the ratio to it is what `judge` takes without a baseline, under
-    rules on `time`.
+    rules on `time`. A case that fails in one of them is not measured again.
 
     Raises:
-        BncliError: if the two environments are the same, or a case cannot be done in one of them.
+        BncliError: if the two environments are the same.
     """
+    failed = set[str]()
     for _ in range(pairs):
-        with here() as our, there() as their:
-            check_differs(our, their)
-            for case in chance.sample(cases, len(cases)):
-                seed = chance.randrange(2**32)
-                with our.open(case, effort, seed) as mine, their.open(case, effort, seed) as theirs:
-                    timers: dict[str, Timer] = {"case": mine["case"], "against": theirs["case"]}
-                    yield interleave(case.name, timers, WallClock(), effort, chance)
+        waiting = deque(case for case in chance.sample(cases, len(cases)) if case.name not in failed)
+        while waiting:
+            with here() as our, there() as their:
+                check_differs(our, their)
+                try:
+                    while waiting:
+                        case, seed = waiting.popleft(), chance.randrange(2**32)
+                        with our.open(case, effort, seed) as mine, their.open(case, effort, seed) as theirs:
+                            timers: dict[str, Timer] = {"case": mine["case"], "against": theirs["case"]}
+                            yield interleave(case.name, timers, WallClock(), effort, chance)
+                except CaseError as error:
+                    failed.add(error.failure.name)
+                    yield error.failure
 
 
 def check_differs(here: Worker, there: Worker) -> None:

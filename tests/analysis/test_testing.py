@@ -6,7 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from bncli.analysis.stats import holm, more_seeds, paired_test, sign_flip_test, wilcoxon_test
+from bncli.analysis.comparisons import holm, more_seeds
+from bncli.analysis.stats import (
+    Level,
+    critical_t,
+    paired_test,
+    share_difference_interval,
+    sign_flip_test,
+    wilcoxon_test,
+)
+from bncli.findings import Value
 
 
 def array(*numbers):
@@ -65,18 +74,35 @@ def test_holm_multiplies_the_least_most_and_never_reorders():
     assert holm([0.6, 0.7]) == [1.0, 1.0]
 
 
-def test_more_seeds_are_as_many_as_shrink_the_interval_off_zero():
-    sample = array(0.1, 1.1, -0.9, 0.6, 0.6)  # mean 0.3, standard deviation 0.7583
-    more = more_seeds(sample, sample, 0.01)
-    n = 5 + more
-    assert 1.998 * sample.std(ddof=1) / math.sqrt(n + 1) < 0.3  # t with n + 1 of about 27 is below 2.06
-    assert more == 22
+LATER = Level(0.05, anytime=True)  # a study that is extended
+
+
+def exactly(differences):
+    return [(Value(i, x, x, x), Value(i, 0.0, 0.0, 0.0)) for i, x in enumerate(differences)]
+
+
+def test_more_seeds_are_as_many_as_shrink_the_e_values_interval_off_zero():
+    sample = (0.1, 1.1, -0.9, 0.6, 0.6)  # mean 0.3, standard deviation 0.7583
+    n = 5 + more_seeds(exactly(sample), "difference", 0.01, LATER)
+    reached = [critical_t(m, LATER) * np.std(sample, ddof=1) / math.sqrt(m) for m in (n, n - 1)]
+    assert reached[0] < 0.3 <= reached[1]
+    assert n == 81  # 27 by the t-interval of a study looked at once, which it no longer is
 
 
 def test_a_grid_too_coarse_is_not_mended_by_seeds():
-    assert more_seeds(array(-1, -1, -1), array(1, 1, 1), 0.01) is None
+    bracket = [(Value(i, 1.0, -1.0, 1.0), Value(i, 0.0, 0.0, 0.0)) for i in range(3)]
+    assert more_seeds(bracket, "difference", 0.01, LATER) is None
 
 
 def test_a_small_difference_is_decided_by_the_margin():
-    sample = array(0.01, -0.01, 0.02, -0.02, 0.0)
-    assert more_seeds(sample, sample, 0.018) == 1
+    assert more_seeds(exactly((0.01, -0.01, 0.02, -0.02, 0.0)), "difference", 0.02, LATER) == 5
+
+
+def test_more_seeds_of_shares_are_as_many_as_narrow_the_exact_interval():
+    never = [(Value(i, 1.0, 1.0, 1.0), Value(i, 1.0, 1.0, 1.0)) for i in range(10)]
+    more = more_seeds(never, "difference", 0.05, LATER)
+    assert (
+        share_difference_interval(0, 0, 10 + more, LATER)[1]
+        <= 0.05
+        < share_difference_interval(0, 0, 9 + more, LATER)[1]
+    )

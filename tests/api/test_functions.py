@@ -125,6 +125,8 @@ EMPTY = "is empty; expected"
         (bncli.bench, {"preset": ""}, f"preset: {EMPTY} a shipped preset's name or a YAML file (is a variable not set?)"),
         (bncli.bench, {"preset": 3}, "preset: expected a preset's name, a file or a dict, got 3"),
         (bncli.bench, {"against": ""}, f"against: {EMPTY} another Python interpreter, or None (is a variable not set?)"),
+        (bncli.bench, {"truth": ""}, f"truth: {EMPTY} a norm, MODULE:NAME or FILE.py:NAME, or None (is a variable not set?)"),
+        (bncli.bench, {"time_limit": "9"}, "time_limit: expected seconds, or None, got '9'"),
         (bncli.bench, {"baseline": ""}, f"baseline: {EMPTY} a baseline's name or file, or None (is a variable not set?)"),
         (bncli.bench, {"only": "x"}, "only: expected a list of texts, as in ['...'], got 'x'"),
         (bncli.bench, {"budget": "5"}, "budget: expected seconds, or None, got '5'"),

@@ -13,6 +13,8 @@ from bncli.timing.system import SystemMetrics
 from tests.cli.conftest import Command
 from tests.timing.made_worker import MadeWorker, measures
 
+ROOT = Path(__file__).parent.parent.parent
+
 
 def test_bench_prints_a_row_and_a_line_for_every_case(bncli: Command) -> None:
     code, table, lines = bncli("bench", "tiny.yaml", "--warm")
@@ -69,6 +71,69 @@ def test_a_failure_keeps_what_is_measured(bncli: Command, monkeypatch: pytest.Mo
     assert len(json.loads(Path("bench.json").read_text())["rows"]) == 1
     assert lines.endswith("layer: the process that measured it was ended by SIGKILL\n")
     assert not Path(".bncli/baselines").exists()
+
+
+ENDS = {
+    "Fails": ("raised", "RuntimeError: planted"),
+    "FailsLater": ("raised", "it raised ZeroDivisionError: planted"),
+    "Exits": ("exited", "it raised SystemExit: 0"),
+    "ExitsAtOnce": ("exited", "the process that measured it ended itself, with exit code 0"),
+    "Interrupts": ("raised", "it raised KeyboardInterrupt"),
+    "Crashes": ("crashed", "the process that measured it was ended by SIGSEGV"),
+    "TakesTooMuchMemory": ("raised", "RuntimeError: "),
+    "Two": ("wrong", "expected an output that is a tensor, got tuple"),
+}
+
+
+def test_kernels_that_end_badly_have_a_status_and_cost_the_others_nothing(bncli: Command) -> None:
+    kernels = [
+        f"--kernel={ROOT / 'tests/timing/made_kernels.py'}:{name}" for name in [*ENDS, "ClosesStdout", "Threads"]
+    ]
+    code, text, said = bncli("bench", "tiny.yaml", "--warm", "--skip", "layer/", *kernels, "--json", "bench.json")
+    assert code == 2
+    found = json.loads(Path("bench.json").read_text())
+    failures = {each["name"].split("/")[0].rpartition(":")[2]: each for each in found["failures"]}
+    assert {name: each["status"] for name, each in failures.items()} == {n: status for n, (status, _) in ENDS.items()}
+    for name, (status, reason) in ENDS.items():
+        assert failures[name]["reason"].startswith(reason), name
+        assert f"\n{status:<10} measurement of made_kernels.py:{name}/" in text
+        assert said.count(f"made_kernels.py:{name}/train-forward/N8C16/f32/nc/cpu: {status}: {reason}") == 1
+    rows = {row["name"].split("/")[0].rpartition(":")[2]: row for row in found["rows"]}
+    assert {name: row["results"] for name, row in rows.items() if name != "FailsLater"} == {
+        "batch": "right", "ClosesStdout": "right", "Threads": "right",
+    }  # fmt: skip
+    assert all(len(row["processes"]) >= 2 for name, row in rows.items() if name != "FailsLater")
+
+
+def test_a_kernel_that_gives_no_answer_is_ended_in_time(bncli: Command) -> None:
+    kernel = f"--kernel={ROOT / 'tests/timing/made_kernels.py'}:Hangs"
+    code, text, _ = bncli("bench", "tiny.yaml", "--only", "Hangs", kernel, "--time-limit", "2", "--aa")
+    assert code == 2
+    assert "\ntimed out  measurement of made_kernels.py:Hangs/train-forward/N8C16/f32/nc/cpu\n" in text
+    assert "\n           it gave no answer within 2 s and was ended; --time-limit gives it longer\n" in text
+
+
+@pytest.mark.usefixtures("made")
+def test_a_preset_says_what_kernels_must_compute_and_the_command_line_overrules_it(bncli: Command) -> None:
+    Path("mine.py").write_text("from torch import nn\n\ndef fast(c): return nn.LayerNorm(c)\n")
+    Path("told.yaml").write_text(Path("tiny.yaml").read_text() + "truth: {name: layer, eps: 1.0e-5}\n")
+    arguments = ("--kernel", "mine.py:fast", "--only", "fast", "--warm", "--json", "-")
+    for preset, more, expected in (
+        ("tiny.yaml", (), (0, "unchecked", "")),
+        ("told.yaml", (), (0, "right", "layer in float64")),
+        ("tiny.yaml", ("--truth", "layer"), (0, "right", "layer in float64")),
+        ("told.yaml", ("--truth", "batch"), (3, "wrong", "batch in float64")),
+    ):
+        code, text, _ = bncli("bench", preset, *arguments, *more)
+        (row,) = json.loads(text)["rows"]
+        assert (code, row["results"], row["truth"]) == expected
+
+
+def test_a_preset_holds_no_code(bncli: Command) -> None:
+    Path("told.yaml").write_text(Path("tiny.yaml").read_text() + "truth: mine.py:fast\n")
+    code, _, said = bncli("bench", "told.yaml")
+    assert code == 2
+    assert said.startswith("told.yaml:8: truth: no norm is called 'mine.py:fast'")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that takes nothing is Linux's")

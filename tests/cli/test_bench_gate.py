@@ -102,9 +102,58 @@ def test_a_baseline_that_is_missing_or_lacks_a_case_is_undecided_at_once(saved: 
     code, out, said = saved("bench", "tiny.yaml", "--warm", "--baseline", "main")
     assert (code, out) == (4, "")
     assert said == (
-        ".bncli/baselines/main.json: has no batch/train-forward/N8C16/f32/nc/cpu (2 of 2 cases are missing);"
+        ".bncli/baselines/main.json: has none of these 2 cases, such as batch/train-forward/N8C16/f32/nc/cpu;"
         " make it anew with --save-baseline main\n"
     )
+
+
+NEW, OLD = ("layer/train-forward/N8C16/f32/nc/cpu", "slow_norms:Slow/train-forward/N8C16/f32/nc/cpu")
+BOTH = ("bench", "tiny.yaml", "--warm", "--kernel", "slow_norms:Slow", "--skip", "batch/")
+
+
+def test_a_new_case_hides_no_regression_and_is_undecided_itself(
+    saved: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, text, _ = saved(*BOTH, "--baseline", "main", "--export", "junit:gate.xml")
+    assert code == 4
+    assert "\ngate: undecided: of 1 cases 1 within limits; noise floor " in text
+    assert f"\nnew: the baseline has no measurements of {NEW}; save one anew with --save-baseline\n" in text
+    assert f'name="{NEW}: is compared with the baseline"' in Path("gate.xml").read_text()
+    monkeypatch.setenv("TIMES", "3.3")
+    code, text, _ = saved(*BOTH, "--baseline", "main", "--json", "-")
+    gate = json.loads(text)["gate"]
+    assert (code, gate["verdict"], gate["new"]) == (3, "regression", [NEW])
+
+
+def test_a_case_that_is_no_longer_measured_is_named(bncli: Command) -> None:
+    assert bncli(*BOTH, "--save-baseline", "both")[0] == 0
+    code, text, _ = bncli(*KERNEL, "--baseline", "both")  # left out on purpose
+    assert code == 0
+    assert "; 1 left out, not compared\n" in text
+    assert f"\nin the baseline, and left out by --only or --skip: {NEW}\n" in text
+    code, text, _ = bncli("bench", "tiny.yaml", "--warm", "--baseline", "both", "--skip", "batch/")
+    assert code == 4
+    assert f"\nno longer measured, though in the baseline: {OLD}; put it back into the preset, leave it out" in text
+
+
+def test_a_wrong_kernel_passes_no_gate_and_is_no_baseline(saved: Command) -> None:
+    Path("wrong_norms.py").write_text(
+        "from torch import nn\n\nclass Slow(nn.BatchNorm1d):\n    def forward(self, x):\n"
+        "        return 1.5 * super().forward(x) + 0.3\n"
+    )
+    wrong = [each.replace("slow_norms", "wrong_norms.py") for each in KERNEL]
+    code, text, said = saved(*wrong, "--save-baseline", "wrong", "--export", "md:wrong.md")
+    assert code == 3
+    assert "wrong      results of wrong_norms.py:Slow/train-forward/N8C16/f32/nc/cpu\n" in text
+    assert "its output differs from batch in float64 by " in Path("wrong.md").read_text()
+    assert said.endswith("is wrong or failed; mend it, or leave it out by --skip\n")
+    assert not Path(".bncli/baselines/wrong.json").exists()
+    baseline = Path(".bncli/baselines/main.json")
+    baseline.write_text(baseline.read_text().replace("slow_norms:", "wrong_norms.py:"))
+    code, text, _ = saved(*wrong, "--baseline", "main", "--export", "junit:gate.xml")
+    assert code == 3
+    assert "\ngate: holds: of 1 cases 1 within limits; noise floor " in text
+    assert 'tests="2" failures="1"' in Path("gate.xml").read_text()
 
 
 def test_the_gate_against_itself_says_its_noise(bncli: Command) -> None:
@@ -160,6 +209,10 @@ def test_claims_are_judged_and_give_the_exit_code(bncli: Command) -> None:
         (["--aa", "--fail-if", "time:+5%"], "--fail-if time:+5%: --aa compares ratio or copy"),
         (["--check"], "--check: nothing is claimed about these cases; write it under `claims:` (docs/bench.md)"),
         (["--check", "--against", "b"], "--check: claims are about ratios to torch's batch norm, which --against does"),
+        (["--baseline", ""], "--baseline"),
+        (["--save-baseline", ""], "--save-baseline"),
+        (["--against", ""], "--against"),
+        (["--truth", ""], "--truth"),
         (["--graph", "--device", "cpu"], "--graph: replays CUDA graphs, and this measures on the cpu"),
         (["--aa", "--fail-if", "ratio"], "--fail-if ratio: expected [PATTERN=]MEASURE:+5%"),
     ],

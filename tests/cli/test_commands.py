@@ -204,19 +204,23 @@ def test_a_truncated_data_file_is_said(tmp_path: Path) -> None:
     assert "train-images-idx3-ubyte.xz: cannot be unpacked" in done.stderr
 
 
-def test_a_corrupt_record_stops_the_command_and_keeps_the_rest(trained: Path, tmp_path: Path) -> None:
+def test_a_damaged_record_is_named_and_its_job_trained_again_to_the_same_table(trained: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(trained, tmp_path / "copy")
-    record = next((tmp_path / "copy" / ".bncli" / "runs").iterdir()) / "record.json"
-    record.write_text("{")
-    done = bncli("compare", "study.yaml", cwd=tmp_path / "copy")
-    assert done.returncode == 2
-    assert "delete that folder to train the run again" in done.stderr
-    shutil.rmtree(record.parent)
+    before = bncli("compare", "study.yaml", cwd=tmp_path / "copy")
+    place = next((tmp_path / "copy" / ".bncli" / "runs").iterdir())
+    (place / "record.json").write_text("{")
+    plan = bncli("compare", "study.yaml", "--dry-run", cwd=tmp_path / "copy")
+    assert f".bncli/runs/{place.name}: cannot be read (" in plan.stdout
+    assert not (tmp_path / "copy" / ".bncli" / "set-aside").exists()
     done = bncli("compare", "study.yaml", cwd=tmp_path / "copy")
     assert done.returncode == 0
-    assert len(done.stderr.splitlines()) == 3  # the lost run's job is trained whole, so that lanes keep their company
+    named, *rest = done.stderr.splitlines()
+    assert named.startswith(f".bncli/runs/{place.name}: cannot be read (")
+    assert named.endswith("; the run is trained again, and what is there moves to .bncli/set-aside")
+    assert len(rest) == 3  # its job is trained whole, so that lanes keep their company
+    assert without_times(done.stdout) == without_times(before.stdout)
 
 
 def test_ls_names_every_norm(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_runs_that_fail_are_said_and_exit_with_5(
             yield Finished(job, tuple(RunResult(run.spec(), info) for run, info in zip(job.runs, infos, strict=True)))
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bncli.session.study.run_jobs", failing)
+    monkeypatch.setattr("bncli.session.training.run_jobs", failing)
     monkeypatch.setattr(sys, "argv", ["bncli", "compare", "smoke", "--seeds", "2", "--json", "found.json"])
     with pytest.raises(SystemExit) as caught:
         main()
@@ -62,7 +62,7 @@ def test_a_regression_exits_with_3_whatever_else_failed_and_its_checks_are_writt
 
     checks = [Check(outcome, outcome, "measured", outcome) for outcome in outcomes]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bncli.session.study.run_jobs", failing)
+    monkeypatch.setattr("bncli.session.training.run_jobs", failing)
     monkeypatch.setattr("bncli.session.regression.check_same", lambda findings: checks)
     monkeypatch.setattr(sys, "argv", ["bncli", "compare", "smoke", "--seeds", "2", "--aa", "--junit", "checks.xml"])
     with pytest.raises(SystemExit) as caught:

@@ -1,6 +1,10 @@
 """A job that was killed goes on from its last checkpoint, to the same numbers bit for bit."""
 
+import hashlib
+import io
+import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,8 +112,10 @@ def test_a_damaged_checkpoint_is_passed_over_with_one_note(tiny: Tiny, tmp_path:
     assert found == expected
     assert [sign.step for sign in signs] == [10, 20, 30]
     assert signs[-1].notes == (
-        f"{newest}: checkpoint not used (its content is damaged); training continues from the one before it",
+        f"{newest}: checkpoint not used (its content is damaged) and set aside; training continues from the one before it",
     )
+    assert not newest.exists()
+    assert [path.name for path in (tmp_path / "set-aside").iterdir()] == [f"{tmp_path.name}-{newest.name}"]
 
 
 def test_with_no_intact_checkpoint_training_starts_again(tiny: Tiny, tmp_path: Path) -> None:
@@ -121,16 +127,111 @@ def test_with_no_intact_checkpoint_training_starts_again(tiny: Tiny, tmp_path: P
     assert found == [r.records for r in train(job)]
     assert signs[0].step == 0
     assert len(signs[0].notes) == 2
+    assert signs[0].notes[-1].endswith("and set aside; training starts again")
+    assert train(job, checkpoints=tmp_path, save_every=100)  # and is not looked at again
+    assert resumed(job, tmp_path, every=100)[1][-1].notes == ()
 
 
-@pytest.mark.parametrize("key", ["schema", "job", "bncli", "torch"])
-def test_a_checkpoint_of_another_job_or_version_is_not_used(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("key", ["schema", "job", "bncli", "torch", "code"])
+def test_a_checkpoint_of_another_job_version_or_code_is_not_used(tmp_path: Path, key: str) -> None:
     other = Checkpoints(tmp_path, "this")
     other._origin[key] = "another"
     other.save(5, {"step": 5})
     mine = Checkpoints(tmp_path, "this")
-    assert mine.newest() is None
-    assert len(mine.notes) == 1
+    assert not mine.resume(lambda state: pytest.fail("it was used"))
+    (note,) = mine.notes
+    why = "bncli's code has changed since" if key == "code" else f"made by {key} 'another'"
+    assert f"checkpoint not used ({why}) and set aside; training starts again" in note
+
+
+def poison(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Change what the newest checkpoint holds, under the right digest."""
+    newest = max(folder.glob("*.pt"))
+    state = torch.load(newest, weights_only=True)
+    newest.unlink()
+    change(state)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    named = hashlib.sha256(buffer.getvalue()).hexdigest()[:16]
+    target = folder / f"{newest.name.split('-')[0]}-{named}.pt"
+    target.write_bytes(buffer.getvalue())
+    return target
+
+
+def halve(state: dict[str, Any], name: str = "hidden.0.0.weight") -> None:
+    state["parameters"][name] = state["parameters"][name].half()
+
+
+UNFIT: dict[str, Callable[[dict[str, Any]], object]] = {
+    "dtype": halve,
+    "shape": lambda state: state["parameters"].update({"readout.weight": torch.zeros(3, 1, 16)}),
+    "a missing parameter": lambda state: state["parameters"].pop("readout.weight"),
+    "a missing part": lambda state: state.pop("log"),
+    "step too late": lambda state: state.update(step=30),
+    "step below zero": lambda state: state.update(step=-1),
+    "step no number": lambda state: state.update(step="14"),
+    "losses": lambda state: state.update(losses=torch.zeros(99, 3)),
+    "generator": lambda state: state.update(noise=[torch.zeros(5056, dtype=torch.uint8)]),
+    "order of batches": lambda state: state.update(
+        batches=[(seed, start, 10**9) for seed, start, _ in state["batches"]]
+    ),
+    "optimiser": lambda state: state.update(optimizer=[]),
+    "log": lambda state: state["log"].update(records=[]),
+    "log of no records": lambda state: state["log"].update(records=[[1], [2], [3]]),
+    "seconds": lambda state: state.update(seconds=None),
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, list[Any], Path]:
+    """A job, the records of its runs, and a checkpoint of its step 14."""
+    job, folder = job_of(tiny, optimizer=MOMENTUM), tmp_path_factory.mktemp("killed")
+    train_until(job, 20, folder, every=14)
+    return job, [r.records for r in train(job)], folder
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_a_checkpoint_that_does_not_fit_its_job_is_set_aside_and_nothing_of_it_used(
+    killed: tuple[Job, list[Any], Path], tmp_path: Path, what: str
+) -> None:
+    job, expected, folder = killed
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    bad = poison(tmp_path, UNFIT[what])
+    found, signs = resumed(job, tmp_path, every=100)
+    assert found == expected
+    assert [sign.step for sign in signs] == [0, 10, 20, 30]
+    (note,) = signs[-1].notes
+    assert note.startswith(f"{bad}: checkpoint not used (")
+    assert note.endswith(") and set aside; training starts again")
+    assert not bad.exists()
+
+
+def test_a_link_in_the_place_of_a_jobs_checkpoints_is_not_followed(tiny: Tiny, tmp_path: Path) -> None:
+    job = job_of(tiny)
+    expected = [r.records for r in train(job)]
+    elsewhere, place = tmp_path / "elsewhere", tmp_path / "checkpoints" / "job"
+    train_until(job, 20, elsewhere, every=7)
+    before = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
+    place.parent.mkdir()
+    place.symlink_to(elsewhere)
+    found, signs = resumed(job, place, every=7)
+    assert found == expected
+    assert signs[0].notes == (f"{place}: a link is not followed; it was set aside, training starts again",)
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
+    assert not place.is_symlink()
+    assert len(list(place.glob("*.pt"))) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tiny: Tiny, tmp_path: Path) -> None:
+    job = job_of(tiny)
+    os.mkfifo(tmp_path / "000000000014-0123456789abcdef.pt")
+    (tmp_path / "000000000021-0123456789abcdef.pt").symlink_to("/dev/zero")
+    found, signs = resumed(job, tmp_path, every=100)
+    assert found == [r.records for r in train(job)]
+    assert [note.split("(")[1].split(")")[0].split("pt ")[1] for note in signs[0].notes] == [
+        "is a link, which is not followed", "is no file",
+    ]  # fmt: skip
 
 
 def test_a_place_that_cannot_be_written_is_noted_and_training_goes_on(tiny: Tiny, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from golden_arrays import golden
 from torch.func import functional_call, stack_module_state, vmap
+from torch.utils.checkpoint import checkpoint
 
 from bncli.errors import ConfigError
 from bncli.norms.batch import BatchNorm
@@ -131,3 +132,12 @@ def test_lanes_at_different_steps_have_different_bounds():
     y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, x)
     torch.testing.assert_close(y[0], BatchNorm(3).double()(x[0]))
     assert not torch.allclose(y[1], y[0])
+
+
+def test_a_batch_between_a_forward_pass_and_its_recomputation_is_told():
+    module = BatchRenorm(6, **AT_ONCE)
+    first, second = (torch.randn(12, 6).requires_grad_() for _ in range(2))
+    y = checkpoint(module, first, use_reentrant=False)
+    module(second)
+    with pytest.raises(RuntimeError, match="has seen another batch between the forward pass and its recomputation"):
+        y.sum().backward()

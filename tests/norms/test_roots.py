@@ -129,6 +129,7 @@ def test_a_bad_matrix_leaves_the_gradients_of_the_others_alone(root):
     assert not gradients[1][1].isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:whitening. the covariance:RuntimeWarning")  # it is so on purpose
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e15])
 def test_cholesky_of_what_rounding_made_indefinite_is_finite(scale):
     x = scale * torch.logspace(-2, 2, 16).view(16, 1) * torch.randn(30, 16, 2)

@@ -1,11 +1,15 @@
 """Layer, root mean square, instance and group normalisation."""
 
+import copy
+
 import pytest
 import torch
 from golden_arrays import assert_trains_like, golden
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from bncli.errors import ConfigError
+from bncli.norms import norm
 from bncli.norms.sample import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -131,3 +135,84 @@ def test_without_affine_there_is_nothing_to_learn():
         GroupNorm(6, groups=2, affine=False),
     ]
     assert not [parameter for module in modules for parameter in module.parameters()]
+
+
+FAR = {  # what normalises (N, C) or (N, C, L) far from zero
+    "layer": {},
+    "layer over channels": {"over": "channels"},
+    "layer over the last axes": {"over": "last"},
+    "group": {"groups": 8},
+    "instance": {},
+    "batch-l1": {},
+}
+
+
+def far_from_zero(name, mean):
+    shape = (64, 16, 16) if name in ("instance", "layer over channels") else (256, 16)
+    return torch.randn(shape) + mean
+
+
+def output_and_gradient(module, x):
+    x = x.clone().requires_grad_()
+    y = module(x)
+    y.backward(torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x.dtype))
+    return y.detach(), x.grad
+
+
+@pytest.mark.parametrize("mean", [1e3, 1e4, 1e5])
+@pytest.mark.parametrize("name", FAR)
+def test_far_from_zero_float32_is_as_exact_as_near(name, mean):
+    module, x = norm(name.split()[0], 16, **FAR[name]), far_from_zero(name, mean)
+    stack = stack_module_state([module, module])
+    lanes = vmap(lambda state, x: functional_call(module, state, (x,)))(stack, torch.stack([x, x]))
+    y, gradient = output_and_gradient(module, x)
+    truth, true_gradient = output_and_gradient(copy.deepcopy(module).double(), x.double())
+    scale = true_gradient.square().mean().sqrt()
+    assert (y - truth).abs().max() < 2e-6
+    assert (lanes[1] - truth).abs().max() < 2e-6
+    assert (gradient - true_gradient).abs().max() < 2e-5 * scale
+
+
+@pytest.mark.parametrize("value", [0.3, 12.345, 123.45, 1.2345e7])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", [*FAR, "ghost"])
+def test_constants_become_zero(name, layout, value):
+    x = torch.full((8, 16, 6, 16), value).to(memory_format=layout)
+    y = norm(name.split()[0], 16, **FAR.get(name, {}))(x)
+    assert y.abs().max() <= (0 if layout == torch.contiguous_format else 1e-8)
+
+
+def test_near_zero_nothing_is_moved():
+    x = torch.randn(64, 16)
+    assert torch.equal(norm("layer", 16, affine=False)(x), nn.functional.group_norm(x, 1))
+
+
+@pytest.mark.parametrize("affine", ["scale", "shift"])
+@pytest.mark.parametrize("name", ["layer", "group", "instance"])
+def test_scale_or_shift_may_be_learned_alone(name, affine):
+    module = norm(name, 6, affine=affine, **({"groups": 2} if name == "group" else {}))
+    learned, left_out = ("weight", "bias") if affine == "scale" else ("bias", "weight")
+    assert [key for key, _ in module.named_parameters()] == [learned]
+    assert getattr(module, left_out) is None
+    both = norm(name, 6, **({"groups": 2} if name == "group" else {}))
+    for each in (module, both):
+        getattr(each, learned).data.copy_(torch.arange(6.0) + 2)
+    x = torch.randn(4, 6, 5)
+    torch.testing.assert_close(module(x), both(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norm_that_tracks_equals_torchs(training):
+    ours, theirs = (
+        norm("instance", 6, track_running_stats=True),
+        nn.InstanceNorm1d(6, affine=True, track_running_stats=True),
+    )
+    for seed in range(3):
+        x = torch.randn(4, 6, 5) + seed
+        ours(x)
+        theirs(x)
+    for key, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value)
+    torch.testing.assert_close(ours.train(training)(x), theirs.train(training)(x))
+    ours.reset_running_stats()
+    assert torch.equal(ours.running_var, torch.ones(6))

@@ -236,7 +236,7 @@ def test_normalise_puts_a_norm_of_activations_behind_the_layer():
     layer = nn.Conv2d(4, 6, 3)
     first, second = normalise(layer, "batch", eps=1e-3)
     assert first is layer
-    assert repr(second) == "BatchNorm(6, eps=0.001, momentum=0.1, affine=True, impl=auto)"
+    assert repr(second) == "BatchNorm(6, eps=0.001, momentum=0.1, affine=True, track_running_stats=True, impl=auto)"
 
 
 def test_normalise_needs_a_layer_with_channels():

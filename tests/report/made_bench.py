@@ -1,7 +1,7 @@
 """A record of `bncli bench` made by hand: three cases, of which one could not be decided."""
 
 from bncli.timing.cases import Case, count_work
-from bncli.timing.results import BenchRecord, BenchRow, CaseResult, Estimate, Facts, Rates
+from bncli.timing.results import BenchRecord, BenchRow, CaseResult, Correctness, Estimate, Facts, Rates
 
 BLOCKS = ((0.002, 0.002), (0.0018, 0.0018), (0.0022, 0.0022), (0.002, 0.002))
 RATES = Rates(1, 12.8e9, {"f32": 160e9})
@@ -30,17 +30,23 @@ def record(**changes: object) -> BenchRecord:
         row(
             Case("batch", (), "train-forward", shape, "f32", "nchw", "cpu"),
             Estimate(0.587, 0.581, 0.594),
-            Facts("bncli", 6_423_040, 6_423_808, 5e-7),
+            Facts("bncli", 6_423_040, 6_423_808, Correctness("batch,impl=plain in float64", 5e-7, 1e-5, 4e-7, 1e-5)),
         ),
         row(
             Case("batch", (("impl", "plain"),), "train-forward", shape, "f32", "nchw", "cpu"),
             Estimate(1.002, 0.992, 1.011),
-            Facts("native", 6_423_552, None, None, {"peak_byte": "nothing was seen", "error": "it draws noise"}),
+            Facts(
+                "native",
+                6_423_552,
+                None,
+                Correctness("batch,impl=plain in float64"),
+                {"peak_byte": "nothing was seen", "error": "it draws noise"},
+            ),
         ),
         row(
             Case("iternorm", (), "train-backward", shape, "f32", "nchw", "cpu"),
             Estimate(2.7),
-            Facts("bncli", 6_455_552, 6_538_000, 5.4e-6),
+            Facts("bncli", 6_455_552, 6_538_000, Correctness("iternorm,impl=plain in float64", 5.4e-6, 1e-4)),
             "the clock drifted",
         ),
     )

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from bncli.report.timing.exports import (
     export_pytest_benchmark,
 )
 from bncli.report.timing.table import show
+from bncli.timing.results import CaseFailure, Correctness
 
 from .made_bench import record
 
@@ -34,21 +36,48 @@ def shown(width: int, **changes: object) -> str:
 def test_the_table_at_160_columns() -> None:
     lines = shown(160).splitlines()
     assert lines[3:9] == [
-        "   norm                               time             vs torch   vs copy         GB/s     GB/s alg.      GFLOP/s      peak     saved     error   ran",
+        "   norm                               time             vs torch   vs copy         GB/s      GFLOP/s      peak     saved     error   grad error   ran",
         "train-forward/N32C64H28W28/f32/nchw/cpu",
-        " + batch              2.00 ms [1.80, 2.20]   0.59x [0.58, 0.59]     1.78x   6.42 (50%)    9.63 (75%)                6.42 MB   6.42 MB   5.0e-07   bncli",
-        " = batch,impl=plain   2.00 ms [1.80, 2.20]   1.00x [0.99, 1.01]     1.78x   6.42 (50%)    9.63 (75%)                    n/a   6.42 MB       n/a   native",
+        " + batch              2.00 ms [1.80, 2.20]   0.59x [0.58, 0.59]     1.78x   6.42 (50%)                6.42 MB   6.42 MB   5.0e-07      4.0e-07   bncli",
+        " = batch,impl=plain   2.00 ms [1.80, 2.20]   1.00x [0.99, 1.01]     1.78x   6.42 (50%)                    n/a   6.42 MB       n/a          n/a   native",
         "train-backward/N32C64H28W28/f32/nchw/cpu",
-        " ? iternorm           2.00 ms [1.80, 2.20]                2.70x     1.78x   9.63 (75%)   16.1 (125%)   315 (197%)   6.54 MB   6.46 MB   5.4e-06   bncli",
+        " ? iternorm           2.00 ms [1.80, 2.20]                2.70x     1.78x   9.63 (75%)   315 (197%)   6.54 MB   6.46 MB   5.4e-06          n/a   bncli",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 180])
 def test_no_line_is_wider_than_the_terminal_and_columns_left_out_are_named(width: int) -> None:
     text = shown(width)
     assert max(len(line) for line in text.splitlines() if "cpu" not in line) <= width
-    assert ("left out at" in text) == (width < 160)
+    assert ("left out at" in text) == (width < 180)
     assert "0.59x [0.58, 0.59]" in text
+
+
+def test_what_is_wrong_or_failed_is_said_and_has_no_speed() -> None:
+    first, *others = record().rows
+    wrong = Correctness("layer in float64", 0.58, 1e-5, faults=("its output differs", "it writes into its input"))
+    rows = (replace(first, facts=replace(first.facts, correctness=wrong)), *others)
+    failure = CaseFailure("mine:Hangs/eval-forward/N8C16/f32/nc/cpu", "timed out", "it gave no answer within 120 s")
+    text = shown(160, rows=rows, failures=(failure,))
+    assert "\n n/a batch              2.00 ms" in text
+    assert "\nwrong      results of batch/train-forward/N32C64H28W28/f32/nchw/cpu\n" in text
+    assert "\n           its output differs; it writes into its input\n" in text
+    assert f"\ntimed out  measurement of {failure.name}\n           it gave no answer within 120 s\n" in text
+    found = json.loads(export_json(record(rows=rows, failures=(failure,))))
+    assert [row["results"] for row in found["rows"]] == ["wrong", "right", "right"]
+    assert (found["rows"][0]["verdict"], found["rows"][0]["error"]) == ("not comparable", 0.58)
+    assert found["rows"][0]["faults"] == ["its output differs", "it writes into its input"]
+    assert found["failures"][0]["status"] == "timed out"
+
+
+def test_kernels_that_nothing_is_known_of_are_a_warning() -> None:
+    first, *others = record().rows
+    facts = replace(first.facts, correctness=Correctness(), reasons={"error": "say what is right"})
+    rows = (replace(first, case=replace(first.case, norm="mine:Fast"), facts=facts), *others)
+    text = " ".join(shown(160, rows=rows).split())
+    name = "mine:Fast/train-forward/N32C64H28W28/f32/nchw/cpu"
+    assert f"warning: the results of {name} are unchecked: say what is right" in text
+    assert "unchecked" not in shown(160)
 
 
 def test_what_an_interruption_left_is_said() -> None:

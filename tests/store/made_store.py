@@ -1,22 +1,36 @@
 """Stores with runs and studies made by hand."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from bncli.files import digest
 from bncli.records import Record, RunInfo, RunResult
 from bncli.store.folder import Store
 from bncli.store.studies import Look, Studies
 
 DAY = 86_400
+BASELINE = {
+    "schema": "bncli/findings/2",
+    "runs": [{"variant": "batch", "setting": {}, "seed": 0, "info": None}],
+}
 NOW = 1_800_000_000.0  # 2027-01-15
 
 
-def add_run(folder: Path, run: str, accuracy: float = 0.5, seconds: float = 1.0, age_days: float = 0) -> Path:
+def name_run(spec: Mapping[str, Any]) -> str:
+    """In the place of `bncli.store.pack.run_id`, so that runs made by hand have the names that tests know them by."""
+    return str(spec["named"]) if "named" in spec else digest(spec)[:20]
+
+
+def add_run(
+    folder: Path, run: str, accuracy: float = 0.5, seconds: float = 1.0, age_days: float = 0, metric: str = "accuracy"
+) -> Path:  # fmt: skip
     """Store a run, made so many days before NOW."""
     store = Store(folder)
     store.prepare()
     info = RunInfo(run, "done", 5, seconds={"training": seconds})
-    store.write(RunResult({"seed": 1}, info, (Record("accuracy", 5, accuracy, "fraction"),)))
+    store.write(RunResult({"seed": 1, "named": run}, info, (Record(metric, 5, accuracy, "fraction"),)))
     return age(folder / "runs" / run, age_days)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bncli.errors import StoreError
+from bncli.files import with_digest
 from bncli.records import Record, RunInfo, RunResult
 from bncli.store import folder as store_module
 from bncli.store.folder import SCHEMA, Store
@@ -18,7 +19,7 @@ def result(run_id: str = "abc", accuracy: float = 0.5) -> RunResult:
     info = RunInfo(
         run_id, "done", 5, engine="plain", parameters=3, seconds={"training": 0.5}, environment={"torch": "x"}
     )
-    return RunResult({"seed": 1, "training": {"steps": 5}}, info, records)
+    return RunResult({"seed": 1, "training": {"steps": 5}, "named": run_id}, info, records)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_a_run_is_read_back_as_it_was_written(store: Store) -> None:
 
 
 def test_a_run_without_records_is_read_back_too(store: Store) -> None:
-    empty = RunResult({}, RunInfo("e", "diverged", 1, "the training loss is not finite"))
+    empty = RunResult({"named": "e"}, RunInfo("e", "diverged", 1, "the training loss is not finite"))
     store.write(empty)
     assert store.read("e") == empty
 
@@ -98,7 +99,8 @@ def test_a_record_under_another_runs_name_is_said(store: Store) -> None:
 def test_a_newer_schema_is_refused(store: Store) -> None:
     store.write(result())
     path = store.folder / "runs" / "abc" / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": SCHEMA + 1}))
+    document = {key: value for key, value in json.loads(path.read_text()).items() if key != "digest"}
+    path.write_text(json.dumps(with_digest(document | {"schema": SCHEMA + 1})))
     with pytest.raises(StoreError, match=f"schema {SCHEMA + 1}, this bncli reads up to {SCHEMA}; update bncli$"):
         store.read("abc")
 
@@ -142,8 +144,10 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 from bncli import files
+import bncli.store.pack
 from bncli.records import Record, RunInfo, RunResult
 from bncli.store.folder import Store
+bncli.store.pack.run_id = lambda spec: spec["named"]
 store, moment, count = Store(Path(sys.argv[1])), int(sys.argv[2]), 0
 def fsync(handle):
     global count
@@ -153,7 +157,7 @@ def fsync(handle):
 files.os.fsync = fsync
 for i in range(50 if moment == 0 else 1):
     records = (Record("accuracy", 5, i / 50, "fraction"),)
-    store.write(RunResult({}, RunInfo(f"run{i}", "done", 5, seconds={"training": float(os.getpid())}), records))
+    store.write(RunResult({"named": f"run{i}"}, RunInfo(f"run{i}", "done", 5, seconds={"training": float(os.getpid())}), records))
 print("done")
 """
 

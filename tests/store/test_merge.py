@@ -12,7 +12,7 @@ from bncli.errors import StoreError
 from bncli.store.folder import Store
 from bncli.store.maintenance import merge
 from bncli.store.studies import Studies
-from tests.store.made_store import NOW, add_run, add_study, content
+from tests.store.made_store import BASELINE, NOW, add_run, add_study, content
 
 
 def outcomes(source: Path, into: Path) -> Counter[tuple[str, str]]:
@@ -32,7 +32,7 @@ def ours(tmp_path: Path) -> Path:
 
 
 def test_a_store_merged_into_an_empty_one_is_the_same_store(ours: Path, tmp_path: Path) -> None:
-    Store(ours).write_baseline("main", {"schema": "x"})
+    Store(ours).write_baseline("main", BASELINE)
     assert outcomes(ours, tmp_path / "new") == {("run", "added"): 2, ("study", "added"): 1, ("baseline", "added"): 1}
     assert content(tmp_path / "new") == content(ours)
 
@@ -85,7 +85,7 @@ def test_other_numbers_for_the_same_run_are_said_and_ours_stay(ours: Path, tmp_p
 
 def test_a_run_that_measured_nan_twice_is_the_same(ours: Path, tmp_path: Path) -> None:
     for folder in (ours, tmp_path / "theirs"):
-        add_run(folder, "n", accuracy=float("nan"), seconds=len(str(folder)))
+        add_run(folder, "n", accuracy=float("nan"), seconds=len(str(folder)), metric="parameter_norm")
     assert outcomes(tmp_path / "theirs", ours) == {("run", "there"): 1}
 
 
@@ -117,12 +117,12 @@ def test_a_damaged_study_is_said_wherever_it_is(ours: Path, tmp_path: Path) -> N
 
 def test_another_baseline_of_the_same_name_is_said_and_ours_stays(ours: Path, tmp_path: Path) -> None:
     for folder, number in ((ours, 1), (tmp_path / "theirs", 2)):
-        Store(folder).write_baseline("main", {"number": number})
+        Store(folder).write_baseline("main", {**BASELINE, "number": number})
     (line,) = refusals(tmp_path / "theirs", ours)
     assert line.startswith(
         f"{ours}/baselines/main.json: {tmp_path}/theirs/baselines/main.json is another; it stays as it is"
     )
-    assert json.loads((ours / "baselines" / "main.json").read_text()) == {"number": 1}
+    assert json.loads((ours / "baselines" / "main.json").read_text())["number"] == 1
 
 
 def test_the_runs_of_baselines_are_merged_too(ours: Path, tmp_path: Path) -> None:
@@ -151,7 +151,9 @@ def test_a_folder_that_is_no_store_or_the_same_is_refused(ours: Path, tmp_path: 
 MERGER = """
 import sys
 from pathlib import Path
+import bncli.store.pack
 from bncli.store.maintenance import merge
+bncli.store.pack.run_id = lambda spec: spec["named"]
 for merged in merge(Path(sys.argv[1]), Path(sys.argv[2])):
     assert merged.outcome != "refused", merged
 """
@@ -174,7 +176,7 @@ def test_an_interrupted_merge_leaves_whole_runs_and_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.copyfile", interrupt)
+        patch.setattr("bncli.store.maintenance.read_bytes", interrupt)
         with pytest.raises(KeyboardInterrupt):
             list(merge(ours, tmp_path / "new"))
     assert content(tmp_path / "new") == {}

@@ -17,7 +17,7 @@ from bncli.store.pack import Pack, load_pack
 def made(name: str, final: float = 0.9, steps: tuple[int, ...] = (0, 100)) -> RunResult:
     records = [Record("accuracy", step, final, "fraction") for step in steps]
     records += [Record("parameter_norm", step, 1.0, "L2", "layers.0.weight") for step in steps]
-    return RunResult({"seed": 1}, RunInfo(name, "done", 100, seconds={"training": 0.5}), tuple(records))
+    return RunResult({"seed": 1, "named": name}, RunInfo(name, "done", 100, seconds={"training": 0.5}), tuple(records))
 
 
 @pytest.fixture

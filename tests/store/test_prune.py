@@ -9,7 +9,7 @@ from bncli.errors import StoreError
 from bncli.store.folder import Store
 from bncli.store.prune import Pruning, plan_pruning, prune
 from bncli.store.studies import Studies
-from tests.store.made_store import DAY, NOW, add_checkpoint, add_run, add_study, age, content
+from tests.store.made_store import BASELINE, DAY, NOW, add_checkpoint, add_run, add_study, age, content
 
 
 def places(pruning: Pruning) -> list[str]:
@@ -174,7 +174,7 @@ def test_the_runs_of_baselines_grow_old_too(tmp_path: Path) -> None:
 
 def test_baselines_stay(tmp_path: Path) -> None:
     add_run(tmp_path, "a", age_days=40)
-    age(Store(tmp_path).write_baseline("main", {}), 400)
+    age(Store(tmp_path).write_baseline("main", BASELINE), 400)
     pruned(tmp_path, days=30)
     assert (tmp_path / "baselines" / "main.json").exists()
 

@@ -14,6 +14,7 @@ import pytest
 
 from bncli.config import Study
 from bncli.errors import StoreError
+from bncli.files import with_digest
 from bncli.records import RunInfo, RunResult
 from bncli.store.folder import Store
 from bncli.store.studies import Look, Studies, study_id
@@ -219,7 +220,8 @@ def test_a_plan_cannot_name_a_run_elsewhere(studies: Studies, study: dict[str, A
 def test_a_newer_schema_is_refused(studies: Studies, study: dict[str, Any]) -> None:
     key = studies.remember("x", study, ["a"])
     path = studies.folder / "studies" / key / "study.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+    document = {key: value for key, value in json.loads(path.read_text()).items() if key != "digest"}
+    path.write_text(json.dumps(with_digest(document | {"schema": 2})))
     with pytest.raises(StoreError, match=r"schema 2, this bncli reads up to 1; update bncli$"):
         studies.list()
 

@@ -9,7 +9,7 @@ import pytest
 from bncli.files import with_digest
 from bncli.store.folder import Store
 from bncli.store.maintenance import verify
-from tests.store.made_store import add_checkpoint, add_run, add_study, content
+from tests.store.made_store import BASELINE, add_checkpoint, add_run, add_study, content
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def store(tmp_path: Path) -> Path:
         add_run(tmp_path, run)
     add_study(tmp_path, "x", "a b", look=True)
     add_checkpoint(tmp_path, "job")
-    Store(tmp_path).write_baseline("main", {"schema": "x"})
+    Store(tmp_path).write_baseline("main", BASELINE)
     return tmp_path
 
 
@@ -135,7 +135,8 @@ def test_damaged_baselines_and_checkpoints_are_found(store: Path) -> None:
     file.write_bytes(b"cut")
     baseline, checkpoint = problems(store)
     assert baseline.startswith(f"{store}/baselines/main.json: cannot be read (")
-    assert checkpoint == f"{file}: a damaged checkpoint; delete it: training goes on from the one before"
+    why = "it is not what was written"
+    assert checkpoint == f"{file}: a damaged checkpoint ({why}); delete it: training goes on from the one before"
 
 
 def test_what_is_being_written_is_left_alone(store: Path) -> None:

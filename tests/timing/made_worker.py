@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bncli.timing.cases import Case, Told
+from bncli.timing.inspection import inspect
 from bncli.timing.process.client import Installation
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase
-from bncli.timing.results import CaseResult
+from bncli.timing.results import CaseResult, Facts
 from bncli.timing.stats import estimate_median, estimate_ratio
 from bncli.timing.workloads import Effort
 
@@ -34,12 +36,15 @@ class MadeTimer:
 class MadeWorker:
     """A case takes a millisecond, a kernel as many as the variable TIMES says, each process 1 % more or less."""
 
-    device = "cpu"
+    device, is_sound = "cpu", True
 
     def __init__(self, command: Sequence[str] = ()) -> None:
         self.installation = Installation(PROTOCOL, "0", " ".join(command), "2", "3")
         told = [word.partition("=")[2] for word in command if word.startswith("TIMES=")]
         self._times = float(told[0] if told else os.environ.get("TIMES", "1"))
+
+    def inspect(self, case: Case, told: Told | None) -> Facts:
+        return inspect(case, told)
 
     def measure(self, job: RemoteCase, effort: Effort, seed: int) -> CaseResult:
         blocks = {name: ((s, s),) * 8 for name, s in {"case": self._seconds(job, seed), **RIVALS}.items()}
@@ -77,6 +82,6 @@ def measures(count: int, then: BaseException) -> Callable[..., CaseResult]:
 
 
 @contextmanager
-def start_made_worker(device: str, command: Sequence[str] = ()) -> Iterator[MadeWorker]:
+def start_made_worker(device: str, command: Sequence[str] = (), time_limit: float = 0) -> Iterator[MadeWorker]:
     """In the place of `bncli.timing.process.client.start_worker`."""
     yield MadeWorker(command)

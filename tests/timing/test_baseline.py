@@ -54,6 +54,10 @@ def test_a_missing_baseline_leaves_a_gate_undecided(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
+        (
+            {"schema": 2, "readings": {"a": {"native": [[1.5, 0.0]]}}},
+            "main.json: not a baseline of bncli (ValueError: a has a time that is not above 0); save it anew",
+        ),
         ({"schema": 9}, "main.json: baseline of schema 9, this bncli reads 2; save it anew"),
         ({"schema": 2}, "main.json: not a baseline of bncli (KeyError: 'readings'); save it anew"),
         (

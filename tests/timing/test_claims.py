@@ -9,7 +9,7 @@ from bncli.config import KernelClaim, read_bench
 from bncli.errors import ConfigError
 from bncli.timing.cases import Case, count_work
 from bncli.timing.gate import judge_claims
-from bncli.timing.results import BenchRow, CaseResult, Estimate, Facts, Rates
+from bncli.timing.results import BenchRow, CaseResult, Correctness, Estimate, Facts, Rates
 
 GRID = """cases:
   - {norms: [batch, {name: batch, impl: plain}], shapes: [N8C16, N8C32], passes: train-forward}
@@ -27,7 +27,13 @@ def row(norm: str, ratios: list[float], pass_: str = "train-forward", channels: 
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
     shown = {"native": Estimate(mean, 0.98 * mean, 1.02 * mean), "copy": Estimate(2 * mean, 1.9 * mean, 2.1 * mean)}
     return BenchRow(
-        case, results, Estimate(1e-3), shown, count_work(case), Facts("native", 0, 0, 0.0), Rates(1, 1.0, {})
+        case,
+        results,
+        Estimate(1e-3),
+        shown,
+        count_work(case),
+        Facts("native", 0, 0, Correctness("batch in float64")),
+        Rates(1, 1.0, {}),
     )
 
 

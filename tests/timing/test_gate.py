@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from bncli.errors import UndecidedError
 from bncli.limits import BENCH_MEASURES, read_limit
 from bncli.timing.gate import judge
 from bncli.timing.results import GateResult, ProcessReading, ProcessReadings
@@ -87,12 +86,27 @@ def test_noise_that_hides_the_limit_is_undecided() -> None:
     assert any(re.fullmatch(r"noise of \d+% hides a change of 5%", j.why) for j in result.judgements)
 
 
-def test_a_case_that_the_baseline_lacks_cannot_be_judged() -> None:
-    world = World(seed=5)
+def test_a_new_case_leaves_the_gate_undecided_and_hides_no_regression() -> None:
+    world = World(seed=5, sigma=0.005)
     before = world.ratios(10, {}, CASES[1:])
-    with pytest.raises(UndecidedError) as caught:
-        judge(RULES, before, world.ratios(3, {}), lambda names: {})
-    assert str(caught.value) == "the baseline has no ratio of case0; save one anew with --save-baseline"
+    again = lambda names: world.ratios(8, {"case3": 1.3}, names)  # noqa: E731
+    calm, slow = (judge(RULES, before, world.ratios(3, slowed), again) for slowed in ({}, {"case3": 1.3}))
+    assert [(each.verdict, each.new, len(each.judgements)) for each in (calm, slow)] == [
+        ("undecided", ("case0",), 19),
+        ("regression", ("case0",), 19),
+    ]
+
+
+def test_a_case_that_the_baseline_has_from_one_process_alone_is_new() -> None:
+    world = World(seed=5)
+    result = judge(RULES, world.ratios(1, {}), world.ratios(3, {}), lambda names: {})
+    assert (result.verdict, result.new, result.judgements, result.noise_floor) == ("undecided", tuple(CASES), (), None)
+
+
+def test_a_suspect_that_cannot_be_measured_again_is_undecided() -> None:
+    world = World(seed=5, sigma=0.005)
+    result = judge(RULES, world.ratios(10, {}), world.ratios(3, {"case3": 1.3}), lambda names: {})
+    assert _verdicts(result) == {"case3": "undecided"}
 
 
 def test_without_a_baseline_ratios_are_held_against_one() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bncli.errors import BncliError, ConfigError
-from bncli.timing.build import build_workload, find_kernel, prepare
+from bncli.timing.build import find_kernel, prepare
 from bncli.timing.cases import Case
 from bncli.timing.inspection import inspect, name_implementation
 from bncli.timing.results import Facts
@@ -17,16 +17,13 @@ X = 2**19  # bytes
 
 
 class Plus(nn.Module):
-    """x + 1, wrong by 0.01 in one value, and no use of channels."""
+    """x + 1, and no use of channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x + 1
-        if x.dtype == torch.float32:
-            y.view(-1)[0] += 0.01
-        return y
+        return x + 1
 
 
 class Halves(nn.Module):
@@ -46,17 +43,11 @@ def refuses(channels: int) -> nn.Module:
 def facts(norm: str = "batch", pass_: str = "train-forward", **changes: object) -> Facts:
     given: dict[str, object] = {"shape": SHAPE, "dtype": "f32", "layout": "nchw", "options": ()} | changes
     case = Case(norm=norm, pass_=pass_, device="cpu", **given)  # type: ignore[arg-type]
-    return inspect(case, build_workload(case))
-
-
-def test_the_error_is_the_largest_difference_in_root_mean_squares() -> None:
-    error = facts(f"{__name__}:Plus", "eval-forward").error
-    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)) * 2 + 1
-    assert error == pytest.approx(0.01 / float((x + 1).square().mean().sqrt()), rel=1e-4)
+    return inspect(case)
 
 
 def test_the_error_is_of_the_arithmetic_and_not_of_what_a_norm_remembers() -> None:
-    error = facts("online").error
+    error = facts("online").correctness.error
     assert error is not None
     assert error < 1e-5
 
@@ -103,8 +94,8 @@ def test_what_ran_has_a_name(names: set[str], options: tuple[tuple[str, str], ..
 
 
 def test_the_error_is_unknown_with_a_reason_where_nothing_is_to_compare() -> None:
-    assert facts("noisy-batch").reasons == {"error": "it draws noise, and other numbers in float64"}
-    assert facts("batch", dtype="f64").reasons == {"error": "it is float64 itself"}
+    assert facts("noisy-batch").reasons["error"] == "it draws noise, and other numbers in float64"
+    assert facts("batch", dtype="f64").reasons["error"] == "it is float64 itself"
 
 
 def test_the_profiler_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +106,7 @@ def test_the_profiler_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("norm", "error", "line"),
     [
-        ("Halves", BncliError, "expected an output of the input's shape (8, 16, 16, 64), got shape (4, 16, 16, 64)"),
+        ("Halves", BncliError, "expected an output of the input's shape (8, 16, 16, 64), got (4, 16, 16, 64)"),
         ("refuses", ConfigError, f"--kernel {__name__}:refuses: {__name__}:refuses(16) raised RuntimeError: needs a GPU"),
         ("SHAPE", ConfigError, f"--kernel {__name__}:SHAPE: must be a function of the number of channels, got {SHAPE}"),
         ("Pluss", ConfigError, f"--kernel {__name__}:Pluss: {__name__} has no 'Pluss'; did you mean 'Plus'?"),
@@ -136,7 +127,9 @@ def test_a_kernel_is_looked_for_in_the_working_directory(tmp_path: Path, monkeyp
 
 
 def test_an_input_that_a_norm_cannot_take_is_a_line() -> None:
-    with pytest.raises(BncliError, match=r": RuntimeError: element 0 of tensors does not require grad"):
+    with pytest.raises(
+        BncliError, match=r": expected an output with a gradient, as a norm in training has it, got none"
+    ):
         prepare(Case(f"{__name__}:constant", (), "train-both", (4, 4), "f32", "nc", "cpu"))
 
 

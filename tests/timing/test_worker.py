@@ -56,15 +56,15 @@ def test_a_case_may_print(worker: Worker, capfd: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("do", "how"),
     [
-        ("crash", "was ended by SIGKILL"),
-        ("leave", "ended itself, with exit code 1"),
-        ("leave-at-once", "ended itself, with exit code 0"),
+        ("crash", "the process that measured it was ended by SIGKILL"),
+        ("leave", "it raised SystemExit: 100"),
+        ("leave-at-once", "the process that measured it ended itself, with exit code 0"),
     ],
 )
 def test_a_case_that_ends_its_process_is_said_and_the_next_is_measured(worker: Worker, do: str, how: str) -> None:
     with pytest.raises(BncliError) as caught:
         worker.measure(_job(do), EFFORT, 0)
-    assert str(caught.value) == f"{do}: this bncli: the process that measured it {how}"
+    assert str(caught.value) == f"{do}: {how}"
     assert worker.measure(_job("work"), EFFORT, 0).name == "work"
 
 
@@ -76,9 +76,7 @@ def test_a_bug_in_a_case_keeps_its_traceback(worker: Worker) -> None:
 def test_a_case_that_cannot_be_built_there_is_said(worker: Worker) -> None:
     with pytest.raises(BncliError) as caught:
         worker.measure(RemoteCase("new", {}, "bncli.timing.tomorrow:entry"), EFFORT, 0)
-    assert str(caught.value).startswith(
-        f"new: this bncli: bncli {bncli.__version__} cannot build this case (ModuleNotFoundError: "
-    )
+    assert str(caught.value).startswith(f"new: bncli {bncli.__version__} cannot build this case (ModuleNotFoundError: ")
 
 
 def test_a_case_survives_its_way_to_a_measuring_process() -> None:

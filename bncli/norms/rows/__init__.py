@@ -62,6 +62,7 @@ def undivided(groups: int, channels: int) -> str:
 MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics")
 IMPL = Option(Literal["plain", "fast", "auto"], "auto", "how it is computed; auto: the faster, of the same numbers")
 AFFINE = Option(bool, True, "learn a scale and a shift per channel")
+PARTS = Option(Literal[True, False, "scale", "shift"], True, "learn a scale and a shift per channel, or one of them")
 
 
 def eps(default: float, meaning: str = "added to the variance (or to the covariance's diagonal)") -> Option:

@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from bncli.catalogue import Count, Fraction, NonNegative, Option
-from bncli.norms.rows import AFFINE, IMPL, MOMENTUM, NormRow, eps
+from bncli.norms.rows import AFFINE, IMPL, MOMENTUM, PARTS, NormRow, eps
 
 
 def _momentum(given: Any) -> Any:
+    if given is None:  # as torch calls it
+        return "cumulative"
     if given == "cumulative" or (isinstance(given, int | float) and not isinstance(given, bool) and 0 < given <= 1):
         return given if isinstance(given, str) else float(given)
     raise ValueError(f"must be a number > 0 and <= 1, or 'cumulative', got {given!r}")
@@ -30,8 +32,9 @@ BATCH = {
                 Annotated[Fraction | Literal["cumulative"], BeforeValidator(_momentum)], 0.1,
                 "weight of the new value in the running statistics; cumulative: all batches weigh the same",
             ),
-            "affine": Option(
-                Literal[True, False, "scale", "shift"], True, "learn a scale and a shift per channel, or one of them",
+            "affine": PARTS,
+            "track_running_stats": Option(
+                bool, True, "keep running statistics; without, evaluation is by the batch too", before=True
             ),
             "impl": IMPL,
         },
@@ -135,7 +138,7 @@ BATCH = {
             "differentiate": Option(bool, False, "let the gradient see the statistics after all: the control"),
             "eps": eps(1e-5), "momentum": MOMENTUM,
         },
-        family="batch", citation="Ioffe & Szegedy 2015, section 2",
+        family="batch", numerics=3, citation="Ioffe & Szegedy 2015, section 2",
         formula="y = (x - mean) / sqrt(var + eps), mean and var constants to the gradient",
         over="examples and locations", evaluation="running statistics",
         differs="The paper writes out only the centring of a bias.",

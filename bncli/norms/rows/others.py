@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bncli.catalogue import Fraction, Option, Positive
-from bncli.norms.rows import AFFINE, MOMENTUM, NormRow, eps, groups
+from bncli.norms.rows import AFFINE, MOMENTUM, PARTS, NormRow, eps, groups
 
 WEIGHT = {
     "weight": NormRow(
@@ -110,40 +110,55 @@ ACTIVATION = {
 }  # fmt: skip
 
 
+OVER = Option(
+    Literal["sample", "channels", "last"], "sample",
+    "statistics of each example (sample), of the channels of each location, or of the last axes, which torch's takes",
+    before="sample",
+)  # fmt: skip
+
 SAMPLE = {
     "layer": NormRow(
         "bncli.norms.sample:LayerNorm", "each example to mean 0, variance 1 over all its channels",
-        {"eps": eps(1e-5), "affine": AFFINE},
+        {"eps": eps(1e-5), "affine": PARTS, "over": OVER},
         family="sample", citation="Ba et al. 2016, arXiv:1607.06450",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
         over="channels and locations of each example", evaluation="the same",
-        differs="On maps this is torch's GroupNorm(1, C): torch's LayerNorm takes channels last and each location by"
-        " itself, or learns a weight per channel and location.",
+        differs="On maps this is torch's GroupNorm(1, C). torch's LayerNorm is over: last, with one size or several in"
+        " the place of the channels; ConvNeXt's is over: channels.",
         parameters="2*C", cost=1.2,
     ),
     "rms": NormRow(
         "bncli.norms.sample:RMSNorm", "each example to root mean square 1 over all its channels",
-        {"eps": eps(1e-6, "added to the mean square"), "affine": Option(bool, True, "learn a scale per channel")},
+        {
+            "eps": eps(1e-6, "added to the mean square"), "affine": Option(bool, True, "learn a scale per channel"),
+            "over": OVER,
+        },
         family="sample", citation="Zhang & Sennrich 2019, arXiv:1910.07467",
         formula="y = weight x / sqrt(mean(x^2) + eps)",
         over="channels and locations of each example", evaluation="the same",
-        differs="The paper's formula has no eps, torch's default is the type's smallest step. On maps torch's RMSNorm"
-        " takes channels last and each location by itself.",
+        differs="The paper's formula has no eps, torch's default is the type's smallest step. torch's RMSNorm is over:"
+        " last, with one size or several in the place of the channels.",
         parameters="C", cost=1.3,
     ),
     "instance": NormRow(
         "bncli.norms.sample:InstanceNorm", "each channel of each example to mean 0, variance 1 over its locations",
-        {"eps": eps(1e-5), "affine": AFFINE},
+        {
+            "eps": eps(1e-5), "affine": PARTS,
+            "track_running_stats": Option(
+                bool, False, "keep running statistics, means over examples, and evaluate by them", before=False
+            ),
+            "momentum": Option(MOMENTUM.type, 0.1, f"with track_running_stats: {MOMENTUM.meaning}", before=0.1),
+        },
         family="sample", citation="Ulyanov et al. 2016, arXiv:1607.08022",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
         over="locations of each channel of each example", evaluation="the same",
         differs="Refuses a single location in evaluation too; torch returns the bias there. torch learns no scale and"
-        " shift by default.",
+        " shift by default, and takes an example without the axis of examples.",
         parameters="2*C", cost=1.3, absorbs_bias=True, needs_locations=True,
     ),
     "group": NormRow(
         "bncli.norms.sample:GroupNorm", "each example to mean 0, variance 1 over each group of channels",
-        {"groups": groups(32), "eps": eps(1e-5), "affine": AFFINE},
+        {"groups": groups(32), "eps": eps(1e-5), "affine": PARTS},
         family="sample", citation="Wu & He 2018, arXiv:1803.08494",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
         over="locations and the channels of a group, of each example", evaluation="the same",

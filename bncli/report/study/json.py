@@ -46,6 +46,7 @@ def document(
         "headlines": findings.headlines,
         "notes": findings.notes,
         "warnings": findings.warnings,
+        "looks": asdict(findings.looks),
         "environment": findings.environment,
     }
     made: dict[str, Any] = plain(whole)
@@ -108,7 +109,10 @@ def _bare_runs(arms: Sequence[Arm]) -> Iterator[dict[str, Any]]:
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     decided = "no more are needed" if comparison.verdict != "inconclusive" else "none up to 1,000 would decide"
-    return _reasoned(asdict(comparison), more_seeds=decided)
+    unbounded = comparison.reason or "so few pairs bound nothing at this level"
+    return _reasoned(
+        asdict(comparison), more_seeds=decided, corrected_low=unbounded, corrected_high=unbounded, method="no interval"
+    )
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:
@@ -116,7 +120,10 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
     fields = {key: value for key, value in asdict(judgement).items() if key != "measure"}
     fields["claim"] = {key: value for key, value in fields["claim"].items() if value is not None}
     open_end = judgement.reason or "unbounded: a run has no value"
-    return {"text": written_claim(judgement), **_reasoned(fields, estimate=open_end, low=open_end, high=open_end)}
+    return {
+        "text": written_claim(judgement),
+        **_reasoned(fields, estimate=open_end, low=open_end, high=open_end, method="no interval"),
+    }
 
 
 def _reasoned(fields: dict[str, Any], **reasons: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from bncli.format import written_bytes, written_ratio, written_seconds
 from bncli.report.checks import markdown
 from bncli.report.study.json import dumps, plain
 from bncli.report.study.table import SYMBOLS
-from bncli.report.timing.gate import export_junit, list_claim_checks, write_gate
-from bncli.report.timing.table import RIVAL_NAMES, list_warnings, name_group
+from bncli.report.timing.gate import export_junit, list_claim_checks, list_result_checks, write_gate
+from bncli.report.timing.table import RIVAL_NAMES, list_warnings, name_group, write_error
 from bncli.timing.results import BenchRecord, BenchRow, Estimate
 
 SCHEMA = "bncli/bench/1"
@@ -22,18 +22,20 @@ SCHEMA = "bncli/bench/1"
 
 def build_document(record: BenchRecord) -> dict[str, Any]:
     """The record in types that JSON knows: seconds, bytes, operations a second."""
-    fields = {key: value for key, value in vars(record).items() if key not in ("rows", "gate", "claims", "again")}
+    apart = ("rows", "gate", "claims", "again", "failures")
+    fields = {key: value for key, value in vars(record).items() if key not in apart}
     gate = None if record.gate is None else asdict(record.gate) | {"noise_floor": record.gate.noise_floor}
     rows, claims = [_build_row(row) for row in record.rows], [asdict(claim) for claim in record.claims]
-    looks = [asdict(result) for result in record.again]
-    made: dict[str, Any] = plain(
-        {"schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows, "again": looks}
-    )
+    looks, failures = ([asdict(each) for each in found] for found in (record.again, record.failures))
+    made: dict[str, Any] = plain({
+        "schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows, "failures": failures, "again": looks,
+    })  # fmt: skip
     return made
 
 
 def _build_row(row: BenchRow) -> dict[str, Any]:
-    facts = asdict(row.facts)
+    facts, correctness = asdict(row.facts), row.facts.correctness
+    facts |= {"results": correctness.verdict, "error": correctness.error, **facts.pop("correctness")}
     reasons = {f"{key}_reason": why for key, why in facts.pop("reasons").items()}
     if row.product_rate is None:
         reasons["product_rate_reason"] = "its matrix products, if it has any, are not counted"
@@ -75,7 +77,7 @@ def export_markdown(record: BenchRecord) -> str:
     """A table for a pull request or a step summary, the gate's verdict first."""
     rivals = list(record.rows[0].ratios) if record.rows else []
     versus = [f"vs {RIVAL_NAMES[rival]}" for rival in rivals]
-    heads = ["", "case", "time", *versus, "peak", "saved", "error", "ran"]
+    heads = ["", "case", "time", *versus, "peak", "saved", "error", "grad error", "ran", "results"]
     lines = [f"### {record.name}: {record.question}", ""]
     if record.gate:
         lines += [*write_gate(record.gate), ""]
@@ -88,6 +90,8 @@ def export_markdown(record: BenchRecord) -> str:
     symbols = ", ".join(f"`{symbol}` {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
     if record.rows:
         lines += ["", f"{symbols}: {versus[0]}; [ ] is a 95 % interval over {record.processes} processes."]
+    if checks := list(list_result_checks(record)):
+        lines += ["", markdown("wrong results and failures", checks)]
     lines += ["", *(f"- warning: {warning}" for warning in list_warnings(record))]
     if record.claims:
         lines += ["", markdown("claims", list_claim_checks(record))]
@@ -166,7 +170,9 @@ def _flatten(row: BenchRow) -> dict[str, Any]:
         "least_bandwidth": row.least_bandwidth, "algorithmic_bandwidth": row.algorithmic_bandwidth,
         "machine_bandwidth": row.rates.bandwidth, "product_rate": row.product_rate,
         "machine_product_rate": row.rates.products[case.dtype],
-        "peak_byte": facts.peak_byte, "saved_byte": facts.saved_byte, "error": facts.error, "ran": facts.ran,
+        "peak_byte": facts.peak_byte, "saved_byte": facts.saved_byte, "error": facts.correctness.error,
+        "output_error": facts.correctness.output_error, "gradient_error": facts.correctness.gradient_error,
+        "ran": facts.ran, "results": facts.correctness.verdict, "truth": facts.correctness.truth,
         "processes": len(row.results), "outliers": sum(result.outliers["case"] for result in row.results),
     }  # fmt: skip
 
@@ -181,8 +187,10 @@ def _write_cells(row: BenchRow) -> Iterator[str]:
     yield from (written_ratio(other.value) for other in others)
     yield "n/a" if facts.peak_byte is None else written_bytes(facts.peak_byte)
     yield written_bytes(facts.saved_byte)
-    yield "n/a" if facts.error is None else f"{facts.error:.1e}"
+    yield write_error(facts.correctness.output_error)
+    yield write_error(facts.correctness.gradient_error)
     yield facts.ran
+    yield facts.correctness.verdict
 
 
 def _join_cells(cells: Iterable[str]) -> str:

@@ -32,8 +32,11 @@ def lay_out_gate(gate: GateResult, room: int) -> Iterator[Text]:
     yield Text("")
     style = {"regression": "bold red", "undecided": "bold yellow"}.get(gate.verdict, "bold green")
     yield Text(wrapped(write_headline(gate), room, "  "), style=style)
-    columns = _build_columns(gate.judgements)
-    yield from table(columns) if width(columns) <= room else stacked(columns, 2, room)
+    for line in list_not_compared(gate):
+        yield Text(wrapped(line, room, "  "), style="yellow")
+    if gate.judgements:
+        columns = _build_columns(gate.judgements)
+        yield from table(columns) if width(columns) <= room else stacked(columns, 2, room)
 
 
 def write_headline(gate: GateResult) -> str:
@@ -41,12 +44,31 @@ def write_headline(gate: GateResult) -> str:
     counts = Counter(judgement.verdict for judgement in gate.judgements)
     parts = ", ".join(f"{counts[verdict]} {said}" for verdict, said in _WORDS.items() if counts[verdict])
     what = "cases" if len({judgement.measure for judgement in gate.judgements}) == 1 else "limits of cases"
-    return f"gate: {gate.verdict}: of {len(gate.judgements)} {what} {parts}; noise floor {gate.noise_floor:.1%}"
+    lost = {"new": gate.new, "no longer measured": gate.gone, "left out": gate.left_out}
+    others = "".join(f"; {len(names)} {said}, not compared" for said, names in lost.items() if names)
+    if gate.noise_floor is None:
+        return f"gate: {gate.verdict}: no case could be compared{others}"
+    return f"gate: {gate.verdict}: of {len(gate.judgements)} {what} {parts}; noise floor {gate.noise_floor:.1%}{others}"
+
+
+def list_not_compared(gate: GateResult) -> Iterator[str]:
+    """Which cases the gate could not compare, and what to do, a sentence a kind."""
+    if gate.new:
+        yield f"new: the baseline has no measurements of {', '.join(gate.new)}; save one anew with --save-baseline"
+    if gate.gone:
+        yield (
+            f"no longer measured, though in the baseline: {', '.join(gate.gone)}; put it back into the preset,"
+            " leave it out by --skip, or save a baseline anew with --save-baseline"
+        )
+    if gate.left_out:
+        yield f"in the baseline, and left out by --only or --skip: {', '.join(gate.left_out)}"
 
 
 def write_gate(gate: GateResult) -> Iterator[str]:
     """The same for a step summary."""
     yield f"**{write_headline(gate)}**"
+    yield ""
+    yield from (f"- {line}" for line in list_not_compared(gate))
     yield ""
     yield "|  | case | change | limit | verdict |"
     yield "| --- | --- | --- | --- | --- |"
@@ -95,8 +117,23 @@ _OUTCOMES: Mapping[GateVerdict, Literal["passed", "failed", "undecided"]] = {
 
 
 def list_checks(record: BenchRecord) -> list[Check]:
-    """One check a case that the gate judged, then one a claim and setting."""
-    return [*map(_check_case, record.gate.judgements if record.gate else ()), *list_claim_checks(record)]
+    """What must not be wrong, then one check a case that the gate judged, then one a claim and setting."""
+    gate = record.gate
+    lost = [] if gate is None else [
+        Check(f"{name}: is compared with the baseline", "undecided", said, said)
+        for said, names in (("new", gate.new), ("no longer measured", gate.gone)) for name in names
+    ]  # fmt: skip
+    judged = map(_check_case, gate.judgements if gate else ())
+    return [*list_result_checks(record), *judged, *lost, *list_claim_checks(record)]
+
+
+def list_result_checks(record: BenchRecord) -> Iterator[Check]:
+    """One failed check a case that could not be measured, or whose results are wrong."""
+    for failure in record.failures:
+        yield Check(f"measurement of {failure.name}", "failed", failure.reason, failure.status)
+    for row in record.rows:
+        if faults := row.facts.correctness.faults:
+            yield Check(f"results of {row.case.name}", "failed", "; ".join(faults), "wrong")
 
 
 def list_claim_checks(record: BenchRecord) -> list[Check]:

@@ -15,12 +15,12 @@ from bncli.report.checks import show_checks
 from bncli.report.layout import Column, say, stacked, table, width, wrapped
 from bncli.report.study.json import plain
 from bncli.report.study.table import SYMBOLS
-from bncli.report.timing.gate import lay_out_gate, list_claim_checks
+from bncli.report.timing.gate import lay_out_gate, list_claim_checks, list_result_checks
 from bncli.timing.results import MARGIN, BenchRecord, BenchRow, Condition
 
 RIVAL_NAMES = {"native": "torch", "copy": "copy", "against": "other"}
 # Columns in the order in which a narrow terminal goes without them.
-_DISPENSABLE = ("GB/s alg.", "saved", "peak", "error", "GFLOP/s", "vs copy", "GB/s", "ran")
+_DISPENSABLE = ("GB/s alg.", "saved", "peak", "grad error", "error", "GFLOP/s", "vs copy", "GB/s", "ran")
 
 
 def show(record: BenchRecord, console: Console) -> None:
@@ -32,6 +32,9 @@ def show(record: BenchRecord, console: Console) -> None:
     say(console, "")
     for line in lines:
         say(console, line)
+    if checks := list(list_result_checks(record)):
+        say(console, "")
+        show_checks(checks, console)
     if record.gate:
         for line in lay_out_gate(record.gate, room):
             say(console, line)
@@ -71,6 +74,10 @@ def name_group(row: BenchRow) -> str:
 def list_warnings(record: BenchRecord) -> Iterator[str]:
     """Warnings about the whole and about each case, in words."""
     yield from record.warnings
+    foreign = [row for row in record.rows if row.case.is_kernel and row.facts.correctness.verdict == "unchecked"]
+    if foreign:
+        why = foreign[0].facts.reasons.get("error", "it is held against itself in float64 alone")
+        yield f"the results of {', '.join(row.case.name for row in foreign)} are unchecked: {why}"
     results = [result for row in record.rows for result in row.results]
     if warned := [result for result in results if result.warnings]:
         first = f"{warned[0].name}: {warned[0].warnings[0]}"
@@ -85,7 +92,7 @@ def list_warnings(record: BenchRecord) -> Iterator[str]:
 def _build_columns(rows: Sequence[BenchRow]) -> Iterator[Column]:
     def column(title: str, write: Callable[[BenchRow], str | Text], gap: int = 3) -> Column:
         cells = tuple(cell if isinstance(cell, Text) else Text(cell) for cell in map(write, rows))
-        return Column(title, cells, right=title not in ("", "norm", "ran"), gap=gap)
+        return Column(title, cells, right=title not in ("", "norm", "ran", "results"), gap=gap)
 
     yield column("", lambda row: Text(*SYMBOLS[row.verdict]), gap=1)
     yield column("norm", lambda row: row.case.name.partition("/")[0])
@@ -100,8 +107,16 @@ def _build_columns(rows: Sequence[BenchRow]) -> Iterator[Column]:
         yield column("GFLOP/s", _write_products)
     yield column("peak", lambda row: "n/a" if row.facts.peak_byte is None else written_bytes(row.facts.peak_byte))
     yield column("saved", lambda row: written_bytes(row.facts.saved_byte))
-    yield column("error", lambda row: "n/a" if row.facts.error is None else f"{row.facts.error:.1e}")
+    yield column("error", lambda row: write_error(row.facts.correctness.output_error))
+    yield column("grad error", lambda row: write_error(row.facts.correctness.gradient_error))
     yield column("ran", lambda row: row.facts.ran)
+    if any(row.facts.correctness.verdict != "right" for row in rows):
+        yield column("results", lambda row: row.facts.correctness.verdict)
+
+
+def write_error(error: float | None) -> str:
+    """`5.0e-07`."""
+    return "n/a" if error is None else f"{error:.1e}"
 
 
 def _write_time(row: BenchRow) -> str:
@@ -152,7 +167,8 @@ def _list_notes(record: BenchRecord, left_out: Sequence[str], room: int) -> Iter
     yield "[ ] is a 95 % interval over processes" if record.processes > 1 else "[ ] is the 95 % interval of a median"
     yield (
         "GB/s counts every tensor once (speed of light), GB/s alg. what the algorithm must read; beside them their "
-        "share of what a large copy reaches here; error: largest, against float64, in root mean squares (docs/bench.md)"
+        "share of what a large copy reaches here; error, grad error: largest of output and gradients, against what is "
+        "right in float64, in root mean squares (docs/bench.md)"
     )
     results = [result for row in record.rows for result in row.results]
     ends = Counter(result.stopped for result in results)

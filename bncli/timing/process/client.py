@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
@@ -13,10 +14,12 @@ from typing import Any
 
 from bncli.errors import BncliError
 from bncli.plugins import registered
-from bncli.timing.process.protocol import PROTOCOL, RemoteCase, read_result
-from bncli.timing.results import CaseResult
+from bncli.timing.cases import Case, Told
+from bncli.timing.process.protocol import PROTOCOL, RemoteCase, describe_case, read_facts, read_result
+from bncli.timing.results import CaseFailure, CaseResult, Facts, FailureStatus
 from bncli.timing.workloads import Effort
 
+_START_SECONDS = 120.0  # for torch to be imported
 # glibc returns large blocks to the system or keeps them, by rules that follow a process's history: over ten processes
 # the ratio of a plain batch norm of (16, 64, 28, 28) to torch's had a standard deviation of 21 %. Kept always, 1.4 %.
 _ALLOCATOR = {
@@ -54,81 +57,130 @@ main()
 _FIRST_BUILD = "bncli.bench.jobs:entry_of"
 
 
+class CaseError(BncliError):
+    """A case that could not be checked or timed, while others can: in another process, where this one is in doubt."""
+
+    def __init__(self, name: str, reason: str, status: FailureStatus) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.failure = CaseFailure(name, status, reason)
+
+
 class Worker:
     """A measuring process; made by `start_worker`."""
 
-    def __init__(self, process: subprocess.Popen[str], command: str, device: str) -> None:
-        self._process, self._command, self.device = process, command, device
+    def __init__(self, process: subprocess.Popen[str], command: str, device: str, patience: float) -> None:
+        self._process, self._patience, self.device = process, patience, device
+        self.is_sound = True  # not so after a failure that was not in a fork
+        self._place = f"{command}: " if command else ""  # of what went wrong elsewhere
         self.installation, self._build = self._greet()
+
+    def inspect(self, case: Case, told: Told | None) -> Facts:
+        """Look at a case in a process of its own, untimed; `told` is what kernels are held against.
+
+        Raises:
+            CaseError: if it cannot be run there.
+            BncliError: if it or its truth cannot be had.
+        """
+        asked = {"do": "inspect", "truth": told}
+        return read_facts(self._send(describe_case(case), asked, self._patience)["facts"])
 
     def measure(self, case: RemoteCase, effort: Effort, seed: int) -> CaseResult:
         """Measure a case in a process of its own.
 
         Raises:
-            BncliError: if the case cannot be built or measured there.
+            CaseError: if the case cannot be built or measured there.
         """
-        return read_result(self._send(case, "measure", effort, seed)["result"])
+        asked = {"do": "measure", "effort": asdict(effort), "seed": seed}
+        return read_result(self._send(case, asked, self._patience + effort.seconds)["result"])
 
     @contextmanager
     def open(self, case: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
         """A case's candidate and rivals, held ready in a process of its own.
 
         Raises:
-            BncliError: if the case cannot be built there.
+            CaseError: if the case cannot be built there, or while it is timed.
         """
-        timers = self._send(case, "open", effort, seed)
-        yield {name: RemoteTimer(self, name, **facts) for name, facts in timers.items()}
-        self.ask({"do": "close"})
+        asked = {"do": "open", "effort": asdict(effort), "seed": seed}
+        timers = self._send(case, asked, self._patience)
+        yield {name: RemoteTimer(self, case.name, name, **facts) for name, facts in timers.items()}
+        self.ask(case.name, {"do": "close"})
 
-    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """One message to the process, and its answer.
+    def ask(self, name: str, message: Mapping[str, Any], patience: float = 0.0) -> dict[str, Any]:
+        """One message to the process, about the case of this name, and its answer.
 
         Raises:
-            BncliError: with what went wrong there.
+            CaseError: with what went wrong there.
+            BncliError: if that is no fault of the case's.
         """
-        reply = self._exchange(message)
+        reply = self._exchange(name, message, patience or self._patience)
         if "bug" in reply:
-            raise RuntimeError(f"in {self._command}:\n{reply['bug']}")
+            raise RuntimeError(f"in the process that measured {name}:\n{reply['bug']}")
+        if reply.get("status") == "mistake":
+            raise BncliError(reply["error"])
         if "error" in reply:
-            raise BncliError(f"{self._command}: {reply['error']}")
+            reason = str(reply["error"]).removeprefix(f"{name}: ")
+            self.is_sound = self.device == "cpu" and hasattr(os, "fork")
+            raise CaseError(name, self._place + reason, reply.get("status", "raised"))
         return reply
 
-    def _send(self, case: RemoteCase, do: str, effort: Effort, seed: int) -> dict[str, Any]:
+    def _send(self, case: RemoteCase, asked: Mapping[str, Any], patience: float) -> dict[str, Any]:
         plugins = [plugin.place.file or plugin.spec for plugin in registered()]
-        request = {"do": do, "device": self.device, "effort": asdict(effort), "seed": seed}
+        request = {**asked, "device": self.device, "build": case.build or self._build, "case": case.case}
         request |= {"plugins": plugins} if plugins else {}  # of which a bncli from before knows nothing
-        try:
-            return self.ask({**request, "build": case.build or self._build, "case": case.case})
-        except BncliError as error:
-            raise BncliError(f"{case.name}: {error}") from None
+        return self.ask(case.name, request, patience)
 
-    def _exchange(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        asking, answering = self._process.stdin, self._process.stdout
+    def _exchange(self, name: str, message: Mapping[str, Any], patience: float) -> dict[str, Any]:
+        """Ask, and wait for the answer's line; who gives none in so many seconds is ended."""
+        asking, answering, late = self._process.stdin, self._process.stdout, threading.Event()
         assert asking is not None
         assert answering is not None
+
+        def end() -> None:
+            late.set()
+            _kill(self._process)
+
+        self.is_sound, alarm = False, threading.Timer(patience, end)
+        alarm.daemon = True
+        alarm.start()
         try:
             asking.write(json.dumps(message) + "\n")
             asking.flush()
             line = answering.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            alarm.cancel()
+        if late.is_set():
+            why = f"it gave no answer within {patience:.3g} s and was ended; --time-limit gives it longer"
+            raise CaseError(name, self._place + why, "timed out")
         if not line:
-            raise BncliError(f"{self._command}: the measuring process ended with code {self._process.wait()}")
+            raise CaseError(name, f"{self._place}the measuring process {self._describe_end()}", "crashed")
         try:
             reply: dict[str, Any] = json.loads(line)
         except ValueError:
-            raise BncliError(f"{self._command}: said {line.strip()[:80]!r}, not what a bncli says") from None
+            why = f"said {line.strip()[:80]!r}, not what a bncli says"
+            raise CaseError(name, self._place + why, "crashed") from None
+        self.is_sound = True
         return reply
+
+    def _describe_end(self) -> str:
+        try:
+            return f"ended with code {self._process.wait(5)}"
+        except subprocess.TimeoutExpired:
+            _kill(self._process)
+            return "says nothing any more"
 
     def _greet(self) -> tuple[Installation, str]:
         """What is installed there, and the function there that builds a case."""
         try:
-            reply = self._exchange({"do": "hello"})
-        except BncliError as error:
-            raise BncliError(f"{error}; is bncli installed there, with torch? (what it said stands above)") from None
+            reply = self._exchange("", {"do": "hello"}, _START_SECONDS)
+        except CaseError as error:
+            raise BncliError(
+                f"{error.failure.reason}; is bncli installed there, with torch? (what it said stands above)"
+            ) from None
         if reply["protocol"] != PROTOCOL:
             raise BncliError(
-                f"{self._command}: its bncli {reply['bncli']} measures by protocol {reply['protocol']}, this one by"
+                f"{self._place}its bncli {reply['bncli']} measures by protocol {reply['protocol']}, this one by"
                 f" {PROTOCOL}; install the same bncli there"
             )
         facts = {field.name: reply[field.name] for field in fields(Installation)}
@@ -138,23 +190,26 @@ class Worker:
 class RemoteTimer:
     """Times a workload in a measuring process; see Timer."""
 
-    def __init__(self, worker: Worker, name: str, clones: int, cold: bool) -> None:
+    def __init__(self, worker: Worker, case: str, name: str, clones: int, cold: bool) -> None:
         self.calls, self.clones, self.cold = 1, clones, cold
-        self._worker, self._name = worker, name
+        self._worker, self._case, self._name = worker, case, name
 
     def time_chunk(self, block: int) -> float:
         """See Timer."""
-        return float(self._worker.ask({"do": "chunk", "contender": self._name, "block": block})["seconds"])
+        asked = {"do": "chunk", "contender": self._name, "block": block}
+        return float(self._worker.ask(self._case, asked)["seconds"])
 
     def size(self, wanted: float) -> None:
         """See Timer."""
-        self.calls = int(self._worker.ask({"do": "size", "contender": self._name, "seconds": wanted})["calls"])
+        asked = {"do": "size", "contender": self._name, "seconds": wanted}
+        self.calls = int(self._worker.ask(self._case, asked)["calls"])
 
 
 @contextmanager
 def start_worker(
-    device: str, command: Sequence[str] = (), environment: Mapping[str, str] | None = None
-) -> Iterator[Worker]:
+    device: str, command: Sequence[str] = (), environment: Mapping[str, str] | None = None,
+    time_limit: float = _START_SECONDS,
+) -> Iterator[Worker]:  # fmt: skip
     """A measuring process, ended on leaving; in a session of its own, where Ctrl-C does not reach it.
 
     Args:
@@ -162,6 +217,7 @@ def start_worker(
         command: the interpreter, as words; such as `["env", "PYTHONPATH=/other/checkout", "python"]`. Empty is this
             interpreter with this very bncli.
         environment: variables beside this process's own.
+        time_limit: seconds after which a case that gives no answer, beyond what it is to be timed for, is ended.
     """
     variables = {**os.environ, **_ALLOCATOR, **(environment or {})}
     if not command:
@@ -175,7 +231,7 @@ def start_worker(
     except OSError as error:
         raise BncliError(f"{words[0]}: cannot be run ({error.strerror})") from None
     try:
-        yield Worker(process, " ".join(command) or "this bncli", device)
+        yield Worker(process, " ".join(command), device, time_limit)
     finally:
         if process.stdin:
             with suppress(BrokenPipeError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from bncli.timing.build import prepare
 from bncli.timing.cases import Case
-from bncli.timing.results import CaseResult, Estimate
+from bncli.timing.results import CaseResult, Correctness, Estimate, Facts
 from bncli.timing.workloads import Entry
 
 PROTOCOL = 2  # raise it when a message changes its meaning
@@ -40,6 +40,12 @@ def read_result(document: Mapping[str, Any]) -> CaseResult:
     return CaseResult(**{**document, **changed})
 
 
+def read_facts(document: Mapping[str, Any]) -> Facts:
+    """The inverse of `asdict`, also after JSON has made lists of tuples."""
+    found = document["correctness"]
+    return Facts(**{**document, "correctness": Correctness(**{**found, "faults": tuple(found["faults"])})})
+
+
 def describe_case(case: Case) -> RemoteCase:
     """A case as a measuring process is told of it."""
     return RemoteCase(case.name, asdict(case))
@@ -52,9 +58,10 @@ def build_entry(document: Mapping[str, Any]) -> Entry:
 
 def read_case(document: Mapping[str, Any]) -> Case:
     """The inverse of `asdict`, also after JSON has made lists of tuples."""
-    options = tuple((key, _freeze(value)) for key, value in document["options"])
+    options = tuple((key, freeze(value)) for key, value in document["options"])
     return Case(**{**document, "options": options, "shape": tuple(document["shape"])})
 
 
-def _freeze(value: Any) -> Any:
-    return tuple(map(_freeze, value)) if isinstance(value, list) else value
+def freeze(value: Any) -> Any:
+    """Lists, in lists too, as the tuples that they were."""
+    return tuple(map(freeze, value)) if isinstance(value, list) else value

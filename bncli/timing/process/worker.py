@@ -25,10 +25,13 @@ from typing import IO, Any
 import torch
 
 from bncli.code_hash import VERSION
-from bncli.errors import BncliError
+from bncli.errors import BncliError, ConfigError
 from bncli.plugins import add_plugins
+from bncli.timing.build import WrongError, first_line
+from bncli.timing.cases import is_foreign
 from bncli.timing.clock import Clock, choose_clock
-from bncli.timing.process.protocol import PROTOCOL, build_entry
+from bncli.timing.inspection import inspect
+from bncli.timing.process.protocol import PROTOCOL, build_entry, freeze, read_case
 from bncli.timing.scheduler import measure, pause_garbage_collection
 from bncli.timing.workloads import Effort, Entry, make_timers
 
@@ -37,16 +40,19 @@ _ANSWERED = 90  # what a fork ends with that has replied; no kernel that ends it
 
 
 def main() -> None:
-    """Serve stdin until it ends; what cases print goes to stderr."""
+    """Serve stdin until it ends; what cases print goes to stderr, and what they read is empty."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     with os.fdopen(os.dup(0), "rb", buffering=0) as requests:  # unbuffered: forks read on where this one stopped
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a case that reads stdin takes no request
         serve(requests, replies)
 
 
 def serve(requests: IO[bytes], replies: IO[str]) -> None:
-    """Answer every request: `hello`, then any number of `measure` and `open`."""
-    actions: dict[str, Callable[[Message, IO[bytes], IO[str]], None]] = {"measure": _measure, "open": _open}
+    """Answer every request: `hello`, then any number of `inspect`, `measure` and `open`."""
+    actions: dict[str, Callable[[Message, IO[bytes], IO[str]], None]] = {
+        "inspect": _inspect, "measure": _measure, "open": _open,
+    }  # fmt: skip
     while line := requests.readline():
         message = json.loads(line)
         if message["do"] == "hello":
@@ -80,6 +86,12 @@ def _greet() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "build": f"{build_entry.__module__}:{build_entry.__name__}",
     }
+
+
+def _inspect(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    add_plugins(message.get("plugins", ()))
+    told = message["truth"] and (message["truth"][0], freeze(message["truth"][1]))
+    _say(replies, {"facts": asdict(inspect(read_case(message["case"]), told))})
 
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
@@ -124,6 +136,8 @@ def _fork(action: Callable[..., None], message: Message, requests: IO[bytes], re
     if child == 0:
         code = 1
         try:
+            with suppress(OSError):  # where memory runs out, Linux ends this one and not whoever waits for it
+                Path("/proc/self/oom_score_adj").write_text("1000")
             _answer(action, message, requests, replies)
             code = _ANSWERED
         finally:
@@ -131,16 +145,26 @@ def _fork(action: Callable[..., None], message: Message, requests: IO[bytes], re
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code != _ANSWERED:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended itself, with exit code {code}"
-        _say(replies, {"error": f"the process that measured it {how}"})
+        status = "crashed" if code < 0 else "exited"
+        _say(replies, {"error": f"the process that measured it {how}", "status": status})
 
 
 def _answer(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    """Do it; what goes wrong is said: a mistake of the user's, a failure of the case, or a bug of bncli's."""
     try:
         action(message, requests, replies)
+    except ConfigError as error:
+        _say(replies, {"error": str(error), "status": "mistake"})
     except BncliError as error:
-        _say(replies, {"error": str(error)})
-    except Exception:
-        _say(replies, {"bug": traceback.format_exc()})
+        _say(replies, {"error": str(error), "status": "wrong" if isinstance(error, WrongError) else "raised"})
+    except (SystemExit, KeyboardInterrupt) as error:
+        status = "exited" if isinstance(error, SystemExit) else "raised"
+        _say(replies, {"error": f"it raised {first_line(error)}", "status": status})
+    except Exception as error:
+        if is_foreign(str(message["case"].get("norm", ""))):
+            _say(replies, {"error": f"it raised {first_line(error)}", "status": "raised"})
+        else:
+            _say(replies, {"bug": traceback.format_exc()})
 
 
 def _say(replies: IO[str], reply: Message) -> None:

@@ -1,0 +1,158 @@
+"""A session trained: what the store lacks, stage after stage, stored as it ends; and the looks taken at it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from bncli.engine.work import Surroundings, fetch_data
+from bncli.errors import DamageError, StoreError
+from bncli.executors import open_workers
+from bncli.executors.loop import Finished, Progress, run_jobs
+from bncli.findings import Findings
+from bncli.plugins import registered, ship
+from bncli.records import RunResult
+from bncli.session.events import OnEvent, Started, Warned, ignore
+from bncli.session.study import Session, describe_damage
+from bncli.store.folder import Store
+from bncli.store.studies import Look, Studies, study_id
+
+
+def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[str, RunResult]]:
+    """Train what the store lacks, stage after stage, and store every run as it ends.
+
+    Interrupted, by whatever `on_event` raises or by Ctrl-C, it ends the workers that it started; what was stored
+    stays, and the same call continues.
+
+    Returns:
+        The session with the report's runs and those of the search before them, and all results by id.
+
+    Raises:
+        BncliError: for a mistake that shows only while training, such as wrong data.
+    """
+    results = _train_missing(session, on_event)
+    if not (session.study.tune or session.study.bisect):
+        return session, results
+    from bncli.session.search import next_stage, stages_of
+
+    while stage := next_stage(session.study, results, session.device, session.engine):
+        results |= _train_missing(session.planned(stage.runs), on_event)
+    stages = list(stages_of(session.study, results, session.device, session.engine))
+    searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
+    runs = [run for stage in stages if not stage.searches for run in stage.runs]
+    return replace(session.planned(runs), searched=searched), results
+
+
+def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = None) -> None:
+    """Note in the store that the study was asked, with the runs planned for it; or that it was reported.
+
+    What cannot be noted is said and loses nothing: a store may be one that is only read.
+    """
+    studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
+    try:
+        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs])
+        if look:
+            studies.add_look(key, look)
+    except StoreError as error:
+        on_event(Warned(f"{error}; `bncli ls studies` will not know of it"))
+
+
+def take_look(session: Session, results: Mapping[str, RunResult], summary: Sequence[str]) -> Look:
+    """What is to be remembered of a report: when, how many seeds, how many runs, the headlines."""
+    ended = [results[run.id].info.has_numbers for run in session.runs if run.id in results]
+    return Look(
+        session.name, session.study.seeds, session.device, len(session.runs), sum(ended), len(ended) - sum(ended),
+        "; ".join(summary), looks=session.study.looks,
+    )  # fmt: skip
+
+
+def train_and_look(
+    session: Session, on_event: OnEvent, *, aa: bool
+) -> "tuple[Session, dict[str, RunResult], Findings]":
+    """Train and analyse; where the study is looked at until decided, with more seeds while a headline is open."""
+    from bncli.session.regression import against_itself, both_halves
+
+    planned = against_itself(session) if aa else session
+    for seeds in planned.looks():
+        session, results = train(planned.first(seeds), on_event)
+        from bncli.session.analysis import analyse_session, is_decided  # only now: it brings numpy and scipy
+
+        findings = analyse_session(session, results, both_halves(session, results) if aa else None)
+        remember(session, on_event, take_look(session, results, findings.headlines))
+        if is_decided(findings):
+            break
+    return session, results, findings
+
+
+def unplanned_looks(session: Session) -> tuple[int, ...]:
+    """Numbers of seeds of earlier looks at part of these runs that the session's plan does not allow for.
+
+    Earlier is what was reported before these seeds were first: the same report said again says the same. One seed
+    makes no verdict, so that a look at it costs nothing.
+    """
+    seeds, study = set(session.study.seeds), session.study.model_dump(mode="json")
+    try:
+        looks = Studies(session.store.folder).read(study_id(study)).looks
+    except StoreError:  # a study that nobody asked before, or one that `remember` has warned of
+        return ()
+    first = min((look.time for look in looks if set(look.seeds) == seeds), default="9")  # later than any year before
+    found = {
+        len(look.seeds)
+        for look in looks
+        if len(look.seeds) > 1 and seeds & set(look.seeds) and seeds != set(look.seeds)
+        and (look.time, len(look.seeds)) < (first, len(seeds))
+        and not (look.looks and look.looks == session.study.looks)
+    }  # fmt: skip
+    return tuple(sorted(found))
+
+
+def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
+    """Train one stage, and return all of its results by id.
+
+    The store is told of the study once a worker has given a sign of life: what is refused, for wrong data say, was no
+    study.
+    """
+    found, damaged = session.store.read_intact(run.id for run in session.runs)
+    for damage in damaged.values():
+        on_event(Warned(describe_damage(damage, session.store)))
+    missing, trained, failed, said = session.missing(found), dict[str, RunResult](), dict[str, RunResult](), set[str]()
+    if not missing:
+        remember(session, on_event)
+        return found
+    fetch_data(missing, session.data_dir, lambda text: on_event(Warned(text)))
+    session.store.prepare()
+    on_event(Started(tuple(missing)))
+    same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
+    events = run_jobs(
+        missing,
+        lambda: open_workers(session.executor, session.workers, session.device),
+        lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
+    )
+    for place, event in enumerate(events):
+        if place == 0:
+            remember(session, on_event)
+        if isinstance(event, Progress):
+            for note in event.notes:
+                if note not in said:
+                    said.add(note)
+                    on_event(Warned(note))
+        if isinstance(event, Finished):
+            failed |= _store(event, session.store, damaged, on_event)
+            trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
+        on_event(event)
+    known = trained | found | failed
+    others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands
+    return known | others
+
+
+def _store(
+    event: Finished, store: Store, damaged: dict[str, DamageError], on_event: OnEvent
+) -> dict[str, RunResult]:  # fmt: skip
+    """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id."""
+    for result in event.results:
+        if result.info.has_numbers:
+            said = store.write(result)
+            if not damaged.pop(result.info.id, None) and said:
+                on_event(Warned(said))
+    lacking = {r.info.id: r for r in event.results if r.info.id not in store or r.info.id in damaged}
+    if not lacking:
+        store.drop_checkpoints(event.job.id)
+    return lacking
