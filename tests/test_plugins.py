@@ -197,6 +197,49 @@ def test_options_that_change_what_data_is_are_refused_when_it_is_loaded(write: W
         DATASETS.load("clouds")(device="cpu", noise=2.0)
 
 
+DESCRIBED = """
+from dataclasses import replace
+from pathlib import Path
+import torch
+from bncli.catalogue import Option
+from bncli.data import DataRow
+
+def size(row, options):
+    classes = int(Path(options["file"]).read_text())
+    known = {"train": 60, "validation": 20, "test": 20}
+    return replace(row, examples=known, shape=(classes,), classes=classes, checksum=options["checksum"] or f"of {classes}")
+
+def load(*, file, checksum, device):
+    y = torch.arange(60) % int(checksum[3:])
+    x = torch.nn.functional.one_hot(y).float()
+    return {part: (x[:n], y[:n]) for part, n in (("train", 60), ("validation", 20), ("test", 20))}
+
+def splits(**options):
+    from bncli.data.splits import Split, Splits
+    return Splits(**{part: Split(x, y) for part, (x, y) in load(**options).items()})
+
+OPTIONS = {"file": Option(str, "", "how many classes", place="path"), "checksum": Option(str | None, None, "of them")}
+DATASETS = {"counted": DataRow(":splits", "as many classes as a file says", OPTIONS, describe=":size")}
+"""
+
+
+def test_a_row_may_have_a_function_that_says_what_data_with_these_options_are(
+    write: Write, tiny: Tiny, tmp_path: Path
+) -> None:
+    add(write(DESCRIBED))
+    studies = []
+    for classes in (3, 5):
+        (tmp_path / f"{classes}.txt").write_text(str(classes))
+        data = {"name": "counted", "file": str(tmp_path / f"{classes}.txt")}
+        studies.append(tiny(data=data, model={"name": "mlp", "hidden": [8]}, variants={"none": "none"}, seeds=1))
+    three, five = (runs_of(study, "cpu")[0] for study in studies)
+    assert (three.spec()["classes"], five.spec()["classes"]) == (3, 5)
+    assert three.spec()["data"] == {"name": "counted", "checksum": "of 3"}
+    assert {result.info.status for result in trained(studies[1])} == {"done"}
+    with pytest.raises(ConfigError, match=r"data set 'counted': FileNotFoundError: .*no\.txt'$"):
+        DATASETS.options("counted", {"file": str(tmp_path / "no.txt")})
+
+
 def test_metrics_are_probed_measured_and_shown_by_channel_or_by_layer(write: Write, tiny: Tiny) -> None:
     add(write(made_plugins.METRIC))
     assert {name: (METRICS[name].kind, METRICS[name].per) for name in ("spread", "moved")} == {

@@ -8,6 +8,7 @@ from bncli.cli.options import (
     AA,
     BaselineName,
     CheckClaims,
+    Data,
     DataDir,
     Device,
     DryRun,
@@ -36,8 +37,8 @@ from bncli.errors import ConfigError
 
 
 def compare(
-    preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, until: Until = "",
-    sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
+    preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
+    until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
     events: EventsTo = None,
@@ -46,7 +47,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, until
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until
     )
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
