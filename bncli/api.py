@@ -47,7 +47,8 @@ def compare(
     seeds: int | str | Iterable[int] | None = None, until: str = "", set: Changes = None, device: str = "auto",
     engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), on_event: OnEvent = ignore, check: bool = False, aa: bool = False,
+    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore, check: bool = False,
+    aa: bool = False,
     save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
 ) -> Result[Findings]:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is.
@@ -70,6 +71,7 @@ def compare(
             `concurrent.futures.Executor` of yours, which is left open.
         time_limit: seconds after which a job is ended and its runs are `timed out`; None is no limit.
         plugins: files or modules that add norms, models, data sets and more (docs/extend/plugins.md).
+        data: a data set instead of the preset's: its name, FILE.npz, a folder of images, or hf:NAME (docs/data.md).
         on_event: called with everything that happens (bncli.session.events).
         check: judge the preset's claims.
         aa: compare the reference with itself on other seeds.
@@ -90,7 +92,7 @@ def compare(
     with using(plugins):
         asked = open_study(
             preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
-            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit,
+            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
         )  # fmt: skip
         if check:
             regression.refuse_no_claims(asked)
@@ -167,7 +169,7 @@ def train(
     seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), on_event: OnEvent = ignore,
+    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore,
 ) -> Result[None]:  # fmt: skip
     """Train every run of a preset and store what it measures; no comparison. Arguments are those of `compare`.
 
@@ -178,7 +180,7 @@ def train(
     with using(plugins):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
         )  # fmt: skip
         session, results = _train(session, on_event)
         return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
@@ -189,7 +191,8 @@ def shift_report(
     variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None, set: Changes = None,
     device: str = "auto", engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli",
     data_dir: str | Path | None = None, executor: "str | Executor | OpenWorkers" = "local",
-    time_limit: float | None = None, plugins: Sequence[str] = (), on_event: OnEvent = ignore,
+    time_limit: float | None = None, plugins: Sequence[str] = (), data: str | Path | None = None,
+    on_event: OnEvent = ignore,
 ) -> Result[ShiftFindings]:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less.
 
@@ -207,7 +210,7 @@ def shift_report(
     with using(plugins):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, probed=True,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, probed=True,
         )  # fmt: skip
         chosen = choose_metrics(session, chosen_metrics)
         session, results = _train(session, on_event)
@@ -305,7 +308,7 @@ def open_study(
 
 def read_study(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    set: Changes = None, plugins: Sequence[str] = (),
+    set: Changes = None, plugins: Sequence[str] = (), data: str | Path | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset, with what is to be changed in it, without training anything. Arguments are those of `compare`.
 
@@ -313,7 +316,7 @@ def read_study(
         ConfigError: with every mistake, each with its place.
     """
     with using(plugins):
-        return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set))[1]
+        return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set), data=data)[1]
 
 
 def _sets(given: Changes) -> list[str]:

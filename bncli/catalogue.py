@@ -33,6 +33,8 @@ class Option:
     meaning: str
     # of an option that is younger than stored runs: the value that means what those did; it enters no id
     before: Any = Always
+    # of an option that says where something lies and not what it is, which enters no id: a path, or another name
+    place: Literal["", "path", "name"] = ""
 
     def range(self) -> str:
         """What the option may be, in words: `number > 0`, `coupled or paper`."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -65,7 +66,8 @@ class Run:
 
     @cached_property
     def _spec(self) -> Mapping[str, Any]:
-        data, model, norm = DATASETS[self.data.name], MODELS[self.model.name], NORMS[self.norm.name]
+        data = DATASETS.describe(self.data.name, self.data.options)
+        model, norm = MODELS[self.model.name], NORMS[self.norm.name]
         optimizer, schedule = self.training.optimizer, self.training.schedule
         numerics = {
             "data": data.numerics, "model": model.numerics, "norm": norm.numerics,
@@ -104,9 +106,10 @@ class Run:
 
 
 def _part(part: Part, row: Row) -> dict[str, Any]:
-    """A name with its options, without those that mean what was so before there was such an option."""
+    """A name with its options, without places, and without those that mean what was so before there were such."""
     known = row.options
-    return {key: value for key, value in part.flat().items() if key not in known or value != known[key].before}
+    counts = {key: value for key, value in part.flat().items() if key not in known or not known[key].place}
+    return {key: value for key, value in counts.items() if key not in known or value != known[key].before}
 
 
 def _section(section: BaseModel) -> dict[str, Any]:
@@ -219,7 +222,7 @@ def _shape(run: Run) -> str:
 def seconds_of(job: Job) -> float:
     """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic."""
     run = job.runs[0]
-    data, training = DATASETS[run.data.name], run.training
+    data, training = DATASETS.describe(run.data.name, run.data.options), run.training
     layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
     weights = sum(layer.multiply_adds for layer in layers)
     step = (2e-4 * len(layers) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
@@ -247,7 +250,7 @@ def warnings_of(study: Study) -> list[str]:
             batch, group = at.training_of(name).batch_size, variant.norm.options.get("group_size")
             if not (NORMS[variant.norm.name].whitens and group):
                 continue
-            data = DATASETS[at.data.name]
+            data = DATASETS.describe(at.data.name, at.data.options)
             layers = MODELS[at.model.name].normalised(at.model.options, data.shape, data.outputs)
             group = min(group, max((layer.channels for layer in layers), default=group))
             values = batch * min((layer.locations for layer in layers), default=1)
@@ -263,7 +266,7 @@ def warnings_of(study: Study) -> list[str]:
 def describe(study: Study, device: str) -> str:
     """One line: data, network, recipe, seeds, device."""
     run, training = runs_of(study, device)[0], study.training
-    data, model = DATASETS[study.data.name], MODELS[study.model.name]
+    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
     shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
     activation = study.model.options.get("activation", "")
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
@@ -272,7 +275,7 @@ def describe(study: Study, device: str) -> str:
     lr = swept.get("training.lr", f"{training.lr:g}")
     schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
     parts = [
-        study.data.name,
+        next((Path(study.data.options[key]).name for key, o in data.options.items() if o.place), study.data.name),
         f"{study.model.name} {shape} {activation}".strip(),
         f"batch {swept.get('training.batch_size', training.batch_size)}",
         f"{training.optimizer.name} lr {lr}{schedule}",

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from bncli.data import DATASETS, DataRow
 from bncli.findings import Findings
 from bncli.norms import NORMS
 from bncli.report.cards import metric_table, page
@@ -14,7 +16,23 @@ from bncli.report.study.json import SCHEMA
 from bncli.shift import METRICS
 
 FOLDER = Path(__file__).parent
+
+
+def data_table(rows: Mapping[str, DataRow]) -> str:
+    """Every data set: what it is, its examples, and the options that a preset can give it."""
+    lines = ["| name | is | an example | classes | train, validation, test | options |", "|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        told = not row.describe
+        shape = " x ".join(map(str, row.shape)) if told else "of the data"
+        classes = (row.classes or f"{row.targets} numbers") if told else "of the data"
+        examples = ", ".join(f"{count:,}" for count in row.examples.values()) if told else "of the data"
+        options = "; ".join(f"`{key}` ({option.range()}): {option.meaning}" for key, option in row.options.items())
+        lines.append(f"| `{name}` | {row.summary} | {shape} | {classes} | {examples} | {options} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
+    "data.md": ("bncli/data/__init__.py", data_table(DATASETS.own)),
     "norms.md": ("bncli/norms/rows", page(NORMS)),
     "shift.md": ("bncli/shift/rows.py", metric_table(METRICS)),
 }

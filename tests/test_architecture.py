@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent / "bncli"
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "norms": {"catalogue", "errors", "kernels"},
     "kernels": {"errors"},
     "models": {"catalogue", "errors"},
-    "data": {"catalogue", "errors"},
+    "data": {"catalogue", "errors", "files"},
     "optim": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},
     "plan": {"catalogue", "config", "errors", "plugins", *CATALOGUES},
@@ -190,6 +191,8 @@ def test_every_file_says_its_topic_and_has_one(path: Path) -> None:
     ("arguments", "code"),
     [(["--help"], 0), (["compare", "--help"], 0), (["ls"], 0), (["compare", "nonsense"], 2), (["validate", "figure1"], 0),
      (["compare", "figure1", "--set", "training.lr=0"], 2), (["compare", "--device", "cpu", "--dry-run"], 0),
+     (["compare", "smoke", "--data", "mine.npz", "--device", "cpu", "--dry-run"], 0),
+     (["compare", "smoke", "--data", "no.npz"], 2), (["ls", "data"], 0),
      (["bench", "--help"], 0), (["bench", "figure1"], 2), (["bench", "--device", "cpu", "--only", "bacth"], 2),
      (["validate", "bench-ci"], 0), (["ls", "studies"], 0), (["store", "verify"], 2)],
 )  # fmt: skip
@@ -200,6 +203,8 @@ def test_what_needs_no_torch_imports_none(arguments: list[str], code: int, tmp_p
         "heavy = [m for m in ('torch', 'scipy', 'vl_convert') if m in sys.modules]\n"
         "print(code, heavy, file=sys.stderr)"
     )
+    parts = np.arange(120) % 3
+    np.savez(tmp_path / "mine.npz", x_train=np.zeros((120, 6, 6, 3), "u1"), y_train=parts)
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == f"{code} []"
 

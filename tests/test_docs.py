@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import bncli
 from bncli.catalogue import Option
 from bncli.norms import NORMS
 from bncli.report.cards import card
@@ -24,6 +25,39 @@ def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture
     exec(blocks[0].partition("```")[0], {})
     sites = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert sites == ["1 before-norm", "1 after-norm", "2 after-activation"]
+
+
+def test_the_section_on_your_model_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "yours.md").read_text().partition("## Your data\n")[0]
+    names: dict[str, object] = {}
+    for block in page.split("```python\n")[1:]:
+        exec(block.partition("```")[0], names)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:3] == [line[4:] for line in page.splitlines() if line.startswith("    ")][2:5]
+    assert printed[-1].startswith("1 BatchNorm2d -> batch 2048 2048 0.99")
+
+
+def test_the_section_on_your_data_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = (ROOT / "docs" / "yours.md").read_text().partition("## Your data\n")[2].partition("\n## ")[0]
+    assert section.count("\n") < 40
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in section.split("```python\n")[1:]:
+        exec(block.partition("```")[0], names)
+    (command,) = [line.split()[1:] for line in section.splitlines() if line.startswith("    bncli ")]
+    small = ["--seeds", "1", "--variants", "none", "--set", "training.steps=20", "--jobs", "1"]
+    done = subprocess.run([sys.executable, "-m", "bncli", *command, *small], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("mine.npz")) == (0, 1), done.stderr
+
+
+def test_the_section_on_your_results_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (ROOT / "docs" / "yours.md").read_text().partition("## Your results\n")[2]
+    monkeypatch.chdir(tmp_path)
+    (block,) = section.split("```python\n")[1:]
+    exec(block.partition("```")[0], {"bncli": bncli})
+    assert f"    {capsys.readouterr().out}" in section
 
 
 def test_ci_runs_the_test_command_that_the_readme_gives() -> None:

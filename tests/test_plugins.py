@@ -197,6 +197,49 @@ def test_options_that_change_what_data_is_are_refused_when_it_is_loaded(write: W
         DATASETS.load("clouds")(device="cpu", noise=2.0)
 
 
+DESCRIBED = """
+from dataclasses import replace
+from pathlib import Path
+import torch
+from bncli.catalogue import Option
+from bncli.data import DataRow
+
+def size(row, options):
+    classes = int(Path(options["file"]).read_text())
+    known = {"train": 60, "validation": 20, "test": 20}
+    return replace(row, examples=known, shape=(classes,), classes=classes, checksum=options["checksum"] or f"of {classes}")
+
+def load(*, file, checksum, device):
+    y = torch.arange(60) % int(checksum[3:])
+    x = torch.nn.functional.one_hot(y).float()
+    return {part: (x[:n], y[:n]) for part, n in (("train", 60), ("validation", 20), ("test", 20))}
+
+def splits(**options):
+    from bncli.data.splits import Split, Splits
+    return Splits(**{part: Split(x, y) for part, (x, y) in load(**options).items()})
+
+OPTIONS = {"file": Option(str, "", "how many classes", place="path"), "checksum": Option(str | None, None, "of them")}
+DATASETS = {"counted": DataRow(":splits", "as many classes as a file says", OPTIONS, describe=":size")}
+"""
+
+
+def test_a_row_may_have_a_function_that_says_what_data_with_these_options_are(
+    write: Write, tiny: Tiny, tmp_path: Path
+) -> None:
+    add(write(DESCRIBED))
+    studies = []
+    for classes in (3, 5):
+        (tmp_path / f"{classes}.txt").write_text(str(classes))
+        data = {"name": "counted", "file": str(tmp_path / f"{classes}.txt")}
+        studies.append(tiny(data=data, model={"name": "mlp", "hidden": [8]}, variants={"none": "none"}, seeds=1))
+    three, five = (runs_of(study, "cpu")[0] for study in studies)
+    assert (three.spec()["classes"], five.spec()["classes"]) == (3, 5)
+    assert three.spec()["data"] == {"name": "counted", "checksum": "of 3"}
+    assert {result.info.status for result in trained(studies[1])} == {"done"}
+    with pytest.raises(ConfigError, match=r"data set 'counted': FileNotFoundError: .*no\.txt'$"):
+        DATASETS.options("counted", {"file": str(tmp_path / "no.txt")})
+
+
 def test_metrics_are_probed_measured_and_shown_by_channel_or_by_layer(write: Write, tiny: Tiny) -> None:
     add(write(made_plugins.METRIC))
     assert {name: (METRICS[name].kind, METRICS[name].per) for name in ("spread", "moved")} == {
@@ -778,3 +821,45 @@ def test_an_error_of_a_plug_in_is_one_of_bncli(write: Write) -> None:
     with pytest.raises(BncliError):
         load_plugins([write("1 / 0\n")])
     assert Catalogue.installed is plugins.register_installed
+
+
+MODELS_OF_MINE = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, channels=4):
+        super().__init__(nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels))
+
+ready = Net()
+
+def wrong():
+    return 3
+"""
+
+
+def test_a_model_is_made_by_a_class_a_function_or_is_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bncli.plugins.models import build_model
+
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text(MODELS_OF_MINE)
+    made: Any = build_model("nets.py:Net", channels=6)
+    assert made[0].out_channels == 6
+    first, second = build_model("nets.py:ready"), build_model("nets.py:ready")
+    assert first is not second  # nobody changes the one that is there
+    with pytest.raises(ConfigError, match=r"^MODEL nets\.py:wrong: must give a torch module, got int$"):
+        build_model("nets.py:wrong")
+    with pytest.raises(ConfigError, match=r"^--model nets\.py:Net: cannot be made: TypeError: .*'colour'"):
+        build_model("nets.py:Net", "--model", colour=1)
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_list_of_models_that_is_not_installed_is_one_line(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bncli.plugins.models import build_model
+
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        ConfigError, match=f"^MODEL {package}:resnet18: {package} is not installed: pip install {package}$"
+    ):
+        build_model(f"{package}:resnet18")

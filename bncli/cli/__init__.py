@@ -11,6 +11,7 @@ from bncli.cli.bench import bench
 from bncli.cli.compare import compare
 from bncli.cli.doctor import doctor
 from bncli.cli.export import export
+from bncli.cli.inspect import inspect
 from bncli.cli.ls import ls
 from bncli.cli.shift_report import shift_report
 from bncli.cli.store import store
@@ -26,7 +27,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 your mistake, 3 a gate failed, 4 a gate could not be decided, 5 some runs failed, "
     "130 interrupted (run again to continue).",
 )
-for command in (compare, train, shift_report, bench, export, doctor, ls, validate):
+for command in (compare, train, shift_report, bench, inspect, export, doctor, ls, validate):
     app.command()(command)
 app.add_typer(store)
 

@@ -9,6 +9,7 @@ from bncli.cli.options import (
     AA,
     BaselineName,
     CheckClaims,
+    Data,
     DataDir,
     Device,
     DryRun,
@@ -40,8 +41,8 @@ from bncli.errors import ConfigError
 
 
 def compare(
-    preset: PresetArgument = "quickstart", variants: Variants = "", seeds: Seeds = None, until: Until = "",
-    sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
+    preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
+    until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
@@ -52,7 +53,7 @@ def compare(
     if results is None and (variant_from or seed_from):
         raise ConfigError("--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too")
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, until
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until
     )
     if results is not None:
         _refuse_training({

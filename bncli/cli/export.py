@@ -6,21 +6,32 @@ from typing import Annotated
 
 import typer
 
-from bncli.cli.options import DataDir, Device, Plugins, PresetArgument, Seeds, Sets, StoreFolder, Variants, prepare
+from bncli.cli.options import (
+    Data,
+    DataDir,
+    Device,
+    Plugins,
+    PresetArgument,
+    Seeds,
+    Sets,
+    StoreFolder,
+    Variants,
+    prepare,
+)
 from bncli.errors import ConfigError
 
-To = Annotated[
+Table = Annotated[
     str, typer.Option("--to", help="Where to: a .csv or .jsonl file, or - for CSV on stdout.", metavar="FILE")
 ]
 
 
 def export(
-    preset: PresetArgument = "quickstart", to: To = "-", variants: Variants = "", seeds: Seeds = None,
+    preset: PresetArgument = "quickstart", to: Table = "-", variants: Variants = "", seeds: Seeds = None,
     sets: Sets = None, device: Device = "auto", plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
-    data_dir: DataDir = None,
+    data: Data = None, data_dir: DataDir = None,
 ) -> None:  # fmt: skip
     """Write the stored runs of a preset as a table: a row a run and step, a column a metric. Nothing is trained."""
-    how = prepare(preset, variants, seeds, sets, device, "auto", None, "local", None, plugin, store, data_dir)
+    how = prepare(preset, variants, seeds, sets, device, "auto", None, "local", None, plugin, store, data_dir, data)
     suffix = ".csv" if to == "-" else Path(to).suffix
     if suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"--to {to}: expected a .csv or .jsonl file, or -")

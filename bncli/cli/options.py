@@ -76,7 +76,13 @@ Plugins = Annotated[
     typer.Option("--plugin", help="A file or module that adds norms, models, data and more.", metavar="FILE.py|MODULE"),
 ]
 StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.")]
-DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with MNIST's files.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Train on other data: a data set, arrays, a folder of images.", metavar="NAME|FILE.npz|FOLDER|hf:NAME"
+    ),
+]
+DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
 CheckClaims = Annotated[
@@ -140,7 +146,7 @@ FailIf = Annotated[
 def prepare(
     preset: str, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
     jobs: int | None, executor: str, time_limit: float | None, plugins: Sequence[str] | None, store: Path,
-    data_dir: Path | None, until: str = "",
+    data_dir: Path | None, data: str | None, until: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """The arguments of a function of `bncli.api`, from those of a command.
 
@@ -155,7 +161,7 @@ def prepare(
     return {
         "preset": preset_path(preset), "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
         "engine": "untraced" if untraced else engine, "jobs": jobs, "executor": executor, "time_limit": time_limit,
-        "plugins": plugins or (), "store": store, "data_dir": data_dir,
+        "plugins": plugins or (), "store": store, "data_dir": data_dir, "data": data,
         **({"until": until} if until else {}),
     }  # fmt: skip
 

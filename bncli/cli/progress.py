@@ -124,9 +124,14 @@ def _open_display() -> Iterator[OnEvent]:
         bars.close()
 
 
+def _has_classes(job: Job) -> bool:
+    data = job.runs[0].data
+    return bool(DATASETS.describe(data.name, data.options).classes)
+
+
 def _level(job: Job, level: float) -> str:
     """An accuracy in per cent; of data without classes a loss, whatever it is."""
-    if DATASETS[job.runs[0].data.name].classes:
+    if _has_classes(job):
         return f"{100 * level:.1f} %"
     return f"loss {level:.3g}"
 
@@ -171,7 +176,7 @@ class Lines:
 def _live(event: Progress, curve: Sequence[float]) -> str:
     """What a running job's line says: the accuracy's curve so far, then the newest numbers."""
     parts = [sparkline(curve, min(curve), max(curve)), _level(event.job, event.level)]
-    if event.loss is not None and DATASETS[event.job.runs[0].data.name].classes:
+    if event.loss is not None and _has_classes(event.job):
         parts.append(f"loss {event.loss:.3g}")
     if event.lr is not None:
         parts.append(f"lr {event.lr:.3g}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bncli.cli.options import (
+    Data,
     DataDir,
     Device,
     DryRun,
@@ -30,15 +31,17 @@ Plot = Annotated[Path | None, typer.Option(help="Write the figures into this fol
 
 
 def shift_report(
-    preset: PresetArgument = "figure1-shift", variants: Variants = "", seeds: Seeds = None, sets: Sets = None,
-    layers: Layers = "", metrics: Metrics = "", plot: Plot = None, device: Device = "auto",
+    preset: PresetArgument = "figure1-shift", data: Data = None, variants: Variants = "", seeds: Seeds = None,
+    sets: Sets = None, layers: Layers = "", metrics: Metrics = "", plot: Plot = None, device: Device = "auto",
     engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None,
     json: Json = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
-    how = prepare(preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir)
+    how = prepare(
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
+    )
     if dry_run:
         show_plan(how, probed=True)
         return

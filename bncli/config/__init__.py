@@ -4,10 +4,10 @@ from bncli.config.asking import Bisect, StudyClaim, Tune
 from bncli.config.bench import Bench, Grid, KernelClaim
 from bncli.config.parts import Part
 from bncli.config.reading import read_bench, read_preset, read_study
-from bncli.config.recipe import Evaluation, Probes, Target, Training
+from bncli.config.recipe import Augmentation, Evaluation, Probes, Target, Training
 from bncli.config.study import Study, Variant
 
 __all__ = [
-    "Bench", "Bisect", "Evaluation", "Grid", "KernelClaim", "Part", "Probes", "Study", "StudyClaim", "Target",
-    "Training", "Tune", "Variant", "read_bench", "read_preset", "read_study",
+    "Augmentation", "Bench", "Bisect", "Evaluation", "Grid", "KernelClaim", "Part", "Probes", "Study", "StudyClaim",
+    "Target", "Training", "Tune", "Variant", "read_bench", "read_preset", "read_study",
 ]  # fmt: skip

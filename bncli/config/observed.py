@@ -54,7 +54,7 @@ def observed_of(tree: Mapping[str, Any]) -> ObservedStudy:
     """
     recipe = [key for key in tree if key in RECIPE]
     if recipe:
-        keys = ", ".join(ObservedStudy.model_fields.keys() - {"source"})
+        keys = ", ".join(key for key in ObservedStudy.model_fields if key != "source")
         raise ConfigError(
             f"{recipe[0]}: these runs were made elsewhere, and nothing of how they were trained can be set here (there"
             f" are: {keys})"

@@ -9,6 +9,7 @@ from bncli.config.bench import Bench, bench_of, check_kind, is_bench
 from bncli.config.observed import ObservedStudy, observed_of
 from bncli.config.study import Study
 from bncli.config.yaml_tree import MAX_BYTES, parse
+from bncli.data import DATASETS, data_part, looking_in
 from bncli.errors import ConfigError, describe
 from bncli.errors import Path as KeyPath
 
@@ -19,7 +20,8 @@ Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "
 
 def read_study(
     source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
-    seeds: str | Sequence[int] | Mapping[str, Any] | None = None,
+    seeds: str | Sequence[int] | Mapping[str, Any] | None = None, data: str | None = None,
+    data_dir: Path | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
@@ -28,21 +30,28 @@ def read_study(
         sets: `key=value` or `key=value,value` (a sweep), as given to --set.
         variants: the variants to keep; names of norms that the preset lacks are added.
         seeds: as given to --seeds, or which, or {"until": "decided", "max": 50}.
+        data: as given to --data; None: the preset's.
+        data_dir: where data are looked for first.
 
     Raises:
         ConfigError: with every mistake, each with its place.
     """
     name, home = (source.name, f"{source.name}:1") if isinstance(source, Path) else ("study", "study")
-    data, places, problems = _opened(source)
-    check_kind(data, "study", name)
+    tree, places, problems = _opened(source)
+    check_kind(tree, "study", name)
+    if isinstance(source, Path):
+        tree = _beside(tree, source.parent)
+    if data is not None:
+        tree, places[("data",)] = {**tree, "data": data_part(data)}, f"--data {data}"
     for text in sets:
-        data = override(data, text, places)
+        tree = override(tree, text, places)
     if variants:
-        data = _with_variants(data, variants)
+        tree = _with_variants(tree, variants)
         places[("variants",)] = "--variants"
     if seeds is not None:
-        data, places[("seeds",)] = {**data, "seeds": seeds, "looks": []}, f"--seeds {seeds}"
-    return _checked(study_module.study_of, data, places, problems, home)
+        tree, places[("seeds",)] = {**tree, "seeds": seeds, "looks": []}, f"--seeds {seeds}"
+    with looking_in(data_dir):
+        return _checked(study_module.study_of, tree, places, problems, home)
 
 
 def read_bench(source: Path | Bench | Mapping[str, Any]) -> Bench:
@@ -94,6 +103,16 @@ def _opened(path: Path | Study | Mapping[str, Any]) -> tuple[dict[str, Any], Pla
         what = "is empty" if tree.data is None else f"holds {type(tree.data).__name__}, not keys with values"
         raise ConfigError(*problems, f"{path.name}:1: {what}; see `bncli ls presets` for examples")
     return tree.data, places, problems
+
+
+def _beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The tree with paths of data that are relative to a preset's folder, as they are meant in its file."""
+    given = tree.get("data")
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str) or given["name"] not in DATASETS:
+        return tree
+    known = DATASETS[given["name"]].options
+    paths = [key for key, option in known.items() if option.place == "path" and isinstance(given.get(key), str)]
+    return {**tree, "data": {**given, **{key: str(folder / Path(given[key]).expanduser()) for key in paths}}}
 
 
 def _checked(

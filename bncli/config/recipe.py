@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from bncli.catalogue import Count, Fraction, NonNegative, Positive
-from bncli.config.parts import Frozen, Part, part_of
+from bncli.config.parts import Before, Frozen, Part, part_of
 from bncli.data import DATASETS
 from bncli.errors import ConfigError
 from bncli.models import MODELS
@@ -16,6 +16,14 @@ ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
 DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
 SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
 OptimizerPart = Annotated[Part, part_of(OPTIMIZERS, "sgd")]
+
+
+class Augmentation(Frozen):
+    """What is done to training images, example by example and drawn from the run's seed."""
+
+    crop: Annotated[int, Field(ge=0)] = 0  # pixels by which they are moved at most, each way; 0 comes in at the edge
+    flip: bool = False  # half of them are mirrored, left and right
+    cutout: Annotated[int, Field(ge=0)] = 0  # pixels of a side of the square that is cut out
 
 
 class Training(Frozen):
@@ -33,6 +41,7 @@ class Training(Frozen):
     # tf32: on a GPU, products and convolutions of operands cut to 10 bits | mixed: bfloat16 forward and backward
     precision: Literal["float32", "tf32", "mixed"] = "float32"
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"  # of images, in runs trained one by one
+    augment: Annotated[Augmentation | None, Before(None)] = None  # what is done to training images; null: nothing
 
 
 class Evaluation(Frozen):

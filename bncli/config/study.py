@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_v
 
 from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
 from bncli.config.parts import Frozen, NormPart, Part, validated
-from bncli.config.recipe import DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
+from bncli.config.recipe import Augmentation, DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.data import DATASETS
 from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
 from bncli.measures import MEASURES
@@ -143,6 +143,9 @@ class Study(Frozen):
             setting = dict(zip(self.sweep, values, strict=True))
             changed = plain
             for key, value in setting.items():
+                option = DATASETS[self.data.name].options.get(key.removeprefix("data.")) if key[:5] == "data." else None
+                if option and option.place:  # other data have another checksum
+                    changed = with_value(changed, ("data", "checksum"), None)
                 changed = with_value(changed, tuple(key.split(".")), value)
             yield setting, (_at(changed, setting) if setting else self)
 
@@ -177,7 +180,7 @@ def check(study: Study) -> list[Problem]:
 
 def _without_classes(study: Study) -> Iterator[Problem]:
     """What was asked by name that needs an accuracy, of data that have none."""
-    data = DATASETS[study.data.name]
+    data = DATASETS.describe(study.data.name, study.data.options)
     if data.classes or "data.name" in study.sweep or "data" in study.sweep:
         return
     why = f"data {study.data.name!r} has no classes, so no accuracy"
@@ -213,7 +216,7 @@ def _misfits(study: Study, variant: str) -> Iterator[Problem]:
     if norm.side == "weight" and not model.layers:
         why = f"acts on the weights of layers, and model {study.model.name!r} has none"
         yield Problem(place, f"norm {part.name!r} {why}")
-    data = DATASETS[study.data.name]
+    data = DATASETS.describe(study.data.name, study.data.options)
     if wrong := model.misfit(study.model.options, data.shape):
         yield Problem(("model",), f"model {study.model.name!r} {wrong}")
         return
@@ -232,7 +235,7 @@ def _too_small(study: Study, variant: str) -> Iterator[Problem]:
             f"variant {variant!r}: norm {norm.name!r} takes its statistics over the batch and needs at least 2"
             f" examples, got {training.batch_size}",
         )
-    data, model = DATASETS[study.data.name], MODELS[study.model.name]
+    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
     size = norm.options.get("ghost_size", training.batch_size)
     alone = min(size, training.batch_size % size or size) == 1 and size < training.batch_size
     if alone and not model.misfit(study.model.options, data.shape):
@@ -250,13 +253,18 @@ def _too_small(study: Study, variant: str) -> Iterator[Problem]:
 
 def _recipe(study: Study, variant: str) -> Iterator[Problem]:
     """A recipe whose parts contradict each other or the data."""
-    training, data = study.training_of(variant), DATASETS[study.data.name]
+    training, data = study.training_of(variant), DATASETS.describe(study.data.name, study.data.options)
     warmup = training.schedule.options["warmup"]
     if warmup >= training.steps:
         message = f"warmup must be below the {training.steps} steps of training, got {warmup}"
         yield Problem(("training", "schedule"), message)
     if training.label_smoothing and not data.classes:
         yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
+    if (how := training.augment) and len(data.shape) != 3:
+        yield Problem(("training", "augment"), f"data {study.data.name!r} has no images; leave it out")
+    elif how and max(how.crop, how.cutout) > min(data.shape[1:]):
+        size = " x ".join(map(str, data.shape[1:]))
+        yield Problem(("training", "augment"), f"crop and cutout must be at most a side of the images, {size} pixels")
 
 
 def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
@@ -281,9 +289,9 @@ def keys_at(path: Path) -> list[str]:
     """The keys known at a path, then those of the study: where a misplaced key may belong."""
     models: dict[Any, type[BaseModel]] = {
         "training": Training, "evaluation": Evaluation, "probes": Probes, "target": Target, "margins": Margins,
-        "variants": Variant,
+        "variants": Variant, "augment": Augmentation,
     }  # fmt: skip
-    here = models.get(path[-1] if path and path[-1] == "training" else (path or ("",))[0], Study)
+    here = models.get(path[-1] if path and path[-1] in ("training", "augment") else (path or ("",))[0], Study)
     return [*here.model_fields, *Study.model_fields]
 
 

@@ -1,10 +1,13 @@
 """Draws batches by index: shuffled epochs from a generator of each run's own, so that variants see the same ones."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from bncli.config import Augmentation
+from bncli.data.augment import augment, draw
 from bncli.data.splits import Split
 from bncli.errors import DataError
 from bncli.models.unit import generator
@@ -14,20 +17,29 @@ class Batches:
     """Batches of `size` examples for every lane.
 
     Each epoch is a fresh permutation of the training examples; its last, smaller batch is dropped, because batch
-    statistics of fewer examples are another norm. The order depends on the seed only.
+    statistics of fewer examples are another norm. The order depends on the seed only, and so does what augmentation
+    does to each example of an epoch.
     """
 
-    def __init__(self, split: Split, size: int, seeds: Sequence[int], lanes: tuple[int, ...]) -> None:
+    def __init__(
+        self, split: Split, size: int, seeds: Sequence[int], lanes: tuple[int, ...],
+        augmentation: Augmentation | None = None, shape: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
+        """`shape` is that of an example, which augmentation needs to know."""
         self.split, self.size, self._lanes = split, size, lanes
+        self._how, self._shape = augmentation, shape
         self._orders = {seed: _Order(len(split), size, generator(seed, "batches")) for seed in seeds}
         self._seeds = seeds
 
     def next(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The next `steps` batches as (inputs (*lanes, N, features), targets (*lanes, N, ...))."""
-        drawn = {seed: order.next(steps) for seed, order in self._orders.items()}
-        index = torch.stack([drawn[seed] for seed in self._seeds], 1).view(steps, *self._lanes, self.size)
-        for one in index.to(self.split.targets.device):
-            yield self.split.inputs(one), self.split.targets[one]
+        drawn = {seed: order.next(steps, augmented=self._how is not None) for seed, order in self._orders.items()}
+        index, chance = (
+            torch.stack([drawn[seed][i] for seed in self._seeds], 1).view(steps, *self._lanes, self.size, *more)
+            for i, more in ((0, ()), (1, (-1,)))
+        )
+        for (x, y), draws in zip(self.split.batches(index), chance, strict=True):
+            yield self._augmented(x, draws), y
 
     def state(self) -> list[tuple[int, Tensor, int]]:
         """Where every seed's order stands: (seed, its generator before the epoch, batches taken of the epoch)."""
@@ -42,20 +54,28 @@ class Batches:
         """`count` batches (N, features) that every lane and every call shares."""
         order = _Order(len(self.split), self.size, generator(0, "precise"))
         for _ in range(count):
-            yield self.split.inputs(order.next(1)[0].to(self.split.targets.device))
+            index, draws = order.next(1, augmented=self._how is not None)
+            yield self._augmented(self.split.inputs(index[0].to(self.split.targets.device)), draws[0])
+
+    def _augmented(self, x: Tensor, draws: Tensor) -> Tensor:
+        how = self._how
+        if how is None:
+            return x
+        return augment(x, draws, self._shape, crop=how.crop, flip=how.flip, cutout=how.cutout)
 
 
 class _Order:
     """One generator's epochs, batch by batch."""
 
-    def __init__(self, examples: int, size: int, draw: torch.Generator) -> None:
-        self._examples, self._size, self._draw = examples, size, draw
+    def __init__(self, examples: int, size: int, generator: torch.Generator) -> None:
+        self._examples, self._size, self._draw = examples, size, generator
         self._epoch: Tensor | None = None  # drawn when its first batch is
-        self.start, self.taken = draw.get_state(), 0
+        self._chance = torch.empty(0)  # what is done to each of its examples
+        self.start, self.taken = generator.get_state(), 0
 
-    def next(self, batches: int) -> Tensor:
-        """(batches, size)."""
-        parts = []
+    def next(self, batches: int, *, augmented: bool) -> tuple[Tensor, Tensor]:
+        """Which examples (batches, size), and draws for what is done to each (batches, size, draws)."""
+        parts, chances = [], []
         while batches:
             if self._epoch is None:
                 whole = self._examples // self._size
@@ -66,12 +86,20 @@ class _Order:
                 self._epoch = torch.randperm(self._examples, generator=self._draw)[: whole * self._size].view(
                     whole, self._size
                 )
+                self._chance = self._epoch.new_empty(whole, self._size, 0)
+                if augmented:
+                    seed = hashlib.sha256(self.start.numpy().tobytes() + b"augmentation").digest()[:7]
+                    own = torch.Generator().manual_seed(
+                        int.from_bytes(seed, "big")
+                    )  # the order is that of no augmentation
+                    self._chance = draw(whole * self._size, own).view(whole, self._size, -1)
             parts.append(self._epoch[self.taken : self.taken + batches])
+            chances.append(self._chance[self.taken : self.taken + batches])
             batches -= len(parts[-1])
             self.taken += len(parts[-1])
             if self.taken == len(self._epoch):
                 self.restore(self._draw.get_state(), 0)
-        return torch.cat(parts)
+        return torch.cat(parts), torch.cat(chances)
 
     def restore(self, start: Tensor, taken: int) -> None:
         self._draw.set_state(start)

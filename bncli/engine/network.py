@@ -24,7 +24,7 @@ Capture = Callable[[nn.Module], AbstractContextManager[Mapping[str, Tensor]]]  #
 
 def build(run: Run) -> nn.Module:
     """The network of one run, with its seed's weights; the same draws in every variant, where shapes match."""
-    data, row = DATASETS[run.data.name], NORMS[run.norm.name]
+    data, row = DATASETS.describe(run.data.name, run.data.options), NORMS[run.norm.name]
     target = partial(NORMS.load(run.norm.name), **run.norm.options)
     norm = Normaliser(
         of_channels=target if row.side == "activation" else None,

@@ -52,7 +52,7 @@ class Prober:
             chosen = _chosen(layers, self._how)
             self._subject = Subject(
                 self._how, network, layers, chosen, splits, batches, step, state, hyper,
-                DATASETS[first.data.name].loss, first.training.label_smoothing,
+                DATASETS.describe(first.data.name, first.data.options).loss, first.training.label_smoothing,
             )  # fmt: skip
 
     def every(self, steps: int) -> int:

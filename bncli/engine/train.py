@@ -121,14 +121,17 @@ class _Loop:
     def __init__(self, job: Job, checkpoints: Path | None) -> None:
         first = job.runs[0]
         self.variant = first.variant
-        self.how, self.device, self.loss = first.evaluation, first.device, DATASETS[first.data.name].loss
+        self.how, self.device = first.evaluation, first.device
+        data = DATASETS.describe(first.data.name, first.data.options)
+        self.loss = data.loss
         self.clipped = first.training.clip is not None
         self.clock, self.step, self.last = Stopwatch(), 0, first.training.steps - 1
         with self.clock.of("start"):
             self.splits: Splits = DATASETS.load(first.data.name)(**first.data.options, device=first.device)
             self.network = Network(job.runs, first.device)
         seeds = [run.seed for run in job.runs]
-        self.batches = Batches(self.splits.train, first.training.batch_size, seeds, self.network.lanes)
+        recipe, lanes = first.training, self.network.lanes
+        self.batches = Batches(self.splits.train, recipe.batch_size, seeds, lanes, recipe.augment, data.shape)
         self.hyper = _hyper(job, self.network)
         schedule = first.training.schedule
         self.lr, self.factor = self.hyper.lr.clone(), factor_of(schedule.name, schedule.options, first.training.steps)

@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,19 @@ def _end_with_coordinator(pid: int) -> None:
             os._exit(1)
 
         threading.Thread(target=wait, daemon=True).start()
+
+
+def fetch_data(jobs: Iterable[Job], folder: Path | None, say: Callable[[str], None]) -> None:
+    """Download once what several workers would all wait for; `say` takes a line before each file.
+
+    Raises:
+        DataError: if it cannot be had.
+    """
+    from bncli.data import DATASETS, looking_in
+
+    with looking_in(folder):
+        for data in dict.fromkeys(run.data.name for job in jobs for run in job.runs):
+            DATASETS.fetch(data, say)
 
 
 def give_up(job: Job, reason: str, status: Status = "failed") -> list[RunResult]:

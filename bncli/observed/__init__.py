@@ -32,6 +32,7 @@ class ObservedRun:
     setting: str  # "training.lr=0.1", where the file says so
     place: str
     classes: int = 0  # that are told apart, where the file says so: a diverged run then counts as chance
+    ended: int | None = None  # the step at which it ended, where the file says so
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,13 @@ def _observed(log: LoggedRun, variant: str, seed: str) -> ObservedRun:
     if status not in ("", "done", "diverged", "failed"):
         raise DataError(f"{log.place}: a status must be done, diverged or failed, got {status!r}")
     classes = log.fields.get("classes", "") or "0"
-    for what, given in (("budget", budget or "0"), ("number of classes", classes)):
+    ended = log.fields.get("ended", "")
+    for what, given in (("budget", budget or "0"), ("number of classes", classes), ("step", ended or "0")):
         if not given.isdigit():
             raise DataError(f"{log.place}: a {what} must be a whole number, got {given!r}")
     return ObservedRun(
         variant, number, log.curves, status, int(budget) if budget else None, log.fields.get("setting", ""), log.place,
-        int(classes),
+        int(classes), int(ended) if ended else None,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from bncli.observed import LoggedRun, Points, curve_of
 
 STEPS = ("step", "_step", "global_step", "trainer/global_step", "iteration", "iter", "epoch")  # the first there is
 RUN = ("run", "run_name", "run_id", "name")  # who calls a run by a name of its own
-OURS = ("variant", "seed", "setting", "status", "budget", "classes")
+OURS = ("variant", "seed", "setting", "status", "budget", "classes", "ended")
 TIMES = ("wall time", "wall_time", "_timestamp", "_runtime", "timestamp", "time", "relative time")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 

@@ -179,9 +179,12 @@ def _entry(module: Any, table: str, name: str, value: Any, origin: str, code: st
         wanted = type(next(iter(known.own.values()), value))
         if not isinstance(value, wanted):
             raise ConfigError(f"{here}: must be a {wanted.__name__} or a function, got a {type(value).__name__}")
-        target = f"{module.__name__}{value.target}" if value.target.startswith(":") else value.target
+        targets = {key: getattr(value, key, "") for key in ("target", "describe", "fetch")}
+        here_in: dict[str, Any] = {
+            key: f"{module.__name__}{text}" for key, text in targets.items() if text.startswith(":")
+        }
         options = {key: _checked(f"{here}: option {key!r}", option) for key, option in value.options.items()}
-        row = replace(value, target=target, options={**options, **kind.always}, origin=origin, code=code)
+        row = replace(value, **here_in, options={**options, **kind.always}, origin=origin, code=code)
         return PluginEntry(table, name, row)
     if not callable(value):
         raise ConfigError(f"{here}: must be a function or a row, got {_short(value)}")

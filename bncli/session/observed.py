@@ -136,7 +136,7 @@ def _result(run: ObservedRun) -> RunResult:
         for step, value in zip(steps, values, strict=True)
         if math.isfinite(value)
     ]
-    info = RunInfo(run.place, known, min(broken) if known == "diverged" and broken else last)
+    info = RunInfo(run.place, known, run.ended if run.ended is not None else min(broken, default=last))
     return RunResult(
         {"training": {"steps": run.budget or last}, **({"classes": run.classes} if run.classes else {})}, info, records
     )

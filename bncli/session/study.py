@@ -87,6 +87,7 @@ def open_session(
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
+    data: str | Path | None = None,
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -103,6 +104,7 @@ def open_session(
         executor: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open executor of the caller's.
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
         until: "decided", to add seeds at fixed looks while a headline is open.
+        data: as given to --data; None is the preset's.
 
     Raises:
         ConfigError: with every mistake found.
@@ -124,8 +126,10 @@ def open_session(
         raise ConfigError(f"--time-limit: must be {most}, got {time_limit}; leave it out for none")
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
-    name, study = read_preset(preset, variants=variants, seeds=seeds, sets=sets, until=until)
     folder = None if data_dir is None else Path(data_dir).absolute()
+    name, study = read_preset(
+        preset, variants=variants, seeds=seeds, sets=sets, until=until, data=data, data_dir=folder
+    )
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
@@ -139,7 +143,7 @@ def open_session(
 
 def read_preset(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    sets: Sequence[str] = (), until: str = "",
+    sets: Sequence[str] = (), until: str = "", data: str | Path | None = None, data_dir: Path | None = None,
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
     if not isinstance(preset, str | Path | Study | Mapping):
@@ -160,7 +164,8 @@ def read_preset(
             if isinstance(asked, Mapping)
             else {"until": until, "max": asked}
         )
-    return name, read_study(source, sets, _names(variants), asked)
+    expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
+    return name, read_study(source, sets, _names(variants), asked, None if data is None else str(data), data_dir)
 
 
 def describe_damage(damage: DamageError, store: Store) -> str:

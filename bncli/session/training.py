@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bncli.engine.work import Surroundings
+from bncli.engine.work import Surroundings, fetch_data
 from bncli.errors import DamageError, StoreError
 from bncli.executors import open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
@@ -133,6 +133,7 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     if not missing:
         remember(session, on_event)
         return found
+    fetch_data(missing, session.data_dir, lambda text: on_event(Warned(text)))
     session.store.prepare()
     on_event(Started(tuple(missing)))
     same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)

@@ -158,6 +158,8 @@ class _Watch:
 
 def _over_last_axis(norm: nn.Module, x: Tensor) -> bool:
     """Whether a norm's channels are the last axis; a derived layer norm may have moved them to the second."""
+    if getattr(norm, "over", "") == "last" or getattr(getattr(norm, "layout", None), "axis", 1) == -1:
+        return True  # bncli's own, in the place of such a layer norm
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm) or len(norm.normalized_shape) != 1:
         return False
     return type(norm) in (nn.LayerNorm, nn.RMSNorm) or x.shape[1:2] != norm.normalized_shape

@@ -254,7 +254,7 @@ class Store:
             DamageError: if it cannot be read, or lacks what a gate asks of it.
         """
         place = self.baseline(name)
-        if not os.path.lexists(place):
+        if not os.path.lexists(place) and not place.parent.is_file():
             raise UndecidedError(f"{place}: there is no such baseline; make one with --save-baseline {name}")
         with reading(place, "save the baseline anew"):
             document = read_json(place, BASELINE_BYTES, follow=True)

@@ -178,7 +178,9 @@ def test_all_features_of_an_image_network_are_read_out(model: str) -> None:
 
 
 def test_shapes_of_the_data_sets_are_those_of_their_examples() -> None:
-    for name, row in DATASETS.items():
+    shipped = {name: row for name, row in DATASETS.items() if not row.describe and not row.fetch}
+    assert {"mnist", "digits", "offset"} <= shipped.keys()
+    for name, row in shipped.items():
         split = DATASETS.load(name)(**DATASETS.options(name, {}), device="cpu").validation
         assert split.stored.shape[1] == row.features
         assert split.targets.dim() == 1 or split.targets.shape[1] == row.outputs

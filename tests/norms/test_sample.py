@@ -216,3 +216,11 @@ def test_instance_norm_that_tracks_equals_torchs(training):
     torch.testing.assert_close(ours.train(training)(x), theirs.train(training)(x))
     ours.reset_running_stats()
     assert torch.equal(ours.running_var, torch.ones(6))
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 6), (2, 3, 4, 6), (2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("name", ["layer", "group", "instance"])
+def test_any_strides_give_the_same(name, shape):
+    module = norm(name, 6, **({"groups": 2} if name == "group" else {}))
+    for x in (torch.randn(shape).movedim(-1, 1), torch.randn(shape).movedim(-1, 1).transpose(2, -1)):
+        torch.testing.assert_close(module(x), module(x.contiguous()))

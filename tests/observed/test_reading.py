@@ -162,7 +162,7 @@ HEAD = "variant,seed,step,loss\n"
         ("a,b\n1,2\n", {}, r"t\.csv: has no column of steps \(one of step, _step, .*\); it has a, b"),
         ("variant,step\na,0\n", {}, r"t\.csv: has no column of numbers beside 'step'; it has variant, step"),
         (HEAD.replace("loss", "loss,status") + "a,0,0,1,ok\n", {}, "a status must be done, diverged or failed, got 'ok'"),
-        (HEAD.replace("loss", "loss,budget") + "a,0,0,1,9.5\n", {}, "a budget must be a whole number of steps, got"),
+        (HEAD.replace("loss", "loss,budget") + "a,0,0,1,9.5\n", {}, "a budget must be a whole number, got"),
         (HEAD + "a,0,0,1\n", {"seed_from": "sed"}, r"--seed-from 'sed': must be a column \(there are: variant, seed\), or"),
         (HEAD + "a,0,0,1\n", {"seed_from": "("}, r"--seed-from '\(': no column is called so, and it is no pattern"),
         (HEAD + "a,0,0,1\n", {"seed_from": r"s(\d)"}, r"--seed-from .* does not match the run 't' \(t\.csv:2\)"),

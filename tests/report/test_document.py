@@ -45,6 +45,7 @@ def test_the_document_has_every_part(made):
 def test_units_and_directions_are_explicit(made):
     assert made["measures"][0] == {
         "name": "steps_to_target", "label": "steps to 95 %", "unit": "steps", "direction": "lower", "scale": "ratio",
+        "noun": "steps to the target test accuracy", "margin": "ratio",
     }  # fmt: skip
 
 

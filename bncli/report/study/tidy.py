@@ -9,14 +9,15 @@ from typing import Any
 from bncli.format import written_option
 from bncli.records import CurveKey, StudyRun
 
-COLUMNS = ("variant", "seed", "setting", "status", "budget", "classes", "step")
+COLUMNS = ("variant", "seed", "setting", "status", "budget", "classes", "ended", "step")
 
 
 def tidy_rows(runs: Sequence[StudyRun]) -> Iterator[dict[str, Any]]:
     """Rows of the runs that have numbers: `COLUMNS`, then every metric of the whole network that was measured then.
 
     `setting` holds the swept keys, "training.lr=0.1"; `budget` is the steps that a run was allowed; `classes` is 0
-    where numbers are fitted. A value that is not finite is written as Python writes it: nan, inf.
+    where numbers are fitted; `ended` is the last step, of a diverged run the first whose loss was not finite. A value
+    that is not finite is written as Python writes it: nan, inf.
     """
     for run in runs:
         if run.result is None or not run.result.info.has_numbers:
@@ -31,6 +32,7 @@ def tidy_rows(runs: Sequence[StudyRun]) -> Iterator[dict[str, Any]]:
             "setting": " ".join(f"{key}={written_option(value)}" for key, value in run.setting.items()),
             "status": run.result.info.status,
             "budget": run.result.spec["training"]["steps"],
+            "ended": run.result.info.step,
             "classes": run.result.spec.get("classes", 0),
         }
         for step in sorted(at):
