@@ -140,10 +140,8 @@ def _composed(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float)
     centred = values - broadcast(mean, x)
     var = centred.square().mean(axes)
     scale = torch.rsqrt(var + eps)
-    if weight is None or bias is None:
-        y = centred * broadcast(scale, x)
-    else:
-        y = torch.addcmul(broadcast(bias, x), centred, broadcast(weight * scale, x))
+    A = broadcast(scale if weight is None else weight * scale, x)
+    y = centred * A if bias is None else torch.addcmul(broadcast(bias, x), centred, A)
     return y.to(x.dtype), mean.detach(), var.detach() * (m / (m - 1))
 
 

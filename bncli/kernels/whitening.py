@@ -58,10 +58,8 @@ def plain(
     wide = centred.to(identity.dtype)
     S = wide @ wide.mT / values.shape[-1] + eps * identity
     whitened = (root(S).to(x.dtype) @ centred).flatten(0, 1)[:C].view(C, x.shape[0], *x.shape[2:]).transpose(0, 1)
-    if weight is None or bias is None:
-        return whitened, mean.flatten()[:C], S
-    y = whitened * broadcast(weight, x) + broadcast(bias, x)
-    return y, mean.flatten()[:C], S
+    y = whitened if weight is None else whitened * broadcast(weight, x)
+    return y if bias is None else y + broadcast(bias, x), mean.flatten()[:C], S
 
 
 def fast(

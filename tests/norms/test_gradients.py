@@ -27,6 +27,8 @@ LOOSER = {
 OPTIONS = {"groups": 2, "n_mu": 0.0, "n_sigma": 1.0, "r_mu": 0.0, "r_sigma": 0.0, "differentiate": True}
 VARIANTS = {
     **{name: (name, {}) for name, row in NORMS.items() if row.side == "activation"},
+    "batch-scale": ("batch", {"affine": "scale"}),
+    "batch-shift": ("batch", {"affine": "shift"}),
     "iternorm-paper": ("iternorm", {"form": "paper"}),
     "iternorm-30": ("iternorm", {"T": 30}),
     "detached-whitening": ("detached", {"by": "whitening"}),
@@ -140,3 +142,41 @@ def test_a_gradient_of_a_large_batch_is_as_exact_as_its_condition_number_allows(
                 _, exact = gradient(norm(name, CHANNELS).double(), twins.double(), g.double())
                 _, found = gradient(norm(name, CHANNELS), twins, g)
                 assert (found - exact).norm() / exact.norm() < 1.2e-7 * k**0.5
+
+
+@pytest.mark.parametrize("locations", [(), (4,)])
+@pytest.mark.parametrize("affine", [True, "scale", "shift"])
+def test_what_batch_norm_learns_counts_in_lanes_as_it_does_alone(affine, locations):
+    modules, (x, g) = (
+        [norm("batch", CHANNELS, affine=affine) for _ in range(2)],
+        torch.randn(2, 2, 6, CHANNELS, *locations),
+    )
+    for parameter in [p for module in modules for p in module.parameters()]:
+        torch.nn.init.normal_(parameter)
+    parameters, buffers = stack_module_state(modules)
+    names, at_rest = tuple(parameters), tuple(buffers)
+
+    def step(x, g, *values):
+        leaves = dict(zip(names, values, strict=False))
+
+        def loss(parameters, x, rest):
+            y = functional_call(modules[0], (parameters, rest), (x,))
+            return (y * g).sum(), y
+
+        rest = dict(zip(at_rest, values[len(names) :], strict=True))
+        (of_parameters, of_x), y = grad(loss, (0, 1), has_aux=True)(leaves, x, rest)
+        return torch.cat([each.flatten() for each in (y, of_x, *of_parameters.values())])  # a trace gives one tensor
+
+    alone = [
+        (
+            y := module(leaf := xx.clone().requires_grad_()),
+            *torch.autograd.grad((y * gg).sum(), [leaf, *module.parameters()]),
+        )
+        for module, xx, gg in zip(modules, x, g, strict=True)
+    ]
+    values = [*parameters.values(), *buffers.values()]
+    traced = trace(vmap(step), [x, g, *(value.detach().clone() for value in values)])
+    for run in (vmap(step), traced):
+        found = run(x, g, *(value.detach().clone() for value in values))
+        for one, expected in zip(found, alone, strict=True):
+            torch.testing.assert_close(one, torch.cat([e.flatten() for e in expected]), rtol=1e-4, atol=1e-5)
