@@ -142,7 +142,7 @@ def compare_results(
     from bncli.observed import read_results
     from bncli.report.study.json import SCHEMA
     from bncli.session import regression
-    from bncli.session.observed import analyse_observed, open_observed, results_of
+    from bncli.session.observed import analyse_observed, declare, metrics_of, open_observed, results_of
 
     expect_text("a file or a folder", source=source)
     expect_text("text, or None", variant_from=variant_from, seed_from=seed_from)
@@ -152,7 +152,8 @@ def compare_results(
     path, kept = Path(source), Store(Path(store))
     read = read_results(path, variant_from=variant_from, seed_from=seed_from)
     study = open_observed(read, path, _sets(set))
-    limits = regression.read_limits(fail_if, study.measures, [run.variant for run in read.runs])
+    declared = declare(study, metrics_of(read.runs))
+    limits = regression.read_limits(fail_if, study.measures, [run.variant for run in read.runs], declared)
     if save_baseline:
         regression.require_place(kept, save_baseline)
     before = regression.read_baseline(kept, baseline, SCHEMA) if baseline else None

@@ -1,5 +1,6 @@
 """What a gate tolerates: `--fail-if "[PATTERN=]MEASURE:+10%"`, one grammar for studies and for kernels."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,16 +33,17 @@ class Limit:
         return f"{100 * self.change:+g} %" if self.relative else f"{self.change:+g}"
 
 
-def read_limit(text: str, known: Iterable[str], *, slower: bool = False) -> Limit:
+def read_limit(text: str, known: Iterable[str], better: Mapping[str, str] = {}, *, slower: bool = False) -> Limit:
     """Read one `--fail-if`: `MEASURE:+10%` of the baseline, `MEASURE:-0.005` in its unit, `PATTERN=MEASURE:+10%`.
 
     Args:
         text: as it was typed.
         known: measures that may be limited.
+        better: "higher" or "lower" by measure: a limit is to the other side; a measure without may have both.
         slower: only how much slower something may become can be limited, `+N%`.
 
     Raises:
-        ConfigError: if it is not that, or about no measure in `known`.
+        ConfigError: if it is not that, about no measure in `known`, or would tolerate anything.
     """
     form = "[PATTERN=]MEASURE:+5%" if slower else "[PATTERN=]MEASURE:+10% or MEASURE:-0.005, a change with its sign"
     found = _LIMIT.fullmatch(text)
@@ -57,6 +59,13 @@ def read_limit(text: str, known: Iterable[str], *, slower: bool = False) -> Limi
         raise ConfigError(f"--fail-if {text}: {number} is not a number; expected {form}") from None
     if change == 0:
         raise ConfigError(f"--fail-if {text}: must tolerate more than 0, which noise alone exceeds; expected {form}")
+    if not math.isfinite(change) or (percent and change <= -1):
+        raise ConfigError(f"--fail-if {text}: tolerates anything; expected {form}, below 100 % where it is a fall")
+    if better.get(name) == ("higher" if change > 0 else "lower"):
+        turned = f"{name}:{'-' if change > 0 else '+'}{number}{percent}"
+        raise ConfigError(
+            f"--fail-if {text}: {better[name]} is better, and a limit says how much worse it may become: {turned}"
+        )
     return Limit(name, change, bool(percent), pattern or "*")
 
 
@@ -65,18 +74,19 @@ def limits_by_name(
 ) -> dict[tuple[str, str, bool], Limit]:
     """The limit of every (name, measure, whether it is of a rise) that has one; where several match, the last.
 
+    A pattern that is one of the names, whole, is for that name alone.
+
     Raises:
         ConfigError: for a limit that matches no name.
     """
     names = list(names)
+
+    def holds(limit: Limit, name: str) -> bool:
+        return name == limit.pattern if limit.pattern in names else matches(name, limit.pattern)
+
     for limit in limits:
-        if not any(matches(name, limit.pattern) for name in names):
+        if not any(holds(limit, name) for name in names):
             some = ", ".join([*names[:3], *["..."] * (len(names) > 3)])
             near = did_you_mean(limit.pattern, names)
             raise ConfigError(f"--fail-if {limit}: nothing here matches {limit.pattern}{near} (known: {some})")
-    return {
-        (name, limit.measure, limit.change > 0): limit
-        for limit in limits
-        for name in names
-        if matches(name, limit.pattern)
-    }
+    return {(name, limit.measure, limit.change > 0): limit for limit in limits for name in names if holds(limit, name)}

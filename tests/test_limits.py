@@ -33,12 +33,24 @@ def test_a_limit_is_a_measure_and_a_signed_change(text: str, limit: Limit, writt
         ("steps_to_target:10%", "--fail-if steps_to_target:10%: expected "),
         ("steps_to_target:+0%", "--fail-if steps_to_target:+0%: must tolerate more than 0, which noise alone exceeds"),
         ("steps_to_target:+1.2.3%", "--fail-if steps_to_target:+1.2.3%: 1.2.3 is not a number; expected "),
+        ("steps_to_target:+1e400%", "--fail-if steps_to_target:+1e400%: tolerates anything; expected "),
+        ("final_accuracy:-100%", "--fail-if final_accuracy:-100%: tolerates anything; expected "),
+        (
+            "final_accuracy:+0.5",
+            "--fail-if final_accuracy:+0.5: higher is better, and a limit says how much worse it may become:"
+            " final_accuracy:-0.5",
+        ),
+        (
+            "steps_to_target:-10%",
+            "--fail-if steps_to_target:-10%: lower is better, and a limit says how much worse it may become:"
+            " steps_to_target:+10%",
+        ),
         ("steps:+10%", "--fail-if steps:+10%: no measure is called 'steps'; did you mean 'steps_to_target'?"),
     ],
 )
 def test_what_is_no_limit_is_said(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        read_limit(text, KNOWN)
+        read_limit(text, KNOWN, {"steps_to_target": "lower", "final_accuracy": "higher"})
     assert str(error.value).startswith(message)
 
 
@@ -98,3 +110,9 @@ def test_a_limit_for_a_mistyped_name_is_told_the_nearest() -> None:
     assert str(caught.value) == (
         "--fail-if bacth=final_accuracy:-0.005: nothing here matches bacth; did you mean 'batch'? (known: none, batch)"
     )
+
+
+def test_a_pattern_that_is_a_name_is_for_that_name_alone() -> None:
+    limits = [read_limit(f"{pattern}=final_accuracy:-0.5", KNOWN) for pattern in ("[x]*", "*")]
+    assert limits_by_name(limits[:1], ["[x]*", "x", "xy"]) == {("[x]*", "final_accuracy", False): limits[0]}
+    assert len(limits_by_name(limits, ["[x]*", "x", "xy"])) == 3

@@ -196,8 +196,8 @@ def _machine(run: RunDocument) -> Mapping[str, Any]:
 
 
 def _differing(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys at which two specs differ."""
-    for key in now.keys() | before.keys():
+    """Dotted keys at which two specs ask for something else; what code a plug-in has is what the gate is to judge."""
+    for key in (now.keys() | before.keys()) - {"code"}:
         ours, theirs = now.get(key), before.get(key)
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             yield from _differing(ours, theirs, f"{prefix}{key}.")

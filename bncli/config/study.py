@@ -187,7 +187,7 @@ def _without_classes(study: Study) -> Iterator[Problem]:
     if "target" in study.model_fields_set and study.target.accuracy is not None:
         yield Problem(("target",), f"{why}; leave it out, and ask for measures: [final_loss, loss_change]")
     for i, name in enumerate(study.measures if "measures" in study.model_fields_set else ()):
-        if "accuracy" in MEASURES[name].noun:
+        if "accuracy" in MEASURES[name].noun or MEASURES[name].of == "target":
             yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
 
 

@@ -10,10 +10,12 @@ from bncli.errors import ConfigError, StoreError
 from bncli.findings import Check, Findings
 from bncli.format import written_comparison, written_setting
 from bncli.limits import Limit, limits_by_name, read_limit
+from bncli.measures import Metric, measure_row
 from bncli.plan import runs_of
 from bncli.plugins import registered
 from bncli.records import RunResult
 from bncli.session.study import Session
+from bncli.shift import METRICS
 from bncli.store.folder import Store
 
 if TYPE_CHECKING:
@@ -30,13 +32,18 @@ def with_fresh_store(session: Session) -> Session:
     return replace(session, store=Store(session.store.folder / "sources" / code))
 
 
-def read_limits(texts: Sequence[str], measures: Sequence[str], variants: Iterable[str]) -> list[Limit]:
+def read_limits(
+    texts: Sequence[str], measures: Sequence[str], variants: Iterable[str], declared: Mapping[str, Metric] | None = None
+) -> list[Limit]:
     """Read every `--fail-if`.
 
     Raises:
-        ConfigError: if one is not `MEASURE:+10%`, about a measure that the study does not ask for, or for no variant.
+        ConfigError: if one is not `MEASURE:+10%`, is to the better side, about a measure that the study does not ask
+            for, or for no variant.
     """
-    limits = [read_limit(text, measures) for text in texts]
+    either = [name for name, metric in METRICS.items() if metric.better is None]
+    better = {name: measure_row(name, declared or {}).direction for name in measures if name not in either}
+    limits = [read_limit(text, measures, better) for text in texts]
     limits_by_name(limits, variants)
     return limits
 

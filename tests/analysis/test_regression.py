@@ -169,6 +169,14 @@ def test_another_recipe_is_not_compared(before: dict[str, Any]) -> None:
     ] * 2
 
 
+def test_another_code_of_a_plug_in_is_what_the_gate_judges_and_no_other_recipe(before: dict[str, Any]) -> None:
+    def edit(run: dict[str, Any]) -> None:
+        run["spec"]["code"] = {"plug.py": "0123"}
+        run["curves"][0]["values"][-1] += 1e-9
+
+    assert [check.outcome for check in regressions(moved(before, edit), before, [])] == ["failed"] * 2
+
+
 def test_nothing_in_common_is_open(before: dict[str, Any]) -> None:
     def other(run: dict[str, Any]) -> None:
         run["seed"] += 100

@@ -157,6 +157,7 @@ def test_the_reference_against_itself_is_not_better_or_worse(folder: Path) -> No
     [
         (["--fail-if", "steps_to_target:+10%"], "--fail-if: says how far a measure may move from a baseline; give --baseline too"),
         (["--baseline", "main", "--fail-if", "final_loss:+1%"], "--fail-if final_loss:+1%: no measure is called 'final_loss'"),
+        (["--baseline", "main", "--fail-if", "final_accuracy:+0.5"], "--fail-if final_accuracy:+0.5: higher is better, and a"),
         (["--aa", "--check"], "--aa: compares the reference with itself; it goes with no --check and no baseline"),
         (["--check", "--variants", "none"], "--check: study makes no claims about these variants"),
         (["--baseline", "study.yaml/x"], "study.yaml/x: cannot be read"),
