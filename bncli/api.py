@@ -142,7 +142,7 @@ def compare_results(
     from bncli.observed import read_results
     from bncli.report.study.json import SCHEMA
     from bncli.session import regression
-    from bncli.session.observed import analyse_observed, declare, metrics_of, open_observed, results_of
+    from bncli.session.observed import analyse_observed, open_observed, results_of
 
     expect_text("a file or a folder", source=source)
     expect_text("text, or None", variant_from=variant_from, seed_from=seed_from)
@@ -151,14 +151,14 @@ def compare_results(
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa=False, check=False)
     path, kept = Path(source), Store(Path(store))
     read = read_results(path, variant_from=variant_from, seed_from=seed_from)
-    study = open_observed(read, path, _sets(set))
-    declared = declare(study, metrics_of(read.runs))
-    limits = regression.read_limits(fail_if, study.measures, [run.variant for run in read.runs], declared)
+    session = open_observed(read, path, _sets(set))
+    variants = [run.variant for run in read.runs]
+    limits = regression.read_limits(fail_if, session.study.measures, variants, session.metrics)
     if save_baseline:
         regression.require_place(kept, save_baseline)
     before = regression.read_baseline(kept, baseline, SCHEMA) if baseline else None
     runs = results_of(read)
-    found = Result(path.name, study, analyse_observed(study, read, runs), runs, path)
+    found = Result(path.name, session.study, analyse_observed(session, runs), runs, path)
     document = found.document() if before is not None or save_baseline else {}
     if save_baseline:
         kept.write_baseline(save_baseline, document)

@@ -96,9 +96,9 @@ def describe(problem: Problem) -> str:
     return f"{place}: {problem.message}" if place else problem.message
 
 
-def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """Say that `name` is no `kind`, with the nearest known name and all of them."""
-    known = sorted(known)
+def unknown(kind: str, name: object, known: Iterable[str], *, in_order: bool = False) -> str:
+    """Say that `name` is no `kind`, with the nearest known name and all of them, sorted or `in_order`."""
+    known = list(known) if in_order else sorted(known)
     near = did_you_mean(name, known)
     return f"no {kind} is called {str(name)!r}{near} (known: {', '.join(known)})"
 

@@ -278,7 +278,17 @@ def _sync_folder(folder: Path) -> None:
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys and the spaces between them."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_bytes(text.encode())
+
+
+def digest_bytes(content: bytes) -> str:
+    """SHA-256 of what a file holds."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_checkpoint(content: bytes) -> str:
+    """The 16 digits by which the name of a checkpoint says what it holds."""
+    return digest_bytes(content)[:16]
 
 
 def with_digest(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,7 +312,7 @@ def add_digests(folder: Path) -> None:
     place = folder / "record.json"
     document = json.loads(place.read_text(encoding="utf-8"))
     files = [file for file in sorted(folder.iterdir()) if file != place]
-    document["files"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    document["files"] = {file.name: digest_bytes(file.read_bytes()) for file in files}
     place.write_text(json.dumps(with_digest(document), indent=1, allow_nan=False), encoding="utf-8")
 
 
@@ -315,6 +325,6 @@ def check_digests(document: Mapping[str, Any], contents: Mapping[str, bytes]) ->
     files = document.get("files")
     damaged = ["record.json"] if ("digest" in document or "files" in document) and not is_intact(document) else []
     if isinstance(files, Mapping):
-        damaged += [name for name, c in contents.items() if files.get(name) != hashlib.sha256(c).hexdigest()]
+        damaged += [name for name, c in contents.items() if files.get(name) != digest_bytes(c)]
     if damaged:
         raise ValueError(", ".join(f"{name} is not what was written" for name in damaged))

@@ -43,7 +43,6 @@ class Metric:
     name: str
     better: Direction
     unit: str = ""  # in words: points, seconds; "" is a plain number
-    split: str = ""  # what it was measured on, in a sentence: "test"
 
     @property
     def noun(self) -> str:
@@ -52,6 +51,7 @@ class Metric:
 
 
 ACCURACY = Metric("accuracy", "higher", "fraction")
+LOSS = Metric("loss", "lower", "nats")
 
 
 _RUN, _TIME, _SEARCH = "bncli.analysis.readers", "bncli.analysis.readers", "bncli.analysis.tuning"

@@ -1,6 +1,6 @@
 """What a run leaves behind: numbers measured once, and how the run ended."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -152,3 +152,13 @@ class StudyRun:
     seed: int
     id: str
     result: RunResult | None  # None if it was not trained
+
+
+def group_arms(runs: Iterable[StudyRun]) -> list[tuple[str, Mapping[str, Any], dict[int, RunResult]]]:
+    """(variant, setting, results by seed) for every arm, in the order of the runs; one that has no result has none."""
+    arms: dict[tuple[str, str], tuple[str, Mapping[str, Any], dict[int, RunResult]]] = {}
+    for run in runs:
+        arm = arms.setdefault((run.variant, repr(run.setting)), (run.variant, run.setting, {}))
+        if run.result is not None:
+            arm[2][run.seed] = run.result
+    return list(arms.values())

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from bncli.findings import Claim, Looks, Value
-from bncli.measures import ACCURACY, MeasureRow, Metric, measure_row
+from bncli.measures import ACCURACY, LOSS, MeasureRow, Metric, measure_row
 from bncli.records import RunResult
 
 
@@ -69,12 +69,9 @@ def budget(result: RunResult) -> int:
 
 def final_accuracy(seed: int, result: RunResult) -> Value:
     """Accuracy of the last evaluation, a fraction; a diverged run guesses: 1 / classes."""
-    classes = result.spec.get("classes")
-    return (
-        exact(seed, 1 / classes)
-        if classes and result.info.status == "diverged"
-        else final_value(seed, result, ACCURACY)
-    )
+    if result.info.status == "diverged" and (classes := result.spec.get("classes")):
+        return exact(seed, 1 / classes)
+    return final_value(seed, result, ACCURACY)
 
 
 def final_value(seed: int, result: RunResult, metric: Metric) -> Value:
@@ -145,12 +142,7 @@ def diverged(seed: int, result: RunResult) -> Value:
 
 def final_loss(seed: int, result: RunResult) -> Value:
     """Loss of the last evaluation, nats; that of a diverged run is unbounded, and no lower than it began."""
-    _, losses = curve(result, "loss")
-    if not losses:
-        return unknown(seed, "loss was not measured")
-    if result.info.status == "diverged":
-        return Value(seed, None, losses[0], None, f"diverged at step {result.info.step:,}")
-    return exact(seed, losses[-1])
+    return final_value(seed, result, LOSS)
 
 
 def loss_change(seed: int, result: RunResult) -> Value:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bncli.catalogue import Count, Positive
 from bncli.config.parts import Frozen
-from bncli.errors import ConfigError, Problem, did_you_mean
+from bncli.errors import ConfigError, Problem, did_you_mean, unknown
 from bncli.measures import MEASURES
 
 TUNING_SEED = 1000  # tuning runs have seeds from here on, so that the report's are fresh
@@ -115,9 +115,7 @@ def claim_problems(
     for i, claim in enumerate(claims):
         for key, name in (("of", claim.of), ("versus", claim.versus)):
             if name is not None and name not in variants:
-                known = ", ".join(variants)
-                message = f"no variant is called {name!r}{did_you_mean(name, variants)} (known: {known})"
-                yield Problem(("claims", i, key), message)
+                yield Problem(("claims", i, key), unknown("variant", name, variants, in_order=True))
         for key in claim.at:
             if key not in swept:
                 yield Problem(("claims", i, "at"), f"{key!r} is not swept{did_you_mean(key, swept)}")

@@ -11,7 +11,7 @@ from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_pro
 from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.config.recipe import Augmentation, DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.data import DATASETS
-from bncli.errors import ConfigError, Path, Problem, describe, did_you_mean
+from bncli.errors import ConfigError, Path, Problem, describe, unknown
 from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS
@@ -201,8 +201,7 @@ def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
 def _references(study: Study) -> Iterator[tuple[str, str]]:
     for key, name in (("reference", study.reference), ("target", study.target.final_of)):
         if name is not None and name not in study.variants:
-            known = ", ".join(study.variants)
-            yield key, f"no variant is called {name!r}{did_you_mean(name, study.variants)} (known: {known})"
+            yield key, unknown("variant", name, study.variants, in_order=True)
 
 
 def _misfits(study: Study, variant: str) -> Iterator[Problem]:

@@ -1,6 +1,5 @@
 """What a job depends on, kept and put back: generators and tensors in memory, checkpoints on disk."""
 
-import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bncli.code_hash import VERSION, fingerprint
-from bncli.files import CHECKPOINT_BYTES, describe_failure, read_bytes, set_aside, write_atomically
+from bncli.files import CHECKPOINT_BYTES, describe_failure, digest_checkpoint, read_bytes, set_aside, write_atomically
 
 KEPT = 2
 SCHEMA = 3  # of what a checkpoint holds; one of another is not used
@@ -41,7 +40,7 @@ class Checkpoints:
         torch.save({**self._origin, **state}, buffer)
         content = buffer.getvalue()
         try:
-            self._write(self._folder, f"{step:012d}-{_digest(content)}.pt", content)
+            self._write(self._folder, f"{step:012d}-{digest_checkpoint(content)}.pt", content)
         except OSError as error:
             self._note(f"{self._folder}: cannot write a checkpoint ({error.strerror}); training goes on without it")
 
@@ -57,7 +56,7 @@ class Checkpoints:
             path = files.pop()
             try:
                 content = read_bytes(path, CHECKPOINT_BYTES)
-                if not path.stem.endswith(f"-{_digest(content)}"):
+                if not path.stem.endswith(f"-{digest_checkpoint(content)}"):
                     raise ValueError("its content is damaged")
                 state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
                 self._check_origin(state)
@@ -132,10 +131,6 @@ def check_form(form: Any, found: Any, place: str = "") -> None:
             check_form(part, found[i], f"{place}[{i}]")
     elif type(form) is not type(found):
         raise ValueError(f"{place or 'it'} is {found!r}, expected one of type {type(form).__name__}")
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 @contextmanager

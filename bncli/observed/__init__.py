@@ -4,10 +4,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bncli.errors import DataError
 
 Points = tuple[tuple[int, ...], tuple[float, ...]]  # steps, ascending, and values; nan and inf as they were written
+
+Ending = Literal["done", "diverged", "failed"]
+_ENDINGS: Mapping[str, Ending | None] = {"": None, "done": "done", "diverged": "diverged", "failed": "failed"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class ObservedRun:
     variant: str
     seed: int
     curves: Mapping[str, Points]
-    status: str  # "done", "diverged" or "failed", where the file says so; else ""
+    status: Ending | None  # where the file says so
     budget: int | None  # steps that it was allowed, where the file says so
     setting: str  # "training.lr=0.1", where the file says so
     place: str
@@ -67,8 +71,8 @@ def read_results(path: Path, *, variant_from: str | None = None, seed_from: str 
     if not logs:
         raise DataError(f"--from {path}: no row in it has a step and a number")
     notes: list[str] = []
-    seeds = [_said("seed", seed_from, log, logs, path) for log in logs]
-    variants = [_said("variant", variant_from, log, logs, path) for log in logs]
+    seeds = _said("seed", seed_from, logs, path)
+    variants = _said("variant", variant_from, logs, path)
     if not any(variants):
         variants = [_without(log.name, seed_from) for log in logs]
         notes.append(f"variants are called as the runs are ({_few(variants)}); --variant-from says otherwise")
@@ -84,30 +88,34 @@ def read_results(path: Path, *, variant_from: str | None = None, seed_from: str 
     return Observed(tuple(found), tuple(notes), seeded)
 
 
-def _said(what: str, given: str | None, log: LoggedRun, logs: Sequence[LoggedRun], path: Path) -> str:
-    """A run's variant or seed, as the column or the pattern says; "" where neither is there."""
+def _said(what: str, given: str | None, logs: Sequence[LoggedRun], path: Path) -> list[str]:
+    """Every run's variant or seed, as the column or the pattern says; "" where neither is there."""
     key = given or what
-    if any(key in each.fields for each in logs):
-        if key not in log.fields or not log.fields[key].strip():
-            raise DataError(f"--from {path}: {log.place}: its {key!r} is empty; every run needs one")
-        return log.fields[key].strip()
+    if any(key in log.fields for log in logs):
+        for log in logs:
+            if not log.fields.get(key, "").strip():
+                raise DataError(f"--from {path}: {log.place}: its {key!r} is empty; every run needs one")
+        return [log.fields[key].strip() for log in logs]
     if given is None:
-        return ""
+        return [""] * len(logs)
     option = f"--{what}-from"
     try:
         pattern = re.compile(given)
     except re.error as error:
         raise DataError(f"{option} {given!r}: no column is called so, and it is no pattern ({error})") from None
     if pattern.groups != 1:
-        known = ", ".join(dict.fromkeys(key for each in logs for key in each.fields)) or "none"
+        known = ", ".join(dict.fromkeys(key for log in logs for key in log.fields)) or "none"
         raise DataError(
             f"{option} {given!r}: must be a column (there are: {known}), or a pattern with one group in parentheses"
             r" for the run's name, such as 'seed(\d+)'"
         )
-    match = pattern.search(log.name)
-    if match is None:
-        raise DataError(f"{option} {given!r}: does not match the run {log.name!r} ({log.place})")
-    return str(match[1])
+    found = []
+    for log in logs:
+        match = pattern.search(log.name)
+        if match is None:
+            raise DataError(f"{option} {given!r}: does not match the run {log.name!r} ({log.place})")
+        found.append(str(match[1]))
+    return found
 
 
 def _without(name: str, pattern: str | None) -> str:
@@ -127,7 +135,7 @@ def _observed(log: LoggedRun, variant: str, seed: str) -> ObservedRun:
     if number is None or number < 0:
         raise DataError(f"{log.place}: a seed must be a whole number, 0 or more, got {seed!r}")
     status, budget = log.fields.get("status", ""), log.fields.get("budget", "")
-    if status not in ("", "done", "diverged", "failed"):
+    if status not in _ENDINGS:
         raise DataError(f"{log.place}: a status must be done, diverged or failed, got {status!r}")
     classes = log.fields.get("classes", "") or "0"
     ended = log.fields.get("ended", "")
@@ -135,8 +143,8 @@ def _observed(log: LoggedRun, variant: str, seed: str) -> ObservedRun:
         if not given.isdigit():
             raise DataError(f"{log.place}: a {what} must be a whole number, got {given!r}")
     return ObservedRun(
-        variant, number, log.curves, status, int(budget) if budget else None, log.fields.get("setting", ""), log.place,
-        int(classes), int(ended) if ended else None,
+        variant, number, log.curves, _ENDINGS[status], int(budget) if budget else None, log.fields.get("setting", ""),
+        log.place, int(classes), int(ended) if ended else None,
     )  # fmt: skip
 
 

@@ -3,35 +3,23 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.config.observed import ObservedStudy
 from bncli.config.reading import read_observed
-from bncli.errors import ConfigError, did_you_mean, unknown
+from bncli.errors import ConfigError, unknown
 from bncli.findings import Direction, Findings
 from bncli.measures import ACCURACY, MEASURES, OF_METRICS, Metric, measure_row
 from bncli.observed import Observed, ObservedRun
-from bncli.records import Record, RunInfo, RunResult, Status, StudyRun
+from bncli.records import Record, RunInfo, RunResult, StudyRun, group_arms
 
 # which way the field's own numbers are better, by the last word of a metric's name
 _HIGHER = {
-    "accuracy",
-    "acc",
-    "top1",
-    "top5",
-    "f1",
-    "auc",
-    "bleu",
-    "map",
-    "miou",
-    "iou",
-    "r2",
-    "reward",
-    "return",
-    "score",
-}
+    "accuracy", "acc", "top1", "top5", "f1", "auc", "bleu", "map", "miou", "iou", "r2", "reward", "return", "score",
+}  # fmt: skip
 _LOWER = {"loss", "error", "err", "perplexity", "ppl", "nll", "mse", "mae", "rmse", "wer", "cer", "fid"}
 # of our own measures those that need nothing but curves, statuses and budgets
 _MEASURED = (
@@ -40,7 +28,17 @@ _MEASURED = (
 )  # fmt: skip
 
 
-def open_observed(found: Observed, source: Path, sets: Sequence[str] = ()) -> ObservedStudy:
+@dataclass(frozen=True)
+class ObservedSession:
+    """Runs that were made elsewhere, and how they are compared."""
+
+    study: ObservedStudy
+    found: Observed
+    metrics: Mapping[str, Metric]  # that a measure or the target is of, by name, but for accuracy and loss
+    aim: Metric  # that has a target, or would have
+
+
+def open_observed(found: Observed, source: Path, sets: Sequence[str] = ()) -> ObservedSession:
     """How these runs are to be compared: what was set, and defaults that depend on what they hold.
 
     The first variant is the reference, the first metric the measure: its value at the end and at its best, and with a
@@ -49,20 +47,18 @@ def open_observed(found: Observed, source: Path, sets: Sequence[str] = ()) -> Ob
     Raises:
         ConfigError: with every mistake.
     """
-    variants, metrics = list(dict.fromkeys(run.variant for run in found.runs)), metrics_of(found.runs)
+    variants = list(dict.fromkeys(run.variant for run in found.runs))
+    metrics = list(dict.fromkeys(metric for run in found.runs for metric in run.curves))
     study = read_observed({"source": str(source), "reference": variants[0]}, sets)
     if len(variants) < 2:
         raise ConfigError(f"--from {source}: holds one variant, {variants[0]!r}; a comparison needs two")
     for key, name in (("reference", study.reference), ("target", study.target.get("final_of", study.reference))):
         if name not in variants:
-            known = ", ".join(variants)
-            raise ConfigError(f"{key}: no variant is called {name!r}{did_you_mean(name, variants)} (known: {known})")
+            raise ConfigError(f"{key}: {unknown('variant', name, variants, in_order=True)}")
     aimed = next((key for key in study.target if key != "final_of"), metrics[0])
     for name in {aimed, *study.metrics}:
         if name not in metrics:
-            raise ConfigError(
-                f"no metric is called {name!r}{did_you_mean(name, metrics)} (known: {', '.join(metrics)})"
-            )
+            raise ConfigError(unknown("metric", name, metrics, in_order=True))
     if not study.measures:
         timed = ("steps_to_target",) if study.target else ()
         measures = (*timed, f"final_{aimed}", *([] if aimed == "loss" else [f"best_{aimed}"]))
@@ -75,20 +71,15 @@ def open_observed(found: Observed, source: Path, sets: Sequence[str] = ()) -> Ob
             )
         if name not in allowed:
             raise ConfigError(f"measures: {unknown('measure', name, allowed)}")
-    declared = declare(study, metrics)
+    declared = _declare(study, metrics)
     for name in study.measures:
-        row = measure_row(name, declared)
-        if row.of == "target" and not study.target:
+        if measure_row(name, declared).of == "target" and not study.target:
             raise ConfigError(f"measures: {name!r} needs a target; --set target.{aimed}=LEVEL")
-    return study
+    aim = declared.get(aimed) or (ACCURACY if aimed == "accuracy" else Metric(aimed, _better(aimed)))
+    return ObservedSession(study, found, declared, aim)
 
 
-def metrics_of(runs: Sequence[ObservedRun]) -> list[str]:
-    """Names of what was measured, in the order of the file."""
-    return list(dict.fromkeys(metric for run in runs for metric in run.curves))
-
-
-def declare(study: ObservedStudy, metrics: Sequence[str]) -> dict[str, Metric]:
+def _declare(study: ObservedStudy, metrics: Sequence[str]) -> dict[str, Metric]:
     """Every metric that a measure can be of: as the study declares it, or as its name says in the field.
 
     Raises:
@@ -120,26 +111,21 @@ def results_of(found: Observed) -> tuple[StudyRun, ...]:
 
 
 def _result(run: ObservedRun) -> RunResult:
-    ends = [(steps[-1], values[-1]) for steps, values in run.curves.values()]
-    last = max(step for step, _ in ends)
-    broken = [
-        step
-        for steps, values in run.curves.values()
-        for step, v in zip(steps, values, strict=True)
-        if not math.isfinite(v)
-    ]
-    status: Any = run.status or ("diverged" if any(not math.isfinite(v) for _, v in ends) else "done")
-    known: Status = status
-    records = [
-        Record(metric, step, value, "")
+    points = [
+        (metric, step, value)
         for metric, (steps, values) in run.curves.items()
         for step, value in zip(steps, values, strict=True)
-        if math.isfinite(value)
     ]
-    info = RunInfo(run.place, known, run.ended if run.ended is not None else min(broken, default=last))
-    return RunResult(
-        {"training": {"steps": run.budget or last}, **({"classes": run.classes} if run.classes else {})}, info, records
+    broken = [step for _, step, value in points if not math.isfinite(value)]
+    last = max(step for _, step, _ in points)
+    ends_broken = any(not math.isfinite(values[-1]) for _, values in run.curves.values())
+    info = RunInfo(
+        run.place,
+        run.status or ("diverged" if ends_broken else "done"),
+        run.ended if run.ended is not None else min(broken, default=last),
     )
+    spec = {"training": {"steps": run.budget or last}, **({"classes": run.classes} if run.classes else {})}
+    return RunResult(spec, info, [Record(*point, "") for point in points if math.isfinite(point[2])])
 
 
 def _setting(text: str) -> Mapping[str, Any]:
@@ -147,33 +133,27 @@ def _setting(text: str) -> Mapping[str, Any]:
     return {key: value for key, _, value in pairs}
 
 
-def analyse_observed(study: ObservedStudy, found: Observed, runs: Sequence[StudyRun]) -> Findings:
+def analyse_observed(session: ObservedSession, runs: Sequence[StudyRun]) -> Findings:
     """Findings of runs that were made elsewhere."""
-    metrics = metrics_of(found.runs)
-    declared = declare(study, metrics)
-    aimed = next((key for key in study.target if key != "final_of"), metrics[0])
-    level = study.target.get(aimed)
+    study = session.study
+    level = study.target.get(session.aim.name)
     margins = {name: part.margin for name, part in study.metrics.items()}
     ask = Ask(
         name=Path(study.source).name,
         question=study.question,
-        setup=_setup(study, found),
+        setup=_setup(study, session.found),
         reference=study.reference,
         measures=study.measures,
         target_level=level if isinstance(level, float) else None,
         target_final_of=str(study.target["final_of"]) if "final_of" in study.target else None,
-        margins={**study.margins.model_dump(), **dict.fromkeys(declared, 0.0), **margins},
+        margins={**study.margins.model_dump(), **dict.fromkeys(session.metrics, 0.0), **margins},
         split="",
-        warnings=(*found.notes, *_doubts(found)),
+        warnings=(*session.found.notes, *_doubts(session.found)),
         environment={},
-        metrics=declared,
-        aim=declared.get(aimed) or (ACCURACY if aimed == "accuracy" else Metric(aimed, _better(aimed))),
+        metrics=session.metrics,
+        aim=session.aim,
     )
-    arms: dict[tuple[str, str], tuple[Mapping[str, Any], dict[int, RunResult]]] = {}
-    for run in runs:
-        if run.result is not None:
-            arms.setdefault((run.variant, repr(run.setting)), (run.setting, {}))[1][run.seed] = run.result
-    return analyse([ArmRuns(variant, setting, results) for (variant, _), (setting, results) in arms.items()], ask)
+    return analyse([ArmRuns(*arm) for arm in group_arms(runs)], ask)
 
 
 def _setup(study: ObservedStudy, found: Observed) -> str:
@@ -184,7 +164,7 @@ def _setup(study: ObservedStudy, found: Observed) -> str:
 
 def _doubts(found: Observed) -> Iterator[str]:
     """What is missing in such runs, and what it does to the comparison."""
-    ends = {max(steps[-1] for steps, _ in run.curves.values()) for run in found.runs if run.status in ("", "done")}
+    ends = {max(steps[-1] for steps, _ in run.curves.values()) for run in found.runs if run.status in (None, "done")}
     if len(ends) > 1 and all(run.budget is None for run in found.runs):
         yield (
             f"runs end after {min(ends):,} to {max(ends):,} steps and no column says what they were allowed (budget):"

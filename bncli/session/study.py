@@ -13,7 +13,7 @@ from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
 from bncli.presets import preset_path
-from bncli.records import RunResult, StudyRun
+from bncli.records import RunResult, StudyRun, group_arms
 from bncli.store.folder import Store
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -43,12 +43,7 @@ class Session:
 
     def arms(self, results: Mapping[str, RunResult]) -> list[tuple[str, Mapping[str, Any], dict[int, RunResult]]]:
         """(variant, setting, results by seed) for every arm, in the order of the plan."""
-        arms: dict[tuple[str, str], tuple[str, Mapping[str, Any], dict[int, RunResult]]] = {}
-        for run in self.runs:
-            arm = arms.setdefault((run.variant, repr(run.setting)), (run.variant, run.setting, {}))
-            if run.id in results:
-                arm[2][run.seed] = results[run.id]
-        return list(arms.values())
+        return group_arms(self.study_runs(results)[len(self.searched) :])
 
     def study_runs(self, results: Mapping[str, RunResult]) -> tuple[StudyRun, ...]:
         """Every run of the plan, those of a search first, with its result."""

@@ -1,6 +1,5 @@
 """Joins stores, with what they refuse to mix; and reads everything once to find what is damaged, with the remedy."""
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from bncli.errors import StoreError, as_line
-from bncli.files import CHECKPOINT_BYTES, describe_failure, folder_written_atomically, read_bytes, write_atomically
+from bncli.files import (
+    CHECKPOINT_BYTES,
+    describe_failure,
+    digest_checkpoint,
+    folder_written_atomically,
+    read_bytes,
+    write_atomically,
+)
 from bncli.store.folder import BASELINE_BYTES, Store, list_folder, require_store, stores_in
 from bncli.store.pack import ARRAYS_BYTES
 from bncli.store.studies import NAME, Studies, read_document, study_id
@@ -111,7 +117,7 @@ def _checkpoint_problem(file: Path) -> str:
     if not named:
         return _foreign(file, "a checkpoint")
     try:
-        if named[1] == hashlib.sha256(read_bytes(file, CHECKPOINT_BYTES)).hexdigest()[:16]:
+        if named[1] == digest_checkpoint(read_bytes(file, CHECKPOINT_BYTES)):
             return ""
         why = "it is not what was written"
     except (OSError, ValueError) as error:
