@@ -48,8 +48,8 @@ def compare(
     engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
     plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore, check: bool = False,
-    aa: bool = False,
-    save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
+    aa: bool = False, save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
+    yes: bool = False,
 ) -> Result[Findings]:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is.
 
@@ -75,6 +75,7 @@ def compare(
         on_event: called with everything that happens (bncli.session.events).
         check: judge the preset's claims.
         aa: compare the reference with itself on other seeds.
+        yes: train also what is so much that it may be a mistake (docs/studies.md).
         save_baseline: train with the code as it is, and keep the result under this name or in this file.
         baseline: train with the code as it is, and hold the result against this.
         fail_if: how far from the baseline is too far, "steps_to_target:+10%".
@@ -92,7 +93,7 @@ def compare(
     with using(plugins):
         asked = open_study(
             preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
-            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
+            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, yes=yes,
         )  # fmt: skip
         if check:
             regression.refuse_no_claims(asked)
@@ -170,7 +171,8 @@ def train(
     seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore,
+    plugins: Sequence[str] = (), data: str | Path | None = None, yes: bool = False,
+    on_event: OnEvent = ignore,
 ) -> Result[None]:  # fmt: skip
     """Train every run of a preset and store what it measures; no comparison. Arguments are those of `compare`.
 
@@ -181,7 +183,7 @@ def train(
     with using(plugins):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, yes=yes,
         )  # fmt: skip
         session, results = _train(session, on_event)
         return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
@@ -193,7 +195,7 @@ def shift_report(
     device: str = "auto", engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli",
     data_dir: str | Path | None = None, executor: "str | Executor | OpenWorkers" = "local",
     time_limit: float | None = None, plugins: Sequence[str] = (), data: str | Path | None = None,
-    on_event: OnEvent = ignore,
+    yes: bool = False, on_event: OnEvent = ignore,
 ) -> Result[ShiftFindings]:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less.
 
@@ -211,7 +213,7 @@ def shift_report(
     with using(plugins):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, probed=True,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, yes=yes, probed=True,
         )  # fmt: skip
         chosen = choose_metrics(session, chosen_metrics)
         session, results = _train(session, on_event)
@@ -226,7 +228,7 @@ def bench(
     warm: bool = False, graph: bool = False, budget: float | None = None, time_limit: float | None = None,
     baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
     fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False, plugins: Sequence[str] = (),
-    store: str | Path = ".bncli", on_event: OnEvent = ignore,
+    store: str | Path = ".bncli", yes: bool = False, on_event: OnEvent = ignore,
 ) -> Result[BenchRecord]:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes.
 
@@ -251,6 +253,7 @@ def bench(
         check: judge the preset's claims.
         plugins: files or modules that add norms.
         store: folder where baselines are kept.
+        yes: measure also more than 1,000 cases.
         on_event: called with everything that happens (bncli.session.events).
 
     Returns:
@@ -282,7 +285,7 @@ def bench(
         plan = plan_bench(
             study, name, only=only, skip=skip, kernels=kernels, truth=truth, device=device, warm=warm, graph=graph,
             budget=budget, time_limit=time_limit, baseline=baseline, save_baseline=save_baseline, against=against,
-            aa=aa, fail_if=fail_if, allow_other_machine=allow_other_machine, check=check, store=store,
+            aa=aa, fail_if=fail_if, allow_other_machine=allow_other_machine, check=check, store=store, yes=yes,
         )  # fmt: skip
         record = measure_plan(plan, on_event)
         return Result(name, study, record, (), Path(store), tuple(list_checks(record)))

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from bncli.errors import ConfigError, problems_of, unknown
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+MOST = 10**9  # of anything that is counted: nothing sensible lies beyond
+LARGEST = 1e30  # of a number: float32 holds it, and its square where it is a divisor
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -177,7 +179,8 @@ def _range(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         inner, *limits = get_args(kind)
         found = [limit for field in limits for limit in getattr(field, "metadata", ())]
-        bounds = [f"{sign} {getattr(b, key):g}" for b in found for key, sign in _SIGNS.items() if hasattr(b, key)]
+        ends = [(sign, getattr(b, key)) for b in found for key, sign in _SIGNS.items() if hasattr(b, key)]
+        bounds = [f"{sign} {end:g}" for sign, end in ends if sign != "<=" or end < MOST]
         return " ".join([_range(inner), " and ".join(bounds)]).strip()
     if get_origin(kind) is Literal:
         return " or ".join(

@@ -117,7 +117,7 @@ def problems_of(errors: Sequence[Mapping[str, Any]], keys_at: Any) -> list[Probl
         keys_at: a function from a path to the keys known there and near it, for suggestions.
     """
     found = []
-    inside = {tuple(error["loc"])[:-1] for error in errors}
+    inside = {tuple(error["loc"])[:end] for error in errors for end in range(len(error["loc"]))}
     for error in errors:
         if error["type"] == "too_short" and tuple(error["loc"]) in inside:
             continue  # only without what is wrong in it
@@ -143,6 +143,8 @@ def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any) -> str:
     if kind in ("too_short", "string_too_short"):
         least = limits["min_length"]
         return "must not be empty" if least == 1 else f"must have at least {least}{came}"
+    if kind == "too_long":
+        return f"must have at most {limits['max_length']:,}{came}"
     if kind == "literal_error":
         return f"must be one of {limits['expected']}{came}"
     if kind == "value_error":

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from bncli.catalogue import Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
 from bncli.config.asking import tune_warnings
+from bncli.config.budget import training_bytes
 from bncli.config.parts import Before
 from bncli.config.study import searched_keys
 from bncli.data import DATASETS
@@ -227,8 +228,16 @@ def seconds_of(job: Job) -> float:
     weights = sum(layer.multiply_adds for layer in layers)
     step = (2e-4 * len(layers) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
     evaluations = training.steps // run.evaluation.every + 2
-    evaluating = 2 * weights * data.examples[run.evaluation.split] * evaluations / SPEED
+    settling = run.evaluation.precise_batches * training.batch_size if run.evaluation.statistics == "precise" else 0
+    evaluating = 2 * weights * (data.examples[run.evaluation.split] + settling) * evaluations / SPEED
     return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
+
+
+def bytes_of(run: Run) -> int:
+    """Bytes of memory that training one run takes at least."""
+    data = DATASETS.describe(run.data.name, run.data.options)
+    layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
+    return training_bytes(layers, run.norm, run.training)
 
 
 def checkpoint_steps(job: Job) -> int:

@@ -20,6 +20,7 @@ from bncli.cli.options import (
     Plugins,
     SaveBaseline,
     StoreFolder,
+    Yes,
     complete_bench,
 )
 from bncli.errors import BncliError, ConfigError
@@ -65,7 +66,7 @@ def bench(
     time_limit: CaseTime = None, device: Device = "auto", json: Json = None,
     export: Export = None, github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
-    check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
+    check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"), yes: Yes = False,
 ) -> None:  # fmt: skip
     """Time norms against torch's own batch norm and a plain copy of the same bytes."""
     from bncli.config import read_bench
@@ -79,7 +80,7 @@ def bench(
         read_bench(path), path.stem, only=only or (), skip=skip or (), kernels=kernel or (), truth=truth,
         device=device, warm=warm, graph=graph, budget=budget, time_limit=time_limit, baseline=baseline,
         save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if or (),
-        allow_other_machine=allow_other_machine, check=check, store=store,
+        allow_other_machine=allow_other_machine, check=check, store=store, yes=yes,
     )  # fmt: skip
 
     from bncli.cli.output import annotate, exit_for_checks, read_destinations, stdout, write_record

@@ -34,6 +34,7 @@ from bncli.cli.options import (
     Until,
     VariantFrom,
     Variants,
+    Yes,
     prepare,
     show_plan,
 )
@@ -45,6 +46,7 @@ def compare(
     until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
+    yes: Yes = False,
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
@@ -53,8 +55,9 @@ def compare(
     if results is None and (variant_from or seed_from):
         raise ConfigError("--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too")
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until
-    )
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until,
+        yes=yes,
+    )  # fmt: skip
     if results is not None:
         _refuse_training({
             "PRESET": preset != "quickstart", "--variants": variants, "--seeds": seeds, "--until": until,

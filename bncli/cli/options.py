@@ -84,6 +84,7 @@ Data = Annotated[
 ]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
+Yes = Annotated[bool, typer.Option("--yes", help="Train also what is so much that it may be a mistake.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
 CheckClaims = Annotated[
     bool,
@@ -146,7 +147,7 @@ FailIf = Annotated[
 def prepare(
     preset: str, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
     jobs: int | None, executor: str, time_limit: float | None, plugins: Sequence[str] | None, store: Path,
-    data_dir: Path | None, data: str | None, until: str = "",
+    data_dir: Path | None, data: str | None, until: str = "", *, yes: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """The arguments of a function of `bncli.api`, from those of a command.
 
@@ -161,7 +162,7 @@ def prepare(
     return {
         "preset": preset_path(preset), "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
         "engine": "untraced" if untraced else engine, "jobs": jobs, "executor": executor, "time_limit": time_limit,
-        "plugins": plugins or (), "store": store, "data_dir": data_dir, "data": data,
+        "plugins": plugins or (), "store": store, "data_dir": data_dir, "data": data, "yes": yes,
         **({"until": until} if until else {}),
     }  # fmt: skip
 
@@ -173,4 +174,4 @@ def show_plan(how: dict[str, Any], *, aa: bool = False, fresh: bool = False, pro
     from bncli.session.study import describe_plan
 
     with using(how.pop("plugins")):
-        print(describe_plan(open_study(**how, aa=aa, fresh=fresh, probed=probed)))
+        print(describe_plan(open_study(**how | {"yes": True}, aa=aa, fresh=fresh, probed=probed)))

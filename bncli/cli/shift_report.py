@@ -21,6 +21,7 @@ from bncli.cli.options import (
     StoreFolder,
     TimeLimit,
     Variants,
+    Yes,
     prepare,
     show_plan,
 )
@@ -36,12 +37,13 @@ def shift_report(
     engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None,
-    json: Json = None, dry_run: DryRun = False,
+    json: Json = None, dry_run: DryRun = False, yes: Yes = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
-    )
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data,
+        yes=yes,
+    )  # fmt: skip
     if dry_run:
         show_plan(how, probed=True)
         return

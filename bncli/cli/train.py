@@ -17,6 +17,7 @@ from bncli.cli.options import (
     StoreFolder,
     TimeLimit,
     Variants,
+    Yes,
     prepare,
     show_plan,
 )
@@ -26,12 +27,13 @@ def train(
     preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
     sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
-    store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, dry_run: DryRun = False,
+    store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, dry_run: DryRun = False, yes: Yes = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
-    )
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data,
+        yes=yes,
+    )  # fmt: skip
     if dry_run:
         show_plan(how)
         return

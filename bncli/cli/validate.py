@@ -17,6 +17,7 @@ def validate(
     from bncli.plan import runs_of, warnings_of
     from bncli.plugins import add_plugins
     from bncli.presets import preset_path
+    from bncli.session.study import check_memory
     from bncli.timing.cases import expand_cases
 
     add_plugins(plugin or ())
@@ -30,7 +31,13 @@ def validate(
         if isinstance(preset, Bench):
             print(f"{name}: good ({len(expand_cases(preset, 'cpu'))} cases)")
             continue
-        print(f"{name}: good ({len(runs_of(preset, 'cpu'))} runs)")
+        runs = runs_of(preset, "cpu")
+        try:
+            check_memory(runs, "cpu")
+        except ConfigError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        print(f"{name}: good ({len(runs)} runs)")
         for warning in warnings_of(preset):
             print(f"{name}: warning: {warning}")
     if wrong:

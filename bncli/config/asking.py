@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from bncli.catalogue import Count, Positive
+from bncli.catalogue import LARGEST, Positive
 from bncli.config.parts import Frozen
 from bncli.errors import ConfigError, Problem, did_you_mean, unknown
 from bncli.measures import MEASURES
@@ -68,7 +68,7 @@ class Tune(Frozen):
         dict[str, Annotated[tuple[Positive, ...], Field(min_length=2, strict=False)]], Field(min_length=1, max_length=1)
     ]  # dotted key -> its values; one key: sweep the others
     by: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"  # median over seeds, last evaluation
-    seeds: Count = 3  # tuning seeds, from 1000 on
+    seeds: Annotated[int, Field(ge=1, le=10_000)] = 3  # tuning seeds, from 1000 on
     extend: bool = False  # widen the grid for all while anybody's best lies on its edge
     race: bool = False  # a value that is significantly worse after some seeds gets no more
 
@@ -98,7 +98,7 @@ class Bisect(Frozen):
     over: str = "training.lr"
     low: Positive = 0.01  # expected to be stable
     high: Positive = 100.0  # expected not to be
-    within: Annotated[float, Field(gt=1)] = 1.25  # ends when unstable / stable is at most this
+    within: Annotated[float, Field(ge=1.001, le=LARGEST)] = 1.25  # ends when unstable / stable is at most this
 
     @model_validator(mode="after")
     def room(self) -> "Bisect":

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bncli.catalogue import Count, Positive
 from bncli.config.asking import Bounds
+from bncli.config.budget import MOST_CASES, MOST_NUMBERS, written
 from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.errors import ConfigError, Path, Problem, did_you_mean
 from bncli.norms import NORMS
@@ -30,7 +31,8 @@ def sizes(shape: str) -> tuple[int, ...]:
 
 
 def _shape(given: str) -> str:
-    sizes(given)
+    if any(len(digits) > 9 for digits in re.findall("[0-9]+", given)) or prod(sizes(given)) > MOST_NUMBERS:
+        raise ValueError(f"at most {MOST_NUMBERS:,} numbers can be timed, got {given[:60]}; give fewer examples")
     return given
 
 
@@ -39,6 +41,8 @@ def _listed(given: object) -> object:
     return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
+WEEK = 604_800.0  # seconds
+Threads = Annotated[int, Field(ge=1, le=1_024)]
 _LIST = (Field(min_length=1, strict=False), BeforeValidator(_listed))
 
 
@@ -53,8 +57,12 @@ class Grid(Frozen):
     dtypes: Annotated[tuple[Literal["f32", "f64", "bf16", "f16"], ...], *_LIST] = ("f32",)
     layouts: Annotated[tuple[Literal["nchw", "channels_last"], ...], *_LIST] = ("nchw",)  # (N, C) has but one
     passes: Annotated[tuple[Pass, ...], *_LIST] = ("train-forward", "train-backward")
-    threads: Annotated[tuple[Count, ...], *_LIST] = (1,)
+    threads: Annotated[tuple[Threads, ...], *_LIST] = (1,)
     compile: Annotated[tuple[bool, ...], *_LIST] = (False,)  # by torch.compile
+
+    def count(self) -> int:
+        """How many cases it has, if none of its lists repeats itself."""
+        return prod(len(each) for _, each in self)
 
     def settings(self) -> Iterator[dict[str, Any]]:
         """Every combination of its lists but the norms, by axis."""
@@ -82,11 +90,11 @@ class Bench(Frozen):
     """What a bench preset says."""
 
     question: str = "how fast are these norms on this machine?"
-    budget: Positive = 60.0  # seconds of measuring, shared by all cases
+    budget: Annotated[float, Field(gt=0, le=WEEK)] = 60.0  # seconds of measuring, shared by all cases
     warm: bool = False  # arguments in the cache; otherwise many sets of them rotate, so that none is
     truth: NormPart | None = None  # what the results of kernels from the command line must be
     cases: Annotated[tuple[Grid, ...], *_LIST]
-    claims: Annotated[tuple[KernelClaim, ...], Field(strict=False)] = ()
+    claims: Annotated[tuple[KernelClaim, ...], Field(strict=False, max_length=1_000)] = ()
 
 
 def changed(part: Part) -> tuple[tuple[str, Any], ...]:
@@ -113,6 +121,10 @@ def bench_of(tree: Mapping[str, Any]) -> Bench:
         ConfigError: with every problem that was found.
     """
     bench = validated(Bench, dict(tree), _keys_at)
+    cases = sum(grid.count() for grid in bench.cases)
+    if cases > MOST_CASES:
+        said = f"{written(cases)} combinations; at most {MOST_CASES:,} in one preset"
+        raise ConfigError(Problem(("cases",), f"{said}: list less, or split it over several"))
     problems = [
         Problem(("cases", number, "norms", place), message)
         for number, grid in enumerate(bench.cases)

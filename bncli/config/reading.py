@@ -49,7 +49,7 @@ def read_study(
         tree = _with_variants(tree, variants)
         places[("variants",)] = "--variants"
     if seeds is not None:
-        tree, places[("seeds",)] = {**tree, "seeds": seeds, "looks": []}, f"--seeds {seeds}"
+        tree, places[("seeds",)] = {**tree, "seeds": seeds, "looks": []}, f"--seeds {str(seeds)[:60]}"
     with looking_in(data_dir):
         return _checked(study_module.study_of, tree, places, problems, home)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bncli.catalogue import Count, Fraction, NonNegative, Positive
+from bncli.catalogue import MOST, Count, Fraction, NonNegative, Positive
 from bncli.config.parts import Before, Frozen, Part, part_of
 from bncli.data import DATASETS
 from bncli.errors import ConfigError
@@ -18,12 +18,15 @@ SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
 OptimizerPart = Annotated[Part, part_of(OPTIMIZERS, "sgd")]
 
 
+Pixels = Annotated[int, Field(ge=0, le=MOST)]
+
+
 class Augmentation(Frozen):
     """What is done to training images, example by example and drawn from the run's seed."""
 
-    crop: Annotated[int, Field(ge=0)] = 0  # pixels by which they are moved at most, each way; 0 comes in at the edge
+    crop: Pixels = 0  # pixels by which they are moved at most, each way; 0 comes in at the edge
     flip: bool = False  # half of them are mirrored, left and right
-    cutout: Annotated[int, Field(ge=0)] = 0  # pixels of a side of the square that is cut out
+    cutout: Pixels = 0  # pixels of a side of the square that is cut out
 
 
 class Training(Frozen):
@@ -51,12 +54,13 @@ class Evaluation(Frozen):
     split: Literal["validation", "test"] = "test"
     # running averages | population statistics over `precise_batches` training batches | the evaluated batch's own
     statistics: Literal["running", "precise", "batch"] = "running"
-    precise_batches: Count = 100  # training batches behind `precise`
+    precise_batches: Annotated[int, Field(ge=1, le=10_000)] = 100  # training batches behind `precise`
 
 
 ProbePlace = Literal["layer", "norm", "activation"]
 
 
+_SOME = Field(min_length=1, max_length=100, strict=False)
 TIERS = ("light", "standard", "full")  # each holds what stands before it
 
 
@@ -87,10 +91,10 @@ class Probes(Frozen):
     examples: Count = 500  # in the probe set, the same at every probe
     # running statistics, or batch statistics of the probe set cut into training batches
     mode: Literal["evaluation", "train"] = "evaluation"
-    null_draws: Count = 1  # pairs of samples drawn for a null band, at every fourth probe
-    units: Annotated[int, Field(ge=0)] = 0  # single channels of each site whose percentiles are kept
+    null_draws: Annotated[int, Field(ge=1, le=1_000)] = 1  # pairs of samples for a null band, at every fourth probe
+    units: Annotated[int, Field(ge=0, le=10_000)] = 0  # single channels of each site whose percentiles are kept
     # steps along the negative gradient at which the loss is looked at, in learning rates
-    step_sizes: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)] = (0.5, 1.0, 2.0, 4.0)
+    step_sizes: Annotated[tuple[Positive, ...], _SOME] = (0.5, 1.0, 2.0, 4.0)
 
     @model_validator(mode="before")
     @classmethod

@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
+from bncli.config import budget
 from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
+from bncli.config.fit import layers_of, misfits_at
 from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.config.recipe import Augmentation, DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
-from bncli.data import DATASETS
+from bncli.data import DATASETS, Seed
 from bncli.errors import ConfigError, Path, Problem, describe, unknown
 from bncli.measures import MEASURES
 from bncli.models import MODELS
-from bncli.norms import NORMS
 
 
 class Variant(Frozen):
@@ -41,19 +42,27 @@ def _seeds(given: object) -> object:
         if given.get("until") != "decided" or not given.keys() <= {"until", "max"}:
             raise ValueError(f"must be {{until: decided, max: {MOST_SEEDS}}}, got {dict(given)!r}")
         return _seeds(given.get("max", MOST_SEEDS))
-    if isinstance(given, str) and ".." in given:
-        first, _, last = given.partition("..")
-        if first.strip().isdigit() and last.strip().isdigit():
-            return tuple(range(int(first), int(last) + 1))
-    if isinstance(given, str) and given.isdigit():
-        given = int(given)
+    if isinstance(given, str):
+        first, dots, last = (part.strip() for part in given.partition(".."))
+        if dots and (a := _whole(first)) is not None and (b := _whole(last)) is not None:
+            return budget.count_seeds(a, b)
+        whole = None if dots else _whole(given)
+        given = given if whole is None else whole
     if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return tuple(range(given))
+        return budget.count_seeds(0, given - 1)
     if isinstance(given, list | tuple):
         return tuple(given)
     if type(given) is int:
         raise ValueError(f"must be one seed or more, got {given}")
     raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
+
+
+def _whole(text: str) -> int | None:
+    """A whole number as it is typed; of one too long for Python's `int` the power of ten below it."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0")
+    return int(digits or "0") if len(digits) < 4_000 else 10 ** (len(digits) - 1)
 
 
 class Study(Frozen):
@@ -69,11 +78,9 @@ class Study(Frozen):
     margins: Margins = Margins()
     variants: dict[str, Variant] = Field(min_length=1)
     reference: str  # the variant that the others are compared with
-    seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
-    ]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)]
     # numbers of seeds at which it is reported, in ascending order, until all headlines are decided; empty: once, at all
-    looks: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(strict=False)] = ()
+    looks: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(strict=False, max_length=100)] = ()
     # dotted key -> its values
     sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(default_factory=dict)
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
@@ -152,6 +159,8 @@ class Study(Frozen):
 
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
+    if problems := list(budget.too_much(study)):
+        return problems
     problems = [Problem((key,), message) for key, message in _references(study)]
     problems += _without_classes(study)
     problems += claim_problems(study.claims, study.variants, study.sweep)
@@ -170,9 +179,12 @@ def check(study: Study) -> list[Problem]:
     if problems:
         return problems
     try:
+        layers = 0
         for _, at in study.settings():
-            for name in at.variants:
-                problems += [*_misfits(at, name), *_too_small(at, name), *_recipe(at, name)]
+            layers += len(layers_of(at)) * len(at.variants) * len(at.seeds)
+            if layers > budget.MOST_LAYERS:
+                return [Problem(("model",), budget.too_many_layers(layers))]
+            problems += misfits_at(at)
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
@@ -202,68 +214,6 @@ def _references(study: Study) -> Iterator[tuple[str, str]]:
     for key, name in (("reference", study.reference), ("target", study.target.final_of)):
         if name is not None and name not in study.variants:
             yield key, unknown("variant", name, study.variants, in_order=True)
-
-
-def _misfits(study: Study, variant: str) -> Iterator[Problem]:
-    """A norm that means nothing on this network, or cannot normalise one of its layers."""
-    part, model = study.variants[variant].norm, MODELS[study.model.name]
-    norm, place = NORMS[part.name], ("variants", variant, "norm")
-    if norm.needs_residual and not model.residual:
-        fit = " or ".join(name for name, row in MODELS.items() if row.residual)
-        why = f"needs residual branches, and model {study.model.name!r} has none; use model {fit}"
-        yield Problem(place, f"norm {part.name!r} {why}")
-    if norm.side == "weight" and not model.layers:
-        why = f"acts on the weights of layers, and model {study.model.name!r} has none"
-        yield Problem(place, f"norm {part.name!r} {why}")
-    data = DATASETS.describe(study.data.name, study.data.options)
-    if wrong := model.misfit(study.model.options, data.shape):
-        yield Problem(("model",), f"model {study.model.name!r} {wrong}")
-        return
-    layers = model.normalised(study.model.options, data.shape, data.outputs)
-    for channels, locations in dict.fromkeys((layer.channels, layer.locations > 1) for layer in layers):
-        if wrong := norm.misfit(part.options, channels, locations=locations):
-            yield Problem(place, f"norm {part.name!r}{wrong}")
-
-
-def _too_small(study: Study, variant: str) -> Iterator[Problem]:
-    study.evaluation_of(variant)
-    training, norm = study.training_of(variant), study.variants[variant].norm
-    if NORMS[norm.name].batch_statistics and training.batch_size < 2:
-        yield Problem(
-            ("training", "batch_size"),
-            f"variant {variant!r}: norm {norm.name!r} takes its statistics over the batch and needs at least 2"
-            f" examples, got {training.batch_size}",
-        )
-    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
-    size = norm.options.get("ghost_size", training.batch_size)
-    alone = min(size, training.batch_size % size or size) == 1 and size < training.batch_size
-    if alone and not model.misfit(study.model.options, data.shape):
-        layers = model.normalised(study.model.options, data.shape, data.outputs)
-        if any(layer.locations == 1 for layer in layers):
-            yield Problem(
-                ("training", "batch_size"),
-                f"variant {variant!r}: norm {norm.name!r} with ghost_size {size} leaves a virtual batch of 1 example,"
-                f" which has no variance, of {training.batch_size}; use a multiple of the ghost_size, of 2 or more",
-            )
-    examples = data.examples["train"]
-    if training.batch_size > examples:
-        yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
-
-
-def _recipe(study: Study, variant: str) -> Iterator[Problem]:
-    """A recipe whose parts contradict each other or the data."""
-    training, data = study.training_of(variant), DATASETS.describe(study.data.name, study.data.options)
-    warmup = training.schedule.options["warmup"]
-    if warmup >= training.steps:
-        message = f"warmup must be below the {training.steps} steps of training, got {warmup}"
-        yield Problem(("training", "schedule"), message)
-    if training.label_smoothing and not data.classes:
-        yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
-    if (how := training.augment) and len(data.shape) != 3:
-        yield Problem(("training", "augment"), f"data {study.data.name!r} has no images; leave it out")
-    elif how and max(how.crop, how.cutout) > min(data.shape[1:]):
-        size = " x ".join(map(str, data.shape[1:]))
-        yield Problem(("training", "augment"), f"crop and cutout must be at most a side of the images, {size} pixels")
 
 
 def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:

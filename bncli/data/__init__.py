@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bncli.catalogue import Catalogue, Count, Option, Row, resolve
+from bncli.catalogue import Catalogue, Option, Row, resolve
 from bncli.errors import BncliError, ConfigError, DataError, Problem, unknown
 
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]  # eight bytes
+_Side = Annotated[int, Field(ge=1, le=8_192)]  # pixels
 Threshold = Annotated[int, Field(ge=0, le=254)]
 
 
@@ -124,7 +126,7 @@ _CHECKSUM = {
 }
 _IMAGES = {
     "size": Option(
-        Annotated[tuple[Count, Count], Field(strict=False)] | None, None, "[height, width] to which images are resized"
+        Annotated[tuple[_Side, _Side], Field(strict=False)] | None, None, "[height, width] to which images are resized"
     ),
     "channels": Option(Literal[1, 3] | None, None, "1: grey, 3: red, green, blue, null: as the images are"),
     "standardize": _STANDARDIZE,
@@ -186,13 +188,13 @@ DATASETS = DataCatalogue("data set", {
     "offset": DataRow(
         "bncli.data.splits:load_offset",
         "standard normal numbers, every target 1: the toy of Ioffe & Szegedy, section 2",
-        {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws the numbers; every run sees the same")},
+        {"seed": Option(Seed, 0, "draws the numbers; every run sees the same")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(1,), loss="squared_error",
     ),
     "linear-map": DataRow(
         "bncli.data.splits:load_linear_map",
         "10 standard normal numbers x, target A x, A Gaussian: Santurkar et al. 2018",
-        {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws A and the numbers; every run sees the same")},
+        {"seed": Option(Seed, 0, "draws A and the numbers; every run sees the same")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(10,), targets=10, loss="squared_error",
     ),
 })  # fmt: skip

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +43,21 @@ def device_count(device: str) -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def memory_of(device: str) -> int:
+    """Bytes of memory that a device has, used or not; of a machine, what its container may take; 0 if unknown."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(0).total_memory
+    found = []
+    with suppress(AttributeError, ValueError, OSError):  # Windows
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no container, or no limit
+            found.append(int((Path("/sys/fs/cgroup") / limit).read_text()))
+    return min(found, default=0)
 
 
 @cache

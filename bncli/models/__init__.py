@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from bncli.catalogue import Catalogue, Count, Option, Row
 from bncli.models import sizes
-from bncli.models.sizes import Layer, Options, Shape
+from bncli.models.sizes import Layer as Layer
+from bncli.models.sizes import Options, Shape
 
 
 def _initialisation(given: Any) -> Any:
@@ -31,6 +32,8 @@ def _depth(given: int) -> int:
 _ACTIVATION = Literal["sigmoid", "tanh", "relu", "gelu", "identity"]
 _INIT = Annotated[Any, BeforeValidator(_initialisation)]
 _INIT_MEANING = "weights: he (normal), glorot (uniform) or {normal: standard deviation}; biases start at 0"
+_LAYERS = Annotated[int, Field(ge=1, le=10_000)]  # ten times as deep as any network that was ever reported on
+_HIDDEN = Annotated[tuple[Count, ...], Field(strict=False, max_length=10_000)]
 _CHANNELS = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 _THREE = Annotated[tuple[Count, Count, Count], Field(strict=False)]
 
@@ -115,7 +118,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "mlp": ModelRow(
         "bncli.models.mlp:MLP", "fully connected: linear, norm, activation for each hidden layer, then linear",
         {
-            "hidden": Option(Annotated[tuple[Count, ...], Field(strict=False)], (100, 100, 100), "units per layer"),
+            "hidden": Option(_HIDDEN, (100, 100, 100), "units per layer"),
             **_common("sigmoid", "glorot"), **_PLACEMENT,
         },
         sizes=sizes.mlp,
@@ -123,7 +126,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "deep-mlp": ModelRow(
         "bncli.models.mlp:deep_mlp", "the same with all hidden layers alike, so that depth is one number",
         {
-            "depth": Option(Count, 8, "hidden layers"),
+            "depth": Option(_LAYERS, 8, "hidden layers"),
             "width": Option(Count, 100, "units per layer"),
             **_common("sigmoid", "glorot"), **_PLACEMENT,
         },
@@ -133,7 +136,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         "bncli.models.mlp:ResidualMLP", "linear layers with shortcuts around (norm, activation, linear) twice",
         {
             "width": Option(Count, 100, "units per layer"),
-            "blocks": Option(Count, 4, "residual blocks of two linear layers"),
+            "blocks": Option(_LAYERS, 4, "residual blocks of two linear layers"),
             **_common("relu", "he"),
         },
         sizes=sizes.residual_mlp, residual=True,
@@ -142,7 +145,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         "bncli.models.convolutional:ConvNet", "3x3 convolutions and max pooling in stages, then linear: a small VGG",
         {
             "channels": Option(_CHANNELS, (16, 32, 64), "of each stage's convolutions; 2x2 max pooling ends a stage"),
-            "convolutions": Option(Count, 1, "in each stage"),
+            "convolutions": Option(_LAYERS, 1, "in each stage"),
             "head": Option(
                 Literal["average", "flatten"], "average", "what is read out: each channel's mean, or every number"
             ),
@@ -153,7 +156,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "resnet": ModelRow(
         "bncli.models.resnet:ResNet", "residual network for small images, of depth 6n + 2: He et al. 2016",
         {
-            "depth": Option(Annotated[int, Field(ge=8), AfterValidator(_depth)], 20, "layers: 6n + 2"),
+            "depth": Option(Annotated[int, Field(ge=8, le=10_000), AfterValidator(_depth)], 20, "layers: 6n + 2"),
             "channels": Option(_THREE, (16, 32, 64), "of the three stages"),
             "shortcut": Option(
                 Literal["pad", "projection"], "pad",
@@ -177,7 +180,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "deep-linear": ModelRow(
         "bncli.models.mlp:DeepLinear", "matrices alone, a norm behind each: Santurkar et al. 2018",
         {
-            "depth": Option(Count, 25, "matrices"),
+            "depth": Option(_LAYERS, 25, "matrices"),
             "width": Option(Count, 10, "numbers between them"),
             "init": Option(_INIT, "glorot", _INIT_MEANING),
         },

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bncli.catalogue import Catalogue, Count, Fraction, Option, Positive, Row
+from bncli.catalogue import MOST, Catalogue, Count, Fraction, Option, Positive, Row
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
@@ -26,7 +26,7 @@ OPTIMIZERS: Catalogue[Row] = Catalogue("optimizer", {
     "adamw": Row("bncli.optim.optimizers:ADAMW", "Adam with decoupled weight decay", _ADAM),
 })  # fmt: skip
 
-WARMUP = {"warmup": Option(Annotated[int, Field(ge=0)], 0, "steps of even rise before it begins")}
+WARMUP = {"warmup": Option(Annotated[int, Field(ge=0, le=MOST)], 0, "steps of even rise before it begins")}
 _EVERY = {
     "every": Option(Count, 10_000, "steps until the rate is `factor` times what it was"),
     "factor": Option(Fraction, 0.1, "what the rate is multiplied by in that time"),

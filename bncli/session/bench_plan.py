@@ -9,11 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bncli.config.bench import Bench, KernelClaim
-from bncli.engine.environment import resolve_device
+from bncli.config.bench import WEEK, Bench, KernelClaim
+from bncli.config.budget import MANY_CASES, count_covariances, written_bytes
+from bncli.engine.environment import memory_of, resolve_device
 from bncli.errors import ConfigError
 from bncli.limits import BENCH_MEASURES, Limit, limits_by_name, read_limit
-from bncli.timing.cases import Case, Told, choose_cases, choose_truth, expand_cases, matches, pair_cases
+from bncli.timing.cases import (
+    BYTES,
+    Case,
+    Told,
+    choose_cases,
+    choose_truth,
+    count_tensors,
+    expand_cases,
+    matches,
+    pair_cases,
+)
 
 TIME_LIMIT = 120.0  # seconds for a case to be built, checked, compiled and warmed up: a hundred times what most take
 _TOLERATED = "+5%"  # where --fail-if says nothing else
@@ -54,7 +65,7 @@ def plan_bench(
     truth: str | None = None, device: str = "auto", warm: bool = False, graph: bool = False,
     budget: float | None = None, time_limit: float | None = None, baseline: str | None = None,
     save_baseline: str | None = None, against: str | None = None, aa: bool = False, fail_if: Sequence[str] = (),
-    allow_other_machine: bool = False, check: bool = False, store: str | Path = ".bncli",
+    allow_other_machine: bool = False, check: bool = False, store: str | Path = ".bncli", yes: bool = False,
 ) -> BenchPlan:  # fmt: skip
     """Settle what `bncli.bench` is asked, with its arguments.
 
@@ -65,8 +76,11 @@ def plan_bench(
     """
     where = _find_device(device, graph=graph)
     cases = choose_cases(expand_cases(preset, where, kernels), only, skip)
-    if budget is not None and not budget > 0:
-        raise ConfigError(f"--budget: must be > 0 seconds, got {budget!r}")
+    if budget is not None and not 0 < budget <= WEEK:
+        raise ConfigError(f"--budget: must be > 0 and at most {WEEK:,.0f} seconds, got {budget!r}")
+    if len(cases) > MANY_CASES and not yes:
+        raise ConfigError(f"{len(cases):,} cases, more than {MANY_CASES:,}; choose by --only, or add --yes if meant")
+    _check_memory(cases, where)
     if time_limit is not None and not time_limit > 0:
         raise ConfigError(f"--time-limit: must be > 0 seconds, got {time_limit!r}")
     given = {"--baseline": baseline, "--aa": aa, "--against": against}
@@ -104,6 +118,16 @@ def plan_bench(
         skip=tuple(skip),
         store=Path(store),
     )
+
+
+def _check_memory(cases: Sequence[Case], device: str) -> None:
+    have = memory_of(device)
+    for case in cases:
+        held = 0 if case.is_kernel else count_covariances(case.norm, dict(case.options), *case.shape[1::-1])
+        need = count_tensors(case.pass_) * case.size_byte + held * BYTES[case.dtype]
+        if have and need > have:
+            what = f"{case.name} takes at least {written_bytes(need)} of memory"
+            raise ConfigError(f"{what}, and there are {written_bytes(have)} here; give a smaller shape")
 
 
 def _find_device(wanted: str, *, graph: bool) -> str:

@@ -1,22 +1,25 @@
 """A study from what was asked to a plan: which runs, in which jobs, where and how they are to be trained."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import TIMEOUT_MAX
 from typing import Any
 
-from bncli.config import Study, read_study
-from bncli.engine.environment import device_count, resolve_device
+from bncli.config import Study, budget, read_study
+from bncli.config.budget import written_bytes
+from bncli.engine.environment import device_count, memory_of, resolve_device
 from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory
-from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
+from bncli.plan import Engine, Job, Run, bytes_of, jobs_of, runs_of, seconds_of
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun, group_arms
 from bncli.store.folder import Store
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+HERE = ("local", "thread")  # executors whose workers are on this machine
+_MEANT = "see the plan by --dry-run, and add --yes if it is meant"
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
 
 
@@ -72,6 +75,23 @@ class Session:
         fewer = replace(self, study=self.study.model_copy(update={"seeds": self.study.seeds[:seeds]}))
         return fewer.planned([run for run in self.runs if run.seed not in later])
 
+    def doubts(self) -> Iterator[str]:
+        """What is so much that it may be a mistake: runs, days, memory for what runs at once."""
+        runs = budget.count_runs(self.study)
+        if runs > budget.MANY_RUNS:
+            yield budget.too_many_runs(runs)
+        speed = self.slots() * (1 if self.device == "cpu" else budget.ON_A_GPU)
+        days = sum(map(seconds_of, self.jobs)) * max(1.0, runs / max(1, len(self.runs))) / speed / 86_400
+        if days > budget.MANY_DAYS:
+            yield f"about {days:,.0f} days of training, which is more than {budget.MANY_DAYS:.0f}"
+        have = memory_of(self.device)
+        if self.executor not in HERE or self.device != "cpu" or not have:
+            return
+        needs = sorted((bytes_of(job.runs[0]) * len(job.runs) for job in self.jobs), reverse=True)
+        if (need := sum(needs[: self.slots()])) > have:
+            what = f"{written_bytes(need)} or more for {self.slots()} jobs at once, of {written_bytes(have)} there are"
+            yield f"{what} (--jobs 1 and --engine plain, one run at a time, take less)"
+
     def slots(self) -> int:
         """How many jobs are expected to run at once."""
         return self.workers or device_count(self.device)
@@ -82,7 +102,7 @@ def open_session(
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
-    data: str | Path | None = None,
+    data: str | Path | None = None, yes: bool = False,
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -100,9 +120,10 @@ def open_session(
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
         until: "decided", to add seeds at fixed looks while a headline is open.
         data: as given to --data; None is the preset's.
+        yes: plan also what is so much that it may be a mistake.
 
     Raises:
-        ConfigError: with every mistake found.
+        ConfigError: with every mistake found; for what does not fit this machine.
     """
     if device not in DEVICES:
         raise ConfigError(f"--device: must be one of {', '.join(DEVICES)}, got {device!r}")
@@ -125,15 +146,41 @@ def open_session(
     name, study = read_preset(
         preset, variants=variants, seeds=seeds, sets=sets, until=until, data=data, data_dir=folder
     )
+    if (count := budget.count_runs(study)) > budget.MANY_RUNS and not yes:
+        raise ConfigError(f"{budget.too_many_runs(count)}; {_MEANT}")  # before all of them are planned
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
     if not (study.tune or study.bisect):
-        return session.planned(runs_of(study, session.device, session.engine))
-    from bncli.session.search import next_stage  # brings in scipy, which a plain study's plan does without
+        session = session.planned(runs_of(study, session.device, session.engine))
+    else:
+        from bncli.session.search import next_stage  # brings in scipy, which a plain study's plan does without
 
-    first = next_stage(study, {}, session.device, session.engine)
-    return session.planned(first.runs if first else ())
+        first = next_stage(study, {}, session.device, session.engine)
+        session = session.planned(first.runs if first else ())
+    if executor in HERE:
+        check_memory(session.runs, session.device)
+    if not yes and (doubts := list(session.doubts())):
+        raise ConfigError(*(f"{doubt}; {_MEANT}" for doubt in doubts))
+    return session
+
+
+def check_memory(runs: Iterable[Run], device: str) -> None:
+    """Refuse a run that cannot be trained on this machine.
+
+    Raises:
+        ConfigError: with what it takes at least and what there is.
+    """
+    have, seen = memory_of(device), set[str]()
+    for run in runs:
+        shape = repr((run.data, run.model, run.norm, run.training))
+        if shape in seen:
+            continue
+        seen.add(shape)
+        if have and (need := bytes_of(run)) > have:
+            what = f"{run.variant}: a run of model {run.model.name!r} takes at least {written_bytes(need)} of memory"
+            remedy = "use a smaller model, fewer channels in a group or a smaller training.batch_size"
+            raise ConfigError(f"{what}, and there are {written_bytes(have)} here; {remedy}")
 
 
 def read_preset(
@@ -184,6 +231,7 @@ def describe_plan(session: Session) -> str:
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
         f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
     ]
+    lines += [f"needs --yes: {doubt}" for doubt in session.doubts()]
     if session.study.looks:
         lines.append(
             f"until decided: reported with {', '.join(map(str, session.looks()))} seeds, and no more than needed"

@@ -55,8 +55,9 @@ def undivided(groups: int, channels: int) -> str:
     """Say that `groups` does not divide `channels`, and what does; "" if it does."""
     if channels % groups == 0:
         return ""
-    divisors = ", ".join(str(d) for d in range(1, channels + 1) if channels % d == 0)
-    return f"groups={groups} does not divide {channels} channels (their divisors: {divisors})"
+    divisors = ", ".join(str(d) for d in range(1, min(channels, 4_096) + 1) if channels % d == 0)
+    which = "their divisors" if channels <= 4_096 else "their divisors up to 4,096"
+    return f"groups={groups} does not divide {channels} channels ({which}: {divisors})"
 
 
 MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from bncli.catalogue import Count, Fraction, NonNegative, Option
+from bncli.catalogue import LARGEST, MOST, Count, Fraction, NonNegative, Option
 from bncli.norms.rows import AFFINE, IMPL, MOMENTUM, PARTS, NormRow, eps
 
 
@@ -16,8 +16,8 @@ def _momentum(given: Any) -> Any:
     raise ValueError(f"must be a number > 0 and <= 1, or 'cumulative', got {given!r}")
 
 
-AtLeastOne = Annotated[float, Field(ge=1)]
-Steps = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[float, Field(ge=1, le=LARGEST)]
+Steps = Annotated[int, Field(ge=0, le=MOST)]
 
 BATCH = {
     "none": NormRow(

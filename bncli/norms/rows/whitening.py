@@ -1,11 +1,13 @@
 """Rows of the norms that decorrelate channels as well as scale them."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from bncli.catalogue import Count, Fraction, Option
 from bncli.norms.rows import AFFINE, IMPL, MOMENTUM, NormRow, eps, group_size
 
-STEPS = Option(Count, 5, "Newton-Schulz iterations")
+STEPS = Option(Annotated[int, Field(ge=1, le=100)], 5, "Newton-Schulz iterations")
 BY = Option(Literal["iterative", "zca"], "iterative", "T Newton-Schulz steps, or the symmetric root itself")
 
 WHITENING = {

@@ -1,0 +1,100 @@
+"""Whether the parts of a study fit each other at one setting: norm and layers, batch and data, recipe and memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bncli.config import budget
+from bncli.data import DATASETS
+from bncli.errors import Problem
+from bncli.models import MODELS, Layer
+from bncli.norms import NORMS
+
+if TYPE_CHECKING:
+    from bncli.config.study import Study
+
+
+def layers_of(study: "Study") -> list[Layer]:
+    """The network's layers; none where it cannot take the data."""
+    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
+    if model.misfit(study.model.options, data.shape):
+        return []
+    return model.sizes(study.model.options, data.shape, data.outputs)
+
+
+def misfits_at(study: "Study") -> Iterator[Problem]:
+    """What does not fit, for every variant of a study without a sweep.
+
+    Raises:
+        ConfigError: for a variant's override that is unknown or out of range.
+    """
+    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
+    if wrong := model.misfit(study.model.options, data.shape):
+        yield Problem(("model",), f"model {study.model.name!r} {wrong}")
+    layers = layers_of(study)
+    if (weights := budget.count_weights(layers)) > budget.MOST_WEIGHTS:
+        yield Problem(("model",), budget.too_many_weights(study.model.name, weights))
+        return
+    kinds = list(dict.fromkeys((layer.channels, layer.locations) for layer in layers if layer.normalised))
+    for name in study.variants:
+        yield from _misfits(study, name, kinds)
+        yield from _too_small(study, name, kinds)
+        yield from _recipe(study, name, len(layers))
+
+
+Kinds = Sequence[tuple[int, int]]  # channels and locations of the layers that a norm follows, each pair once
+
+
+def _misfits(study: "Study", variant: str, kinds: Kinds) -> Iterator[Problem]:
+    """A norm that means nothing on this network, or cannot normalise one of its layers."""
+    part, model = study.variants[variant].norm, MODELS[study.model.name]
+    norm, place = NORMS[part.name], ("variants", variant, "norm")
+    if norm.needs_residual and not model.residual:
+        fit = " or ".join(name for name, row in MODELS.items() if row.residual)
+        why = f"needs residual branches, and model {study.model.name!r} has none; use model {fit}"
+        yield Problem(place, f"norm {part.name!r} {why}")
+    if norm.side == "weight" and not model.layers:
+        why = f"acts on the weights of layers, and model {study.model.name!r} has none"
+        yield Problem(place, f"norm {part.name!r} {why}")
+    for channels, locations in dict.fromkeys((channels, locations > 1) for channels, locations in kinds):
+        if wrong := norm.misfit(part.options, channels, locations=locations):
+            yield Problem(place, f"norm {part.name!r}{wrong}")
+
+
+def _too_small(study: "Study", variant: str, kinds: Kinds) -> Iterator[Problem]:
+    """A batch of which a norm cannot take its statistics, or that the data do not fill."""
+    study.evaluation_of(variant)
+    training, norm = study.training_of(variant), study.variants[variant].norm
+    if NORMS[norm.name].batch_statistics and training.batch_size < 2:
+        yield Problem(
+            ("training", "batch_size"),
+            f"variant {variant!r}: norm {norm.name!r} takes its statistics over the batch and needs at least 2"
+            f" examples, got {training.batch_size}",
+        )
+    size = norm.options.get("ghost_size", training.batch_size)
+    alone = min(size, training.batch_size % size or size) == 1 and size < training.batch_size
+    if alone and any(locations == 1 for _, locations in kinds):
+        yield Problem(
+            ("training", "batch_size"),
+            f"variant {variant!r}: norm {norm.name!r} with ghost_size {size} leaves a virtual batch of 1 example,"
+            f" which has no variance, of {training.batch_size}; use a multiple of the ghost_size, of 2 or more",
+        )
+    examples = DATASETS.describe(study.data.name, study.data.options).examples["train"]
+    if training.batch_size > examples:
+        yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
+
+
+def _recipe(study: "Study", variant: str, layers: int) -> Iterator[Problem]:
+    """A recipe whose parts contradict each other or the data, or that leaves too many numbers behind."""
+    training, data = study.training_of(variant), DATASETS.describe(study.data.name, study.data.options)
+    warmup = training.schedule.options["warmup"]
+    if warmup >= training.steps:
+        message = f"warmup must be below the {training.steps} steps of training, got {warmup}"
+        yield Problem(("training", "schedule"), message)
+    if training.label_smoothing and not data.classes:
+        yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
+    if (how := training.augment) and len(data.shape) != 3:
+        yield Problem(("training", "augment"), f"data {study.data.name!r} has no images; leave it out")
+    elif how and max(how.crop, how.cutout) > min(data.shape[1:]):
+        size = " x ".join(map(str, data.shape[1:]))
+        yield Problem(("training", "augment"), f"crop and cutout must be at most a side of the images, {size} pixels")
+    yield from budget.too_many_records(training.steps, study.evaluation.every, study.probes, layers)
