@@ -262,3 +262,42 @@ def test_wrong_seeds_name_the_option(tmp_path: Path) -> None:
 def test_a_variant_that_is_no_norm_names_the_option(tmp_path: Path) -> None:
     (line,) = mistakes(tmp_path, GOOD, variants=["bacth"])
     assert line.startswith("--variants: variants.bacth.norm: no norm is called 'bacth'; did you mean 'batch'?")
+
+
+@pytest.mark.parametrize(
+    ("head", "norm", "line"),
+    [
+        ("model: {name: mlp, hidden: [5]}", "group-whitening", "2: variants.a.norm: norm 'group-whitening': groups=4 does not divide 5 channels (their divisors: 1, 5)"),
+        ("model: {name: mlp, hidden: [4]}", "group-whitening", "2: variants.a.norm: norm 'group-whitening': groups=4 makes groups of 1 value, whose variance is 0; use fewer groups"),
+        ("model: {name: mlp, hidden: [1]}", "layer", "2: variants.a.norm: norm 'layer' takes its statistics over the values of an example, and a layer has 1; use more channels"),
+        ("model: {name: mlp, hidden: [1]}", "switchable", "2: variants.a.norm: norm 'switchable' takes its statistics over the values of an example, and a layer has 1; use more channels"),
+        ("model: {name: mlp, hidden: [1, 1]}", "weight-std", "2: variants.a.norm: norm 'weight-std' takes its statistics over the weights of each output, and a layer has 1 for each; use more channels"),
+        ("model: convnet", "{name: rms, over: last}", "2: variants.a.norm: norm 'rms': over=last normalises the last axes, which are locations in this network; use sample or channels"),
+    ],
+)  # fmt: skip
+def test_a_norm_that_cannot_take_the_layers_is_refused(tmp_path: Path, head: str, norm: str, line: str) -> None:
+    text = f"{head}\nvariants: {{a: {{norm: {norm}}}}}\nreference: a\nseeds: 1\n"
+    assert mistakes(tmp_path, text) == [f"study.yaml:{line}"]
+
+
+@pytest.mark.parametrize(
+    ("head", "line"),
+    [
+        (
+            "data: digits\ntraining: {batch_size: 32}\nevaluation: {statistics: batch}",  # 300 examples in 9 parts
+            "study.yaml:3: evaluation.statistics: variant 'a': norm 'ghost' with ghost_size 32 leaves a virtual batch of 1 example, which has no variance, of 33; use a multiple of the ghost_size, of 2 or more",
+        ),
+        (
+            "training: {batch_size: 64}\nprobes: {metrics: light, mode: train, examples: 33}",
+            "study.yaml:2: probes.examples: variant 'a': norm 'ghost' with ghost_size 32 leaves a virtual batch of 1 example, which has no variance, of 33; use a multiple of the ghost_size, of 2 or more",
+        ),
+        (
+            "training: {batch_size: 64}\nprobes: {metrics: light, mode: train, examples: 1}",
+            "study.yaml:2: probes.examples: variant 'a': norm 'ghost' takes its statistics over the batch, which would be of 1 example; use 2 or more",
+        ),
+    ],
+)  # fmt: skip
+def test_a_batch_of_evaluation_or_of_a_probe_that_a_norm_cannot_take_is_refused(
+    tmp_path: Path, head: str, line: str
+) -> None:
+    assert mistakes(tmp_path, f"{head}\nvariants: {{a: ghost}}\nreference: a\nseeds: 1\n") == [line]

@@ -147,9 +147,13 @@ def misfits(part: Part, shapes: Iterable[str]) -> Iterator[str]:
         return
     for shape in shapes:
         examples, channels, *locations = sizes(shape)
-        if row.needs_locations and not locations:
-            yield f"norm {part.name!r} takes its statistics over locations, and {shape} has none"
-        elif wrong := row.misfit(part.options, channels, locations=bool(locations)):
+        last = part.options.get("over") == "last" and bool(locations)
+        if row.needs_locations and prod(locations) < 2:
+            few = "1" if locations else "none"
+            yield f"norm {part.name!r} takes its statistics over locations, and {shape} has {few}"
+        elif last and locations[-1] != channels:
+            yield f"norm {part.name!r}: over=last normalises the last axis, and that of {shape} is not {channels}"
+        elif wrong := row.misfit(part.options, channels, locations=prod(locations) > 1 and not last):
             yield f"norm {part.name!r}{wrong} (shape {shape})"
         elif row.batch_statistics and examples == 1 and locations in ([], [1, 1]):
             yield f"norm {part.name!r} needs more than one value a channel, and {shape} has one"

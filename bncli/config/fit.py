@@ -1,6 +1,6 @@
 """Whether the parts of a study fit each other at one setting: norm and layers, batch and data, recipe and memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bncli.config import budget
@@ -35,8 +35,9 @@ def misfits_at(study: "Study") -> Iterator[Problem]:
         yield Problem(("model",), budget.too_many_weights(study.model.name, weights))
         return
     kinds = list(dict.fromkeys((layer.channels, layer.locations) for layer in layers if layer.normalised))
+    fan_ins = {layer.inputs * layer.area for layer in layers if layer.normalised}
     for name in study.variants:
-        yield from _misfits(study, name, kinds)
+        yield from _misfits(study, name, kinds, fan_ins)
         yield from _too_small(study, name, kinds)
         yield from _recipe(study, name, len(layers))
 
@@ -44,7 +45,7 @@ def misfits_at(study: "Study") -> Iterator[Problem]:
 Kinds = Sequence[tuple[int, int]]  # channels and locations of the layers that a norm follows, each pair once
 
 
-def _misfits(study: "Study", variant: str, kinds: Kinds) -> Iterator[Problem]:
+def _misfits(study: "Study", variant: str, kinds: Kinds, fan_ins: Container[int]) -> Iterator[Problem]:
     """A norm that means nothing on this network, or cannot normalise one of its layers."""
     part, model = study.variants[variant].norm, MODELS[study.model.name]
     norm, place = NORMS[part.name], ("variants", variant, "norm")
@@ -55,6 +56,9 @@ def _misfits(study: "Study", variant: str, kinds: Kinds) -> Iterator[Problem]:
     if norm.side == "weight" and not model.layers:
         why = f"acts on the weights of layers, and model {study.model.name!r} has none"
         yield Problem(place, f"norm {part.name!r} {why}")
+    if norm.side == "weight" and norm.several_values and 1 in fan_ins:
+        why = "takes its statistics over the weights of each output, and a layer has 1 for each"
+        yield Problem(place, f"norm {part.name!r} {why}; use more channels")
     for channels, locations in dict.fromkeys((channels, locations > 1) for channels, locations in kinds):
         if wrong := norm.misfit(part.options, channels, locations=locations):
             yield Problem(place, f"norm {part.name!r}{wrong}")
@@ -70,17 +74,37 @@ def _too_small(study: "Study", variant: str, kinds: Kinds) -> Iterator[Problem]:
             f"variant {variant!r}: norm {norm.name!r} takes its statistics over the batch and needs at least 2"
             f" examples, got {training.batch_size}",
         )
-    size = norm.options.get("ghost_size", training.batch_size)
-    alone = min(size, training.batch_size % size or size) == 1 and size < training.batch_size
-    if alone and any(locations == 1 for _, locations in kinds):
-        yield Problem(
-            ("training", "batch_size"),
-            f"variant {variant!r}: norm {norm.name!r} with ghost_size {size} leaves a virtual batch of 1 example,"
-            f" which has no variance, of {training.batch_size}; use a multiple of the ghost_size, of 2 or more",
-        )
-    examples = DATASETS.describe(study.data.name, study.data.options).examples["train"]
-    if training.batch_size > examples:
-        yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
+    ghost = norm.options.get("ghost_size")
+    single = any(locations == 1 for _, locations in kinds)
+    data = DATASETS.describe(study.data.name, study.data.options)
+    for place, sizes in _batches(study, variant, data.examples):
+        for size in sizes:
+            if ghost and ghost < size and single and min(ghost, size % ghost or ghost) == 1:
+                yield Problem(
+                    place,
+                    f"variant {variant!r}: norm {norm.name!r} with ghost_size {ghost} leaves a virtual batch of 1"
+                    f" example, which has no variance, of {size}; use a multiple of the ghost_size, of 2 or more",
+                )
+            elif place[0] != "training" and NORMS[norm.name].batch_statistics and size < 2:
+                why = "takes its statistics over the batch, which would be of 1 example"
+                yield Problem(place, f"variant {variant!r}: norm {norm.name!r} {why}; use 2 or more")
+    if training.batch_size > data.examples["train"]:
+        most = f"must be <= {data.examples['train']} training examples"
+        yield Problem(("training", "batch_size"), f"{most}, got {training.batch_size}")
+
+
+def _batches(
+    study: "Study", variant: str, examples: Mapping[str, int]
+) -> Iterator[tuple[tuple[str, ...], Iterable[int]]]:
+    """The sizes of the batches of which norms take statistics, with the key that says so."""
+    batch, probes, evaluation = study.training_of(variant).batch_size, study.probes, study.evaluation_of(variant)
+    yield ("training", "batch_size"), (batch,)
+    if evaluation.statistics == "batch":  # the split in even parts of about a batch
+        there = examples[evaluation.split]
+        parts = max(1, there // batch)
+        yield ("evaluation", "statistics"), sorted({there // parts, -(-there // parts)})
+    if probes.metrics and probes.mode == "train":  # whole batches, or the probe set where it is smaller
+        yield ("probes", "examples"), (min(batch, probes.examples, examples[probes.split]),)
 
 
 def _recipe(study: "Study", variant: str, layers: int) -> Iterator[Problem]:

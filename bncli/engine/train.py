@@ -284,7 +284,9 @@ def step_of(network: Network, optimizer: Optimizer, loss: str, recipe: Training)
         else:
             outputs = network.pure(parameters, buffers, x)
         losses = losses_of(outputs, y, loss, recipe.label_smoothing)
-        grads: Sequence[Tensor] = torch.autograd.grad(losses.sum(), changed)
+        grads: Sequence[Tensor] = torch.autograd.grad(
+            losses.sum(), changed, allow_unused=True, materialize_grads=True
+        )  # frn leaves its eps unused where there are locations
         with torch.no_grad():
             if recipe.clip is not None:
                 grads = clipped(grads, recipe.clip, len(network.lanes))

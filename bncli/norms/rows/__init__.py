@@ -31,6 +31,7 @@ class NormRow(Row):
     whitens: bool = False  # and more values than channels in a group, to have a full-rank covariance
     needs_locations: bool = False  # takes statistics over locations, of which (N, C) has none
     equal_groups: bool = False  # its `groups` must divide the channels, and hold more than one value
+    several_values: bool = False  # takes a variance over each example, or each output's weights: needs more than one
     ordered: bool = False  # the order of the examples matters
     activates: bool = False  # is an activation as well; the network's own comes on top
 
@@ -43,6 +44,10 @@ class NormRow(Row):
         """Why the norm cannot take so many channels, with or without locations, to follow its name; "" if it can."""
         if self.needs_locations and not locations:
             return " takes its statistics over locations, and this network's layers have none"
+        if locations and options.get("over") == "last":
+            return ": over=last normalises the last axes, which are locations in this network; use sample or channels"
+        if self.several_values and self.side == "activation" and channels == 1 and not locations:
+            return " takes its statistics over the values of an example, and a layer has 1; use more channels"
         if not self.equal_groups:
             return ""
         if options["groups"] == channels and not locations:

@@ -26,7 +26,7 @@ WEIGHT = {
         formula="y = w x + bias, w = (v - mean) / (std + eps), std biased",
         over="the weights of an output", evaluation="the same",
         differs="Stands alone; the paper puts group or batch norm behind it. The authors' code takes the unbiased std.",
-        cost=2.3,
+        cost=2.3, several_values=True,
     ),
     "scaled-weight-std": NormRow(
         "bncli.norms.weight:scaled_weight_std", "standardised weights that keep the activations' variance",
@@ -43,7 +43,7 @@ WEIGHT = {
         over="the weights of an output", evaluation="the same",
         differs="gamma is in every layer's weights, also in the first, which no activation precedes;"
         " without the paper's scaled residual blocks and gradient clipping.",
-        parameters="C", cost=2.6,
+        parameters="C", cost=2.6, several_values=True,
     ),
     "fixup": NormRow(
         "bncli.norms.weight:fixup", "no norm: scaled and zeroed residual branches with scalar biases",
@@ -125,7 +125,7 @@ SAMPLE = {
         over="channels and locations of each example", evaluation="the same",
         differs="On maps this is torch's GroupNorm(1, C). torch's LayerNorm is over: last, with one size or several in"
         " the place of the channels; ConvNeXt's is over: channels.",
-        parameters="2*C", cost=1.2,
+        parameters="2*C", cost=1.2, several_values=True,
     ),
     "rms": NormRow(
         "bncli.norms.sample:RMSNorm", "each example to root mean square 1 over all its channels",
@@ -174,7 +174,7 @@ SAMPLE = {
         evaluation="running mean and variance in the batch's part",
         differs="Variances over locations are unbiased, as in the authors' code; the paper's are biased. On a single"
         " location the instance part is left out.",
-        parameters="2*C + 6", buffers="2*C", cost=2.1, batch_statistics=True,
+        parameters="2*C + 6", buffers="2*C", cost=2.1, batch_statistics=True, several_values=True,
     ),
     "online": NormRow(
         "bncli.norms.online:OnlineNorm", "each example by the statistics of those before it, gradients likewise",

@@ -78,7 +78,7 @@ WHITENING = {
         formula="y = weight W (x - mean) + bias, W the whitening of the covariance (plus eps I) of groups of channels",
         over="the channels of a group and the locations, each example by itself", evaluation="the same",
         differs="4 groups, the paper's networks have 64 and more; the published iterative form has no eps.",
-        parameters="2*C", cost=4.0,
+        parameters="2*C", cost=4.0, equal_groups=True,
     ),
     "instance-whitening": NormRow(
         "bncli.norms.sample_whitening:InstanceWhitening", "whitening over the locations of each example",

@@ -1,0 +1,91 @@
+"""What a study accepts trains and evaluates: every norm in every model, with batches of every small size."""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+
+from bncli.config.study import study_of
+from bncli.engine.train import train
+from bncli.errors import ConfigError
+from bncli.norms import NORMS
+from bncli.plan import Job, runs_of
+
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    *(("digits", {"name": "mlp", "hidden": hidden}) for hidden in ([1], [3], [5], [8], [])),
+    ("digits", {"name": "mlp", "hidden": [6], "placement": "post"}),
+    ("digits", {"name": "deep-mlp", "depth": 2, "width": 7}),
+    ("digits", {"name": "residual-mlp", "width": 6, "blocks": 1}),
+    ("digits", {"name": "residual-mlp", "width": 1, "blocks": 1}),
+    ("linear-map", {"name": "deep-linear", "depth": 2, "width": 3}),
+    ("offset", {"name": "shift"}),
+    ("digits", {"name": "shift"}),
+    ("digits", {"name": "convnet", "channels": [3]}),
+    ("digits", {"name": "convnet", "channels": [1]}),
+    ("digits", {"name": "convnet", "channels": [4, 8, 6], "placement": "post"}),
+    ("digits", {"name": "convnet", "channels": [4], "head": "flatten"}),
+    ("digits", {"name": "resnet", "depth": 8, "channels": [3, 5, 6]}),
+    ("digits", {"name": "resnet", "depth": 8, "channels": [2, 2, 4], "shortcut": "projection"}),
+    ("digits", {"name": "inception-bn", "divisor": 32}),
+]
+EVALUATED = [{}, {"statistics": "batch"}, {"statistics": "precise", "precise_batches": 2}]
+
+
+def options_of(norm: str) -> Iterator[dict[str, Any]]:
+    """Its defaults, and every other value of one option that has few."""
+    yield {}
+    for key, option in NORMS[norm].options.items():
+        if key in ("groups", "group_size", "ghost_size"):
+            yield from ({key: value} for value in (1, 2, 3, 6, 8))
+        elif option.type is bool:
+            yield {key: not option.default}
+        elif get_origin(option.type) is Literal:
+            yield from ({key: value} for value in get_args(option.type) if value != option.default)
+
+
+def studies() -> Iterator[dict[str, Any]]:
+    for data, model in NETWORKS:
+        for norm in NORMS:
+            for options in options_of(norm):
+                for batch in (1, 2, 3, 4, 5, 33):
+                    for evaluation in EVALUATED:
+                        yield {
+                            "data": data, "model": model, "training": {"steps": 1, "batch_size": batch},
+                            "evaluation": {"every": 1, "split": "validation", **evaluation},
+                            "variants": {"a": {"norm": {"name": norm, **options}}}, "reference": "a", "seeds": 1,
+                            "measures": ["final_loss"],
+                        }  # fmt: skip
+
+
+def ends(one_in: int) -> dict[str, int]:
+    """How one study in so many ended."""
+    counts: dict[str, int] = {}
+    for tree in studies():
+        if zlib.crc32(repr(tree).encode()) % one_in:
+            continue
+        end = "refused"
+        try:
+            study = study_of(tree)
+        except ConfigError:
+            pass
+        else:
+            try:
+                end = train(Job(tuple(runs_of(study, "cpu", "plain"))))[0].info.status
+            except Exception as error:
+                raise AssertionError(f"{tree}: {error}") from error
+            assert end in ("done", "diverged"), tree
+        counts[end] = counts.get(end, 0) + 1
+    return counts
+
+
+def test_what_is_accepted_trains_one_in_400() -> None:
+    counts = ends(400)
+    assert counts["done"] > 30
+    assert counts["refused"] > 5
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)
+def test_what_is_accepted_trains() -> None:
+    assert ends(1)["done"] > 10_000
