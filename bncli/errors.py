@@ -90,6 +90,21 @@ def expect_texts(**given: object) -> None:
             expect_text("a text", **{name: value})
 
 
+def typed_path(text: str | FilePath) -> FilePath:
+    """A path as somebody typed it; `~` is a home folder.
+
+    Raises:
+        ConfigError: if no file can be there: a name too long, somebody else's folder, nobody's home.
+    """
+    try:
+        path = FilePath(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+        raise ConfigError(f"{_short(str(text))}: cannot be used as a path ({why.rstrip('.').lower()})") from None
+    return path
+
+
 def describe(problem: Problem) -> str:
     """`training.lr: must be > 0`."""
     place = ".".join(str(part) for part in problem.path)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bncli.errors import ConfigError, expect_text, unknown
+from bncli.errors import ConfigError, expect_text, typed_path, unknown
 
 
 def preset_folder() -> Path:
@@ -25,7 +25,7 @@ def preset_path(name: str) -> Path:
     expect_text("a shipped preset's name or a YAML file", preset=name)
     if name in preset_names():
         return preset_folder() / f"{name}.yaml"
-    path = Path(name)
+    path = typed_path(name)
     if path.is_dir():
         raise ConfigError(f"{name}: is a directory, expected a YAML preset")
     if path.exists():

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bncli.config import read_study
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
+from bncli.presets import preset_path
 
 GOOD = "variants: {none: none, batch: batch}\nreference: none\nseeds: 3\n"
 
@@ -301,3 +303,16 @@ def test_a_batch_of_evaluation_or_of_a_probe_that_a_norm_cannot_take_is_refused(
     tmp_path: Path, head: str, line: str
 ) -> None:
     assert mistakes(tmp_path, f"{head}\nvariants: {{a: ghost}}\nreference: a\nseeds: 1\n") == [line]
+
+
+@pytest.mark.parametrize("text", ["a" * 5_000, "~nobody-of-that-name~~~/x.npz", "\0", "\ud800"])
+def test_what_cannot_be_a_path_is_one_line(tmp_path: Path, text: str) -> None:
+    assert len(mistakes(tmp_path, GOOD, data=text)) == 1
+    data = (
+        yaml.safe_dump({"data": {"name": "npz", "file": text}})
+        if text != "\ud800"
+        else "data: {name: npz, file: nowhere}\n"
+    )
+    assert len(mistakes(tmp_path, data + GOOD)) == 1
+    with pytest.raises(ConfigError):
+        preset_path(text)

@@ -25,6 +25,7 @@ from bncli.plan import Job, seconds_of, warnings_of
 from bncli.presets import preset_names, preset_path
 from bncli.session.bench_plan import plan_bench
 from bncli.session.study import describe_plan, open_session
+from bncli.session.study import read_preset as read_preset_of
 
 CPU_SECONDS = 30.0  # that one mutant may take, read and planned: a study at the limits of docs/studies.md takes as long
 MEMORY = 2 << 30  # bytes beyond what the process holds already
@@ -253,12 +254,12 @@ def fuzz(numbers: range, folder: Path, trained: int) -> dict[str, int]:
     return counts
 
 
-def test_hundreds_of_mutated_presets_are_refused_in_words_or_run(tmp_path: Path) -> None:
+def test_two_hundred_mutated_presets_are_refused_in_words_or_run(tmp_path: Path) -> None:
     with little_memory():
-        counts = fuzz(range(300), tmp_path, trained=20)
-    assert counts["refused"] > 100
+        counts = fuzz(range(200), tmp_path, trained=15)
+    assert counts["refused"] > 80
     assert counts["Study"] > 20
-    assert counts["Bench"] > 5
+    assert counts["Bench"] > 2
     assert counts["done"] > 0
 
 
@@ -297,19 +298,19 @@ def texts(number: int, grammar: list[str]) -> str:
     return "".join(wanted)
 
 
+QUICK = parse(preset_path("quickstart").read_text()).data
+
+
 def set_of(text: str) -> None:
-    override(TREES[0], text, {})
-    read_study(preset_path("quickstart"), [text])
+    override(QUICK, text, {})
+    read_study(QUICK, [text])
 
 
 PARSERS: Mapping[str, tuple[Callable[[str], object], list[str]]] = {
     "--set": (set_of, ["training.lr", "variants.batch.norm.eps", "sweep", "seeds", "=", "0.1", ",", "5", "."]),
-    "--seeds": (lambda text: read_study(preset_path("quickstart"), seeds=text), ["1", "0", "..", "9", ",", " "]),
-    "--variants": (
-        lambda text: open_session("quickstart", variants=text, store="nowhere", device="cpu", yes=True),
-        ["batch", "none", "zca", ",", " "],
-    ),
-    "--fail-if": (lambda text: read_limit(text, list(MEASURES)), ["final_loss", "batch=", ":", "+", "10", "%", "1e3", "-"]),
+    "--seeds": (lambda text: read_study(QUICK, seeds=text), ["1", "0", "..", "9", ",", " "]),
+    "--variants": (lambda text: read_preset_of(QUICK, variants=text), ["batch", "none", "zca", ",", " "]),
+    "--fail-if": (lambda text: read_limit(text, list(MEASURES)), ["final_loss:+", "reached:-", "batch=", "10", "%", "1e3"]),
     "--data": (data_part, ["mnist", "hf:", "x", ".npz", "/", "~", "."]),
 }  # fmt: skip
 
@@ -319,7 +320,7 @@ def test_mutated_texts_of_options_are_refused_in_words_or_read(option: str) -> N
     read, grammar = PARSERS[option]
     ends = set()
     with little_memory():
-        for number in range(300):
+        for number in range(200):
             text = texts(number, grammar)
             try:
                 read(text)

@@ -10,7 +10,7 @@ from bncli.config.observed import ObservedStudy, observed_of
 from bncli.config.study import Study
 from bncli.config.yaml_tree import MAX_BYTES, parse
 from bncli.data import DATASETS, data_part, looking_in
-from bncli.errors import ConfigError, describe
+from bncli.errors import ConfigError, describe, typed_path
 from bncli.errors import Path as KeyPath
 
 Valid = TypeVar("Valid")
@@ -112,7 +112,7 @@ def _beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
         return tree
     known = DATASETS[given["name"]].options
     paths = [key for key, option in known.items() if option.place == "path" and isinstance(given.get(key), str)]
-    return {**tree, "data": {**given, **{key: str(folder / Path(given[key]).expanduser()) for key in paths}}}
+    return {**tree, "data": {**given, **{key: str(folder / typed_path(given[key])) for key in paths}}}
 
 
 def _checked(

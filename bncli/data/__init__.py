@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bncli.catalogue import Catalogue, Option, Row, resolve
-from bncli.errors import BncliError, ConfigError, DataError, Problem, unknown
+from bncli.errors import BncliError, ConfigError, DataError, Problem, typed_path, unknown
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]  # eight bytes
 _Side = Annotated[int, Field(ge=1, le=8_192)]  # pixels
@@ -90,7 +90,7 @@ class DataCatalogue(Catalogue[DataRow]):
             if option.place and not options[key]:
                 raise ConfigError(Problem((key,), f"is required: {option.meaning}"))
             if option.place == "path":
-                path, folder = Path(options[key]).expanduser().absolute(), data_folder()
+                path, folder = typed_path(options[key]).absolute(), data_folder()
                 elsewhere = folder / path.name if folder and not path.exists() else path
                 options[key] = str(elsewhere if elsewhere.exists() else path)
         try:
@@ -206,7 +206,7 @@ def data_part(text: str) -> dict[str, str]:
     Raises:
         ConfigError: if it is none of them.
     """
-    path = Path(text).expanduser()
+    path = typed_path(text)
     if text in DATASETS:
         return {"name": text}
     if text.startswith("hf:"):

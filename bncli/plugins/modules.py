@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from bncli.code_hash import Code, Source, digest, find_module, home_of, read_code, version_of
-from bncli.errors import ConfigError
+from bncli.errors import ConfigError, typed_path
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def find(spec: str, what: str, *, here: bool = True) -> Place:
         ConfigError: if there is none; `what` begins the message.
     """
     if spec.endswith(".py") or "/" in spec or "\\" in spec:
-        path = Path(spec).expanduser()
+        path = typed_path(spec)
         if path.is_dir() or path.suffix != ".py":
             raise ConfigError(
                 f"{what}: expected FILE.py or MODULE" + (f"; {spec} is a folder" if path.is_dir() else "")

@@ -79,9 +79,9 @@ def ends(one_in: int) -> dict[str, int]:
     return counts
 
 
-def test_what_is_accepted_trains_one_in_400() -> None:
-    counts = ends(400)
-    assert counts["done"] > 30
+def test_what_is_accepted_trains_one_in_1200() -> None:
+    counts = ends(1200)
+    assert counts["done"] > 15
     assert counts["refused"] > 5
 
 
