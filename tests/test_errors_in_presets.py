@@ -45,6 +45,10 @@ def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object
             "study.yaml:1: model.init: normal must be > 0, got -1",
         ),
         (
+            "model: {name: mlp, init: {normal: .inf}}\n",
+            "study.yaml:1: model.init: normal must be > 0 and finite, got inf",
+        ),
+        (
             "evaluation: {statistics: moving}\n",
             "study.yaml:1: evaluation.statistics: must be one of 'running', 'precise' or 'batch', got 'moving'",
         ),

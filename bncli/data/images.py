@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import numpy as np
@@ -184,6 +186,11 @@ def _decoded(images: ImageSet, names: Sequence[str], shape: tuple[int, ...], che
     with FileLock(f"{place}.lock"):
         if not place.is_file():
             working = beside(place)
+            need, free = len(names) * prod(shape), disk_usage(place.parent).free
+            if need > free:  # a file that is mapped would end the process where the disk is full
+                what = f"{len(names):,} images of {' x '.join(map(str, shape))} bytes need {need / 1e9:,.3g} GB"
+                why = f"{what}, and {free / 1e9:,.3g} GB are free"
+                raise DataError(f"{place.parent}: {why}; give a smaller data.size, or set XDG_CACHE_HOME")
             try:
                 written = np.lib.format.open_memmap(working, "w+", np.uint8, (len(names), *shape))
                 _fill(written, images, names)

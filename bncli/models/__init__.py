@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bncli.catalogue import Catalogue, Count, Option, Row
+from bncli.catalogue import LARGEST, Catalogue, Count, Option, Row
 from bncli.models import sizes
 from bncli.models.sizes import Layer as Layer
 from bncli.models.sizes import Options, Shape
@@ -17,9 +17,9 @@ def _initialisation(given: Any) -> Any:
     if given in ("he", "glorot"):
         return given
     if isinstance(given, dict) and list(given) == ["normal"] and isinstance(given["normal"], int | float):
-        if given["normal"] > 0:
+        if 0 < given["normal"] <= LARGEST:
             return {"normal": float(given["normal"])}
-        raise ValueError(f"normal must be > 0, got {given['normal']}")
+        raise ValueError(f"normal must be > 0{' and finite' * (given['normal'] > 0)}, got {given['normal']}")
     raise ValueError(f"must be 'he', 'glorot' or {{normal: STANDARD_DEVIATION}}, got {given!r}")
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import numpy as np
@@ -232,3 +233,17 @@ def test_where_a_library_is_missing_its_extra_is_named(photos: Photos, monkeypat
         options(folder)
     with pytest.raises(ConfigError, match=r"^hf:x: needs Hugging Face's `datasets`; pip install 'bncli\[hf\]'$"):
         DATASETS.options("hf", {"dataset": "x"})
+
+
+def test_images_that_do_not_fit_the_disk_are_refused_before_any_is_written(
+    photos: Photos, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(cat=10, dog=10)
+    monkeypatch.setattr("bncli.data.images.disk_usage", lambda path: disk_usage(path)._replace(free=10**9))
+    with pytest.raises(DataError) as error:
+        opened(folder, size=[8192, 8192])
+    assert str(error.value) == (
+        f"{cache / 'images'}: 20 images of 3 x 8192 x 8192 bytes need 4.03 GB, and 1 GB are free;"
+        " give a smaller data.size, or set XDG_CACHE_HOME"
+    )
+    assert not list((cache / "images").glob("*.npy"))

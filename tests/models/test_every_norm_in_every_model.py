@@ -89,3 +89,11 @@ def test_what_is_accepted_trains_one_in_1200() -> None:
 @pytest.mark.timeout(7200)
 def test_what_is_accepted_trains() -> None:
     assert ends(1)["done"] > 10_000
+
+
+def test_a_parameter_that_a_step_does_not_use_is_left_alone() -> None:
+    tree = next(
+        tree for tree in studies() if tree["variants"]["a"]["norm"] == {"name": "frn"} and "channels" in tree["model"]
+    )
+    (run,) = runs_of(study_of(tree | {"training": {"steps": 2, "batch_size": 4}}), "cpu", "plain")
+    assert train(Job((run,)))[0].info.status == "done"  # frn learns an eps that maps do without
