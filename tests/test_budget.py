@@ -16,6 +16,7 @@ from bncli.errors import ConfigError
 from bncli.models import MODELS
 from bncli.norms.rows import undivided
 from bncli.presets import preset_names, preset_path
+from bncli.session.bench_plan import plan_bench
 from bncli.session.study import Session, describe_plan, open_session
 
 ARMS: dict[str, Any] = {"variants": {"none": "none", "batch": "batch"}, "reference": "none", "seeds": 2}
@@ -94,6 +95,18 @@ def test_one_number_of_a_bench_preset_is_refused_with_its_limit(tree: dict[str, 
     with pytest.raises(ConfigError) as caught:
         read_bench(tree)
     assert str(caught.value) == f"bench: {line}"
+
+
+def test_a_budget_on_the_command_line_ends_with_the_week() -> None:
+    with pytest.raises(ConfigError, match=r"^--budget: must be at most 604,800 seconds, got 1e\+300$"):
+        bench({"cases": CASES}, budget=1e300, device="cpu")
+
+
+def test_more_than_a_thousand_cases_need_yes() -> None:
+    many = {"cases": {**CASES, "shapes": [f"N8C{i}" for i in range(1, 502)]}}
+    with pytest.raises(ConfigError, match=r"^1,002 cases, more than 1,000; choose by --only, or add --yes if meant$"):
+        bench(many, device="cpu")
+    assert len(plan_bench(read_bench(many), "many", device="cpu", yes=True).cases) == 1002
 
 
 @pytest.fixture

@@ -76,8 +76,10 @@ def plan_bench(
     """
     where = _find_device(device, graph=graph)
     cases = choose_cases(expand_cases(preset, where, kernels), only, skip)
-    if budget is not None and not 0 < budget <= WEEK:
-        raise ConfigError(f"--budget: must be > 0 and at most {WEEK:,.0f} seconds, got {budget!r}")
+    if budget is not None and not budget > 0:
+        raise ConfigError(f"--budget: must be > 0 seconds, got {budget!r}")
+    if budget is not None and budget > WEEK:
+        raise ConfigError(f"--budget: must be at most {WEEK:,.0f} seconds, got {budget!r}")
     if len(cases) > MANY_CASES and not yes:
         raise ConfigError(f"{len(cases):,} cases, more than {MANY_CASES:,}; choose by --only, or add --yes if meant")
     _check_memory(cases, where)
