@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from operator import attrgetter
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
@@ -155,7 +156,7 @@ def resolve(target: str) -> Any:
     """Import "module:attribute", or "module:TABLE[name]" of a plug-in's table."""
     module, _, attribute = target.partition(":")
     attribute, bracket, key = attribute.partition("[")
-    found = getattr(import_module(module), attribute)
+    found = attrgetter(attribute)(import_module(module))
     return found[key.removesuffix("]")] if bracket else found
 
 

@@ -24,7 +24,8 @@ from bncli.models import MODELS
 from bncli.norms import NORMS, norm
 from bncli.optim import OPTIMIZERS, SCHEDULES
 from bncli.plan import describe, jobs_of, runs_of, seconds_of, warnings_of
-from bncli.plugins import load_plugins, plugins_of, receive, register, registered, resolve_code, ship, unregister, using
+from bncli.plugins import load_plugins, plugins_of, receive, register, registered, ship, unregister, using
+from bncli.plugins.code import NamedCode, resolve_code
 from bncli.records import RunResult
 from bncli.shift import METRICS
 from tests import made_plugins
@@ -863,3 +864,37 @@ def test_a_list_of_models_that_is_not_installed_is_one_line(package: str, monkey
         ConfigError, match=f"^MODEL {package}:resnet18: {package} is not installed: pip install {package}$"
     ):
         build_model(f"{package}:resnet18")
+
+
+TWO_MODELS = """
+from torch import nn
+
+def small(norm, features, classes, *, width: int = 8):
+    return nn.Sequential(nn.Linear(features, width), norm(width), nn.Linear(width, classes))
+
+class Nets:
+    large = small
+"""
+
+
+def test_one_function_of_a_file_is_named_alone_and_two_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "_my nets.py"
+    path.write_text(TWO_MODELS)
+    small, large = (NamedCode("MODELS", f"{path}:{name}") for name in ("small", "Nets.large"))
+    assert (small.name, large.name) == ("my_nets.small", "my_nets.Nets.large")
+    with using([small, large]) as both:
+        assert [plugin.names for plugin in both] == [{"MODELS": (small.name,)}, {"MODELS": (large.name,)}]
+        assert len({plugin.hash for plugin in both}) == 2
+        assert MODELS[small.name].code == MODELS[large.name].code  # a run counts by the code of the file
+        with using([small]):
+            pass
+        assert callable(MODELS.load(large.name))
+        parts = ship(both)
+    assert small.name not in MODELS
+    path.unlink()
+    with using(parts):  # as in a worker that lacks the file
+        assert all(callable(MODELS.load(code.name)) for code in (small, large))
+    other = tmp_path / "nets.py"
+    other.write_text(TWO_MODELS)
+    with pytest.raises(ConfigError, match=r"^--model .*nets\.py:smal: .* has no 'smal'; did you mean 'small'\?$"):
+        load_plugins([NamedCode("MODELS", f"{other}:smal")])

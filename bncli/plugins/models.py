@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from bncli.errors import ConfigError, did_you_mean
-from bncli.plugins import resolve_code
+from bncli.plugins.code import resolve_code
 
 _LISTS = ("torchvision", "timm")
 

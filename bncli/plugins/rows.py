@@ -132,11 +132,12 @@ class _Kind:
     row: Callable[[_Given], Row]
     finish: str = ""  # "module:attribute" of what measures the fields that no function tells
     always: Mapping[str, Option] = field(default_factory=dict)  # options that every row has, given or not
+    flag: str = "--plugin"  # by which a command line names one alone
 
 
 KINDS = {
     "NORMS": _Kind("bncli.norms", _norm),
-    "MODELS": _Kind("bncli.models", _model),
+    "MODELS": _Kind("bncli.models", _model, flag="--model"),
     "DATASETS": _Kind("bncli.data", _data, f"{_ADAPTERS}:measure_data"),
     "METRICS": _Kind("bncli.shift", _metric, f"{_ADAPTERS}:measure_metric"),
     "OPTIMIZERS": _Kind("bncli.optim", _optimizer),
@@ -168,27 +169,40 @@ def read_tables(module: Any, origin: str, code: str, what: str) -> list[PluginEn
         for name, value in values.items():
             if not isinstance(name, str) or not NAME.fullmatch(name):
                 raise ConfigError(f"{what}: {table}: a name has letters, digits and _ . + - only, got {name!r}")
-            found.append(_entry(module, table, name, value, origin, code, what))
+            target = f"{module.__name__}:{table}[{name}]"
+            found.append(read_entry(table, name, value, target, (origin, code), what))
     return found
 
 
-def _entry(module: Any, table: str, name: str, value: Any, origin: str, code: str, what: str) -> PluginEntry:
-    kind, known = KINDS[table], catalogue(table)
+def read_entry(table: str, name: str, value: Any, target: str, whose: tuple[str, str], what: str) -> PluginEntry:
+    """What a plug-in gives for one name of a table, with its row.
+
+    Args:
+        table: "NORMS".
+        name: that the catalogue is to have.
+        value: a row, or a function.
+        target: where the value is found again: "module:attribute" or "module:TABLE[name]".
+        whose: the plug-in's origin and the hash of its code.
+        what: begins the messages: "plug-in my.py".
+
+    Raises:
+        ConfigError: if it is neither a row nor a function that can be one.
+    """
+    kind, known, (origin, code) = KINDS[table], catalogue(table), whose
     here = f"{what}: {known.kind} {name!r}"
     if isinstance(value, Row):
         wanted = type(next(iter(known.own.values()), value))
         if not isinstance(value, wanted):
             raise ConfigError(f"{here}: must be a {wanted.__name__} or a function, got a {type(value).__name__}")
         targets = {key: getattr(value, key, "") for key in ("target", "describe", "fetch")}
-        here_in: dict[str, Any] = {
-            key: f"{module.__name__}{text}" for key, text in targets.items() if text.startswith(":")
-        }
+        module = target.partition(":")[0]
+        here_in: dict[str, Any] = {key: f"{module}{text}" for key, text in targets.items() if text.startswith(":")}
         options = {key: _checked(f"{here}: option {key!r}", option) for key, option in value.options.items()}
         row = replace(value, **here_in, options={**options, **kind.always}, origin=origin, code=code)
         return PluginEntry(table, name, row)
     if not callable(value):
         raise ConfigError(f"{here}: must be a function or a row, got {_short(value)}")
-    given = _Given(f"{module.__name__}:{table}[{name}]", value, _parameters(value, here), here)
+    given = _Given(target, value, _parameters(value, here), here)
     made = kind.row(given)
     row = replace(made, options={**made.options, **kind.always}, origin=origin, code=code)
     if not kind.finish:
