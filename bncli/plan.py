@@ -19,7 +19,7 @@ from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
-from bncli.optim import OPTIMIZERS, SCHEDULES
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
 from bncli.shift import METRICS
 
 NUMERICS = 2  # of the first house; what changes its numbers raises `numerics` in its own row
@@ -75,7 +75,14 @@ class Run:
             "precision": 3 if self.training.precision == "mixed" else 2,  # 2: was not traced
         }  # fmt: skip
         raised = {kind: number for kind, number in numerics.items() if number > NUMERICS}
-        rows: list[Row] = [data, model, norm, OPTIMIZERS[optimizer.name], SCHEDULES[schedule.name]]
+        rows: list[Row] = [
+            data,
+            model,
+            norm,
+            LOSSES[loss_of(self)],
+            OPTIMIZERS[optimizer.name],
+            SCHEDULES[schedule.name],
+        ]
         rows += [METRICS[name] for name in self.probes.metrics if name in METRICS]
         code = sorted({row.code for row in rows if row.code})
         return {
@@ -103,6 +110,12 @@ class Run:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
         text = json.dumps(self._spec, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def loss_of(run: Run) -> str:
+    """The name of the loss that a run is trained by."""
+    named = run.training.loss
+    return named.name if named else DATASETS.describe(run.data.name, run.data.options).loss
 
 
 def _part(part: Part, row: Row) -> dict[str, Any]:
@@ -194,7 +207,8 @@ def _rows(run: Run) -> dict[str, Row]:
     """The rows of what a training step consists of, by what each is."""
     norm, model, optimizer = run.norm.name, run.model.name, run.training.optimizer.name
     found: dict[str, Row] = {f"norm {norm!r}": NORMS[norm], f"model {model!r}": MODELS[model]}
-    return {**found, f"optimizer {optimizer!r}": OPTIMIZERS[optimizer]}
+    loss = loss_of(run)
+    return {**found, f"optimizer {optimizer!r}": OPTIMIZERS[optimizer], f"loss {loss!r}": LOSSES[loss]}
 
 
 def _want_lanes(runs: Sequence[Run]) -> bool:
@@ -219,14 +233,30 @@ def _shape(run: Run) -> str:
     return json.dumps({k: v for k, v in spec.items() if k != "seed"}, sort_keys=True)
 
 
+def facts_key(run: Run) -> str:
+    """What must be found out of a run's network before it is planned, as a hash of it; "" if nothing must."""
+    if not MODELS[run.model.name].whole:
+        return ""
+    data, spec = DATASETS.describe(run.data.name, run.data.options), run.spec()
+    told = {key: spec[key] for key in ("model", "norm", "device", "code")}
+    examples = {"shape": data.shape, "outputs": data.outputs, "batch_size": run.training.batch_size}
+    return hashlib.sha256(json.dumps(told | examples, sort_keys=True).encode()).hexdigest()[:20]
+
+
 def seconds_of(job: Job) -> float:
-    """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic."""
+    """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic.
+
+    Of a network that somebody else wrote a step was timed.
+    """
     run = job.runs[0]
     data, training = DATASETS.describe(run.data.name, run.data.options), run.training
     layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
     weights = sum(layer.multiply_adds for layer in layers)
     step = (2e-4 * len(layers) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
     evaluations = training.steps // run.evaluation.every + 2
+    if facts := MODELS.facts(facts_key(run)):
+        examples = training.steps * training.batch_size + evaluations * data.examples[run.evaluation.split] / 3
+        return len(job.runs) * facts.seconds * examples
     evaluating = 2 * weights * data.examples[run.evaluation.split] * evaluations / SPEED
     return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
 
@@ -268,6 +298,8 @@ def describe(study: Study, device: str) -> str:
     run, training = runs_of(study, device)[0], study.training
     data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
     shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
+    if facts := MODELS.facts(facts_key(run)):
+        shape = f"({facts.parameters:,} parameters)"
     activation = study.model.options.get("activation", "")
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
     if study.tune or study.bisect:

@@ -22,18 +22,22 @@ from bncli.cli.options import (
     Jobs,
     Json,
     Junit,
+    LossCode,
     Markdown,
+    ModelCode,
     Plugins,
     PresetArgument,
     SaveBaseline,
     SeedFrom,
     Seeds,
     Sets,
+    SitePattern,
     StoreFolder,
     TimeLimit,
     Until,
     VariantFrom,
     Variants,
+    Weights,
     prepare,
     show_plan,
 )
@@ -41,7 +45,8 @@ from bncli.errors import ConfigError
 
 
 def compare(
-    preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
+    preset: PresetArgument = None, data: Data = None, model: ModelCode = None, weights: Weights = None,
+    sites: SitePattern = None, loss: LossCode = None, variants: Variants = "", seeds: Seeds = None,
     until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
@@ -52,12 +57,14 @@ def compare(
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
         raise ConfigError("--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too")
+    own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, own, until
     )
     if results is not None:
         _refuse_training({
-            "PRESET": preset != "quickstart", "--variants": variants, "--seeds": seeds, "--until": until,
+            "PRESET": preset, **{f"--{key}": value for key, value in own.items()}, "--variants": variants,
+            "--seeds": seeds, "--until": until,
             "--device": device != "auto", "--engine": engine != "auto", "--jobs": jobs,
             "--executor": executor != "local", "--time-limit": time_limit, "--plugin": plugin, "--data-dir": data_dir,
             "--dry-run": dry_run, "--events": events, "--check": check, "--aa": aa,

@@ -15,6 +15,7 @@ from bncli.errors import ConfigError, Path, Problem, describe, unknown
 from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS
+from bncli.optim import LOSSES
 
 
 class Variant(Frozen):
@@ -259,6 +260,10 @@ def _recipe(study: Study, variant: str) -> Iterator[Problem]:
         yield Problem(("training", "schedule"), message)
     if training.label_smoothing and not data.classes:
         yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
+    if training.loss and LOSSES[training.loss.name].classes and not data.classes:
+        yield Problem(("training", "loss"), f"data {study.data.name!r} has no classes; use squared_error")
+    if training.label_smoothing and training.loss and training.loss.name != "cross_entropy":
+        yield Problem(("training", "label_smoothing"), f"is for cross_entropy, and the loss is {training.loss.name}")
     if (how := training.augment) and len(data.shape) != 3:
         yield Problem(("training", "augment"), f"data {study.data.name!r} has no images; leave it out")
     elif how and max(how.crop, how.cutout) > min(data.shape[1:]):

@@ -1,6 +1,6 @@
 """A study from what was asked to a plan: which runs, in which jobs, where and how they are to be trained."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +11,63 @@ from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory
+from bncli.models import MODELS
+from bncli.optim import LOSSES
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
+from bncli.plugins.code import NamedCode, code_text
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun, group_arms
+from bncli.session.resolve import resolve
 from bncli.store.folder import Store
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
+Model = str | Callable[..., Any]  # a name, FILE.py:NAME, MODULE:NAME, or a class or function at the top of a file
+
+
+@dataclass(frozen=True)
+class Yours:
+    """What is given in place of a preset's own; None is the preset's."""
+
+    model: Model | None = None  # beside names those of torchvision:NAME and timm:NAME
+    weights: str | Path | None = None  # trained ones, for the model
+    sites: str | None = None  # pattern on the paths of the norms that are replaced
+    loss: Model | None = None
+    data: str | Path | None = None  # a name, FILE.npz, a folder of images, hf:NAME
+
+    def named(self) -> Iterator[tuple[str, str, NamedCode | str]]:
+        """(flag, key, name or code) of the model and the loss, where they are given.
+
+        Raises:
+            ConfigError: for what has neither name nor place.
+        """
+        for flag, key, given, table in (
+            ("--model", "model", self.model, "MODELS"), ("--loss", "training.loss", self.loss, "LOSSES"),
+        ):  # fmt: skip
+            if given is not None:
+                text = code_text(given, flag)
+                known = text in (MODELS if table == "MODELS" else LOSSES) or ":" not in text
+                yield flag, key, text if known else NamedCode(table, text)
+
+    def changes(self) -> dict[str, tuple[Any, str]]:
+        """Keys of a preset with the values that take their place, and how those were given."""
+        found: dict[str, tuple[Any, str]] = {}
+        for flag, key, named in self.named():
+            name = named if isinstance(named, str) else named.name
+            found[key] = {"name": name}, f"{flag} {name if isinstance(named, str) else named.text}"
+        for flag, key, value in (("--weights", "weights", self.weights), ("--sites", "sites", self.sites)):
+            if value is not None:
+                found[f"model.{key}"] = str(value), f"{flag} {value}"
+        return found
+
+
+def code_of(yours: Yours) -> list[NamedCode]:
+    """The code that must be loaded for it.
+
+    Raises:
+        ConfigError: for what has neither name nor place.
+    """
+    return [named for _, _, named in yours.named() if isinstance(named, NamedCode)]
 
 
 @dataclass(frozen=True)
@@ -78,11 +128,11 @@ class Session:
 
 
 def open_session(
-    preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
+    preset: Preset | None, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
-    data: str | Path | None = None,
+    yours: Yours = Yours(),
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -99,7 +149,7 @@ def open_session(
         executor: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open executor of the caller's.
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
         until: "decided", to add seeds at fixed looks while a headline is open.
-        data: as given to --data; None is the preset's.
+        yours: what takes the place of the preset's own.
 
     Raises:
         ConfigError: with every mistake found.
@@ -123,24 +173,29 @@ def open_session(
         load_factory(executor)  # a mistake is said before anything is trained
     folder = None if data_dir is None else Path(data_dir).absolute()
     name, study = read_preset(
-        preset, variants=variants, seeds=seeds, sets=sets, until=until, data=data, data_dir=folder
+        preset, variants=variants, seeds=seeds, sets=sets, until=until, yours=yours, data_dir=folder
     )
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
     if not (study.tune or study.bisect):
-        return session.planned(runs_of(study, session.device, session.engine))
+        runs = runs_of(study, session.device, session.engine)
+        resolve(runs, folder)
+        return session.planned(runs)
     from bncli.session.search import next_stage  # brings in scipy, which a plain study's plan does without
 
     first = next_stage(study, {}, session.device, session.engine)
+    resolve(first.runs if first else (), folder)
     return session.planned(first.runs if first else ())
 
 
 def read_preset(
-    preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    sets: Sequence[str] = (), until: str = "", data: str | Path | None = None, data_dir: Path | None = None,
+    preset: Preset | None, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
+    sets: Sequence[str] = (), until: str = "", yours: Yours = Yours(), data_dir: Path | None = None,
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
+    if preset is None:
+        preset = "own" if yours.model is not None or yours.data is not None else "quickstart"
     if not isinstance(preset, str | Path | Study | Mapping):
         raise ConfigError(
             "preset: expected a shipped preset's name, the path of a YAML file, a Study or a dict of its keys, got"
@@ -159,8 +214,12 @@ def read_preset(
             if isinstance(asked, Mapping)
             else {"until": until, "max": asked}
         )
+    data = yours.data
     expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
-    return name, read_study(source, sets, _names(variants), asked, None if data is None else str(data), data_dir)
+    expect_text("a file", weights=yours.weights)
+    expect_text("a pattern", sites=yours.sites)
+    named = None if data is None else str(data)
+    return name, read_study(source, sets, _names(variants), asked, named, data_dir, yours.changes())
 
 
 def describe_damage(damage: DamageError, store: Store) -> str:
