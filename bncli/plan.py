@@ -293,6 +293,21 @@ def warnings_of(study: Study) -> list[str]:
     return [*dict.fromkeys(found), *tune_warnings(study.tune)]
 
 
+def network_warnings(runs: Iterable[Run]) -> list[str]:
+    """What of networks that somebody else wrote makes their comparison another than it looks like."""
+    found = []
+    for run in runs:
+        facts, weights = MODELS.facts(facts_key(run)), run.model.options.get("weights")
+        if facts and facts.functional:
+            found.append(f"{', '.join(facts.functional)} is no module and stays as it is in every variant")
+        if facts and weights:
+            found.append(
+                f"{Path(weights).name} was trained with {' and '.join(facts.norms)}: every other norm starts from"
+                " weights that were not trained with it"
+            )
+    return [*dict.fromkeys(found)]
+
+
 def describe(study: Study, device: str) -> str:
     """One line: data, network, recipe, seeds, device."""
     run, training = runs_of(study, device)[0], study.training

@@ -9,7 +9,7 @@ from bncli.config import Probes, StudyClaim
 from bncli.config.study import searched_keys
 from bncli.errors import ConfigError, did_you_mean
 from bncli.findings import Claim, Definition, Findings, Looks, ShiftFindings
-from bncli.plan import describe, warnings_of
+from bncli.plan import describe, network_warnings, warnings_of
 from bncli.records import RunResult
 from bncli.session.study import Session
 from bncli.session.training import unplanned_looks
@@ -38,7 +38,7 @@ def analyse_session(
         target_final_of=study.target.final_of,
         margins=study.margins.model_dump(),
         split=study.evaluation.split,
-        warnings=(*warnings_of(study), *_mixed(environments)),
+        warnings=(*warnings_of(study), *network_warnings(session.runs), *_mixed(environments)),
         environment=environments[0] if environments else {},
         claims=tuple(map(_claim, study.claims)),
         searched=next(iter(searched_keys(study)), ""),
@@ -111,6 +111,7 @@ def analyse_shift_session(
         margin=study.margins.ratio,
         warnings=(
             *warnings_of(study),
+            *network_warnings(session.runs),
             *_mixed(environments),
             *([f"{diverged} runs diverged; what is said of them is of the probes before"] if diverged else []),
         ),

@@ -13,7 +13,7 @@ from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory
 from bncli.models import MODELS
 from bncli.optim import LOSSES
-from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
+from bncli.plan import Engine, Job, Run, facts_key, jobs_of, runs_of, seconds_of
 from bncli.plugins.code import NamedCode, code_text
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun, group_arms
@@ -121,6 +121,11 @@ class Session:
         later = set(self.study.seeds[seeds:])
         fewer = replace(self, study=self.study.model_copy(update={"seeds": self.study.seeds[:seeds]}))
         return fewer.planned([run for run in self.runs if run.seed not in later])
+
+    def expected_seconds(self, missing: Sequence[Job]) -> float:
+        """Roughly how long these of its jobs take."""
+        each = [seconds_of(job) for job in missing]
+        return max(sum(each) / self.slots(), max(each, default=0))
 
     def slots(self) -> int:
         """How many jobs are expected to run at once."""
@@ -234,14 +239,13 @@ def describe_plan(session: Session) -> str:
     missing = session.missing(found)
     stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
-    seconds = max(sum(map(seconds_of, missing)) / session.slots(), max(map(seconds_of, missing), default=0))
     searches = session.study.tune or session.study.bisect
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
     lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
-        f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
+        f"expected: about {session.expected_seconds(missing) / 60:.1f} minutes on {session.device} (a rough estimate)",
     ]
     if session.study.looks:
         lines.append(
@@ -253,7 +257,14 @@ def describe_plan(session: Session) -> str:
         lines.append(
             f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"
         )
+    for variant, notes in dict.fromkeys((run.variant, _notes(run)) for run in session.runs):
+        lines += [f"{variant}: {notes[0]}", *(f"  {note}" for note in notes[1:])] if notes else []
     return "\n".join(lines)
+
+
+def _notes(run: Run) -> tuple[str, ...]:
+    facts = MODELS.facts(facts_key(run))
+    return facts.notes if facts else ()
 
 
 def _names(variants: str | Iterable[str]) -> list[str]:
