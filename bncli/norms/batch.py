@@ -106,7 +106,7 @@ def normalise_batch(norm: RunningNorm, x: Tensor, impl: Impl) -> Tensor:
         if mean is None or var is None or not norm.training:
             return batch_norm(x, None, None, norm.weight, norm.bias, 0.0, norm.eps, impl)
         counts = count_batch(norm)
-        if counts and isinstance(norm.momentum, float | int):
+        if counts and norm.momentum is not None and not isinstance(norm.momentum, str):
             return batch_norm(x, mean, var, norm.weight, norm.bias, norm.momentum, norm.eps, impl)
         new_mean, new_var = mean.clone(), var.clone()  # which the kernel makes the batch's own
         y = batch_norm(x, new_mean, new_var, norm.weight, norm.bias, 1.0, norm.eps, impl)

@@ -278,7 +278,7 @@ def read_running(cov: Tensor, eps: float, momentum: RunningMomentum) -> Tensor:
         return widen(cov)
     wide, resolution = cov.to(dtype), torch.finfo(cov.dtype).eps
     variances = wide.diagonal(dim1=-2, dim2=-1)
-    moved = momentum if isinstance(momentum, float | int) and momentum > 0 else 0.01
+    moved = 0.01 if momentum is None or isinstance(momentum, str) or momentum <= 0 else momentum
     rounded = variances * (max(resolution, torch.finfo(torch.float32).eps) / moved)
     lost = torch.linalg.cholesky_ex(wide + torch.diag_embed(eps - rounded)).info.unsqueeze(-1) != 0
     single = variances * (2 * cov.shape[-1] ** 0.5 * resolution)
