@@ -24,7 +24,7 @@ def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture
     assert len(blocks) == 1
     exec(blocks[0].partition("```")[0], {})
     sites = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert sites == ["1 before-norm", "1 after-norm", "2 after-activation"]
+    assert sites == ["0/layer", "0/norm", "0/activation", "4/layer"]
 
 
 def section_of(title: str) -> str:

@@ -10,7 +10,7 @@ from bncli.data import DATASETS
 from bncli.errors import ConfigError
 from bncli.models import MODELS
 from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
-from bncli.shift import METRICS
+from bncli.shift import METRICS, ProbePlace
 
 ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
 DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
@@ -54,9 +54,6 @@ class Evaluation(Frozen):
     # running averages | population statistics over `precise_batches` training batches | the evaluated batch's own
     statistics: Literal["running", "precise", "batch"] = "running"
     precise_batches: Count = 100  # training batches behind `precise`
-
-
-ProbePlace = Literal["layer", "norm", "activation"]
 
 
 TIERS = ("light", "standard", "full")  # each holds what stands before it

@@ -147,3 +147,37 @@ def test_the_compiler_finds_one_graph_that_does_the_same(name, training):
         (y * weights).sum().backward()
         found.append([y, leaf.grad, *(p.grad for p in module.parameters() if p.grad is not None), *module.buffers()])
     torch.testing.assert_close(found[1], found[0])
+
+
+@every_norm
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool], ids=str)
+def test_whole_numbers_are_refused_in_a_line(name, dtype):
+    with pytest.raises(
+        ValueError, match=rf"^expected floating-point values, got input of {dtype}; x.float\(\) makes them so$"
+    ):
+        build(name)(torch.ones(4, 6, 5, dtype=dtype))
+
+
+def test_whole_numbers_in_the_last_axis_are_refused_in_a_line():
+    with pytest.raises(ValueError, match=r"^expected floating-point values, got input of torch.int32;"):
+        norm("layer", 6, over="last")(torch.ones(4, 6, dtype=torch.int32))
+
+
+def is_exported_for_maps_of_any_size(name, training):
+    module, sizes = build(name).train(training), {2: torch.export.Dim("H", min=4), 3: torch.export.Dim("W", min=4)}
+    x = torch.randn(4, 6, 8, 8)
+    exported = torch.export.export(module, (x,), dynamic_shapes=(sizes,)).module()
+    wide = torch.randn(4, 6, 5, 11)
+    torch.testing.assert_close(exported(wide), build(name).train(training)(wide))
+
+
+@pytest.mark.parametrize("name", ["batch", "group", "evonorm-s0", "instance-whitening"])
+def test_a_norm_is_exported_for_maps_of_any_size(name):
+    is_exported_for_maps_of_any_size(name, training=False)
+
+
+@pytest.mark.nightly
+@every_norm
+@every_mode
+def test_every_norm_is_exported_for_maps_of_any_size(name, training):
+    is_exported_for_maps_of_any_size(name, training)
