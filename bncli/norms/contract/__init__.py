@@ -5,9 +5,12 @@ a norm does not run in lanes. Each check runs in a process of its own, so that a
 process, and the others go on.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import import_module
 from typing import Any, Literal
 
 import torch
@@ -302,6 +305,9 @@ def _require_forks(seconds: float) -> None:
     """Have everything imported that forks need, and try whether gradients can be taken in one."""
     if not torch.accelerator.is_available():  # or else the pass starts a thread for each GPU, and forks may make none
         _differentiate()  # torch's first backward pass imports 500 modules
+    with warnings.catch_warnings(), suppress(Exception):  # the check of the compiler will say it
+        warnings.simplefilter("ignore")
+        import_module("torch._dynamo")  # which checkpointing, "meta" and lanes import too: 2 s each
     if run_apart(_differentiate, seconds).how != "done":
         raise ConfigError(
             "this process has taken gradients on a machine with an accelerator, and no process of its own can do so any"
