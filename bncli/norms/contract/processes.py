@@ -1,6 +1,7 @@
 """Checks in processes of their own: one that may hang, print or end its process, and training in two at once."""
 
 import copy
+import gc
 import io
 import json
 import os
@@ -80,6 +81,7 @@ def _answer(task: Callable[[], Any], writing: int) -> None:
     os.setsid()  # so that whatever it starts can be ended with it
     with suppress(OSError):  # where memory runs out, Linux ends this one and not whoever waits for it
         Path("/proc/self/oom_score_adj").write_text("1000")
+    gc.freeze()  # what is there by now no collection visits, and so copies
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nowhere, stream)
