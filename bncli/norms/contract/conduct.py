@@ -57,7 +57,7 @@ def keeps_channels_in_groups(candidate: Candidate) -> None:
     locations = max((each for each in candidate.locations if len(each) < 3), key=len)
     together = torch.zeros(4, candidate.channels, candidate.channels, dtype=torch.bool)  # (n, c, c'): c depends on c'
     for _ in range(3):  # an activation behind the norm may hide a value
-        x = candidate.example(4, locations)
+        x = torch.randn(4, candidate.channels, *locations, dtype=torch.float64)  # where bounded functions are not flat
         y = _run_fresh(norm, x)
         for example in range(4):
             for channel in range(candidate.channels):
