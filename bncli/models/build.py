@@ -122,8 +122,8 @@ def build_whole(
         notes += _adapt_head(model, x, outputs, what)
         model, report = replace_norms(model, norm.name, inputs=x, where=sites, **norm.options)
     except ConfigError as error:
-        problems = (problem.message.replace("where: chooses", "sites: chooses") for problem in error.problems)
-        raise ConfigError(*(f"{what}: {problem}" for problem in problems)) from error
+        found = [problem.message.replace("where: chooses", "sites: chooses") for problem in error.problems]
+        raise ConfigError(*(f"{what}: {problem}" for problem in found if "strict=False" not in problem)) from error
     model.register_forward_pre_hook(lambda module, given: (prepare(given[0]), *given[1:]))
     model.register_forward_hook(lambda module, given, found: _scores(found))
     return model, report, notes

@@ -281,7 +281,14 @@ def _refuse(rows: Sequence[ReplacedNorm], census: Census, strict: bool) -> None:
     if not rows:
         functional = f" that is a module; out of reach: {', '.join(census.functional)}" if census.functional else ""
         raise ConfigError(f"the model has no norm{functional}")
-    refused = [f"{row.path or 'the model itself'}: {row.old} {row.reason}" for row in rows if row.refused]
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if row.refused:
+            told.setdefault(f"{row.old} {row.reason}", []).append(row.path or "the model itself")
+    refused = [
+        f"{', '.join(paths[:3])}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}: {what}"
+        for what, paths in told.items()
+    ]
     if strict and refused:
         raise ConfigError(*refused, "to leave what cannot be replaced as it is: strict=False, or where=")
     if all(row.reason == "not chosen" for row in rows):

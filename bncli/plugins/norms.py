@@ -14,7 +14,8 @@ from bncli.norms import NORMS, norm
 from bncli.norms.contract import ContractReport, check_candidate
 from bncli.norms.contract.candidates import Candidate, first_line
 from bncli.norms.contract.processes import run_apart
-from bncli.plugins.code import resolve_code, using
+from bncli.plugins import using
+from bncli.plugins.code import resolve_code
 
 Make = Callable[..., nn.Module]
 
