@@ -109,32 +109,46 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def problems_of(errors: Sequence[Mapping[str, Any]], keys_at: Any) -> list[Problem]:
+def suggest_key(name: object, known: Sequence[str], elsewhere: Sequence[str]) -> str:
+    """`; did you mean 'training.steps'? (known: ...)`, of the keys `known` at its place and dotted ones `elsewhere`."""
+    last = {path.rpartition(".")[2]: path for path in reversed(elsewhere)}  # the outermost of a name
+    likeness = difflib.SequenceMatcher(b=str(name))
+    close = dict[str, float]()
+    for key, shown, bonus in [*((k, p, 0.0) for k, p in last.items()), *((key, key, 0.1) for key in known)]:
+        likeness.set_seq1(key)
+        close[shown] = max(close.get(shown, 0), likeness.ratio() + bonus * (key in known))
+    best = max(close, key=lambda shown: close[shown], default="")
+    near = f"; did you mean {best!r}?" if best and close[best] >= 0.6 else ""
+    return f"{near} (known: {', '.join(known)})" if known else near
+
+
+def problems_of(errors: Sequence[Mapping[str, Any]], keys_at: Any, elsewhere: Sequence[str] = ()) -> list[Problem]:
     """Turn pydantic's error details into problems in bncli's words.
 
     Args:
         errors: what `ValidationError.errors()` returns.
-        keys_at: a function from a path to the keys known there and near it, for suggestions.
+        keys_at: a function from a path to the keys known there.
+        elsewhere: dotted keys of the whole, for suggestions.
     """
     found = []
     inside = {tuple(error["loc"])[:-1] for error in errors}
     for error in errors:
         if error["type"] == "too_short" and tuple(error["loc"]) in inside:
             continue  # only without what is wrong in it
-        path = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+        path = tuple(part for part in error["loc"] if not str(part).startswith("function-") and part != "[key]")
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             found += [Problem(path + inner.path, inner.message) for inner in cause.problems]
         else:
-            found.append(Problem(path, _in_words(error, path, keys_at)))
+            found.append(Problem(path, _in_words(error, path, keys_at, elsewhere)))
     return found
 
 
-def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any) -> str:
+def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any, elsewhere: Sequence[str]) -> str:
     kind, limits, came = error["type"], error.get("ctx", {}), f", got {_short(error['input'])}"
     signs = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}
     if kind == "extra_forbidden":
-        return f"no such key{did_you_mean(path[-1], keys_at(path[:-1]))}"
+        return f"no such key{suggest_key(path[-1], list(keys_at(path[:-1])), elsewhere)}"
     if kind == "missing":
         return "is required"
     if kind in signs:
