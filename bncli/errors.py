@@ -1,6 +1,7 @@
 """What a user can get wrong, in words; anything else that is raised is bncli's own bug."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -141,7 +142,25 @@ def problems_of(errors: Sequence[Mapping[str, Any]], keys_at: Any, elsewhere: Se
             found += [Problem(path + inner.path, inner.message) for inner in cause.problems]
         else:
             found.append(Problem(path, _in_words(error, path, keys_at, elsewhere)))
-    return found
+    return _joined(found)
+
+
+_KIND_OF_UNION = re.compile(r"(constrained-)?(int|float|str|bool)|(literal|tuple|list|dict)\[.*\]|[A-Z]\w+")
+
+
+def _joined(problems: list[Problem]) -> list[Problem]:
+    """One problem of a value that is none of several types: `must be a number or a text, got []`."""
+    found: dict[tuple[Path, str], list[str]] = {}
+    for problem in problems:
+        must, comma, came = problem.message.rpartition(", got ")
+        last = str(problem.path[-1]) if problem.path else ""
+        if comma and _KIND_OF_UNION.fullmatch(last) and sum(p.path[:-1] == problem.path[:-1] for p in problems) > 1:
+            found.setdefault((problem.path[:-1], comma + came), []).append(must.removeprefix("must be "))
+        else:
+            found.setdefault((problem.path, problem.message), [])
+    return [
+        Problem(path, f"must be {' or '.join(kinds)}{rest}" if kinds else rest) for (path, rest), kinds in found.items()
+    ]
 
 
 def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any, elsewhere: Sequence[str]) -> str:
@@ -157,6 +176,10 @@ def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any, elsewhere: Seq
     if kind in ("too_short", "string_too_short"):
         least = limits["min_length"]
         return "must not be empty" if least == 1 else f"must have at least {least}{came}"
+    if kind in ("too_long", "string_too_long"):
+        return f"must have at most {limits['max_length']}{came}"
+    if kind == "invalid_key":
+        return f"a key must be a text, got {_short(path[-1])}"
     if kind == "literal_error":
         return f"must be one of {limits['expected']}{came}"
     if kind == "value_error":

@@ -43,7 +43,7 @@ def shift_report(
         preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
     )
     if dry_run:
-        show_plan(how, probed=True)
+        show_plan(how, probed=True, json=json, unused={"--plot": plot})
         return
 
     from bncli import api

@@ -1,5 +1,6 @@
 """What a study asks beyond its comparison: claims to be checked, a recipe to be tuned, a limit to be found."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -41,6 +42,14 @@ class Bounds(Frozen):
         if self.below is not None and self.above is not None and self.above >= self.below:
             raise ConfigError(f"nothing lies above {self.above:g} and below {self.below:g}")
         return self
+
+    def says_nothing(self, low: float, high: float) -> str:
+        """Why no number from `low` to `high`, or every one, lies within; "" if some do."""
+        below = math.inf if self.below is None else self.below
+        above = -math.inf if self.above is None else self.above
+        if (below <= low and low > -math.inf) or (above >= high and high < math.inf):
+            return f"can never hold: it lies between {low:g} and {high:g}"
+        return f"always holds: it lies between {low:g} and {high:g}" if above < low and below > high else ""
 
 
 class StudyClaim(Frozen):
@@ -124,6 +133,16 @@ class Bisect(Frozen):
         return self
 
 
+def _reach(measure: str, kind: str) -> tuple[float, float]:
+    """Between what a ratio, difference or level of a measure can lie, both ends included."""
+    unit = MEASURES[measure].unit if measure in MEASURES else ""
+    most = 1 if unit in ("fraction", "share") else math.inf
+    if kind == "difference":
+        return -most, most
+    counted = kind == "ratio" or unit in ("fraction", "share", "steps", "seconds", "examples")
+    return 0 if counted else -math.inf, most if kind == "level" else math.inf
+
+
 def claim_problems(
     claims: Sequence[StudyClaim], variants: Mapping[str, Any], swept: Mapping[str, Any]
 ) -> Iterator[Problem]:
@@ -132,6 +151,10 @@ def claim_problems(
         for key, name in (("of", claim.of), ("versus", claim.versus)):
             if name is not None and name not in variants:
                 yield Problem(("claims", i, key), unknown("variant", name, variants, in_order=True))
+        for kind in ("ratio", "difference", "level"):
+            bounds: Bounds | None = getattr(claim, kind)
+            if bounds and (why := bounds.says_nothing(*_reach(claim.measure, kind))):
+                yield Problem(("claims", i, kind), f"{why}, as every {kind} of {claim.measure} does")
         for key in claim.at:
             if key not in swept:
                 yield Problem(("claims", i, "at"), f"{key!r} is not swept{did_you_mean(key, swept)}")

@@ -1,5 +1,6 @@
 """A bench preset: which norms are timed, on what, in which passes, for how long, and what is claimed of them."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
@@ -172,6 +173,8 @@ def claim_problems(claims: Sequence[KernelClaim], grids: Sequence[Grid]) -> Iter
     timed = [[label(part.name, changed(part)) for part in grid.norms] for grid in grids]
     known = list(dict.fromkeys(name for names in timed for name in names))
     for i, claim in enumerate(claims):
+        if why := claim.ratio.says_nothing(0, math.inf):
+            yield Problem(("claims", i, "ratio"), f"{why}, as every ratio of times does")
         names = [("of", claim.of, known), ("versus", claim.versus, [*known, *RIVALS])]
         names += [("at", axis, list(AXES)) for axis in claim.at]
         strange = [(key, name, those) for key, name, those in names if name not in those]

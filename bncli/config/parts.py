@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_serializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_serializer
 
 from bncli.catalogue import Catalogue, Spelling
 from bncli.config.keys import keys_at, places_of
@@ -21,6 +21,15 @@ class Listed:
         """A list, or one item of it."""
         listed = handler(core)
         return {"anyOf": [listed, listed["items"]]}
+
+
+def _each_once(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(given)) < len(given):
+        raise ValueError(f"each counts once, got {list(given)}")
+    return given
+
+
+ONCE = AfterValidator(_each_once)  # of a list whose repeated values would be computed or shown twice
 
 
 @dataclass(frozen=True)

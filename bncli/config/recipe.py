@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from bncli.catalogue import Count, Fraction, Meaning, Natural, NonNegative, Positive, Spelling
-from bncli.config.parts import Before, Frozen, Part, part_of
+from bncli.config.parts import ONCE, Before, Frozen, Part, part_of
 from bncli.data import DATASETS
 from bncli.errors import ConfigError
 from bncli.models import MODELS
@@ -110,6 +110,7 @@ class Probes(Frozen):
         tuple[str, ...],
         Field(strict=False),
         BeforeValidator(_metrics),
+        ONCE,
         _TIER_OR_NAMES,
         Meaning("what is measured: names of `bncli ls metrics`, or a tier, which holds the tiers before it"),
     ] = ()
@@ -120,6 +121,7 @@ class Probes(Frozen):
     sites: Annotated[
         tuple[ProbePlace, ...],
         Field(min_length=1, strict=False),
+        ONCE,
         Meaning(
             "layer: what a layer gives; norm: what reaches the activation, normalised or not; activation: what it gives"
         ),
@@ -140,6 +142,7 @@ class Probes(Frozen):
     step_sizes: Annotated[
         tuple[Positive, ...],
         Field(min_length=1, strict=False),
+        ONCE,
         Meaning("steps along the negative gradient at which the loss is looked at", "learning rates"),
     ] = (0.5, 1.0, 2.0, 4.0)
 

@@ -9,9 +9,11 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bncli.catalogue import WHOLE, Meaning, Natural, Spelling
 from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
-from bncli.config.parts import DEFINED, Frozen, NormPart, Part, validated
+from bncli.config.keys import places_of
+from bncli.config.parts import DEFINED, ONCE, Frozen, NormPart, Part, validated
 from bncli.config.recipe import DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
 from bncli.config.seeds import LOOKS, SEEDS, read_seeds
+from bncli.config.yaml_tree import with_value
 from bncli.data import DATASETS
 from bncli.errors import ConfigError, Problem, describe, unknown
 from bncli.measures import MEASURES
@@ -98,7 +100,10 @@ class Study(Frozen):
         Meaning("dotted keys and their values; every combination is a setting"),
     ] = Field(default_factory=dict)
     measures: Annotated[
-        tuple[MeasureName, ...], Field(min_length=1, strict=False), Meaning("what is compared: `bncli ls measures`")
+        tuple[MeasureName, ...],
+        Field(min_length=1, strict=False),
+        ONCE,
+        Meaning("what is compared: `bncli ls measures`"),
     ] = ("steps_to_target", "final_accuracy")
     claims: Annotated[
         tuple[StudyClaim, ...], Field(strict=False), Meaning("what is said to hold; judged by `bncli compare --check`")
@@ -126,6 +131,15 @@ class Study(Frozen):
         if list(looks) != sorted(set(looks)):
             raise ValueError(f"must be ascending numbers of seeds, got {list(looks)}")
         return looks
+
+    @field_validator("variants")
+    @classmethod
+    def named(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
+        """A name can be shown, and asked for by --variants."""
+        for name in variants:
+            if not name.strip():
+                raise ValueError(f"a variant needs a name, got {name!r}")
+        return variants
 
     @field_validator("seeds")
     @classmethod
@@ -188,8 +202,10 @@ def check(study: Study) -> list[Problem]:
             if key.startswith("training.") and key.split(".")[1] in variant.training:
                 problems.append(Problem(("sweep", key), f"variant {name!r} sets it too; sweep it or set it, not both"))
         if key.split(".")[0] not in SWEPT:
-            problems.append(Problem(("sweep", key), "only data, model, training and evaluation can be swept"))
-    if problems:
+            known = [place for place in places_of(Study) if place.startswith(tuple(f"{kind}." for kind in SWEPT))]
+            meant = next((f"; did you mean {place!r}?" for place in known if place.rpartition(".")[2] == key), "")
+            problems.append(Problem(("sweep", key), f"only data, model, training and evaluation can be swept{meant}"))
+    if problems or (problems := list(_repeated(study))):
         return problems
     try:
         for _, at in study.settings():
@@ -198,6 +214,23 @@ def check(study: Study) -> list[Problem]:
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
+
+
+def _repeated(study: Study) -> Iterator[Problem]:
+    """Swept values that mean the same, whose runs would be planned and counted twice."""
+    for key, values in study.sweep.items():
+        seen: dict[str, Any] = {}
+        for i, value in enumerate(values):
+            with suppress(ConfigError):  # said where every setting is looked at
+                ((_, at),) = study.model_copy(update={"sweep": {key: (value,)}}).settings()
+                first = seen.setdefault(at.model_dump_json(include=set(SWEPT)), i)
+                if first != i:
+                    same = (
+                        f"{values[first]!r} and {value!r} are the same"
+                        if values[first] != value
+                        else f"{value!r} twice"
+                    )
+                    yield Problem(("sweep", key), f"each value counts once, got {same}")
 
 
 def _without_classes(study: Study) -> Iterator[Problem]:
@@ -242,6 +275,8 @@ def _misfits(study: Study, variant: str) -> Iterator[Problem]:
         yield Problem(("model",), f"model {study.model.name!r} {wrong}")
         return
     layers = model.normalised(study.model.options, data.shape, data.outputs)
+    if not layers and norm.family != "none" and study.model.name in MODELS.own:
+        yield Problem(place, f"norm {part.name!r} has no place: it follows hidden layers, and this network has none")
     for channels, locations in dict.fromkeys((layer.channels, layer.locations > 1) for layer in layers):
         if wrong := norm.misfit(part.options, channels, locations=locations):
             yield Problem(place, f"norm {part.name!r}{wrong}")
@@ -286,15 +321,6 @@ def _recipe(study: Study, variant: str) -> Iterator[Problem]:
     elif how and max(how.crop, how.cutout) > min(data.shape[1:]):
         size = " x ".join(map(str, data.shape[1:]))
         yield Problem(("training", "augment"), f"crop and cutout must be at most a side of the images, {size} pixels")
-
-
-def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """`tree` with the value at `path` replaced; branches are made where they are missing."""
-    key, rest = path[0], path[1:]
-    below = tree.get(key)
-    if rest and isinstance(below, str):
-        below = {"name": below}
-    return {**tree, key: with_value(below if isinstance(below, dict) else {}, rest, value) if rest else value}
 
 
 def _at(changed: Mapping[str, Any], setting: Mapping[str, Any]) -> Study:

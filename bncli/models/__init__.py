@@ -128,7 +128,7 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         {
             "hidden": Option(
                 Annotated[tuple[Count, ...], Field(strict=False)],
-                (100, 100, 100), "of each hidden layer", "units"
+                (100, 100, 100), "of each hidden layer; []: a linear model, without a place for norms", "units"
             ),
             **_common("sigmoid", "glorot"), **_PLACEMENT,
         },
