@@ -164,7 +164,7 @@ def preset_schema() -> str:
     defined = {name: _defined(one) for name, one in found["$defs"].items()}
     for catalogue, default in PARTS:
         own = list(catalogue.own)
-        defined[f"{catalogue.kind} name"] = {"enum": own, "description": f"a {catalogue.kind}; see `bncli ls`"}
+        defined[f"{catalogue.kind} name"] = {"enum": own, "description": f"{catalogue.kind}: see `bncli ls`"}
         named = {"$ref": _ref(f"{catalogue.kind} name")}
         defined[catalogue.kind] = {"anyOf": [named, _part_schema(catalogue, default)]}
     whole = {

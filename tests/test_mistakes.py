@@ -191,6 +191,11 @@ def test_yaml_merge_keys_share_what_stands_elsewhere(text: str, data: Any) -> No
     assert (tree.data["b"], tree.problems) == (data, [])
 
 
+def test_keys_that_share_themselves_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"nested too deeply|more than 20,000 values"):
+        parse("a: &a {<<: *a, x: 1}")
+
+
 def test_a_merge_key_without_keys_is_said_with_its_line(tmp_path: Path) -> None:
     preset = tmp_path / "study.yaml"
     preset.write_text("variants: {none: none}\nreference: none\nseeds: 2\ntraining:\n  <<: 3\n")

@@ -51,8 +51,10 @@ def parse(text: str) -> Tree:
     except RecursionError:
         raise ConfigError(Problem((1,), "nested too deeply for a preset")) from None
     tree = Tree()
-    if node is not None:
-        tree.data = _Walk(tree).value(node, ())
+    try:
+        tree.data = None if node is None else _Walk(tree).value(node, ())
+    except RecursionError:  # `a: &a {<<: *a}`
+        raise ConfigError(Problem((1,), "nested too deeply for a preset")) from None
     return tree
 
 
