@@ -108,7 +108,7 @@ def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
 
 @pytest.mark.parametrize("name", NORMS)
 def test_a_card_gives_formula_and_every_option_with_its_range(name: str) -> None:
-    text = card(name, NORMS[name])
+    text = card("norms", name, NORMS[name])
     assert NORMS[name].formula.split()[0] in text
     for key, option in NORMS[name].options.items():
         assert f"  {key}" in text

@@ -316,7 +316,7 @@ def test_options_are_validated_with_the_line_of_the_preset(write: Write) -> None
     assert str(caught.value).splitlines() == [
         "study.yaml:1: model.act: must be one of 'relu' or 'tanh', got 'gelu'",
         "study.yaml:3: variants.a.norm.share: must be a number, got 'much'",
-        "study.yaml:4: variants.b.norm.shore: no such key; did you mean 'share'?",
+        "study.yaml:4: variants.b.norm.shore: no such key; did you mean 'share'? (known: share, centre)",
     ]
 
 
