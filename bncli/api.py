@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from bncli.config import Bench, Study
 from bncli.errors import ConfigError, expect, expect_text, expect_texts
 from bncli.findings import Findings, ShiftFindings
+from bncli.measures import measure_row
 from bncli.norms import norm
 from bncli.plugins import using
+from bncli.plugins.code import name_code
 from bncli.presets import preset_path
 from bncli.result import Result
 from bncli.session.events import OnEvent, ignore
@@ -47,8 +49,8 @@ def compare(
     seeds: int | str | Iterable[int] | None = None, until: str = "", set: Changes = None, device: str = "auto",
     engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore, check: bool = False,
-    aa: bool = False,
+    plugins: Sequence[str] = (), data: str | Path | None = None, task: str | None = None, on_event: OnEvent = ignore,
+    check: bool = False, aa: bool = False,
     save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
 ) -> Result[Findings]:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is.
@@ -72,6 +74,7 @@ def compare(
         time_limit: seconds after which a job is ended and its runs are `timed out`; None is no limit.
         plugins: files or modules that add norms, models, data sets and more (docs/extend/plugins.md).
         data: a data set instead of the preset's: its name, FILE.npz, a folder of images, or hf:NAME (docs/data.md).
+        task: a training loop of your own, FILE.py:NAME, MODULE:NAME or a plug-in's (docs/yours.md).
         on_event: called with everything that happens (bncli.session.events).
         check: judge the preset's claims.
         aa: compare the reference with itself on other seeds.
@@ -89,16 +92,16 @@ def compare(
     expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
     expect_texts(fail_if=fail_if)
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
-    with using(plugins):
+    with using(plugins), using(name_code("TASKS", task)):
         asked = open_study(
             preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
-            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
+            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, task=task,
         )  # fmt: skip
         if check:
             regression.refuse_no_claims(asked)
         if aa or save_baseline or baseline:
             regression.refuse_looks(asked)
-        limits = regression.read_limits(fail_if, asked.study.measures, asked.study.variants)
+        limits = regression.limits_of(fail_if, asked.study)
         if save_baseline:
             regression.require_place(asked.store, save_baseline)
         before = regression.read_baseline(asked.store, baseline, SCHEMA) if baseline else None
@@ -111,6 +114,7 @@ def compare(
         found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
         document = found.document() if before is not None or save_baseline else {}
         if before is not None:
+            limits = limits or regression.limits_of(fail_if, asked.study, findings.measures)
             checks += regressions(document, before, limits, asked.study.variants if variants else ())
         if aa:
             checks += regression.check_same(findings)
@@ -153,7 +157,8 @@ def compare_results(
     read = read_results(path, variant_from=variant_from, seed_from=seed_from)
     session = open_observed(read, path, _sets(set))
     variants = [run.variant for run in read.runs]
-    limits = regression.read_limits(fail_if, session.study.measures, variants, session.metrics)
+    rows = {name: measure_row(name, session.metrics, session.aim) for name in session.study.measures}
+    limits = regression.read_limits(fail_if, {name: row.direction for name, row in rows.items()}, variants)
     if save_baseline:
         regression.require_place(kept, save_baseline)
     before = regression.read_baseline(kept, baseline, SCHEMA) if baseline else None
@@ -170,7 +175,7 @@ def train(
     seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore,
+    plugins: Sequence[str] = (), data: str | Path | None = None, task: str | None = None, on_event: OnEvent = ignore,
 ) -> Result[None]:  # fmt: skip
     """Train every run of a preset and store what it measures; no comparison. Arguments are those of `compare`.
 
@@ -178,10 +183,10 @@ def train(
         BncliError: for what the command line answers with exit code 2.
     """
     _check_events(on_event)
-    with using(plugins):
+    with using(plugins), using(name_code("TASKS", task)):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, task=task,
         )  # fmt: skip
         session, results = _train(session, on_event)
         return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
@@ -301,6 +306,8 @@ def open_study(
     from bncli.session.regression import against_itself, with_fresh_store
 
     session = open_session(preset, sets=_sets(set), **how)
+    if probed and session.study.task:
+        raise ConfigError(f"{session.name}: a task is not probed: its network is not bncli's; use `bncli compare`")
     if probed and not session.study.probes.metrics:
         session = open_session(preset, sets=[*_sets(set), "probes.metrics=light"], **how)
     session = with_fresh_store(session) if fresh else session
@@ -309,15 +316,15 @@ def open_study(
 
 def read_study(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    set: Changes = None, plugins: Sequence[str] = (), data: str | Path | None = None,
+    set: Changes = None, plugins: Sequence[str] = (), data: str | Path | None = None, task: str | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset, with what is to be changed in it, without training anything. Arguments are those of `compare`.
 
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    with using(plugins):
-        return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set), data=data)[1]
+    with using(plugins), using(name_code("TASKS", task)):
+        return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set), data=data, task=task)[1]
 
 
 def _sets(given: Changes) -> list[str]:

@@ -30,6 +30,7 @@ from bncli.cli.options import (
     Seeds,
     Sets,
     StoreFolder,
+    Task,
     TimeLimit,
     Until,
     VariantFrom,
@@ -41,8 +42,9 @@ from bncli.errors import ConfigError
 
 
 def compare(
-    preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
-    until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
+    preset: PresetArgument = "quickstart", data: Data = None, task: Task = None, variants: Variants = "",
+    seeds: Seeds = None, until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto",
+    jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
@@ -53,14 +55,15 @@ def compare(
     if results is None and (variant_from or seed_from):
         raise ConfigError("--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too")
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until
-    )
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until,
+        task,
+    )  # fmt: skip
     if results is not None:
         _refuse_training({
             "PRESET": preset != "quickstart", "--variants": variants, "--seeds": seeds, "--until": until,
             "--device": device != "auto", "--engine": engine != "auto", "--jobs": jobs,
             "--executor": executor != "local", "--time-limit": time_limit, "--plugin": plugin, "--data-dir": data_dir,
-            "--dry-run": dry_run, "--events": events, "--check": check, "--aa": aa,
+            "--task": task, "--dry-run": dry_run, "--events": events, "--check": check, "--aa": aa,
         })  # fmt: skip
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:

@@ -82,6 +82,10 @@ Data = Annotated[
         help="Train on other data: a data set, arrays, a folder of images.", metavar="NAME|FILE.npz|FOLDER|hf:NAME"
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(help="Train a loop of your own: a generator that yields numbers.", metavar="FILE.py:NAME|MODULE:NAME"),
+]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
@@ -146,7 +150,7 @@ FailIf = Annotated[
 def prepare(
     preset: str, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
     jobs: int | None, executor: str, time_limit: float | None, plugins: Sequence[str] | None, store: Path,
-    data_dir: Path | None, data: str | None, until: str = "",
+    data_dir: Path | None, data: str | None, until: str = "", task: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The arguments of a function of `bncli.api`, from those of a command.
 
@@ -159,10 +163,11 @@ def prepare(
 
     untraced = engine == "auto" and os.environ.get("BNCLI_COMPILE") == "0"
     return {
-        "preset": preset_path(preset), "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
+        "preset": preset_path("task" if task and preset == "quickstart" else preset),
+        "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
         "engine": "untraced" if untraced else engine, "jobs": jobs, "executor": executor, "time_limit": time_limit,
         "plugins": plugins or (), "store": store, "data_dir": data_dir, "data": data,
-        **({"until": until} if until else {}),
+        **({"until": until} if until else {}), **({} if task is None else {"task": task}),
     }  # fmt: skip
 
 
@@ -170,7 +175,8 @@ def show_plan(how: dict[str, Any], *, aa: bool = False, fresh: bool = False, pro
     """Print what a command would do."""
     from bncli.api import open_study
     from bncli.plugins import using
+    from bncli.plugins.code import name_code
     from bncli.session.study import describe_plan
 
-    with using(how.pop("plugins")):
+    with using(how.pop("plugins")), using(name_code("TASKS", how.get("task"))):
         print(describe_plan(open_study(**how, aa=aa, fresh=fresh, probed=probed)))

@@ -15,6 +15,7 @@ from bncli.cli.options import (
     Seeds,
     Sets,
     StoreFolder,
+    Task,
     TimeLimit,
     Variants,
     prepare,
@@ -23,15 +24,16 @@ from bncli.cli.options import (
 
 
 def train(
-    preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
-    sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
+    preset: PresetArgument = "quickstart", data: Data = None, task: Task = None, variants: Variants = "",
+    seeds: Seeds = None, sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
-    )
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data,
+        task=task,
+    )  # fmt: skip
     if dry_run:
         show_plan(how)
         return

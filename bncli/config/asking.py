@@ -9,14 +9,14 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from bncli.catalogue import Count, Positive
 from bncli.config.parts import Frozen
 from bncli.errors import ConfigError, Problem, did_you_mean, unknown
-from bncli.measures import MEASURES
+from bncli.measures import MEASURES, metrics_named
 
 TUNING_SEED = 1000  # tuning runs have seeds from here on, so that the report's are fresh
 EXTENDABLE = "training.lr"  # a learning rate is never out of range
 
 
 def _known_measure(name: str) -> str:
-    return name if MEASURES[name] else ""
+    return name if metrics_named(name) or MEASURES[name] else ""  # of a metric: `check` knows which there are
 
 
 MeasureName = Annotated[str, AfterValidator(_known_measure)]
@@ -128,7 +128,7 @@ def unmeasured(
     asked: list[tuple[tuple[str | int, ...], str]] = [(("measures", i), name) for i, name in enumerate(measures)]
     asked += [(("claims", i, "measure"), claim.measure) for i, claim in enumerate(claims)]
     for place, name in asked:
-        kind = MEASURES[name].of
+        kind = MEASURES[name].of if name in MEASURES else "metric"
         if kind == "search" and not searched:
             yield Problem(place, f"{name!r} is measured by tune: or bisect: only")
         if kind == "probe" and name not in probed:

@@ -1,26 +1,13 @@
 """What a study of runs that were made elsewhere says: it has variants, metrics and seeds, and no recipe."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bncli.catalogue import NonNegative
-from bncli.config.parts import Frozen, validated
-from bncli.config.recipe import Margins
+from bncli.config.parts import Frozen, listed, validated
+from bncli.config.recipe import Margins, MetricPart
 from bncli.errors import ConfigError, Path
-
-
-def _listed(given: object) -> object:
-    return [given] if isinstance(given, str) else given
-
-
-class MetricPart(Frozen):
-    """A metric of any name: which way is better, its unit, and what difference is too small to matter."""
-
-    better: Literal["higher", "lower"]
-    unit: str = ""  # in words: points, seconds
-    margin: NonNegative = 0.0  # in its unit; 0: no two variants are called equivalent
 
 
 class ObservedStudy(Frozen):
@@ -31,7 +18,7 @@ class ObservedStudy(Frozen):
     reference: str  # the variant that the others are compared with
     metrics: dict[str, MetricPart] = Field(default_factory=dict)
     # of the first metric, where none is named
-    measures: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_listed)] = ()
+    measures: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(listed)] = ()
     target: dict[str, float | str] = Field(default_factory=dict)  # {METRIC: level} or {final_of: VARIANT}
     margins: Margins = Margins()
 

@@ -21,7 +21,7 @@ Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "
 def read_study(
     source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
     seeds: str | Sequence[int] | Mapping[str, Any] | None = None, data: str | None = None,
-    data_dir: Path | None = None,
+    data_dir: Path | None = None, task: str | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
@@ -32,6 +32,7 @@ def read_study(
         seeds: as given to --seeds, or which, or {"until": "decided", "max": 50}.
         data: as given to --data; None: the preset's.
         data_dir: where data are looked for first.
+        task: the name of the loop that trains; None: the preset's, with its options where it is the same.
 
     Raises:
         ConfigError: with every mistake, each with its place.
@@ -43,6 +44,10 @@ def read_study(
         tree = _beside(tree, source.parent)
     if data is not None:
         tree, places[("data",)] = {**tree, "data": data_part(data)}, f"--data {data}"
+    if task is not None:
+        own = tree.get("task")
+        same = isinstance(own, Mapping) and own.get("name") == task
+        tree, places[("task",)] = {**tree, "task": own if same else {"name": task}}, "--task"
     for text in sets:
         tree = override(tree, text, places)
     if variants:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from bncli.catalogue import Count, Fraction, NonNegative, Positive
 from bncli.config.parts import Before, Frozen, Part, part_of
@@ -11,8 +11,10 @@ from bncli.errors import ConfigError
 from bncli.models import MODELS
 from bncli.optim import OPTIMIZERS, SCHEDULES
 from bncli.shift import METRICS
+from bncli.tasks import TASKS
 
 ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
+TaskPart = Annotated[Part, part_of(TASKS)]
 DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
 SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
 OptimizerPart = Annotated[Part, part_of(OPTIMIZERS, "sgd")]
@@ -100,17 +102,28 @@ class Probes(Frozen):
 
 
 class Target(Frozen):
-    """The level whose first crossing is timed: a fixed accuracy, or the median final accuracy of one variant."""
+    """The level whose first crossing is timed: a fixed one of any metric, or the median final value of one variant."""
+
+    model_config = ConfigDict(extra="allow")  # {METRIC: LEVEL}
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
 
     accuracy: Fraction | None = None  # of the evaluation split
     final_of: str | None = None  # a variant
 
     @model_validator(mode="after")
-    def one_of_the_two(self) -> "Target":
-        """Exactly one of the two says what the level is."""
-        if (self.accuracy is None) == (self.final_of is None):
-            raise ValueError("give either {accuracy: 0.95} or {final_of: VARIANT}")
+    def one_of_them(self) -> "Target":
+        """Exactly one of them says what the level is."""
+        if sum(level is not None for level in self.model_dump().values()) != 1:
+            raise ValueError("give one of {accuracy: 0.95}, {METRIC: LEVEL} and {final_of: VARIANT}")
         return self
+
+
+class MetricPart(Frozen):
+    """A metric of any name: which way is better, its unit, and what difference is too small to matter."""
+
+    better: Literal["higher", "lower"]
+    unit: str = ""  # in words: points, seconds
+    margin: NonNegative = 0.0  # in its unit; 0: no two variants are called equivalent
 
 
 class Margins(Frozen):

@@ -5,14 +5,34 @@ from contextlib import suppress
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
-from bncli.config.parts import Frozen, NormPart, Part, validated
-from bncli.config.recipe import Augmentation, DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
+from bncli.config.parts import Frozen, NormPart, Part, listed, validated
+from bncli.config.recipe import (
+    Augmentation,
+    DataPart,
+    Evaluation,
+    Margins,
+    MetricPart,
+    ModelPart,
+    Probes,
+    Target,
+    TaskPart,
+    Training,
+)
+from bncli.config.task import RECIPE, metric_problems, task_problems
 from bncli.data import DATASETS
 from bncli.errors import ConfigError, Path, Problem, describe, unknown
-from bncli.measures import MEASURES
+from bncli.measures import LOSS, measure_row
 from bncli.models import MODELS
 from bncli.norms import NORMS
 
@@ -60,12 +80,14 @@ class Study(Frozen):
     """What a preset says: one question, the arms that answer it, and the budget."""
 
     question: str = "how do these normalisers compare?"
+    task: TaskPart | None = None  # a training loop of somebody's own, in the place of data, model, training, ...
     data: DataPart = Part(name="mnist", options=DATASETS.options("mnist", {}))
     model: ModelPart = Part(name="mlp", options=MODELS.options("mlp", {}))
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     probes: Probes = Probes()
-    target: Target = Target(accuracy=0.95)
+    target: Target | None = Target(accuracy=0.95)  # null: none
+    metrics: dict[str, MetricPart] = Field(default_factory=dict)  # by name, where that does not say what they are
     margins: Margins = Margins()
     variants: dict[str, Variant] = Field(min_length=1)
     reference: str  # the variant that the others are compared with
@@ -76,7 +98,7 @@ class Study(Frozen):
     looks: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(strict=False)] = ()
     # dotted key -> its values
     sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(default_factory=dict)
-    measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
+    measures: Annotated[tuple[MeasureName, ...], Field(strict=False), BeforeValidator(listed)] = (
         "steps_to_target",
         "final_accuracy",
     )
@@ -96,6 +118,19 @@ class Study(Frozen):
                 most = len(all_seeds)
                 return {**given, "looks": [n for n in LOOKS if n < most] + [most] * (most > 1), "seeds": all_seeds}
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def as_the_task_yields(cls, given: Any) -> Any:
+        """A task has no target, and no measures before it has yielded something, unless they are given."""
+        has_task = isinstance(given, Mapping) and given.get("task") is not None
+        return {"target": None, "measures": (), **given} if has_task else given
+
+    @model_serializer(mode="wrap")
+    def without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the recipe where there is a task, and without younger keys where they say nothing."""
+        absent = {*(RECIPE if self.task else ("task",)), *(() if self.metrics else ("metrics",))}
+        return {key: value for key, value in write(self).items() if key not in absent}
 
     @field_validator("looks")
     @classmethod
@@ -152,8 +187,12 @@ class Study(Frozen):
 
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
-    problems = [Problem((key,), message) for key, message in _references(study)]
-    problems += _without_classes(study)
+    own = study.task or "task" in study.model_fields_set  # null: the command line is to say which
+    problems = list(task_problems(study) if own else metric_problems(study))
+    if problems:
+        return problems
+    problems += [Problem((key,), message) for key, message in _references(study)]
+    problems += () if own else _without_classes(study)
     problems += claim_problems(study.claims, study.variants, study.sweep)
     problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
@@ -165,13 +204,13 @@ def check(study: Study) -> list[Problem]:
         for name, variant in study.variants.items():
             if key.startswith("training.") and key.split(".")[1] in variant.training:
                 problems.append(Problem(("sweep", key), f"variant {name!r} sets it too; sweep it or set it, not both"))
-        if key.split(".")[0] not in ("data", "model", "training", "evaluation"):
+        if not own and key.split(".")[0] not in ("data", "model", "training", "evaluation"):
             problems.append(Problem(("sweep", key), "only data, model, training and evaluation can be swept"))
     if problems:
         return problems
     try:
         for _, at in study.settings():
-            for name in at.variants:
+            for name in () if own else at.variants:
                 problems += [*_misfits(at, name), *_too_small(at, name), *_recipe(at, name)]
     except ConfigError as error:
         problems += error.problems
@@ -184,10 +223,11 @@ def _without_classes(study: Study) -> Iterator[Problem]:
     if data.classes or "data.name" in study.sweep or "data" in study.sweep:
         return
     why = f"data {study.data.name!r} has no classes, so no accuracy"
-    if "target" in study.model_fields_set and study.target.accuracy is not None:
+    if "target" in study.model_fields_set and study.target and study.target.accuracy is not None:
         yield Problem(("target",), f"{why}; leave it out, and ask for measures: [final_loss, loss_change]")
     for i, name in enumerate(study.measures if "measures" in study.model_fields_set else ()):
-        if "accuracy" in MEASURES[name].noun or MEASURES[name].of == "target":
+        row = measure_row(name, {}, LOSS)
+        if "accuracy" in row.noun or (row.of == "target" and not (study.target and study.target.model_extra)):
             yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
 
 
@@ -199,7 +239,7 @@ def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
 
 
 def _references(study: Study) -> Iterator[tuple[str, str]]:
-    for key, name in (("reference", study.reference), ("target", study.target.final_of)):
+    for key, name in (("reference", study.reference), ("target", study.target and study.target.final_of)):
         if name is not None and name not in study.variants:
             yield key, unknown("variant", name, study.variants, in_order=True)
 

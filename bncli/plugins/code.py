@@ -30,6 +30,11 @@ class NamedCode:
         return re.sub(r"[^\w.+-]", "_", f"{home}.{name}").lstrip("_.+-")
 
 
+def name_code(table: str, text: object) -> list[NamedCode]:
+    """The code that a text names, to be registered; nothing where it is a name of the catalogue."""
+    return [NamedCode(table, text)] if isinstance(text, str) and ":" in text else []
+
+
 def split_code(text: str, what: str) -> tuple[str, str]:
     """("FILE.py", "NAME") of "FILE.py:NAME", or ("MODULE", "NAME") of "MODULE:NAME".
 

@@ -119,6 +119,14 @@ def _schedule(given: _Given) -> Row:
     return row
 
 
+def _task(given: _Given) -> Row:
+    places = [name for name, p in given.parameters.items() if p.kind in _PLACES][:1]
+    if not places or given.parameters[places[0]].default is not inspect.Parameter.empty:
+        raise ConfigError(f"{given.what}: must take run first, without a default, got {_written(given.parameters)}")
+    row: Row = given.row(Row, places, lanes=False, traced=False)
+    return row
+
+
 def _any(given: _Given) -> Row:
     row: Row = given.row(Row, given.first(0, 99, ""))
     return row
@@ -142,6 +150,7 @@ KINDS = {
     "METRICS": _Kind("bncli.shift", _metric, f"{_ADAPTERS}:measure_metric"),
     "OPTIMIZERS": _Kind("bncli.optim", _optimizer),
     "SCHEDULES": _Kind("bncli.optim", _schedule, always=WARMUP),
+    "TASKS": _Kind("bncli.tasks", _task, flag="--task"),
     "EXECUTORS": _Kind("bncli.executors", _any),
 }
 

@@ -12,6 +12,7 @@ from bncli.engine.environment import device_count, resolve_device
 from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory
 from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
+from bncli.plugins.code import NamedCode
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun, group_arms
 from bncli.store.folder import Store
@@ -82,7 +83,7 @@ def open_session(
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
-    data: str | Path | None = None,
+    data: str | Path | None = None, task: str | None = None,
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -100,6 +101,7 @@ def open_session(
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
         until: "decided", to add seeds at fixed looks while a headline is open.
         data: as given to --data; None is the preset's.
+        task: as given to --task; None is the preset's.
 
     Raises:
         ConfigError: with every mistake found.
@@ -123,8 +125,10 @@ def open_session(
         load_factory(executor)  # a mistake is said before anything is trained
     folder = None if data_dir is None else Path(data_dir).absolute()
     name, study = read_preset(
-        preset, variants=variants, seeds=seeds, sets=sets, until=until, data=data, data_dir=folder
+        preset, variants=variants, seeds=seeds, sets=sets, until=until, data=data, data_dir=folder, task=task
     )
+    if study.task is None and "task" in study.model_fields_set:
+        raise ConfigError(f"{name}: task: it trains a loop of your own; say which: --task FILE.py:NAME")
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
@@ -139,6 +143,7 @@ def open_session(
 def read_preset(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     sets: Sequence[str] = (), until: str = "", data: str | Path | None = None, data_dir: Path | None = None,
+    task: str | None = None,
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
     if not isinstance(preset, str | Path | Study | Mapping):
@@ -146,6 +151,10 @@ def read_preset(
             "preset: expected a shipped preset's name, the path of a YAML file, a Study or a dict of its keys, got"
             f" {type(preset).__name__}"
         )
+    expect_text("FILE.py:NAME, MODULE:NAME or the name of a task", task=task)
+    if task is not None and preset == "quickstart":  # which is what is not said
+        preset = "task"
+    name_of_task = NamedCode("TASKS", task).name if task and ":" in task else task
     source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
     name = source.stem if isinstance(source, Path) else "study"
     asked: Any = _seeds(seeds)
@@ -160,7 +169,8 @@ def read_preset(
             else {"until": until, "max": asked}
         )
     expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
-    return name, read_study(source, sets, _names(variants), asked, None if data is None else str(data), data_dir)
+    where = None if data is None else str(data)
+    return name, read_study(source, sets, _names(variants), asked, where, data_dir, name_of_task)
 
 
 def describe_damage(damage: DamageError, store: Store) -> str:
@@ -182,7 +192,9 @@ def describe_plan(session: Session) -> str:
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
-        f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
+        "expected: how long a task takes is not known"
+        if session.study.task
+        else f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
     ]
     if session.study.looks:
         lines.append(
@@ -191,9 +203,8 @@ def describe_plan(session: Session) -> str:
     for job in session.jobs:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
-        lines.append(
-            f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"
-        )
+        took = "" if first.task else f", ~{seconds_of(job):.0f} s"
+        lines.append(f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored{took}")
     return "\n".join(lines)
 
 
