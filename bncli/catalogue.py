@@ -102,6 +102,9 @@ class Catalogue(Mapping[str, R], Generic[R]):
         if name in self.own:
             return self.own[name]
         problems = () if name in self else Catalogue.installed()
+        if name not in self and ":" in name:
+            how = "--model FILE.py:NAME" if self.kind == "model" else "--plugin FILE.py"
+            raise ConfigError(f"{self.kind} {name!r}: a preset cannot name code; give it by the command line, {how}")
         if name not in self:
             raise ConfigError("; ".join([unknown(self.kind, name, self), *problems]))
         if name in self._unfinished:

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "config": {"errors", "catalogue", "measures", *CATALOGUES},
     "norms": {"catalogue", "errors", "kernels"},
     "kernels": {"errors"},
-    "models": {"catalogue", "errors"},
+    "models": {"catalogue", "errors", "norms"},
     "data": {"catalogue", "errors", "files"},
     "optim": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},
@@ -52,6 +52,9 @@ MAY_IMPORT = {
     "report": {"code_hash", "findings", "format", "records", "errors", "timing"},
     "result": {"config", "errors", "findings", "records", "report", "timing"},
     "session": {
+        "files",
+        "models",
+        "optim",
         "config",
         "measures",
         "observed",
@@ -69,9 +72,10 @@ MAY_IMPORT = {
         "timing",
         "errors",
         "shift",
+        "tasks",
         "code_hash",
     },
-    "api": {p.stem for p in ROOT.iterdir() if p.name not in ("cli", "api.py", "__main__.py", "__init__.py")},
+    "api": {p.stem for p in ROOT.iterdir() if p.name not in ("cli", "__main__.py", "__init__.py")},
 }
 HEAVY = {
     "torch": {"norms", "kernels", "models", "data", "optim", "shift", "engine", "timing", "plugins"},

@@ -22,8 +22,9 @@ from bncli.executors import EXECUTORS, open_workers
 from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS, norm
-from bncli.optim import OPTIMIZERS, SCHEDULES
-from bncli.plan import describe, jobs_of, runs_of, seconds_of, warnings_of
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
+from bncli.plan import jobs_of, runs_of, seconds_of
+from bncli.plan.words import describe, warnings_of
 from bncli.plugins import load_plugins, plugins_of, receive, register, registered, ship, unregister, using
 from bncli.plugins.code import NamedCode, resolve_code
 from bncli.records import RunResult
@@ -32,7 +33,7 @@ from tests import made_plugins
 
 Tiny = Callable[..., Study]
 Write = Callable[..., str]
-CATALOGUES = (NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, MEASURES, EXECUTORS)
+CATALOGUES = (NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, LOSSES, SCHEDULES, MEASURES, EXECUTORS)
 
 
 @pytest.fixture(autouse=True)
@@ -515,8 +516,8 @@ def test_a_module_of_the_working_directory_is_a_plug_in_too(write: Write, monkey
         ("import broken_beside\n", "ZeroDivisionError: division by zero (broken_beside.py:2)"),
         ("import unclosed_beside\n", "SyntaxError: '(' was never closed (unclosed_beside.py:1)"),
         ("from torch import nothing_such\n", "ImportError: cannot import name 'nothing_such' from 'torch'"),
-        ("NORM = {}\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, TASKS, EXECUTORS; did you mean 'NORMS'?"),
-        ("x = 1\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, TASKS, EXECUTORS; NORMS = {name: function} is one"),
+        ("NORM = {}\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, TASKS, EXECUTORS; did you mean 'NORMS'?"),
+        ("x = 1\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, TASKS, EXECUTORS; NORMS = {name: function} is one"),
         ("NORMS = [1]\n", "NORMS must be a dictionary {name: function or row}, got list [1]"),
         ("NORMS = {'a:b': print}\n", "NORMS: a name has letters, digits and _ . + - only, got 'a:b'"),
         ("NORMS = {'../a': print}\n", "NORMS: a name has letters, digits and _ . + - only, got '../a'"),

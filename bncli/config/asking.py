@@ -1,4 +1,4 @@
-"""What a study asks beyond its comparison: claims to be checked, a recipe to be tuned, a limit to be found."""
+"""What a study asks beyond its comparison: how many seeds, claims, a recipe to be tuned, a limit to be found."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -20,6 +20,31 @@ def _known_measure(name: str) -> str:
 
 
 MeasureName = Annotated[str, AfterValidator(_known_measure)]
+
+
+LOOKS = (5, 8, 10, 15, 20, 30, 50, 75, 100)  # numbers of seeds at which a study is reported until it is decided
+MOST_SEEDS = 50  # of such a study, where nothing else is said
+
+
+def read_seeds(given: object) -> object:
+    """`5` is 0..4; `0..9` counts both ends; a list is itself; `{until: decided, max: 50}` is 0..49 at most."""
+    if isinstance(given, Mapping):
+        if given.get("until") != "decided" or not given.keys() <= {"until", "max"}:
+            raise ValueError(f"must be {{until: decided, max: {MOST_SEEDS}}}, got {dict(given)!r}")
+        return read_seeds(given.get("max", MOST_SEEDS))
+    if isinstance(given, str) and ".." in given:
+        first, _, last = given.partition("..")
+        if first.strip().isdigit() and last.strip().isdigit():
+            return tuple(range(int(first), int(last) + 1))
+    if isinstance(given, str) and given.isdigit():
+        given = int(given)
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return tuple(range(given))
+    if isinstance(given, list | tuple):
+        return tuple(given)
+    if type(given) is int:
+        raise ValueError(f"must be one seed or more, got {given}")
+    raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
 
 
 class Bounds(Frozen):

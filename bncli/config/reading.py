@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from bncli.config import study as study_module
@@ -12,6 +13,7 @@ from bncli.config.yaml_tree import MAX_BYTES, parse
 from bncli.data import DATASETS, data_part, looking_in
 from bncli.errors import ConfigError, describe
 from bncli.errors import Path as KeyPath
+from bncli.models import MODELS
 
 Valid = TypeVar("Valid")
 SECTIONS = ("training", "evaluation", "probes", "target", "margins")  # keys that hold keys, each with a default
@@ -21,7 +23,7 @@ Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "
 def read_study(
     source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
     seeds: str | Sequence[int] | Mapping[str, Any] | None = None, data: str | None = None,
-    data_dir: Path | None = None, task: str | None = None,
+    data_dir: Path | None = None, changes: Mapping[str, tuple[Any, str]] = MappingProxyType({}),
 ) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
@@ -32,7 +34,7 @@ def read_study(
         seeds: as given to --seeds, or which, or {"until": "decided", "max": 50}.
         data: as given to --data; None: the preset's.
         data_dir: where data are looked for first.
-        task: the name of the loop that trains; None: the preset's, with its options where it is the same.
+        changes: dotted keys with what takes the place of their values, and how that was given: "--model net.py:Net".
 
     Raises:
         ConfigError: with every mistake, each with its place.
@@ -44,10 +46,9 @@ def read_study(
         tree = _beside(tree, source.parent)
     if data is not None:
         tree, places[("data",)] = {**tree, "data": data_part(data)}, f"--data {data}"
-    if task is not None:
-        own = tree.get("task")
-        same = isinstance(own, Mapping) and own.get("name") == task
-        tree, places[("task",)] = {**tree, "task": own if same else {"name": task}}, "--task"
+    for key, (value, place) in changes.items():
+        at = tuple(key.split("."))
+        tree, places[at] = study_module.with_value(tree, at, value), place
     for text in sets:
         tree = override(tree, text, places)
     if variants:
@@ -111,13 +112,15 @@ def _opened(path: Path | Study | Mapping[str, Any]) -> tuple[dict[str, Any], Pla
 
 
 def _beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tree with paths of data that are relative to a preset's folder, as they are meant in its file."""
-    given = tree.get("data")
-    if not isinstance(given, dict) or not isinstance(given.get("name"), str) or given["name"] not in DATASETS:
-        return tree
-    known = DATASETS[given["name"]].options
-    paths = [key for key, option in known.items() if option.place == "path" and isinstance(given.get(key), str)]
-    return {**tree, "data": {**given, **{key: str(folder / Path(given[key]).expanduser()) for key in paths}}}
+    """The tree with paths of data and weights that are relative to a preset's folder, as they are meant in its file."""
+    for section, rows in (("data", DATASETS), ("model", MODELS)):
+        given = tree.get(section)
+        if not isinstance(given, dict) or not isinstance(given.get("name"), str) or given["name"] not in rows:
+            continue
+        known = rows[given["name"]].options
+        paths = [key for key, option in known.items() if option.place == "path" and isinstance(given.get(key), str)]
+        tree = {**tree, section: {**given, **{key: str(folder / Path(given[key]).expanduser()) for key in paths}}}
+    return tree
 
 
 def _checked(

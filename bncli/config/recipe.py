@@ -9,7 +9,7 @@ from bncli.config.parts import Before, Frozen, Part, part_of
 from bncli.data import DATASETS
 from bncli.errors import ConfigError
 from bncli.models import MODELS
-from bncli.optim import OPTIMIZERS, SCHEDULES
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
 from bncli.shift import METRICS
 from bncli.tasks import TASKS
 
@@ -17,6 +17,7 @@ ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
 TaskPart = Annotated[Part, part_of(TASKS)]
 DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
 SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
+LossPart = Annotated[Part, part_of(LOSSES)]
 OptimizerPart = Annotated[Part, part_of(OPTIMIZERS, "sgd")]
 
 
@@ -39,6 +40,7 @@ class Training(Frozen):
     weight_decay: NonNegative = 0.0  # L2 for sgd and adam, decoupled for adamw
     decay: Literal["all", "weights"] = "all"  # what decays: every parameter, or weights of layers: no bias, no norm
     clip: Positive | None = None  # largest L2 norm of a run's whole gradient
+    loss: Annotated[LossPart | None, Before(None)] = None  # null: cross-entropy of classes, squared error of numbers
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the target's probability, spread over all classes
     # tf32: on a GPU, products and convolutions of operands cut to 10 bits | mixed: bfloat16 forward and backward
     precision: Literal["float32", "tf32", "mixed"] = "float32"

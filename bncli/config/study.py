@@ -15,7 +15,17 @@ from pydantic import (
     model_validator,
 )
 
-from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
+from bncli.config.asking import (
+    LOOKS,
+    Bisect,
+    MeasureName,
+    StudyClaim,
+    Tune,
+    claim_problems,
+    read_seeds,
+    tune_problems,
+    unmeasured,
+)
 from bncli.config.parts import Frozen, NormPart, Part, listed, validated
 from bncli.config.recipe import (
     Augmentation,
@@ -35,6 +45,7 @@ from bncli.errors import ConfigError, Path, Problem, describe, unknown
 from bncli.measures import LOSS, measure_row
 from bncli.models import MODELS
 from bncli.norms import NORMS
+from bncli.optim import LOSSES
 
 
 class Variant(Frozen):
@@ -49,31 +60,6 @@ class Variant(Frozen):
     def shorthand(cls, given: Any) -> Any:
         """A variant that is only a norm may be written as the norm's name."""
         return {"norm": given} if isinstance(given, str) else given
-
-
-LOOKS = (5, 8, 10, 15, 20, 30, 50, 75, 100)  # numbers of seeds at which a study is reported until it is decided
-MOST_SEEDS = 50  # of such a study, where nothing else is said
-
-
-def _seeds(given: object) -> object:
-    """`5` is 0..4; `0..9` counts both ends; a list is itself; `{until: decided, max: 50}` is 0..49 at most."""
-    if isinstance(given, Mapping):
-        if given.get("until") != "decided" or not given.keys() <= {"until", "max"}:
-            raise ValueError(f"must be {{until: decided, max: {MOST_SEEDS}}}, got {dict(given)!r}")
-        return _seeds(given.get("max", MOST_SEEDS))
-    if isinstance(given, str) and ".." in given:
-        first, _, last = given.partition("..")
-        if first.strip().isdigit() and last.strip().isdigit():
-            return tuple(range(int(first), int(last) + 1))
-    if isinstance(given, str) and given.isdigit():
-        given = int(given)
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return tuple(range(given))
-    if isinstance(given, list | tuple):
-        return tuple(given)
-    if type(given) is int:
-        raise ValueError(f"must be one seed or more, got {given}")
-    raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
 
 
 class Study(Frozen):
@@ -92,7 +78,7 @@ class Study(Frozen):
     variants: dict[str, Variant] = Field(min_length=1)
     reference: str  # the variant that the others are compared with
     seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
+        tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(read_seeds)
     ]
     # numbers of seeds at which it is reported, in ascending order, until all headlines are decided; empty: once, at all
     looks: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(strict=False)] = ()
@@ -114,7 +100,7 @@ class Study(Frozen):
         if not isinstance(seeds, Mapping):
             return given
         with suppress(ValueError):  # a mistake in seeds is said of seeds
-            if isinstance(all_seeds := _seeds(seeds), tuple):
+            if isinstance(all_seeds := read_seeds(seeds), tuple):
                 most = len(all_seeds)
                 return {**given, "looks": [n for n in LOOKS if n < most] + [most] * (most > 1), "seeds": all_seeds}
         return given
@@ -299,6 +285,10 @@ def _recipe(study: Study, variant: str) -> Iterator[Problem]:
         yield Problem(("training", "schedule"), message)
     if training.label_smoothing and not data.classes:
         yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
+    if training.loss and LOSSES[training.loss.name].classes and not data.classes:
+        yield Problem(("training", "loss"), f"data {study.data.name!r} has no classes; use squared_error")
+    if training.label_smoothing and training.loss and training.loss.name != "cross_entropy":
+        yield Problem(("training", "label_smoothing"), f"is for cross_entropy, and the loss is {training.loss.name}")
     if (how := training.augment) and len(data.shape) != 3:
         yield Problem(("training", "augment"), f"data {study.data.name!r} has no images; leave it out")
     elif how and max(how.crop, how.cutout) > min(data.shape[1:]):

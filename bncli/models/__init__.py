@@ -1,14 +1,14 @@
 """Networks that take a norm factory: what there is, and what a study must know of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bncli.catalogue import Catalogue, Count, Option, Row
+from bncli.catalogue import Count, Option
 from bncli.models import sizes
+from bncli.models.foreign import ModelCatalogue
+from bncli.models.rows import ModelRow
 from bncli.models.sizes import Layer, Options, Shape
 
 
@@ -49,20 +49,6 @@ def _common(activation: str, init: str) -> dict[str, Option]:
 _PLACEMENT = {"placement": Option(Literal["pre", "post"], "pre", "the norm before or after the activation")}
 
 
-def _no_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
-    return []
-
-
-def guess_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
-    """What a network is taken for of which nothing is known: three layers, enough to guess what a step costs."""
-    guessed = (Layer(prod(shape), 100), Layer(100, 100), Layer(100, outputs))
-    return [replace(layer, normalised=False) for layer in guessed]  # no check is made of channels that are a guess
-
-
-def _widths(options: Options, shape: Shape, layers: list[Layer]) -> str:
-    return "-".join(str(width) for width in (prod(shape), *(layer.channels for layer in layers)))
-
-
 def _repeated(options: Options, shape: Shape, layers: list[Layer]) -> str:
     return f"{prod(shape)}-{options['depth']}x{options['width']}-{layers[-1].channels}"
 
@@ -93,25 +79,7 @@ def _padded(options: Options, shape: Shape) -> str:
     return _images_only(options, shape)
 
 
-@dataclass(frozen=True)
-class ModelRow(Row):
-    """A model's row."""
-
-    sizes: Callable[[Options, Shape, int], list[Layer]] = _no_layers
-    """Every layer, from options, an example's shape and the number of outputs."""
-
-    text: Callable[[Options, Shape, list[Layer]], str] = _widths  # the study's one-line description of the layers
-    misfit: Callable[[Options, Shape], str] = lambda options, shape: ""  # why it cannot take such examples
-    locations: bool = False  # it takes (channels, height, width), and its norms see (N, C, ...) and not (N, C)
-    layers: bool = True  # it has layers with weights before its norms
-    residual: bool = False  # it has residual branches
-
-    def normalised(self, options: Options, shape: Shape, outputs: int) -> list[Layer]:
-        """The layers that a norm of activations follows."""
-        return [layer for layer in self.sizes(options, shape, outputs) if layer.normalised]
-
-
-MODELS: Catalogue[ModelRow] = Catalogue("model", {
+MODELS = ModelCatalogue("model", {
     "mlp": ModelRow(
         "bncli.models.mlp:MLP", "fully connected: linear, norm, activation for each hidden layer, then linear",
         {

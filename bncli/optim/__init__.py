@@ -1,5 +1,6 @@
-"""Optimisers and learning-rate schedules: rows of strings, no torch."""
+"""Losses, optimisers and learning-rate schedules: rows of strings, no torch."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -13,6 +14,26 @@ _ADAM = {
     "beta2": Option(Momentum, 0.999, "decay of the squared gradient's average"),
     "eps": Option(Positive, 1e-8, "added to the root of the second moment"),
 }
+
+
+@dataclass(frozen=True)
+class LossRow(Row):
+    """A loss's row: a function of outputs (N, K) and targets, (N,) classes or (N, K) numbers, that gives its mean."""
+
+    unit: str = ""
+    classes: bool = False  # it needs classes
+
+
+LOSSES: Catalogue[LossRow] = Catalogue("loss", {
+    "cross_entropy": LossRow(
+        "bncli.optim.losses:cross_entropy", "of classes: minus the logarithm of the right one's probability",
+        unit="nats", classes=True,
+    ),
+    "squared_error": LossRow(
+        "bncli.optim.losses:squared_error", "mean of squared differences; a class is 1 where it is right, else 0",
+        unit="squared error",
+    ),
+})  # fmt: skip
 
 OPTIMIZERS: Catalogue[Row] = Catalogue("optimizer", {
     "sgd": Row(

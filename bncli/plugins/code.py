@@ -1,5 +1,6 @@
 """Code by one text, as a command line gives it: FILE.py:NAME or MODULE:NAME."""
 
+import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,25 @@ class NamedCode:
         return re.sub(r"[^\w.+-]", "_", f"{home}.{name}").lstrip("_.+-")
 
 
-def name_code(table: str, text: object) -> list[NamedCode]:
-    """The code that a text names, to be registered; nothing where it is a name of the catalogue."""
-    return [NamedCode(table, text)] if isinstance(text, str) and ":" in text else []
+def code_text(given: object, what: str) -> str:
+    """FILE.py:NAME of a class or function; a text is itself.
+
+    Raises:
+        ConfigError: for what has no place at the top of a file, and so no worker finds; `what` begins the message.
+    """
+    if isinstance(given, str | Path):
+        return str(given)
+    name = getattr(given, "__qualname__", "")
+    try:
+        file = inspect.getsourcefile(given)  # type: ignore[arg-type]
+    except TypeError:
+        raise ConfigError(
+            f"{what}: expected a text, as FILE.py:NAME, or a class or function, got {type(given).__name__}; each run"
+            " makes its own"
+        ) from None
+    if not file or not Path(file).is_file() or not name.replace(".", "").isidentifier():
+        raise ConfigError(f"{what}: {name or given!r} is not at the top of a file, where worker processes can find it")
+    return f"{file}:{name}"
 
 
 def split_code(text: str, what: str) -> tuple[str, str]:

@@ -14,9 +14,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from bncli.catalogue import Catalogue, Option, Row
 from bncli.data import DataRow
 from bncli.errors import ConfigError, did_you_mean
-from bncli.models import ModelRow, guess_layers
+from bncli.models.foreign import SIZES, WHOLE
+from bncli.models.rows import ModelRow, guess_layers
 from bncli.norms.rows import NormRow
-from bncli.optim import WARMUP
+from bncli.optim import WARMUP, LossRow
 from bncli.shift.rows import MetricRow
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # no colon and no slash: a preset cannot name code
@@ -42,16 +43,21 @@ class _Given:
     function: Callable[..., Any]
     parameters: Mapping[str, inspect.Parameter]
     what: str  # "plug-in my.py: norm 'mine'"
+    foreign: bool = False  # not written for bncli: what no preset can hold keeps its default
 
     def row(self, of: type[Any], taken: Sequence[str], **fields: Any) -> Any:
         """A row whose options are the parameters that are not `taken` by what bncli gives."""
         doc = inspect.getdoc(self.function) or ""
         meanings = _meanings("\n".join([doc, inspect.getdoc(getattr(self.function, "__init__", None)) or ""]))
-        options = {
-            name: _option(parameter, meanings.get(name, ""), self.what)
-            for name, parameter in self.parameters.items()
-            if name not in taken and not name.startswith("_") and parameter.kind not in _STARS
-        }
+        options = {}
+        for name, parameter in self.parameters.items():
+            if name in taken or name.startswith("_") or parameter.kind in _STARS:
+                continue
+            try:
+                options[name] = _option(parameter, meanings.get(name, ""), self.what)
+            except ConfigError:
+                if not self.foreign or parameter.default is parameter.empty:
+                    raise
         summary = doc.partition("\n")[0].strip().rstrip(".") or "(its function has no docstring)"
         return of(self.target, summary, options, **fields)
 
@@ -84,13 +90,17 @@ def _norm(given: _Given) -> NormRow:
 
 
 def _model(given: _Given) -> ModelRow:
+    """With a parameter `norm`, a network that takes norms; else one that has its own, which are replaced."""
+    whole = "norm" not in given.parameters
     places = ("norm", "shape", "features", "outputs", "classes")
-    given.needs("must take shape or features, outputs or classes, and norm", *(("norm",), places[1:3], places[3:]))
-    row: ModelRow = given.row(
-        ModelRow, [*places, *_OURS], sizes=guess_layers, text=lambda options, shape, layers: "",
-        locations="shape" in given.parameters, lanes=False, traced=False, adapter=f"{_ADAPTERS}:adapt_model",
+    if not whole:
+        given.needs("must take shape or features, outputs or classes, and norm", places[1:3], places[3:])
+    row: ModelRow = replace(given, foreign=whole).row(
+        ModelRow, [*(SIZES if whole else places), *_OURS], sizes=guess_layers, text=lambda options, shape, layers: "",
+        locations=whole or "shape" in given.parameters, lanes=False, traced=False, whole=whole,
+        adapter="bncli.models.build:adapt_whole" if whole else f"{_ADAPTERS}:adapt_model",
     )  # fmt: skip
-    return row
+    return replace(row, options={**row.options, **WHOLE}) if whole else row
 
 
 def _data(given: _Given) -> DataRow:
@@ -127,6 +137,13 @@ def _task(given: _Given) -> Row:
     return row
 
 
+def _loss(given: _Given) -> LossRow:
+    row: LossRow = given.row(
+        LossRow, given.first(2, 2, "must take outputs and targets"), unit="", lanes=False, traced=False
+    )
+    return row
+
+
 def _any(given: _Given) -> Row:
     row: Row = given.row(Row, given.first(0, 99, ""))
     return row
@@ -150,6 +167,7 @@ KINDS = {
     "METRICS": _Kind("bncli.shift", _metric, f"{_ADAPTERS}:measure_metric"),
     "OPTIMIZERS": _Kind("bncli.optim", _optimizer),
     "SCHEDULES": _Kind("bncli.optim", _schedule, always=WARMUP),
+    "LOSSES": _Kind("bncli.optim", _loss, flag="--loss"),
     "TASKS": _Kind("bncli.tasks", _task, flag="--task"),
     "EXECUTORS": _Kind("bncli.executors", _any),
 }

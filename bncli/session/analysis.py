@@ -11,7 +11,7 @@ from bncli.config.task import name_metric
 from bncli.errors import ConfigError, did_you_mean
 from bncli.findings import Claim, Definition, Findings, Looks, ShiftFindings
 from bncli.measures import RECORDED
-from bncli.plan import describe, warnings_of
+from bncli.plan.words import describe, network_warnings, warnings_of
 from bncli.records import RunResult
 from bncli.session.metrics import (
     MeasureChoice,
@@ -39,7 +39,7 @@ def analyse_session(
     good = {key: result for key, result in results.items() if result.info.has_numbers}
     study, environments = session.study, _environments(good)
     arms = _arms(session, good) if arms is None else arms
-    warnings = [*warnings_of(study), *_mixed(environments)]
+    warnings = [*warnings_of(study), *network_warnings(session.runs), *_mixed(environments)]
     if study.task:
         chosen = choose_task_measures(study, [good[run.id] for run in session.runs if run.id in good])
         arms = allow_steps(arms)
@@ -133,6 +133,7 @@ def analyse_shift_session(
         margin=study.margins.ratio,
         warnings=(
             *warnings_of(study),
+            *network_warnings(session.runs),
             *_mixed(environments),
             *([f"{diverged} runs diverged; what is said of them is of the probes before"] if diverged else []),
         ),

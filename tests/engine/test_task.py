@@ -15,7 +15,7 @@ from bncli.config.study import study_of
 from bncli.engine.work import Surroundings, work
 from bncli.plan import jobs_of, runs_of
 from bncli.plugins import using
-from bncli.plugins.code import name_code
+from bncli.plugins.code import NamedCode
 from bncli.records import RunResult
 
 Run = Callable[..., RunResult]
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Run:
     ) -> RunResult:
         file = tmp_path / "loop.py"
         file.write_text(textwrap.dedent(text))
-        with using(name_code("TASKS", f"{file}:train")):
+        with using([NamedCode("TASKS", f"{file}:train")]):
             study = study_of({
                 "task": {"name": "loop.train", **options}, "variants": {"mine": {"norm": norm}}, "reference": "mine",
                 "seeds": [seed],
@@ -214,7 +214,7 @@ def test_what_it_prints_goes_to_stderr(run: Run, capsys: pytest.CaptureFixture[s
 
 def test_a_loop_that_never_ends_is_ended(tmp_path: Path) -> None:
     (tmp_path / "loop.py").write_text("def train(run):\n    yield {'step': 0, 'x': 1}\n    while True:\n        pass\n")
-    with using(name_code("TASKS", f"{tmp_path / 'loop.py'}:train")) as plugins:
+    with using([NamedCode("TASKS", f"{tmp_path / 'loop.py'}:train")]) as plugins:
         from bncli.plugins import ship
 
         study = study_of({"task": "loop.train", "variants": {"none": "none"}, "reference": "none", "seeds": 1})

@@ -6,20 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from bncli.catalogue import Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
-from bncli.config.asking import tune_warnings
 from bncli.config.parts import Before
-from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
-from bncli.optim import OPTIMIZERS, SCHEDULES
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
 from bncli.shift import METRICS
 from bncli.tasks import TASKS
 
@@ -98,7 +95,14 @@ class Run:
             "precision": 3 if self.training.precision == "mixed" else 2,  # 2: was not traced
         }  # fmt: skip
         raised = {kind: number for kind, number in numerics.items() if number > NUMERICS}
-        rows: list[Row] = [data, model, norm, OPTIMIZERS[optimizer.name], SCHEDULES[schedule.name]]
+        rows: list[Row] = [
+            data,
+            model,
+            norm,
+            LOSSES[loss_of(self)],
+            OPTIMIZERS[optimizer.name],
+            SCHEDULES[schedule.name],
+        ]
         rows += [METRICS[name] for name in self.probes.metrics if name in METRICS]
         code = sorted({row.code for row in rows if row.code})
         return {
@@ -126,6 +130,12 @@ class Run:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
         text = json.dumps(self._spec, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def loss_of(run: Run) -> str:
+    """The name of the loss that a run is trained by."""
+    named = run.training.loss
+    return named.name if named else DATASETS.describe(run.data.name, run.data.options).loss
 
 
 def _part(part: Part, row: Row) -> dict[str, Any]:
@@ -230,7 +240,8 @@ def _rows(run: Run) -> dict[str, Row]:
     """The rows of what a training step consists of, by what each is."""
     norm, model, optimizer = run.norm.name, run.model.name, run.training.optimizer.name
     found: dict[str, Row] = {f"norm {norm!r}": NORMS[norm], f"model {model!r}": MODELS[model]}
-    return {**found, f"optimizer {optimizer!r}": OPTIMIZERS[optimizer]}
+    loss = loss_of(run)
+    return {**found, f"optimizer {optimizer!r}": OPTIMIZERS[optimizer], f"loss {loss!r}": LOSSES[loss]}
 
 
 def _want_lanes(runs: Sequence[Run]) -> bool:
@@ -257,8 +268,21 @@ def _shape(run: Run) -> str:
     return json.dumps({k: v for k, v in spec.items() if k != "seed"}, sort_keys=True)
 
 
+def facts_key(run: Run) -> str:
+    """What must be found out of a run's network before it is planned, as a hash of it; "" if nothing must."""
+    if not MODELS[run.model.name].whole:
+        return ""
+    data, spec = DATASETS.describe(run.data.name, run.data.options), run.spec()
+    told = {key: spec[key] for key in ("model", "norm", "device", "code")}
+    examples = {"shape": data.shape, "outputs": data.outputs, "batch_size": run.training.batch_size}
+    return hashlib.sha256(json.dumps(told | examples, sort_keys=True).encode()).hexdigest()[:20]
+
+
 def seconds_of(job: Job) -> float:
-    """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic."""
+    """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic.
+
+    Of a network that somebody else wrote a step was timed.
+    """
     run = job.runs[0]
     if run.task:
         return TASK_SECONDS
@@ -267,6 +291,9 @@ def seconds_of(job: Job) -> float:
     weights = sum(layer.multiply_adds for layer in layers)
     step = (2e-4 * len(layers) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
     evaluations = training.steps // run.evaluation.every + 2
+    if facts := MODELS.facts(facts_key(run)):
+        examples = training.steps * training.batch_size + evaluations * data.examples[run.evaluation.split] / 3
+        return len(job.runs) * facts.seconds * examples
     evaluating = 2 * weights * data.examples[run.evaluation.split] * evaluations / SPEED
     return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
 
@@ -275,59 +302,3 @@ def checkpoint_steps(job: Job) -> int:
     """Steps between checkpoints: about as many as take CHECKPOINT_SECONDS, by the plan alone."""
     steps = job.runs[0].training.steps
     return max(1, round(steps * CHECKPOINT_SECONDS / seconds_of(job)))
-
-
-def warnings_of(study: Study) -> list[str]:
-    """Doubts about a study that stop nothing: a second activation, batches too small for what a norm estimates."""
-    if study.task:
-        return []
-    found = [
-        f"{name}: norm {variant.norm.name!r} is an activation as well, and the network's"
-        f" {study.model.options['activation']} comes on top"
-        for name, variant in study.variants.items()
-        if NORMS[variant.norm.name].activates and study.model.options.get("activation", "identity") != "identity"
-    ]
-    for _, at in study.settings():
-        for name, variant in at.variants.items():
-            batch, group = at.training_of(name).batch_size, variant.norm.options.get("group_size")
-            if not (NORMS[variant.norm.name].whitens and group):
-                continue
-            data = DATASETS.describe(at.data.name, at.data.options)
-            layers = MODELS[at.model.name].normalised(at.model.options, data.shape, data.outputs)
-            group = min(group, max((layer.channels for layer in layers), default=group))
-            values = batch * min((layer.locations for layer in layers), default=1)
-            if values < 2 * group:
-                needed = -(-2 * group * batch // values)
-                found.append(
-                    f"{name}: whitens groups of {group} channels from batches of {batch}; the covariance is "
-                    f"{'rank-deficient' if values <= group else 'noisy'} below {needed} examples"
-                )
-    return [*dict.fromkeys(found), *tune_warnings(study.tune)]
-
-
-def describe(study: Study, device: str) -> str:
-    """One line: data, network, recipe, seeds, device; of a task its options instead of a recipe."""
-    counted = f"{len(study.seeds)} paired seeds" if len(study.seeds) > 1 else "1 seed"
-    if study.task:
-        options = study.task.options | {key.removeprefix("task."): values for key, values in study.sweep.items()}
-        written = [f"{key} {', '.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in options.items()]
-        return " · ".join([f"task {study.task.name}", *written, counted, device])
-    run, training = runs_of(study, device)[0], study.training
-    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
-    shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
-    activation = study.model.options.get("activation", "")
-    swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
-    if study.tune or study.bisect:
-        swept |= dict.fromkeys(searched_keys(study), "tuned" if study.tune else "bisected")
-    lr = swept.get("training.lr", f"{training.lr:g}")
-    schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
-    parts = [
-        next((Path(study.data.options[key]).name for key, o in data.options.items() if o.place), study.data.name),
-        f"{study.model.name} {shape} {activation}".strip(),
-        f"batch {swept.get('training.batch_size', training.batch_size)}",
-        f"{training.optimizer.name} lr {lr}{schedule}",
-        f"{training.steps:,} steps",
-        counted,
-        device,
-    ]
-    return " · ".join(parts)
