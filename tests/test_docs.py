@@ -27,9 +27,30 @@ def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture
     assert sites == ["1 before-norm", "1 after-norm", "2 after-activation"]
 
 
-def test_the_section_on_your_model_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs" / "yours.md").read_text().partition("## Your data\n")[0]
-    names: dict[str, object] = {}
+def section_of(title: str) -> str:
+    return (ROOT / "docs" / "yours.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_section_on_your_model_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    section = section_of("Your model")
+    (block,) = section.split("```python\n")[1:]
+    exec(block.partition("```")[0], {})
+    assert capsys.readouterr().out.startswith("whether batch reaches ")
+    Path("net.py").write_text(Path("net.py").read_text().replace("def net", "def Net"))
+    (command,) = [line.split()[1:] for line in section.splitlines() if line.startswith("    bncli ")]
+    done = subprocess.run([sys.executable, "-m", "bncli", *command, "--dry-run"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "own: 20 runs (0 stored in .bncli)"), done.stderr
+    assert "group: 1 of 1 norms replaced by group" in done.stdout
+
+
+def test_the_sections_on_norms_replaced_by_hand_run_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "yours.md").read_text().partition("## Norms replaced, by hand\n")[2]
+    page = page.partition("## Your data\n")[0]
+    names: dict[str, object] = {"bncli": bncli}
     for block in page.split("```python\n")[1:]:
         exec(block.partition("```")[0], names)
     printed = capsys.readouterr().out.splitlines()
