@@ -12,7 +12,7 @@ from bncli.errors import BncliError, ConfigError
 from bncli.report.study.tidy import write_tidy
 from bncli.session.events import Started
 
-LOOPS = Path(__file__).parent / "loops.py"
+LOOPS = Path(__file__).parent / "made_loops.py"
 STUDY = {"variants": {"none": "none", "batch": "batch"}, "reference": "none", "seeds": 6}
 
 # bleu grows with steps and seed, and batch is better by 5; no torch
@@ -60,7 +60,7 @@ def test_a_gan_a_language_model_and_a_loop_in_numpy_have_a_verdict(
     (headline,) = found.headlines
     assert headline.startswith(said)
     assert found.arms[1].comparisons[0].verdict == "better"
-    assert found.setup.startswith(f"task loops.{name} · ")
+    assert found.setup.startswith(f"task made_loops.{name} · ")
 
 
 def test_the_first_metric_is_the_measure_and_the_same_loop_gives_the_same_numbers(
