@@ -81,7 +81,7 @@ def test_the_section_on_your_loop_runs_as_it_stands(
     assert f"    {capsys.readouterr().out}" in section
     (command,) = [line.split()[1:] for line in section.splitlines() if line.startswith("    bncli ")]
     done = subprocess.run([sys.executable, "-m", "bncli", *command, "--dry-run"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "task: 40 runs (0 stored in .bncli)"), done.stderr
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "task: 40 runs (10 stored in .bncli)"), done.stderr
 
 
 def test_the_section_on_your_results_runs_as_it_stands(
