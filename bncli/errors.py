@@ -101,7 +101,8 @@ def unknown(kind: str, name: object, known: Iterable[str], *, in_order: bool = F
     """Say that `name` is no `kind`, with the nearest known name and all of them, sorted or `in_order`."""
     known = list(known) if in_order else sorted(known)
     near = did_you_mean(name, known)
-    return f"no {kind} is called {str(name)!r}{near} (known: {', '.join(known)})"
+    there = f"known: {', '.join(known)}" if known else "there is none"
+    return f"no {kind} is called {str(name)!r}{near} ({there})"
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -16,8 +16,9 @@ from bncli.config.parts import DEFINED
 from bncli.data import DATASETS, DataRow
 from bncli.findings import Findings
 from bncli.models import MODELS
+from bncli.models.foreign import LISTED, LISTS
 from bncli.norms import NORMS
-from bncli.optim import OPTIMIZERS, SCHEDULES
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
 from bncli.report.cards import key_table, metric_table, page, rows_page
 from bncli.report.study.json import SCHEMA
 from bncli.shift import METRICS
@@ -153,7 +154,11 @@ def _nullable(value: Any) -> Any:
 
 PARTS: tuple[tuple[Catalogue[Any], str | None], ...] = (  # with the one that options alone are of
     (NORMS, None), (MODELS, "mlp"), (DATASETS, "mnist"), (OPTIMIZERS, "sgd"), (SCHEDULES, "constant"),
+    (LOSSES, None),
 )  # fmt: skip
+
+
+LISTED_NAME = "^(" + "|".join(LISTS) + "):."  # torchvision:resnet18
 
 
 def preset_schema() -> str:
@@ -163,8 +168,9 @@ def preset_schema() -> str:
     study, bench = (names[kind, "validation"] for kind in kinds)
     defined = {name: _defined(one) for name, one in found["$defs"].items()}
     for catalogue, default in PARTS:
-        own = list(catalogue.own)
-        defined[f"{catalogue.kind} name"] = {"enum": own, "description": f"{catalogue.kind}: see `bncli ls`"}
+        known: dict[str, Any] = {"enum": list(catalogue.own)}
+        known = {"anyOf": [known, {"pattern": LISTED_NAME}]} if catalogue is MODELS else known
+        defined[f"{catalogue.kind} name"] = {**known, "description": f"{catalogue.kind}: see `bncli ls`"}
         named = {"$ref": _ref(f"{catalogue.kind} name")}
         defined[catalogue.kind] = {"anyOf": [named, _part_schema(catalogue, default)]}
     whole = {
@@ -183,9 +189,14 @@ def preset_schema() -> str:
 def _part_schema(catalogue: Catalogue[Any], default: str | None) -> dict[str, Any]:
     """A name with its options: which are known follows from the name."""
     cases = []
-    for name, row in catalogue.own.items():
-        given = {"properties": {"name": {"const": name}}, **({} if name == default else {"required": ["name"]})}
-        options = _defined(options_model(catalogue.kind, name, row.options).model_json_schema())
+    named: list[tuple[dict[str, Any], str, Any]] = [
+        ({"const": name}, name, row.options) for name, row in catalogue.own.items()
+    ]
+    if catalogue is MODELS:
+        named.append(({"pattern": LISTED_NAME}, "listed", LISTED))
+    for one, name, known_options in named:
+        given = {"properties": {"name": one}, **({} if name == default else {"required": ["name"]})}
+        options = _defined(options_model(catalogue.kind, name, known_options).model_json_schema())
         known = {"name": True, **options.get("properties", {})}
         cases.append({"if": given, "then": {"properties": known, "additionalProperties": False}})
     return {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent / "bncli"
-CATALOGUES = {"norms", "models", "data", "optim", "shift"}  # their __init__ holds rows of strings, no torch
+CATALOGUES = {"norms", "models", "data", "optim", "shift", "tasks"}  # their __init__ holds rows of strings, no torch
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "data": {"catalogue", "errors", "files"},
     "optim": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},
+    "tasks": {"catalogue"},
     "plan": {"catalogue", "config", "errors", "plugins", *CATALOGUES},
     "engine": {"code_hash", "plan", "plugins", "config", "records", "errors", "files", "kernels", *CATALOGUES},
     "executors": {"plan", "records", "errors", "files", "catalogue", "plugins", "engine"},
@@ -71,6 +72,7 @@ MAY_IMPORT = {
         "timing",
         "errors",
         "shift",
+        "tasks",
         "code_hash",
     },
     "api": {p.stem for p in ROOT.iterdir() if p.name not in ("cli", "__main__.py", "__init__.py")},
@@ -79,7 +81,7 @@ HEAVY = {
     "torch": {"norms", "kernels", "models", "data", "optim", "shift", "engine", "timing", "plugins"},
     "triton": {"kernels"},
     "scipy": {"analysis", "timing"},
-    "numpy": {"store", "analysis", "data", "shift"},
+    "numpy": {"store", "analysis", "data", "shift", "engine"},
     "rich": {"report", "cli"},
     "typer": {"cli"},
     "vl_convert": {"report"},

@@ -88,6 +88,19 @@ def test_the_section_on_your_data_runs_as_it_stands(tmp_path: Path, monkeypatch:
     assert (done.returncode, done.stdout.count("mine.npz")) == (0, 1), done.stderr
 
 
+def test_the_section_on_your_loop_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = section_of("Your loop")
+    (block,) = section.split("```python\n")[1:]
+    exec(block.partition("```")[0], {})
+    assert f"    {capsys.readouterr().out}" in section
+    (command,) = [line.split()[1:] for line in section.splitlines() if line.startswith("    bncli ")]
+    done = subprocess.run([sys.executable, "-m", "bncli", *command, "--dry-run"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "task: 40 runs (10 stored in .bncli)"), done.stderr
+
+
 def test_the_section_on_your_results_runs_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,7 +47,7 @@ def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object
             "evaluation: {statistics: moving}\n",
             "study.yaml:1: evaluation.statistics: must be one of 'running', 'precise' or 'batch', got 'moving'",
         ),
-        ("target: {}\n", "study.yaml:1: target: give either {accuracy: 0.95} or {final_of: VARIANT}"),
+        ("target: {}\n", "study.yaml:1: target: give one of {accuracy: 0.95}, {METRIC: LEVEL} and {final_of: VARIANT}"),
         (
             "target: {final_of: nobody}\n",
             "study.yaml:1: target: no variant is called 'nobody' (known: none, batch)",

@@ -23,7 +23,8 @@ from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS, norm
 from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
-from bncli.plan import describe, jobs_of, runs_of, seconds_of, warnings_of
+from bncli.plan import jobs_of, runs_of, seconds_of
+from bncli.plan.words import describe, warnings_of
 from bncli.plugins import load_plugins, plugins_of, receive, register, registered, ship, unregister, using
 from bncli.plugins.code import NamedCode, resolve_code
 from bncli.records import RunResult
@@ -515,8 +516,8 @@ def test_a_module_of_the_working_directory_is_a_plug_in_too(write: Write, monkey
         ("import broken_beside\n", "ZeroDivisionError: division by zero (broken_beside.py:2)"),
         ("import unclosed_beside\n", "SyntaxError: '(' was never closed (unclosed_beside.py:1)"),
         ("from torch import nothing_such\n", "ImportError: cannot import name 'nothing_such' from 'torch'"),
-        ("NORM = {}\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, EXECUTORS; did you mean 'NORMS'?"),
-        ("x = 1\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, EXECUTORS; NORMS = {name: function} is one"),
+        ("NORM = {}\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, TASKS, EXECUTORS; did you mean 'NORMS'?"),
+        ("x = 1\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, TASKS, EXECUTORS; NORMS = {name: function} is one"),
         ("NORMS = [1]\n", "NORMS must be a dictionary {name: function or row}, got list [1]"),
         ("NORMS = {'a:b': print}\n", "NORMS: a name has letters, digits and _ . + - only, got 'a:b'"),
         ("NORMS = {'../a': print}\n", "NORMS: a name has letters, digits and _ . + - only, got '../a'"),
@@ -587,7 +588,9 @@ def test_a_metric_that_gives_no_number_is_refused_when_it_is_named(text: str, me
 
 
 @pytest.mark.parametrize("name", ["mine.py:Half", "os:system", "./mine.py", "torch.nn:BatchNorm1d"])
-@pytest.mark.parametrize(("key", "kind"), [("norm", "norm"), ("model", "model"), ("data", "data set")])
+@pytest.mark.parametrize(
+    ("key", "kind"), [("norm", "norm"), ("model", "model"), ("data", "data set"), ("task", "task")]
+)
 def test_a_preset_cannot_name_code(
     name: str, key: str, kind: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from bncli.api.timing import bench
 from bncli.config import Study
 from bncli.errors import ConfigError, expect, expect_text, expect_texts
 from bncli.findings import Findings, ShiftFindings
+from bncli.measures import measure_row
 from bncli.norms import norm
 from bncli.plugins import using
 from bncli.result import Result
@@ -47,7 +48,8 @@ def compare(
     engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
     plugins: Sequence[str] = (), model: Model | None = None, weights: str | Path | None = None,
-    sites: str | None = None, loss: Model | None = None, data: str | Path | None = None, on_event: OnEvent = ignore,
+    sites: str | None = None, loss: Model | None = None, data: str | Path | None = None,
+    task: Model | None = None, on_event: OnEvent = ignore,
     check: bool = False, aa: bool = False,
     save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
 ) -> Result[Findings]:  # fmt: skip
@@ -78,6 +80,7 @@ def compare(
         sites: a pattern on the paths of the norms that are replaced, "layer4.*".
         loss: cross_entropy, squared_error, or a function of outputs and targets likewise.
         data: a data set instead of the preset's: its name, FILE.npz, a folder of images, or hf:NAME (docs/data.md).
+        task: a training loop of your own, FILE.py:NAME, MODULE:NAME, a plug-in's, or the function (docs/yours.md).
         on_event: called with everything that happens (bncli.session.events).
         check: judge the preset's claims.
         aa: compare the reference with itself on other seeds.
@@ -95,7 +98,7 @@ def compare(
     expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
     expect_texts(fail_if=fail_if)
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
-    yours = Yours(model, weights, sites, loss, data)
+    yours = Yours(model, weights, sites, loss, data, task)
     with using([*code_of(yours), *plugins]):
         asked = open_study(
             preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
@@ -105,7 +108,7 @@ def compare(
             regression.refuse_no_claims(asked)
         if aa or save_baseline or baseline:
             regression.refuse_looks(asked)
-        limits = regression.read_limits(fail_if, asked.study.measures, asked.study.variants)
+        limits = regression.limits_of(fail_if, asked.study)
         if save_baseline:
             regression.require_place(asked.store, save_baseline)
         before = regression.read_baseline(asked.store, baseline, SCHEMA) if baseline else None
@@ -118,6 +121,7 @@ def compare(
         found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
         document = found.document() if before is not None or save_baseline else {}
         if before is not None:
+            limits = limits or regression.limits_of(fail_if, asked.study, findings.measures)
             checks += regressions(document, before, limits, asked.study.variants if variants else ())
         if aa:
             checks += regression.check_same(findings)
@@ -160,7 +164,8 @@ def compare_results(
     read = read_results(path, variant_from=variant_from, seed_from=seed_from)
     session = open_observed(read, path, _sets(set))
     variants = [run.variant for run in read.runs]
-    limits = regression.read_limits(fail_if, session.study.measures, variants, session.metrics)
+    rows = {name: measure_row(name, session.metrics, session.aim) for name in session.study.measures}
+    limits = regression.read_limits(fail_if, {name: row.direction for name, row in rows.items()}, variants)
     if save_baseline:
         regression.require_place(kept, save_baseline)
     before = regression.read_baseline(kept, baseline, SCHEMA) if baseline else None
@@ -178,7 +183,8 @@ def train(
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
     plugins: Sequence[str] = (), model: Model | None = None, weights: str | Path | None = None,
-    sites: str | None = None, loss: Model | None = None, data: str | Path | None = None, on_event: OnEvent = ignore,
+    sites: str | None = None, loss: Model | None = None, data: str | Path | None = None,
+    task: Model | None = None, on_event: OnEvent = ignore,
 ) -> Result[None]:  # fmt: skip
     """Train every run of a preset and store what it measures; no comparison. Arguments are those of `compare`.
 
@@ -186,7 +192,7 @@ def train(
         BncliError: for what the command line answers with exit code 2.
     """
     check_events(on_event)
-    yours = Yours(model, weights, sites, loss, data)
+    yours = Yours(model, weights, sites, loss, data, task)
     with using([*code_of(yours), *plugins]):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
@@ -247,6 +253,8 @@ def open_study(
     from bncli.session.regression import against_itself, with_fresh_store
 
     session = open_session(preset, sets=_sets(set), **how)
+    if probed and session.study.task:
+        raise ConfigError(f"{session.name}: a task is not probed: its network is not bncli's; use `bncli compare`")
     if probed and not session.study.probes.metrics:
         session = open_session(preset, sets=[*_sets(set), "probes.metrics=light"], **how)
     session = with_fresh_store(session) if fresh else session
@@ -257,14 +265,14 @@ def read_study(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     set: Changes = None, plugins: Sequence[str] = (), model: Model | None = None,
     weights: str | Path | None = None, sites: str | None = None, loss: Model | None = None,
-    data: str | Path | None = None,
+    data: str | Path | None = None, task: Model | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset, with what is to be changed in it, without training anything. Arguments are those of `compare`.
 
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    yours = Yours(model, weights, sites, loss, data)
+    yours = Yours(model, weights, sites, loss, data, task)
     with using([*code_of(yours), *plugins]):
         return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set), yours=yours)[1]
 

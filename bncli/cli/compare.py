@@ -33,6 +33,7 @@ from bncli.cli.options import (
     Sets,
     SitePattern,
     StoreFolder,
+    Task,
     TimeLimit,
     Until,
     VariantFrom,
@@ -46,8 +47,9 @@ from bncli.errors import ConfigError
 
 def compare(
     preset: PresetArgument = None, data: Data = None, model: ModelCode = None, weights: Weights = None,
-    sites: SitePattern = None, loss: LossCode = None, variants: Variants = "", seeds: Seeds = None,
-    until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
+    sites: SitePattern = None, loss: LossCode = None, task: Task = None, variants: Variants = "",
+    seeds: Seeds = None, until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto",
+    jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
@@ -57,7 +59,7 @@ def compare(
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
         raise ConfigError("--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too")
-    own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
+    own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data, "task": task}
     how = prepare(
         preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, own, until
     )

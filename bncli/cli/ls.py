@@ -11,7 +11,7 @@ import typer
 from bncli.cli.options import Json, Plugins, StoreFolder, complete_norm
 
 # what a preset or an option can name
-KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "metrics", "measures", "executors")
+KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "tasks", "metrics", "measures", "executors")
 OTHERS = ("keys", "studies")
 
 
@@ -112,10 +112,10 @@ def _write(place: str, document: Mapping[str, Any]) -> None:
 
 def _print(kind: str, *, heading: bool) -> None:
     rows = _rows(kind)
-    width = max(len(name) for name, _ in rows)
+    width = max((len(name) for name, _ in rows), default=0)
     if heading:
         print(f"{kind}:")
-    for name, summary in rows:
+    for name, summary in rows or [("none; --task FILE.py:NAME and --plugin bring them", "")]:
         print(f"  {name:<{width}}  {summary}")
 
 
@@ -139,9 +139,11 @@ def _catalogue(kind: str) -> Any:
     from bncli.norms import NORMS
     from bncli.optim import OPTIMIZERS, SCHEDULES
     from bncli.shift import METRICS
+    from bncli.tasks import TASKS
 
     known = {
         "norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS, "schedules": SCHEDULES,
+        "tasks": TASKS,
         "metrics": METRICS, "measures": MEASURES, "executors": EXECUTORS,
     }  # fmt: skip
     return known[kind]

@@ -111,6 +111,10 @@ Data = Annotated[
         help="Train on other data: a data set, arrays, a folder of images.", metavar="NAME|FILE.npz|FOLDER|hf:NAME"
     ),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(help="Train a loop of your own: a generator that yields numbers.", metavar="FILE.py:NAME|MODULE:NAME"),
+]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
@@ -187,10 +191,11 @@ def prepare(
     """
     from bncli.presets import preset_path
 
-    preset = preset or ("own" if own["model"] or own["data"] else default)
+    preset = preset or ("task" if own.get("task") else "own" if own["model"] or own["data"] else default)
     untraced = engine == "auto" and os.environ.get("BNCLI_COMPILE") == "0"
     return {
-        "preset": preset_path(preset), "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
+        "preset": preset_path(preset),
+        "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
         "engine": "untraced" if untraced else engine, "jobs": jobs, "executor": executor, "time_limit": time_limit,
         "plugins": plugins or (), "store": store, "data_dir": data_dir, **own,
         **({"until": until} if until else {}),
@@ -201,8 +206,8 @@ def opened(how: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """What must be loaded for a study, and the arguments of `bncli.api.open_study`."""
     from bncli.session.study import Yours, code_of
 
-    own = ("model", "weights", "sites", "loss", "data")
-    yours = Yours(**{key: how[key] for key in own})
+    own = ("model", "weights", "sites", "loss", "data", "task")
+    yours = Yours(**{key: how[key] for key in own if key in how})
     asked = {key: value for key, value in how.items() if key not in (*own, "plugins")}
     return [*code_of(yours), *how["plugins"]], {**asked, "yours": yours}
 

@@ -1,4 +1,4 @@
-"""What a study asks beyond its comparison: claims to be checked, a recipe to be tuned, a limit to be found."""
+"""What a study asks beyond its comparison: how many seeds, claims, a recipe to be tuned, a limit to be found."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,14 +10,14 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from bncli.catalogue import Count, Meaning, Positive, Spelling
 from bncli.config.parts import Frozen
 from bncli.errors import ConfigError, Problem, did_you_mean, unknown
-from bncli.measures import MEASURES
+from bncli.measures import MEASURES, metrics_named
 
 TUNING_SEED = 1000  # tuning runs have seeds from here on, so that the report's are fresh
 EXTENDABLE = "training.lr"  # a learning rate is never out of range
 
 
 def _known_measure(name: str) -> str:
-    return name if MEASURES[name] else ""
+    return name if metrics_named(name) or MEASURES[name] else ""  # of a metric: `check` knows which there are
 
 
 MeasureName = Annotated[
@@ -167,7 +167,7 @@ def unmeasured(
     asked: list[tuple[tuple[str | int, ...], str]] = [(("measures", i), name) for i, name in enumerate(measures)]
     asked += [(("claims", i, "measure"), claim.measure) for i, claim in enumerate(claims)]
     for place, name in asked:
-        kind = MEASURES[name].of
+        kind = MEASURES[name].of if name in MEASURES else "metric"
         if kind == "search" and not searched:
             yield Problem(place, f"{name!r} is measured by tune: or bisect: only")
         if kind == "probe" and name not in probed:

@@ -1,29 +1,14 @@
 """What a study of runs that were made elsewhere says: it has variants, metrics and seeds, and no recipe."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bncli.catalogue import Meaning, NonNegative, Spelling
-from bncli.config.parts import Frozen, validated
-from bncli.config.recipe import Margins
+from bncli.catalogue import Meaning, Spelling
+from bncli.config.parts import Frozen, listed, validated
+from bncli.config.recipe import Margins, MetricPart
 from bncli.errors import ConfigError
-
-
-def _listed(given: object) -> object:
-    return [given] if isinstance(given, str) else given
-
-
-class MetricPart(Frozen):
-    """A metric of any name: which way is better, its unit, and what difference is too small to matter."""
-
-    better: Annotated[Literal["higher", "lower"], Meaning("which way is better")]
-    unit: Annotated[str, Meaning("in words: points, seconds")] = ""
-    margin: Annotated[
-        NonNegative,
-        Meaning("a difference too small to matter; 0: none is", "the metric's"),
-    ] = 0.0
 
 
 class ObservedStudy(Frozen):
@@ -38,7 +23,7 @@ class ObservedStudy(Frozen):
     measures: Annotated[
         tuple[str, ...],
         Field(strict=False),
-        BeforeValidator(_listed),
+        BeforeValidator(listed),
         Meaning("what is compared: final_METRIC, best_METRIC, METRIC_area, steps_to_target; []: the first metric's"),
     ] = ()
     target: Annotated[

@@ -60,6 +60,11 @@ class Part(Frozen):
         return {"name": self.name, **self.options}
 
 
+def listed(given: object) -> object:
+    """A single name where a list of names is expected, as a list."""
+    return [given] if isinstance(given, str) else given
+
+
 def part_of(catalogue: Catalogue[Any], default: str | None = None) -> tuple[BeforeValidator, Spelling]:
     """What reads a part of `catalogue`; `default` is the name of one that is given by its options alone."""
 
@@ -72,8 +77,11 @@ def part_of(catalogue: Catalogue[Any], default: str | None = None) -> tuple[Befo
             given = {"name": default, **given}
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
             raise ConfigError(f"must be a {catalogue.kind}'s name or {{name: ..., option: ...}}, got {given!r}")
-        options = {key: value for key, value in given.items() if key != "name"}
-        return Part(name=given["name"], options=catalogue.options(given["name"], options))
+        name, options = given["name"], {key: value for key, value in given.items() if key != "name"}
+        if ":" in name and name not in catalogue:
+            why = "a preset never names code, which is for the command line (FILE.py:NAME) and for plug-ins"
+            raise ConfigError(f"no {catalogue.kind} is called {name!r}: {why}")
+        return Part(name=name, options=catalogue.options(name, options))
 
     words = f"name of {'an' if catalogue.kind[0] in 'aeio' else 'a'} {catalogue.kind}, or {{name: NAME, OPTION: value}}"
     return BeforeValidator(parse), Spelling(words, {DEFINED: catalogue.kind})

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from bncli.catalogue import Count, Fraction, Meaning, Natural, NonNegative, Positive, Spelling
 from bncli.config.parts import ONCE, Before, Frozen, Part, part_of
@@ -11,11 +11,13 @@ from bncli.errors import ConfigError
 from bncli.models import MODELS
 from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
 from bncli.shift import METRICS, ProbePlace
+from bncli.tasks import TASKS
 
 ModelPart = Annotated[Part, *part_of(MODELS, "mlp")]
 DataPart = Annotated[Part, *part_of(DATASETS, "mnist")]
 SchedulePart = Annotated[Part, *part_of(SCHEDULES, "constant")]
 OptimizerPart = Annotated[Part, *part_of(OPTIMIZERS, "sgd")]
+TaskPart = Annotated[Part, *part_of(TASKS)]
 LossPart = Annotated[Part, *part_of(LOSSES)]
 
 
@@ -160,17 +162,31 @@ class Probes(Frozen):
 
 
 class Target(Frozen):
-    """The level whose first crossing is timed: a fixed accuracy, or the median final accuracy of one variant."""
+    """The level whose first crossing is timed: a fixed one of any metric, or the median final value of one variant."""
+
+    model_config = ConfigDict(extra="allow")  # {METRIC: LEVEL}
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
 
     accuracy: Annotated[Fraction | None, Meaning("to be reached on the evaluation split", "share")] = None
     final_of: Annotated[str | None, Meaning("the variant whose median final accuracy is to be reached")] = None
 
     @model_validator(mode="after")
-    def one_of_the_two(self) -> "Target":
-        """Exactly one of the two says what the level is."""
-        if (self.accuracy is None) == (self.final_of is None):
-            raise ValueError("give either {accuracy: 0.95} or {final_of: VARIANT}")
+    def one_of_them(self) -> "Target":
+        """Exactly one of them says what the level is."""
+        if sum(level is not None for level in self.model_dump().values()) != 1:
+            raise ValueError("give one of {accuracy: 0.95}, {METRIC: LEVEL} and {final_of: VARIANT}")
         return self
+
+
+class MetricPart(Frozen):
+    """A metric of any name: which way is better, its unit, and what difference is too small to matter."""
+
+    better: Annotated[Literal["higher", "lower"], Meaning("which way is better")]
+    unit: Annotated[str, Meaning("in words: points, seconds")] = ""
+    margin: Annotated[
+        NonNegative,
+        Meaning("a difference too small to matter; 0: none is", "the metric's"),
+    ] = 0.0
 
 
 class Margins(Frozen):

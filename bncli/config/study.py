@@ -5,18 +5,26 @@ from contextlib import suppress
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from bncli.catalogue import WHOLE, Meaning, Natural, Spelling
 from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
 from bncli.config.keys import places_of
-from bncli.config.parts import DEFINED, ONCE, Frozen, NormPart, Part, validated
-from bncli.config.recipe import DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
+from bncli.config.parts import DEFINED, ONCE, Frozen, NormPart, Part, listed, validated
+from bncli.config.recipe import DataPart, Evaluation, Margins, MetricPart, ModelPart, Probes, Target, TaskPart, Training
 from bncli.config.seeds import LOOKS, SEEDS, read_seeds
+from bncli.config.task import RECIPE, metric_problems, task_problems
 from bncli.config.yaml_tree import with_value
 from bncli.data import DATASETS
 from bncli.errors import ConfigError, Problem, describe, unknown
-from bncli.measures import MEASURES
+from bncli.measures import LOSS, measure_row
 from bncli.models import MODELS
 from bncli.norms import NORMS
 from bncli.optim import LOSSES
@@ -66,6 +74,9 @@ class Study(Frozen):
     """What a preset says: one question, the arms that answer it, and the budget."""
 
     question: Annotated[str, Meaning("what is asked, in words")] = "how do these normalisers compare?"
+    task: Annotated[
+        TaskPart | None, Meaning("a training loop of somebody's, in place of data, model, training, evaluation, probes")
+    ] = None
     data: Annotated[DataPart, Meaning("what is learned; mnist where only options are given")] = Part(
         name="mnist", options=DATASETS.options("mnist", {})
     )
@@ -77,7 +88,12 @@ class Study(Frozen):
     probes: Annotated[Probes, Meaning("what of the distributions is measured; a tier may stand for its metrics")] = (
         Probes()
     )
-    target: Annotated[Target, Meaning("the level whose first crossing is timed")] = Target(accuracy=0.95)
+    target: Annotated[Target | None, Meaning("the level whose first crossing is timed; null: none")] = Target(
+        accuracy=0.95
+    )
+    metrics: Annotated[dict[str, MetricPart], Meaning("what runs measure, by name; common names are known")] = Field(
+        default_factory=dict
+    )
     margins: Annotated[Margins, Meaning("differences too small to matter")] = Margins()
     variants: Annotated[dict[str, Variant], Meaning("the arms by name; a norm's name alone is that norm")] = Field(
         min_length=1
@@ -102,7 +118,8 @@ class Study(Frozen):
     ] = Field(default_factory=dict)
     measures: Annotated[
         tuple[MeasureName, ...],
-        Field(min_length=1, strict=False),
+        Field(strict=False),
+        BeforeValidator(listed),
         ONCE,
         Meaning("what is compared: `bncli ls measures`"),
     ] = ("steps_to_target", "final_accuracy")
@@ -124,6 +141,19 @@ class Study(Frozen):
                 most = len(all_seeds)
                 return {**given, "looks": [n for n in LOOKS if n < most] + [most] * (most > 1), "seeds": all_seeds}
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def as_the_task_yields(cls, given: Any) -> Any:
+        """A task has no target, and no measures before it has yielded something, unless they are given."""
+        has_task = isinstance(given, Mapping) and given.get("task") is not None
+        return {"target": None, "measures": (), **given} if has_task else given
+
+    @model_serializer(mode="wrap")
+    def without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the recipe where there is a task, and without younger keys where they say nothing."""
+        absent = {*(RECIPE if self.task else ("task",)), *(() if self.metrics else ("metrics",))}
+        return {key: value for key, value in write(self).items() if key not in absent}
 
     @field_validator("looks")
     @classmethod
@@ -189,8 +219,12 @@ class Study(Frozen):
 
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
-    problems = [Problem((key,), message) for key, message in _references(study)]
-    problems += _without_classes(study)
+    own = study.task or "task" in study.model_fields_set  # null: the command line is to say which
+    problems = list(task_problems(study) if own else metric_problems(study))
+    if problems:
+        return problems
+    problems += [Problem((key,), message) for key, message in _references(study)]
+    problems += () if own else _without_classes(study)
     problems += claim_problems(study.claims, study.variants, study.sweep)
     problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
@@ -202,7 +236,7 @@ def check(study: Study) -> list[Problem]:
         for name, variant in study.variants.items():
             if key.startswith("training.") and key.split(".")[1] in variant.training:
                 problems.append(Problem(("sweep", key), f"variant {name!r} sets it too; sweep it or set it, not both"))
-        if key.split(".")[0] not in SWEPT:
+        if not own and key.split(".")[0] not in SWEPT:
             known = [place for place in places_of(Study) if place.startswith(tuple(f"{kind}." for kind in SWEPT))]
             meant = next((f"; did you mean {place!r}?" for place in known if place.rpartition(".")[2] == key), "")
             problems.append(Problem(("sweep", key), f"only data, model, training and evaluation can be swept{meant}"))
@@ -210,7 +244,7 @@ def check(study: Study) -> list[Problem]:
         return problems
     try:
         for _, at in study.settings():
-            for name in at.variants:
+            for name in () if own else at.variants:
                 problems += [*_misfits(at, name), *_too_small(at, name), *_recipe(at, name)]
     except ConfigError as error:
         problems += error.problems
@@ -240,10 +274,11 @@ def _without_classes(study: Study) -> Iterator[Problem]:
     if data.classes or "data.name" in study.sweep or "data" in study.sweep:
         return
     why = f"data {study.data.name!r} has no classes, so no accuracy"
-    if "target" in study.model_fields_set and study.target.accuracy is not None:
+    if "target" in study.model_fields_set and study.target and study.target.accuracy is not None:
         yield Problem(("target",), f"{why}; leave it out, and ask for measures: [final_loss, loss_change]")
     for i, name in enumerate(study.measures if "measures" in study.model_fields_set else ()):
-        if "accuracy" in MEASURES[name].noun or MEASURES[name].of == "target":
+        row = measure_row(name, {}, LOSS)
+        if "accuracy" in row.noun or (row.of == "target" and not (study.target and study.target.model_extra)):
             yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
 
 
@@ -255,7 +290,7 @@ def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
 
 
 def _references(study: Study) -> Iterator[tuple[str, str]]:
-    for key, name in (("reference", study.reference), ("target", study.target.final_of)):
+    for key, name in (("reference", study.reference), ("target", study.target and study.target.final_of)):
         if name is not None and name not in study.variants:
             yield key, unknown("variant", name, study.variants, in_order=True)
 

@@ -33,10 +33,10 @@ class Sign:
     """A job's sign of life after an evaluation."""
 
     step: int
-    level: float  # mean accuracy, or loss where there are no classes
-    loss: float  # mean evaluation loss
-    lr: float  # the mean learning rate of the step
-    notes: tuple[str, ...]  # what the user should know, one line each
+    level: float  # mean accuracy, or loss where there are no classes; of a task the first metric that it yields
+    loss: float | None  # mean evaluation loss
+    lr: float | None  # the mean learning rate of the step
+    notes: tuple[str, ...] = ()  # what the user should know, one line each
 
 
 Report = Callable[[Sign], None]

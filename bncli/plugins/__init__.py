@@ -1,10 +1,9 @@
 """Plug-ins: Python files, modules and installed packages that add names to the catalogues.
 
-A plug-in is a module with any of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, EXECUTORS, each a
-dictionary
-of rows as bncli's own catalogues have them, or simply of functions (docs/extend/plugins.md). Its code counts by what it
-says, with that of the local modules that it imports; that of an installed package by its version. A command line may
-name one function or class alone (`--model FILE.py:NAME`): `NamedCode`.
+A plug-in is a module with any of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, TASKS, EXECUTORS,
+each a dictionary of rows as bncli's own catalogues have them, or simply of functions (docs/extend/plugins.md). Its code
+counts by what it says, with that of the local modules that it imports; that of an installed package by its version. A
+command line may name one function or class alone (`--model FILE.py:NAME`): `NamedCode`.
 """
 
 import atexit

@@ -129,6 +129,14 @@ def _schedule(given: _Given) -> Row:
     return row
 
 
+def _task(given: _Given) -> Row:
+    places = [name for name, p in given.parameters.items() if p.kind in _PLACES][:1]
+    if not places or given.parameters[places[0]].default is not inspect.Parameter.empty:
+        raise ConfigError(f"{given.what}: must take run first, without a default, got {_written(given.parameters)}")
+    row: Row = given.row(Row, places, lanes=False, traced=False)
+    return row
+
+
 def _loss(given: _Given) -> LossRow:
     row: LossRow = given.row(
         LossRow, given.first(2, 2, "must take outputs and targets"), unit="", lanes=False, traced=False
@@ -160,6 +168,7 @@ KINDS = {
     "OPTIMIZERS": _Kind("bncli.optim", _optimizer),
     "SCHEDULES": _Kind("bncli.optim", _schedule, always=WARMUP),
     "LOSSES": _Kind("bncli.optim", _loss, flag="--loss"),
+    "TASKS": _Kind("bncli.tasks", _task, flag="--task"),
     "EXECUTORS": _Kind("bncli.executors", _any),
 }
 

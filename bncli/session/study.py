@@ -19,6 +19,7 @@ from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun, group_arms
 from bncli.session.resolve import resolve
 from bncli.store.folder import Store
+from bncli.tasks import TASKS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
@@ -34,19 +35,23 @@ class Yours:
     sites: str | None = None  # pattern on the paths of the norms that are replaced
     loss: Model | None = None
     data: str | Path | None = None  # a name, FILE.npz, a folder of images, hf:NAME
+    task: Model | None = None  # a loop, in the place of all of these
 
     def named(self) -> Iterator[tuple[str, str, NamedCode | str]]:
-        """(flag, key, name or code) of the model and the loss, where they are given.
+        """(flag, key, name or code) of the model, the loss and the task, where they are given.
 
         Raises:
             ConfigError: for what has neither name nor place.
         """
+        tables: dict[str, Container[str]] = {"MODELS": MODELS, "LOSSES": LOSSES, "TASKS": TASKS}
         for flag, key, given, table in (
             ("--model", "model", self.model, "MODELS"), ("--loss", "training.loss", self.loss, "LOSSES"),
+            ("--task", "task", self.task, "TASKS"),
         ):  # fmt: skip
             if given is not None:
                 text = code_text(given, flag)
-                known = text in (MODELS if table == "MODELS" else LOSSES) or ":" not in text
+                expect_text("a name, FILE.py:NAME or MODULE:NAME", **{flag: text})
+                known = text in tables[table] or ":" not in text
                 yield flag, key, text if known else NamedCode(table, text)
 
     def changes(self) -> dict[str, tuple[Any, str]]:
@@ -54,6 +59,9 @@ class Yours:
         found: dict[str, tuple[Any, str]] = {}
         for flag, key, named in self.named():
             name = named if isinstance(named, str) else named.name
+            if key == "task":  # whose options a preset may say
+                found["task.name"] = name, f"{flag} {name if isinstance(named, str) else named.text}"
+                continue
             found[key] = {"name": name}, f"{flag} {name if isinstance(named, str) else named.text}"
         for flag, key, value in (("--weights", "weights", self.weights), ("--sites", "sites", self.sites)):
             if value is not None:
@@ -184,6 +192,8 @@ def open_session(
     name, study = read_preset(
         preset, variants=variants, seeds=seeds, sets=sets, until=until, yours=yours, data_dir=folder
     )
+    if study.task is None and "task" in study.model_fields_set:
+        raise ConfigError(f"{name}: task: it trains a loop of your own; say which: --task FILE.py:NAME")
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
@@ -204,7 +214,8 @@ def read_preset(
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
     if preset is None:
-        preset = "own" if yours.model is not None or yours.data is not None else "quickstart"
+        own = yours.model is not None or yours.data is not None
+        preset = "task" if yours.task is not None else "own" if own else "quickstart"
     if not isinstance(preset, str | Path | Study | Mapping):
         raise ConfigError(
             "preset: expected a shipped preset's name, the path of a YAML file, a Study or a dict of its keys, got"
@@ -243,13 +254,15 @@ def describe_plan(session: Session) -> str:
     missing = session.missing(found)
     stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
-    searches = session.study.tune or session.study.bisect
+    searches, minutes = session.study.tune or session.study.bisect, session.expected_seconds(missing) / 60
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
     lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
-        f"expected: about {session.expected_seconds(missing) / 60:.1f} minutes on {session.device} (a rough estimate)",
+        f"expected: about {minutes:.1f} minutes on {session.device} (a rough estimate)"
+        if not session.study.task
+        else "expected: how long a task takes is not known",
     ]
     if session.study.looks:
         lines.append(
@@ -258,9 +271,8 @@ def describe_plan(session: Session) -> str:
     for job in session.jobs:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
-        lines.append(
-            f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"
-        )
+        took = "" if first.task else f", ~{seconds_of(job):.0f} s"
+        lines.append(f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored{took}")
     for variant, notes in dict.fromkeys((run.variant, _notes(run)) for run in session.runs):
         lines += [f"{variant}: {notes[0]}", *(f"  {note}" for note in notes[1:])] if notes else []
     return "\n".join(lines)
