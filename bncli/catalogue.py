@@ -152,7 +152,7 @@ class Catalogue(Mapping[str, R], Generic[R]):
             return self.own[name]
         problems = () if name in self else Catalogue.installed()
         if name not in self and (":" in name or name.endswith(".py")):
-            how = "--model FILE.py:NAME" if self.kind == "model" else "--plugin FILE.py"
+            how = f"--{self.kind} FILE.py:NAME" if self.kind in ("model", "loss", "task") else "--plugin FILE.py"
             raise ConfigError(f"{self.kind} {name!r}: a preset cannot name code; give it by the command line, {how}")
         if name not in self:
             raise ConfigError("; ".join([unknown(self.kind, name, self), *problems]))
@@ -189,6 +189,11 @@ class Catalogue(Mapping[str, R], Generic[R]):
                 f"plug-in {row.origin}: {self.kind} {name!r}: its target {row.target!r} is not there ({error})"
             ) from None
         return resolve(row.adapter)(name, found, row) if row.adapter else found
+
+    def changed(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are not at their defaults."""
+        known = self[name].options
+        return {key: value for key, value in options.items() if value != known[key].default}
 
     def options(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given`, checked and with the defaults filled in.

@@ -78,9 +78,6 @@ def part_of(catalogue: Catalogue[Any], default: str | None = None) -> tuple[Befo
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
             raise ConfigError(f"must be a {catalogue.kind}'s name or {{name: ..., option: ...}}, got {given!r}")
         name, options = given["name"], {key: value for key, value in given.items() if key != "name"}
-        if ":" in name and name not in catalogue:
-            why = "a preset never names code, which is for the command line (FILE.py:NAME) and for plug-ins"
-            raise ConfigError(f"no {catalogue.kind} is called {name!r}: {why}")
         return Part(name=name, options=catalogue.options(name, options))
 
     words = f"name of {'an' if catalogue.kind[0] in 'aeio' else 'a'} {catalogue.kind}, or {{name: NAME, OPTION: value}}"

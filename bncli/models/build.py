@@ -16,6 +16,7 @@ from bncli.errors import ConfigError, DataError, did_you_mean
 from bncli.models.foreign import SIZES
 from bncli.models.rows import ModelRow
 from bncli.models.unit import Normaliser
+from bncli.norms import NORMS
 from bncli.norms.replace import replace_norms
 from bncli.norms.sites import Replacement
 from bncli.norms.sites.census import first_line, settle
@@ -120,7 +121,8 @@ def build_whole(
         settle(model, x)
         notes = _load(model, weights, what) if weights else []
         notes += _adapt_head(model, x, outputs, what)
-        model, report = replace_norms(model, norm.name, inputs=x, where=sites, **norm.options)
+        given = NORMS.changed(norm.name, norm.options)  # what is at its default stays as the old norm has it
+        model, report = replace_norms(model, norm.name, inputs=x, where=sites, **given)
     except ConfigError as error:
         found = [problem.message.replace("where: chooses", "sites: chooses") for problem in error.problems]
         raise ConfigError(*(f"{what}: {problem}" for problem in found if "strict=False" not in problem)) from error
