@@ -112,7 +112,7 @@ def test_more_than_a_thousand_cases_need_yes() -> None:
 @pytest.fixture
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One with 8 GB and two cores."""
-    for place in ("session.study", "session.bench_plan"):
+    for place in ("session.memory", "session.bench_plan"):
         monkeypatch.setattr(f"bncli.{place}.memory_of", lambda device: 8 * 10**9)
     monkeypatch.setattr("bncli.session.study.device_count", lambda device: 2)
 
@@ -198,7 +198,7 @@ def test_the_command_takes_yes_and_validate_knows_the_memory(tmp_path: Path) -> 
     assert "takes at least 2,237 GB of memory" in said.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if not name.startswith("bench-")])
+@pytest.mark.parametrize("name", [name for name in preset_names() if not name.startswith(("bench-", "task"))])
 def test_no_shipped_preset_needs_yes(name: str) -> None:
     assert not list(open_session(name, store="nowhere", device="cpu").doubts())
 

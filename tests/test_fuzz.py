@@ -21,7 +21,8 @@ from bncli.limits import read_limit
 from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS
-from bncli.plan import Job, seconds_of, warnings_of
+from bncli.plan import Job, seconds_of
+from bncli.plan.words import warnings_of
 from bncli.presets import preset_names, preset_path
 from bncli.session.bench_plan import plan_bench
 from bncli.session.study import describe_plan, open_session

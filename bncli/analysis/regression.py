@@ -39,13 +39,15 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit], chosen
         return [Check("runs in common", "undecided", "the baseline has no run of these variants and seeds", "open")]
     for (variant, setting, _), pair in pairs.items():
         arms.setdefault((variant, setting), []).append(pair)
-    measures = {m["name"]: Measure(**m) for m in now["measures"]}
+    measures, study = {m["name"]: Measure(**m) for m in now["measures"]}, now["study"]
+    declared = {f"metrics.{metric}": part["margin"] for metric, part in study.get("metrics", {}).items()}
+    margins = {**{m.margin: 0.0 for m in measures.values()}, **study["margins"], **declared}
     asked = limits_by_name(limits, dict.fromkeys(variant for variant, _ in _arms(now)))
     found = list[Check]()
     for (variant, setting), runs in arms.items():
         name = written_arm(variant, json.loads(setting))
         ours = [limit for (of, *_), limit in asked.items() if of == variant]
-        found += _arm(name, runs, measures, ours, now["study"]["margins"])
+        found += _arm(name, runs, measures, ours, margins)
     return [*found, *_one_sided(now, before, chosen, limited=bool(limits))]
 
 

@@ -44,15 +44,16 @@ def written_bytes(size: float) -> str:
     return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
 
 
-def count_seeds(first: int, last: int) -> tuple[int, ...]:
-    """The seeds from `first` to `last`.
+def list_seeds(ranges: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """The seeds of every range, both of its ends included.
 
     Raises:
         ValueError: if they are too many to be expanded.
     """
-    if last - first >= MOST_RUNS:
-        raise ValueError(f"{written(last - first + 1)} seeds; at most {MOST_RUNS:,}: 50 decide nearly everything")
-    return tuple(range(first, last + 1))
+    count = sum(max(0, last - first + 1) for first, last in ranges)
+    if count > MOST_RUNS:
+        raise ValueError(f"{written(count)} seeds; at most {MOST_RUNS:,}: 50 decide nearly everything")
+    return tuple(seed for first, last in ranges for seed in range(first, last + 1))
 
 
 def count_runs(study: "Study") -> int:

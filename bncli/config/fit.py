@@ -1,20 +1,43 @@
-"""Whether the parts of a study fit each other at one setting: norm and layers, batch and data, recipe and memory."""
+"""Whether a study's parts fit each other: names to each other, norms to layers, batches and recipes to data."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bncli.config import budget
 from bncli.data import DATASETS
-from bncli.errors import Problem
+from bncli.errors import Problem, unknown
+from bncli.measures import LOSS, measure_row
 from bncli.models import MODELS, Layer
 from bncli.norms import NORMS
+from bncli.optim import LOSSES
 
 if TYPE_CHECKING:
     from bncli.config.study import Study
 
 
+def without_classes(study: "Study") -> Iterator[Problem]:
+    """What was asked by name that needs an accuracy, of data that have none."""
+    data = DATASETS.describe(study.data.name, study.data.options)
+    if data.classes or "data.name" in study.sweep or "data" in study.sweep:
+        return
+    why = f"data {study.data.name!r} has no classes, so no accuracy"
+    if "target" in study.model_fields_set and study.target and study.target.accuracy is not None:
+        yield Problem(("target",), f"{why}; leave it out, and ask for measures: [final_loss, loss_change]")
+    for i, name in enumerate(study.measures if "measures" in study.model_fields_set else ()):
+        row = measure_row(name, {}, LOSS)
+        if "accuracy" in row.noun or (row.of == "target" and not (study.target and study.target.model_extra)):
+            yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
+
+
+def references(study: "Study") -> Iterator[tuple[str, str]]:
+    """Names of variants that the study does not have: (key, what is wrong)."""
+    for key, name in (("reference", study.reference), ("target", study.target and study.target.final_of)):
+        if name is not None and name not in study.variants:
+            yield key, unknown("variant", name, study.variants, in_order=True)
+
+
 def layers_of(study: "Study") -> list[Layer]:
-    """The network's layers; none where it cannot take the data."""
+    """The network's layers, of one that somebody else wrote a guess; none where it cannot take the data."""
     data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
     if model.misfit(study.model.options, data.shape):
         return []
@@ -36,10 +59,13 @@ def misfits_at(study: "Study") -> Iterator[Problem]:
         return
     kinds = list(dict.fromkeys((layer.channels, layer.locations) for layer in layers if layer.normalised))
     fan_ins = {layer.inputs * layer.area for layer in layers if layer.normalised}
-    for name in study.variants:
+    for name, variant in study.variants.items():
+        if not (wrong or kinds) and NORMS[variant.norm.name].family != "none" and study.model.name in MODELS.own:
+            why = "has no place: it follows hidden layers, and this network has none"
+            yield Problem(("variants", name, "norm"), f"norm {variant.norm.name!r} {why}")
         yield from _misfits(study, name, kinds, fan_ins)
         yield from _too_small(study, name, kinds)
-        yield from _recipe(study, name, len(layers))
+        yield from _contradictions(study, name, len(layers))
 
 
 Kinds = Sequence[tuple[int, int]]  # channels and locations of the layers that a norm follows, each pair once
@@ -107,7 +133,7 @@ def _batches(
         yield ("probes", "examples"), (min(batch, probes.examples, examples[probes.split]),)
 
 
-def _recipe(study: "Study", variant: str, layers: int) -> Iterator[Problem]:
+def _contradictions(study: "Study", variant: str, layers: int) -> Iterator[Problem]:
     """A recipe whose parts contradict each other or the data, or that leaves too many numbers behind."""
     training, data = study.training_of(variant), DATASETS.describe(study.data.name, study.data.options)
     warmup = training.schedule.options["warmup"]
@@ -116,6 +142,10 @@ def _recipe(study: "Study", variant: str, layers: int) -> Iterator[Problem]:
         yield Problem(("training", "schedule"), message)
     if training.label_smoothing and not data.classes:
         yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
+    if training.loss and LOSSES[training.loss.name].classes and not data.classes:
+        yield Problem(("training", "loss"), f"data {study.data.name!r} has no classes; use squared_error")
+    if training.label_smoothing and training.loss and training.loss.name != "cross_entropy":
+        yield Problem(("training", "label_smoothing"), f"is for cross_entropy, and the loss is {training.loss.name}")
     if (how := training.augment) and len(data.shape) != 3:
         yield Problem(("training", "augment"), f"data {study.data.name!r} has no images; leave it out")
     elif how and max(how.crop, how.cutout) > min(data.shape[1:]):

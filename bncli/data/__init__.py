@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bncli.catalogue import Catalogue, Option, Row, resolve
+from bncli.catalogue import WHOLE, Catalogue, Option, Row, Side, resolve
 from bncli.errors import BncliError, ConfigError, DataError, Problem, typed_path, unknown
 
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]  # eight bytes
-_Side = Annotated[int, Field(ge=1, le=8_192)]  # pixels
-Threshold = Annotated[int, Field(ge=0, le=254)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1), WHOLE]  # eight bytes
+Threshold = Annotated[int, Field(ge=0, le=254), WHOLE]
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,12 @@ class DataCatalogue(Catalogue[DataRow]):
 
 _STANDARDIZE = Option(bool, False, "each channel to mean 0 and variance 1 over the training part")
 _DIGITS = {
-    "binarize": Option(Threshold | None, None, "1 where a pixel of 0..255 is above this, else 0"),
+    "binarize": Option(
+        Threshold | None,
+        None,
+        "1 where a pixel of 0..255 is above this, else 0; null: pixels as they are",
+        unit="grey level",
+    ),
     "standardize": Option(bool, False, "to mean 0 and variance 1 over the pixels of the training images"),
 }
 _OF_MNIST: Any = {"examples": {"train": 55_000, "validation": 5_000, "test": 10_000}, "shape": (1, 28, 28)}
@@ -126,7 +130,10 @@ _CHECKSUM = {
 }
 _IMAGES = {
     "size": Option(
-        Annotated[tuple[_Side, _Side], Field(strict=False)] | None, None, "[height, width] to which images are resized"
+        Annotated[tuple[Side, Side], Field(strict=False)] | None,
+        None,
+        "[height, width] to which images are resized; null: all must have one size",
+        unit="pixels",
     ),
     "channels": Option(Literal[1, 3] | None, None, "1: grey, 3: red, green, blue, null: as the images are"),
     "standardize": _STANDARDIZE,
@@ -188,13 +195,13 @@ DATASETS = DataCatalogue("data set", {
     "offset": DataRow(
         "bncli.data.splits:load_offset",
         "standard normal numbers, every target 1: the toy of Ioffe & Szegedy, section 2",
-        {"seed": Option(Seed, 0, "draws the numbers; every run sees the same")},
+        {"seed": Option(Seed, 0, "draws the numbers; every run sees the same", "seed")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(1,), loss="squared_error",
     ),
     "linear-map": DataRow(
         "bncli.data.splits:load_linear_map",
         "10 standard normal numbers x, target A x, A Gaussian: Santurkar et al. 2018",
-        {"seed": Option(Seed, 0, "draws A and the numbers; every run sees the same")},
+        {"seed": Option(Seed, 0, "draws A and the numbers; every run sees the same", "seed")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(10,), targets=10, loss="squared_error",
     ),
 })  # fmt: skip

@@ -1,0 +1,46 @@
+"""Whether runs fit the memory of this machine, by what they take at least."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from bncli.config.budget import training_bytes, written_bytes
+from bncli.data import DATASETS
+from bncli.engine.environment import memory_of
+from bncli.errors import ConfigError
+from bncli.models import MODELS
+from bncli.plan import Job, Run
+
+
+def bytes_of(run: Run) -> int:
+    """Bytes that training one run takes at least; 0 where they are not known: of a task, of a network of others."""
+    if run.task or MODELS[run.model.name].whole:
+        return 0
+    data = DATASETS.describe(run.data.name, run.data.options)
+    layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
+    return training_bytes(layers, run.norm, run.training)
+
+
+def check_memory(runs: Iterable[Run], device: str) -> None:
+    """Refuse a run that cannot be trained on this machine.
+
+    Raises:
+        ConfigError: with what it takes at least and what there is.
+    """
+    have, seen = memory_of(device), set[str]()
+    for run in runs:
+        shape = repr((run.data, run.model, run.norm, run.training))
+        if shape in seen:
+            continue
+        seen.add(shape)
+        if have and (need := bytes_of(run)) > have:
+            what = f"{run.variant}: a run of model {run.model.name!r} takes at least {written_bytes(need)} of memory"
+            remedy = "use a smaller model, fewer channels in a group or a smaller training.batch_size"
+            raise ConfigError(f"{what}, and there are {written_bytes(have)} here; {remedy}")
+
+
+def doubt_memory(jobs: Sequence[Job], at_once: int) -> Iterator[str]:
+    """Say that the largest jobs together take more than this machine has, if so many run at once."""
+    have = memory_of("cpu")
+    needs = sorted((bytes_of(job.runs[0]) * len(job.runs) for job in jobs), reverse=True)
+    if have and (need := sum(needs[:at_once])) > have:
+        what = f"{written_bytes(need)} or more for {at_once} jobs at once, of {written_bytes(have)} there are"
+        yield f"{what} (--jobs 1 and --engine plain, one run at a time, take less)"
