@@ -197,7 +197,8 @@ def test_every_file_says_its_topic_and_has_one(path: Path) -> None:
     [(["--help"], 0), (["compare", "--help"], 0), (["ls"], 0), (["compare", "nonsense"], 2), (["validate", "figure1"], 0),
      (["compare", "figure1", "--set", "training.lr=0"], 2), (["compare", "--device", "cpu", "--dry-run"], 0),
      (["compare", "smoke", "--data", "mine.npz", "--device", "cpu", "--dry-run"], 0),
-     (["compare", "smoke", "--data", "no.npz"], 2), (["ls", "data"], 0),
+     (["compare", "smoke", "--data", "no.npz"], 2), (["ls", "data"], 0), (["ls", "models", "mlp"], 0),
+     (["ls", "norms", "batch", "--json", "-"], 0), (["ls", "keys", "training"], 0), (["ls", "metrics", "w2"], 2),
      (["bench", "--help"], 0), (["bench", "figure1"], 2), (["bench", "--device", "cpu", "--only", "bacth"], 2),
      (["validate", "bench-ci"], 0), (["ls", "studies"], 0), (["store", "verify"], 2)],
 )  # fmt: skip

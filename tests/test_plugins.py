@@ -317,7 +317,7 @@ def test_options_are_validated_with_the_line_of_the_preset(write: Write) -> None
     assert str(caught.value).splitlines() == [
         "study.yaml:1: model.act: must be one of 'relu' or 'tanh', got 'gelu'",
         "study.yaml:3: variants.a.norm.share: must be a number, got 'much'",
-        "study.yaml:4: variants.b.norm.shore: no such key; did you mean 'share'?",
+        "study.yaml:4: variants.b.norm.shore: no such key; did you mean 'share'? (known: share, centre)",
     ]
 
 
@@ -523,7 +523,7 @@ def test_a_module_of_the_working_directory_is_a_plug_in_too(write: Write, monkey
         ("NORMS = {'../a': print}\n", "NORMS: a name has letters, digits and _ . + - only, got '../a'"),
         ("NORMS = {'a': 3}\n", "norm 'a': must be a function or a row, got int 3"),
         ("from bncli.catalogue import Row\nNORMS = {'a': Row('a:b', '')}\n", "norm 'a': must be a NormRow or a function, got a Row"),
-        ("MODELS = {'a': lambda width: None}\n", "model 'a': must take shape or features, outputs or classes, and norm, got (width)"),
+        ("MODELS = {'a': lambda width: None}\n", "model 'a': parameter 'width': has no default; what bncli does not give must have one"),
         ("DATASETS = {'a': lambda: None}\n", "data set 'a': must take the keyword device, got ()"),
         ("METRICS = {'a': lambda a, b, c: None}\n", "metric 'a': must take one sample, or two of the same examples, got (a, b, c)"),
         ("SCHEDULES = {'a': lambda step: 1}\n", "schedule 'a': must take step and steps, got (step)"),
@@ -598,7 +598,7 @@ def test_a_preset_cannot_name_code(
     variant = f"{{norm: '{name}'}}" if key == "norm" else "{norm: none}"
     top = "" if key == "norm" else f"{key}: '{name}'\n"
     preset = write(f"{top}variants: {{a: {variant}}}\nreference: a\nseeds: 1\n", "study.yaml")
-    with pytest.raises(ConfigError, match=f"no {kind} is called {name!r}"):
+    with pytest.raises(ConfigError, match=f"{kind} {name!r}: a preset cannot name code; give it by the command line"):
         read_study(Path(preset))
 
 
@@ -863,9 +863,7 @@ def test_a_list_of_models_that_is_not_installed_is_one_line(package: str, monkey
     from bncli.plugins.models import build_model
 
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(
-        ConfigError, match=f"^MODEL {package}:resnet18: {package} is not installed: pip install {package}$"
-    ):
+    with pytest.raises(ConfigError, match=f"{package} is not installed: pip install {package}$"):
         build_model(f"{package}:resnet18")
 
 

@@ -73,7 +73,8 @@ def compare(
         })  # fmt: skip
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
-        show_plan(how, aa=aa, fresh=bool(save_baseline or baseline))
+        unused = {"--junit": junit, "--markdown": markdown, "--github": github, "--events": events}
+        show_plan(how, aa=aa, fresh=bool(save_baseline or baseline), json=json, unused=unused)
         return
 
     from bncli import api

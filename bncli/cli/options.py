@@ -212,12 +212,32 @@ def opened(how: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     return [*code_of(yours), *how["plugins"]], {**asked, "yours": yours}
 
 
-def show_plan(how: dict[str, Any], *, aa: bool = False, fresh: bool = False, probed: bool = False) -> None:
-    """Print what a command would do."""
-    from bncli.api import open_study
-    from bncli.plugins import using
-    from bncli.session.study import describe_plan
+def show_plan(
+    how: dict[str, Any], *, aa: bool = False, fresh: bool = False, probed: bool = False, json: str | None = None,
+    unused: Mapping[str, object] | None = None,
+) -> None:  # fmt: skip
+    """Print what a command would do, and write it as one JSON document where that is asked for.
 
+    Raises:
+        ConfigError: for options of `unused` that are given: what they would write is of results.
+    """
+    from bncli.errors import ConfigError
+
+    if names := [name for name, value in (unused or {}).items() if value]:
+        raise ConfigError(
+            f"{', '.join(names)}: --dry-run trains nothing and has no results to write; leave one of them out"
+        )
+
+    from bncli.api import open_study
+    from bncli.cli.output import require_writable, write_json
+    from bncli.plugins import using
+    from bncli.session.study import describe_plan, list_plan
+
+    require_writable(json=json)
     code, asked = opened(how)
     with using(code):
-        print(describe_plan(open_study(**asked, aa=aa, fresh=fresh, probed=probed)))
+        session = open_study(**asked, aa=aa, fresh=fresh, probed=probed)
+        if json != "-":
+            print(describe_plan(session))
+        if json:
+            write_json(json, list_plan(session))

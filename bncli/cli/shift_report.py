@@ -62,7 +62,7 @@ def shift_report(
         default="figure1-shift",
     )
     if dry_run:
-        show_plan(how, probed=True)
+        show_plan(how, probed=True, json=json, unused={"--plot": plot})
         return
 
     from bncli import api

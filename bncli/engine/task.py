@@ -70,8 +70,9 @@ class TaskRun:
             model: with norms; the optimiser is to be made after.
             how: inputs, where, inplace, strict, adapters, and options of the norm.
         """
-        known = NORMS[self._norm.name].options  # an option left at its default is kept as the old norm has it
-        options = {key: value for key, value in self._norm.options.items() if value != known[key].default}
+        options = NORMS.changed(
+            self._norm.name, self._norm.options
+        )  # what is at its default stays as the old norm has it
         return replace_norms(model, self._norm.name, **{**options, **how})[0]
 
 

@@ -16,11 +16,12 @@ from bncli.errors import ConfigError, DataError, did_you_mean
 from bncli.models.foreign import SIZES
 from bncli.models.rows import ModelRow
 from bncli.models.unit import Normaliser
+from bncli.norms import NORMS
 from bncli.norms.replace import replace_norms
 from bncli.norms.sites import Replacement
 from bncli.norms.sites.census import first_line, settle
 
-Make = Callable[..., Any]
+Maker = Callable[..., Any]
 _RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 _NO_HEAD = "its last layer is not the one that gives its output; let it take num_classes"
 
@@ -47,7 +48,7 @@ def make_timm(name: str, **options: Any) -> nn.Module:
     return make_model(partial(timm.create_model, name, pretrained=False), f"timm:{name}", options)
 
 
-def make_model(make: Make, what: str, options: Mapping[str, Any]) -> nn.Module:
+def make_model(make: Maker, what: str, options: Mapping[str, Any]) -> nn.Module:
     """What a class or function makes.
 
     Raises:
@@ -62,21 +63,21 @@ def make_model(make: Make, what: str, options: Mapping[str, Any]) -> nn.Module:
     return made
 
 
-def adapt_listed(name: str, make: Make, row: ModelRow) -> Make:
+def adapt_listed(name: str, make: Maker, row: ModelRow) -> Maker:
     """A model of a package's list as a target of MODELS."""
     package, _, listed = name.partition(":")
     sizes = ("num_classes", "in_chans") if package == "timm" else ("num_classes",)
     return _adapt(f"model {name}", partial(make, listed), sizes)
 
 
-def adapt_whole(name: str, make: Any, row: ModelRow) -> Make:
+def adapt_whole(name: str, make: Any, row: ModelRow) -> Maker:
     """A class, function or module of a file as a target of MODELS."""
     if isinstance(make, nn.Module):
         return _adapt(f"model {name}", lambda: copy.deepcopy(make), ())
     return _adapt(f"model {name}", make, [key for key in inspect.signature(make).parameters if key in SIZES])
 
 
-def _adapt(what: str, make: Make, sizes: Any) -> Make:
+def _adapt(what: str, make: Maker, sizes: Any) -> Maker:
     def build(shape: tuple[int, ...], outputs: int, norm: Normaliser, **options: Any) -> nn.Module:
         return build_whole(what, make, sizes, shape, outputs, norm, **options)[0]
 
@@ -85,7 +86,7 @@ def _adapt(what: str, make: Make, sizes: Any) -> Make:
 
 
 def build_whole(
-    what: str, make: Make, sizes: Any, shape: tuple[int, ...], outputs: int, norm: Normaliser, *,
+    what: str, make: Maker, sizes: Any, shape: tuple[int, ...], outputs: int, norm: Normaliser, *,
     weights: str | None = None, checksum: str | None = None, sites: str | None = None,
     resize: tuple[int, int] | None = None, repeat: bool = False, arguments: Mapping[str, Any] | None = None,
     **options: Any,
@@ -120,10 +121,11 @@ def build_whole(
         settle(model, x)
         notes = _load(model, weights, what) if weights else []
         notes += _adapt_head(model, x, outputs, what)
-        model, report = replace_norms(model, norm.name, inputs=x, where=sites, **norm.options)
+        given = NORMS.changed(norm.name, norm.options)  # what is at its default stays as the old norm has it
+        model, report = replace_norms(model, norm.name, inputs=x, where=sites, **given)
     except ConfigError as error:
-        problems = (problem.message.replace("where: chooses", "sites: chooses") for problem in error.problems)
-        raise ConfigError(*(f"{what}: {problem}" for problem in problems)) from error
+        found = [problem.message.replace("where: chooses", "sites: chooses") for problem in error.problems]
+        raise ConfigError(*(f"{what}: {problem}" for problem in found if "strict=False" not in problem)) from error
     model.register_forward_pre_hook(lambda module, given: (prepare(given[0]), *given[1:]))
     model.register_forward_hook(lambda module, given, found: _scores(found))
     return model, report, notes

@@ -185,6 +185,10 @@ def open_session(
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
     folder = None if data_dir is None else Path(data_dir).absolute()
+    if folder and not folder.is_dir():
+        raise ConfigError(
+            f"--data-dir {data_dir}: there is no such folder; leave it and BNCLI_DATA out to look where bncli does"
+        )
     name, study = read_preset(
         preset, variants=variants, seeds=seeds, sets=sets, until=until, yours=yours, data_dir=folder
     )
@@ -272,6 +276,23 @@ def describe_plan(session: Session) -> str:
     for variant, notes in dict.fromkeys((run.variant, _notes(run)) for run in session.runs):
         lines += [f"{variant}: {notes[0]}", *(f"  {note}" for note in notes[1:])] if notes else []
     return "\n".join(lines)
+
+
+def list_plan(session: Session) -> dict[str, Any]:
+    """The same as plain data: the study, whole, every run with its id, and the jobs that they are trained in."""
+    found, _ = session.store.read_intact(run.id for run in session.runs)
+    return {
+        "name": session.name,
+        "study": session.study.model_dump(mode="json"),
+        "device": session.device,
+        "store": str(session.store.folder),
+        "first_stage_only": bool(session.study.tune or session.study.bisect),
+        "runs": [
+            {"id": run.id, "variant": run.variant, "setting": run.setting, "seed": run.seed, "stored": run.id in found}
+            for run in session.runs
+        ],
+        "jobs": [{"runs": [run.id for run in job.runs], "expected_seconds": seconds_of(job)} for job in session.jobs],
+    }
 
 
 def _notes(run: Run) -> tuple[str, ...]:

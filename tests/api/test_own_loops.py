@@ -239,7 +239,7 @@ def test_what_does_not_apply_is_one_line(study: dict[str, Any], message: str, co
 
 
 def test_a_preset_names_no_code_and_the_preset_of_tasks_asks_for_one() -> None:
-    with pytest.raises(ConfigError, match=r"study: task: no task is called 'evil.py:f': a preset never names code"):
+    with pytest.raises(ConfigError, match=r"study: task: task 'evil.py:f': a preset cannot name code"):
         bncli.read_study({**STUDY, "task": "evil.py:f"})
     with pytest.raises(ConfigError, match=r"task: task: it trains a loop of your own; say which: --task FILE.py:NAME"):
         bncli.train("task")

@@ -125,6 +125,19 @@ def test_shapes_that_a_network_asks_for_are_those_after_resizing_and_repeating()
             build(runs({"name": "nets.big", "resize": [9, 9]})["batch"])
 
 
+def test_what_a_variant_does_not_say_stays_as_the_network_has_it() -> None:
+    Path("nets.py").write_text(NETS.replace("nn.BatchNorm2d(width)", "nn.BatchNorm2d(width, eps=0.25, momentum=0.3)"))
+    with using([NamedCode("MODELS", "nets.py:Net")]):
+        planned = runs(
+            {"name": "nets.Net"},
+            variants={"kept": "batch", "set": {"norm": {"name": "batch", "eps": 0.5}}, "group": "group"},
+            reference="kept",
+        )
+        norms = {variant: build(run).bn for variant, run in planned.items()}
+    assert {variant: norm.eps for variant, norm in norms.items()} == {"kept": 0.25, "set": 0.5, "group": 0.25}
+    assert norms["kept"].momentum == norms["set"].momentum == 0.3
+
+
 def weights_of(change: Any = None, **sizes: int) -> str:
     with using([NamedCode("MODELS", "nets.py:Net")]):
         trained = state(MODELS.load("nets.Net").report((1, 8, 8), 10, _Batch, **sizes)[0])
