@@ -97,9 +97,16 @@ def make_temporary_folder() -> tuple[Path, Callable[[], None]]:
 
     Returns:
         The folder, and what removes it.
+
+    Raises:
+        OSError: if there is no place for it.
     """
     folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
-    handle = os.open(folder / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        handle = os.open(folder / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError:
+        folder.rmdir()
+        raise
     _lock(handle)
     for other in folder.parent.glob(f"{TEMPORARY}*/{OWNER}"):
         with suppress(OSError):  # somebody else's, or gone by now

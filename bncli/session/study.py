@@ -192,7 +192,7 @@ def describe_plan(session: Session) -> str:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
         lines.append(
-            f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"
+            f"  {as_line(first.variant)}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"
         )
     return "\n".join(lines)
 
