@@ -63,6 +63,7 @@ MAY_IMPORT = {
     "report": {"code_hash", "findings", "format", "records", "errors", "timing"},
     "result": {"config", "errors", "findings", "records", "report", "timing"},
     "session": {
+        "files",
         "config",
         "measures",
         "observed",

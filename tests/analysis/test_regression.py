@@ -249,3 +249,35 @@ def test_a_measure_and_a_curve_that_are_gone_are_named(before: dict[str, Any]) -
     ]
     assert found[0].message == "in the baseline, and not measured here: train_loss"
     assert "final loss (nats)" not in outcomes(regressions(now, before, [read_limit("final_accuracy:-0.01", MEASURES)]))
+
+
+def of_seeds(document: dict[str, Any], *seeds: int) -> dict[str, Any]:
+    """The document of a study with fewer seeds."""
+    return {**document, "runs": [run for run in document["runs"] if run["seed"] in seeds]}
+
+
+def test_seeds_that_the_baseline_lacks_are_named_and_undecided(before: dict[str, Any]) -> None:
+    found = regressions(before, of_seeds(before, 0), [])
+    assert [each for each in said(found) if each[2] != "identical"] == [
+        ("none: runs", "undecided", "new"),
+        ("batch: runs", "undecided", "new"),
+    ]
+    assert found[-1].message.startswith("not in the baseline: seeds 1, 2")
+
+
+def test_seeds_that_are_left_out_are_named_and_pass(before: dict[str, Any]) -> None:
+    found = regressions(of_seeds(before, 0), before, [])
+    assert [each for each in said(found) if each[2] != "identical"] == [
+        ("none: runs", "passed", "left out"),
+        ("batch: runs", "passed", "left out"),
+    ]
+    assert found[-1].message.startswith("in the baseline, and not asked for here: seeds 1, 2")
+
+
+def test_a_curve_that_the_baseline_lacks_is_named_and_undecided(before: dict[str, Any]) -> None:
+    def lose(run: dict[str, Any]) -> None:
+        run["curves"] = [curve for curve in run["curves"] if curve["metric"] != "train_loss"]
+
+    found = regressions(before, moved(before, lose), [])
+    assert found[0].message == "measured here, and not in the baseline: train_loss"
+    assert said(found)[0] == ("none: curves", "undecided", "new")
