@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from errno import ELOOP, ENAMETOOLONG
 from itertools import pairwise
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from bncli.cli.shift_report import shift_report
 from bncli.cli.store import store
 from bncli.cli.train import train
 from bncli.cli.validate import validate
-from bncli.errors import BncliError, ConfigError, UndecidedError
+from bncli.errors import BncliError, ConfigError, UndecidedError, as_line
 
 app = typer.Typer(
     name="bncli",
@@ -74,3 +75,8 @@ def main() -> None:
     except BncliError as error:
         print(error, file=sys.stderr)
         sys.exit(4 if isinstance(error, UndecidedError) else 2)
+    except OSError as error:
+        if error.errno not in (ENAMETOOLONG, ELOOP):
+            raise
+        print(f"{as_line(str(error.filename)):.100}: cannot be used ({error.strerror})", file=sys.stderr)
+        sys.exit(2)  # none of the names that we give is
