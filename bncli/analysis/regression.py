@@ -13,8 +13,8 @@ from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value
 from bncli.format import written_arm, written_change
-from bncli.limits import Limit, limits_by_name
-from bncli.measures import measure_row
+from bncli.limits import Limit, limits_by_name, require_worse
+from bncli.measures import MEASURES, measure_row
 from bncli.records import CurveKey, read_run_document
 
 Document = Mapping[str, Any]
@@ -36,13 +36,19 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit], chosen
         before: the baseline.
         limits: how far which measures may move.
         chosen: variants that were asked for by name, so that others were left out on purpose; none where all were.
+
+    Raises:
+        ConfigError: for a limit to the side that is better, or for no variant.
     """
+    measures = {m["name"]: Measure(**m) for m in now["measures"]}
+    for limit in limits:
+        if not (limit.measure in MEASURES and MEASURES[limit.measure].of == "probe"):  # which may have no better side
+            require_worse(limit, measures[limit.measure].direction)
     pairs, arms = _paired(now, before), dict[tuple[str, str], list[RunPair]]()
     if not pairs:
         return [Check("runs in common", "undecided", "the baseline has no run of these variants and seeds", "open")]
     for (variant, setting, _), pair in pairs.items():
         arms.setdefault((variant, setting), []).append(pair)
-    measures = {m["name"]: Measure(**m) for m in now["measures"]}
     asked = limits_by_name(limits, dict.fromkeys(variant for variant, _ in _arms(now)))
     found = list[Check]()
     for (variant, setting), runs in arms.items():

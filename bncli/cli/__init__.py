@@ -51,16 +51,16 @@ def _root(
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuse an empty value, whatever it is of: `--baseline "$BASE"` without BASE would be no gate, and pass.
+    """Refuse an empty value or list, whatever it is of: `--baseline "$BASE"` without BASE would be no gate, and pass.
 
     Raises:
         ConfigError: that names the option, or the argument's place.
     """
     for place, (before, text) in enumerate(pairwise(["", *arguments]), 1):
         option, equals, value = text.partition("=")
-        if not text.strip():
+        if not text.strip(" \t\n,"):
             flag = before if before.startswith("-") and "=" not in before else f"argument {place}"
-        elif option.startswith("--") and equals and not value.strip():
+        elif option.startswith("--") and equals and not value.strip(" \t\n,"):
             flag = option
         else:
             continue

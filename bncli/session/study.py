@@ -200,10 +200,10 @@ def describe_plan(session: Session) -> str:
 def _names(variants: str | Iterable[str]) -> list[str]:
     given: object = variants.split(",") if isinstance(variants, str) else variants
     names = [name for name in given if isinstance(name, str)] if isinstance(given, Iterable) else []
-    blank = not isinstance(variants, str) and not all(map(str.strip, names))
+    blank = bool(variants) and not all(map(str.strip, names))  # a variable that is not set, in a list
     if not isinstance(given, Sequence) or len(names) != len(given) or blank:
         raise ConfigError(f"variants: expected names, as in 'batch,zca' or ['batch', 'zca'], got {variants!r}")
-    return [name.strip() for name in names if name.strip()]
+    return [name.strip() for name in names if variants]
 
 
 def _seeds(seeds: int | str | Iterable[int] | Mapping[str, Any] | None) -> str | list[int] | Mapping[str, Any] | None:
