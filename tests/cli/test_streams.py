@@ -118,3 +118,11 @@ def test_an_interrupt_at_any_moment_is_its_exit_code_without_a_traceback(
         rest = [line for line in lines if not line.startswith("import time:")]
     assert process.returncode == code
     assert not [line for line in rest if "Traceback" in line or "ignored" in line]
+
+
+def test_what_is_printed_steers_no_terminal(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[2J\x07.yaml").write_bytes((PRESETS / "smoke.yaml").read_bytes())
+    done = run("validate", "a\x1b[2J\x07.yaml", "\x1b]0;b", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "a\\x1b[2J\\x07.yaml: good (6 runs)\n")
+    assert "\\x1b]0;b" in done.stderr
+    assert done.stderr.strip().isprintable()
