@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bncli.norms import NORMS, norm, normalise
     from bncli.norms.inspection import inspect_model
     from bncli.norms.replace import factory, replace_norms
+    from bncli.plugins.norms import check_norm
     from bncli.shift import METRICS
     from bncli.shift.probing import drift, probe
     from bncli.store.folder import Store
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "METRICS": "shift", "NORMS": "norms", "BncliError": "errors", "Findings": "findings", "Result": "result",
-    "Store": "store.folder", "Study": "config", "bench": "api", "compare": "api", "compare_results": "api",
-    "drift": "shift.probing", "factory": "norms.replace", "inspect_model": "norms.inspection", "norm": "norms",
-    "normalise": "norms", "probe": "shift.probing", "read_study": "api", "replace_norms": "norms.replace",
-    "shift_report": "api", "train": "api",
+    "Store": "store.folder", "Study": "config", "bench": "api", "check_norm": "plugins.norms",
+    "compare": "api", "compare_results": "api", "drift": "shift.probing", "factory": "norms.replace",
+    "inspect_model": "norms.inspection", "norm": "norms", "normalise": "norms", "probe": "shift.probing",
+    "read_study": "api", "replace_norms": "norms.replace", "shift_report": "api", "train": "api",
 }  # fmt: skip
 __all__ = [
-    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "compare", "compare_results",
-    "drift", "factory", "inspect_model", "norm", "normalise", "probe", "read_study", "replace_norms", "shift_report",
-    "train",
+    "METRICS", "NORMS", "BncliError", "Findings", "Result", "Store", "Study", "bench", "check_norm", "compare",
+    "compare_results", "drift", "factory", "inspect_model", "norm", "normalise", "probe", "read_study", "replace_norms",
+    "shift_report", "train",
 ]  # fmt: skip
 
 

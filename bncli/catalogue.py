@@ -4,14 +4,47 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from operator import attrgetter
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from bncli.errors import ConfigError, problems_of, unknown
 
-Count = Annotated[int, Field(ge=1)]
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a key of a preset means, in its annotation, with the unit of a quantity: documentation is made of it."""
+
+    text: str
+    unit: str = ""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
+        """The schema of the key with what it means."""
+        return {**handler(core), "description": f"{self.text} [{self.unit}]" if self.unit else self.text}
+
+
+@dataclass(frozen=True, eq=False)
+class Spelling:
+    """Of a type that is written in a form, or several, of its own: which, in words and as JSON Schema."""
+
+    words: str
+    schema: Mapping[str, Any]
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
+        """What is written, whatever it becomes."""
+        return dict(self.schema)
+
+
+def _whole(given: Any) -> Any:
+    """A number without a fraction, however it is written: 1e3 is 1000."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
+WHOLE = BeforeValidator(_whole)  # of an int, after its range
+Natural = Annotated[int, Field(ge=0), WHOLE]
+Count = Annotated[int, Field(ge=1), WHOLE]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -31,6 +64,7 @@ class Option:
     type: Any
     default: Any
     meaning: str
+    unit: str = ""  # of a quantity, in words
     # of an option that is younger than stored runs: the value that means what those did; it enters no id
     before: Any = Always
     # of an option that says where something lies and not what it is, which enters no id: a path, or another name
@@ -38,7 +72,18 @@ class Option:
 
     def range(self) -> str:
         """What the option may be, in words: `number > 0`, `coupled or paper`."""
-        return _range(self.type)
+        return range_in_words(self.type)
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a preset, or one option of a part, in words."""
+
+    name: str
+    range: str  # what it may be: `whole number >= 1`
+    default: str  # as a preset has it; `required` where there is none
+    unit: str  # of a quantity; "" of anything else
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +99,11 @@ class Row:
     origin: str = field(default="bncli", kw_only=True)  # who brings it: bncli, a plug-in's file, a package and version
     code: str = field(default="", kw_only=True)  # hash of the plug-in that brings it; what is bncli's counts by name
     adapter: str = field(default="", kw_only=True)  # "module:attribute" that makes our target of a plug-in's function
+
+    def list_options(self) -> list[Key]:
+        """Its options in words."""
+        found = self.options.items()
+        return [Key(key, each.range(), written(each.default), each.unit, each.meaning) for key, each in found]
 
 
 R = TypeVar("R", bound=Row)
@@ -101,6 +151,9 @@ class Catalogue(Mapping[str, R], Generic[R]):
         if name in self.own:
             return self.own[name]
         problems = () if name in self else Catalogue.installed()
+        if name not in self and (":" in name or name.endswith(".py")):
+            how = f"--{self.kind} FILE.py:NAME" if self.kind in ("model", "loss", "task") else "--plugin FILE.py"
+            raise ConfigError(f"{self.kind} {name!r}: a preset cannot name code; give it by the command line, {how}")
         if name not in self:
             raise ConfigError("; ".join([unknown(self.kind, name, self), *problems]))
         if name in self._unfinished:
@@ -137,13 +190,18 @@ class Catalogue(Mapping[str, R], Generic[R]):
             ) from None
         return resolve(row.adapter)(name, found, row) if row.adapter else found
 
+    def changed(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are not at their defaults."""
+        known = self[name].options
+        return {key: value for key, value in options.items() if value != known[key].default}
+
     def options(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given`, checked and with the defaults filled in.
 
         Raises:
             ConfigError: with every unknown, mistyped or out-of-range option.
         """
-        model = _options_model(self.kind, name, tuple(self[name].options.items()))
+        model = options_model(self.kind, name, self[name].options)
         try:
             return model.model_validate(dict(given)).model_dump(mode="json", by_alias=True)
         except ValidationError as error:
@@ -155,15 +213,20 @@ def resolve(target: str) -> Any:
     """Import "module:attribute", or "module:TABLE[name]" of a plug-in's table."""
     module, _, attribute = target.partition(":")
     attribute, bracket, key = attribute.partition("[")
-    found = getattr(import_module(module), attribute)
+    found = attrgetter(attribute)(import_module(module))
     return found[key.removesuffix("]")] if bracket else found
+
+
+def options_model(kind: str, name: str, options: Mapping[str, Option]) -> type[BaseModel]:
+    """The options of a row as a pydantic model, which reads them by alias."""
+    return _options_model(kind, name, tuple(options.items()))
 
 
 @cache
 def _options_model(kind: str, name: str, options: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
     # by alias, as an option may be called like something of pydantic's own: model_config, json
     fields: dict[str, Any] = {
-        f"option_{n}": (Annotated[option.type, Field(alias=key)], option.default)
+        f"option_{n}": (Annotated[option.type, Field(alias=key), Meaning(option.meaning, option.unit)], option.default)
         for n, (key, option) in enumerate(options)
     }
     return create_model(f"{kind} {name}", __config__=STRICT, **fields)
@@ -173,18 +236,41 @@ _KINDS = {bool: "true or false", int: "whole number", float: "number", str: "tex
 _SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
-def _range(kind: Any) -> str:
+def range_in_words(kind: Any) -> str:
+    """What a type, as pydantic reads it, may be: `whole number >= 1`, `list of text or null`."""
     if get_origin(kind) is Annotated:
         inner, *limits = get_args(kind)
+        if forms := [limit.words for limit in limits if isinstance(limit, Spelling)]:
+            return forms[-1]
         found = [limit for field in limits for limit in getattr(field, "metadata", ())]
         bounds = [f"{sign} {getattr(b, key):g}" for b in found for key, sign in _SIGNS.items() if hasattr(b, key)]
-        return " ".join([_range(inner), " and ".join(bounds)]).strip()
+        return " ".join([range_in_words(inner), " and ".join(bounds)]).strip()
     if get_origin(kind) is Literal:
         return " or ".join(
             str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in get_args(kind)
         )
     if get_origin(kind) in (UnionType, Union):
-        return " or ".join(_range(part) for part in get_args(kind))
+        return " or ".join(range_in_words(part) for part in get_args(kind))
     if get_origin(kind) is tuple:
-        return f"list of {_range(get_args(kind)[0])}"
+        first, *rest = get_args(kind)
+        several = f"{len(rest) + 1} of " if ... not in rest else ""
+        return f"list of {several}{range_in_words(first)}"
+    if get_origin(kind) is dict:
+        return f"{{NAME: {range_in_words(get_args(kind)[1])}}}"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "keys"
     return _KINDS.get(kind, "see its meaning")
+
+
+def written(value: Any) -> str:
+    """A value as a preset has it; of a part its name."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_none=True)
+        value = value.get("name", value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {written(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(written, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "''"

@@ -15,7 +15,7 @@ from pathlib import Path
 VERSION = "0.1.0"
 # of bncli, what no number of a run follows from: what carries, keeps, compares and shows runs, and what times kernels
 APART = {
-    "__main__.py", "analysis", "api.py", "cli", "executors", "format.py", "limits.py", "presets.py", "report",
+    "__main__.py", "analysis", "api", "cli", "executors", "format.py", "limits.py", "presets.py", "report",
     "session", "store", "timing",
 }  # fmt: skip
 COMPUTING = ("torch", "numpy", "triton")  # installed packages that compute a run's numbers

@@ -107,7 +107,8 @@ def unknown(kind: str, name: object, known: Iterable[str], *, in_order: bool = F
     """Say that `name` is no `kind`, with the nearest known name and all of them, sorted or `in_order`."""
     known = list(known) if in_order else sorted(known)
     near = did_you_mean(name, known)
-    return f"no {kind} is called {str(name)!r}{near} (known: {', '.join(known)})"
+    there = f"known: {', '.join(known)}" if known else "there is none"
+    return f"no {kind} is called {str(name)!r}{near} ({there})"
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -116,32 +117,64 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def problems_of(errors: Sequence[Mapping[str, Any]], keys_at: Any) -> list[Problem]:
+def suggest_key(name: object, known: Sequence[str], elsewhere: Sequence[str]) -> str:
+    """`; did you mean 'training.steps'? (known: ...)`, of the keys `known` at its place and dotted ones `elsewhere`."""
+    last = {path.rpartition(".")[2]: path for path in reversed(elsewhere)}  # the outermost of a name
+    likeness = difflib.SequenceMatcher(b=str(name))
+    close = dict[str, float]()
+    for key, shown, bonus in [*((k, p, 0.0) for k, p in last.items()), *((key, key, 0.1) for key in known)]:
+        likeness.set_seq1(key)
+        close[shown] = max(close.get(shown, 0), likeness.ratio() + bonus * (key in known))
+    best = max(close, key=lambda shown: close[shown], default="")
+    near = f"; did you mean {best!r}?" if best and close[best] >= 0.6 else ""
+    return f"{near} (known: {', '.join(known)})" if known else near
+
+
+def problems_of(errors: Sequence[Mapping[str, Any]], keys_at: Any, elsewhere: Sequence[str] = ()) -> list[Problem]:
     """Turn pydantic's error details into problems in bncli's words.
 
     Args:
         errors: what `ValidationError.errors()` returns.
-        keys_at: a function from a path to the keys known there and near it, for suggestions.
+        keys_at: a function from a path to the keys known there.
+        elsewhere: dotted keys of the whole, for suggestions.
     """
     found = []
     inside = {tuple(error["loc"])[:-1] for error in errors}
     for error in errors:
         if error["type"] == "too_short" and tuple(error["loc"]) in inside:
             continue  # only without what is wrong in it
-        path = tuple(part for part in error["loc"] if not str(part).startswith("function-"))
+        path = tuple(part for part in error["loc"] if not str(part).startswith("function-") and part != "[key]")
         cause = error.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             found += [Problem(path + inner.path, inner.message) for inner in cause.problems]
         else:
-            found.append(Problem(path, _in_words(error, path, keys_at)))
-    return found
+            found.append(Problem(path, _in_words(error, path, keys_at, elsewhere)))
+    return _joined(found)
 
 
-def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any) -> str:
+_KIND_OF_UNION = re.compile(r"(constrained-)?(int|float|str|bool)|(literal|tuple|list|dict)\[.*\]|[A-Z]\w+")
+
+
+def _joined(problems: list[Problem]) -> list[Problem]:
+    """One problem of a value that is none of several types: `must be a number or a text, got []`."""
+    found: dict[tuple[Path, str], list[str]] = {}
+    for problem in problems:
+        must, comma, came = problem.message.rpartition(", got ")
+        last = str(problem.path[-1]) if problem.path else ""
+        if comma and _KIND_OF_UNION.fullmatch(last) and sum(p.path[:-1] == problem.path[:-1] for p in problems) > 1:
+            found.setdefault((problem.path[:-1], comma + came), []).append(must.removeprefix("must be "))
+        else:
+            found.setdefault((problem.path, problem.message), [])
+    return [
+        Problem(path, f"must be {' or '.join(kinds)}{rest}" if kinds else rest) for (path, rest), kinds in found.items()
+    ]
+
+
+def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any, elsewhere: Sequence[str]) -> str:
     kind, limits, came = error["type"], error.get("ctx", {}), f", got {_short(error['input'])}"
     signs = {"greater_than": ">", "greater_than_equal": ">=", "less_than": "<", "less_than_equal": "<="}
     if kind == "extra_forbidden":
-        return f"no such key{did_you_mean(path[-1], keys_at(path[:-1]))}"
+        return f"no such key{suggest_key(path[-1], list(keys_at(path[:-1])), elsewhere)}"
     if kind == "missing":
         return "is required"
     if kind in signs:
@@ -150,6 +183,10 @@ def _in_words(error: Mapping[str, Any], path: Path, keys_at: Any) -> str:
     if kind in ("too_short", "string_too_short"):
         least = limits["min_length"]
         return "must not be empty" if least == 1 else f"must have at least {least}{came}"
+    if kind in ("too_long", "string_too_long"):
+        return f"must have at most {limits['max_length']}{came}"
+    if kind == "invalid_key":
+        return f"a key must be a text, got {_short(path[-1])}"
     if kind == "literal_error":
         return f"must be one of {limits['expected']}{came}"
     if kind == "value_error":

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bncli.errors import DamageError, StoreError, as_line
+from bncli.errors import DamageError, DataError, StoreError, as_line
 
 DOCUMENT_BYTES = 2**24  # of a record.json, of a file of a study: the largest seen has 10,000 bytes
 CHECKPOINT_BYTES = 2**32
@@ -22,6 +23,23 @@ TEMPORARY = "bncli-"  # how the names begin of folders for temporary files
 OWNER = "owner"  # the file in one of them that its owner keeps locked
 UNLOCKED_SECONDS = 10  # between the making of such a file and its lock less time passes
 UNFINISHED = ".writing-"  # how the names begin of what is not in its place yet; a killed writer leaves it behind
+
+
+def cache_folder() -> Path:
+    """The folder of the platform for what can be had again: `$XDG_CACHE_HOME/bncli`, or `~/.cache/bncli` on Linux.
+
+    Raises:
+        DataError: if this user has no home.
+    """
+    if Path(given := os.environ.get("XDG_CACHE_HOME", "")).is_absolute():
+        return Path(given) / "bncli"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise DataError("no folder to keep data in: this user has no home; set XDG_CACHE_HOME") from None
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "bncli" / "Cache"
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "bncli"
 
 
 def write_atomically(place: Path, content: bytes | str, *, durable: bool = True, mode: int | None = None) -> None:

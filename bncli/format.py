@@ -26,6 +26,7 @@ _NOTATIONS = {
     "": _Notation(1, None, "", ""),
     "fraction": _Notation(100, 1, " %", " points"),
     "nats": _Notation(1, 4, "", " nats"),
+    "bytes": _Notation(1e-6, 1, " MB", " MB"),
     "squared error": _Notation(1, 4, "", ""),
     "norm per step": _Notation(1, None, "", " a step"),
 }

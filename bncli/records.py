@@ -67,7 +67,8 @@ class RunInfo:
     # gathering batches), checkpointing, compilation, probing
     seconds: Mapping[str, float] = field(default_factory=dict)
     samples_per_second: float = 0.0  # training examples through its job, all lanes together, data counted in
-    peak_memory: int = 0  # bytes: of its worker process, or of the GPU; 0 is unknown
+    peak_memory: int = 0  # bytes: of its worker process, or of the GPU, since that began; 0 is unknown
+    job_memory: int = 0  # bytes: the same, while this run was trained; 0 is unknown, and of several runs at once
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -125,6 +126,18 @@ class RunResult:
     spec: Mapping[str, Any]
     info: RunInfo
     records: Sequence[Record] = ()
+
+    @property
+    def budget(self) -> int | None:
+        """Steps that it was allowed to train; None of a task without an option `steps`."""
+        steps = (self.spec.get("training") or self.spec.get("task") or {}).get("steps")
+        return steps if type(steps) is int else None
+
+    def metrics(self) -> list[str]:
+        """Names of everything that was measured, in that order."""
+        if isinstance(self.records, Packed):
+            return list(dict.fromkeys(key.metric for key in self.records.layout.keys))
+        return list(dict.fromkeys(record.metric for record in self.records))
 
     def keys(self, metric: str) -> list[CurveKey]:
         """The curves that there are of a metric, in the order in which they were first measured."""

@@ -1,4 +1,4 @@
-"""Writes what follows from the code: parts of docs/*.md, docs/schema.json; --check only says what is stale."""
+"""Writes what follows from the code: parts of docs/*.md, docs/*.json; --check only says what is stale."""
 
 import json
 import sys
@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
 
+from bncli.catalogue import Catalogue, options_model
+from bncli.config import PRESETS
+from bncli.config.keys import list_sections
+from bncli.config.parts import DEFINED
 from bncli.data import DATASETS, DataRow
 from bncli.findings import Findings
+from bncli.models import MODELS
+from bncli.models.foreign import LISTED, LISTS
 from bncli.norms import NORMS
-from bncli.report.cards import metric_table, page
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
+from bncli.report.cards import key_table, metric_table, page, rows_page
 from bncli.report.study.json import SCHEMA
 from bncli.shift import METRICS
 
@@ -31,7 +39,18 @@ def data_table(rows: Mapping[str, DataRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def presets_page() -> str:
+    """Every key of every section, then the options of what a name stands for."""
+    parts = []
+    for place, keys in list_sections(PRESETS).items():
+        parts += [f"### `{place}`", "", key_table(keys)]
+    for title, rows in (("models", MODELS), ("data", DATASETS), ("optimizers", OPTIMIZERS), ("schedules", SCHEDULES)):
+        parts += [f"## Options of {title}", "", rows_page(rows.own)]
+    return "\n".join(parts)
+
+
 PAGES = {
+    "presets.md": ("bncli/config and the catalogues", presets_page()),
     "data.md": ("bncli/data/__init__.py", data_table(DATASETS.own)),
     "norms.md": ("bncli/norms/rows", page(NORMS)),
     "shift.md": ("bncli/shift/rows.py", metric_table(METRICS)),
@@ -133,9 +152,80 @@ def _nullable(value: Any) -> Any:
     return {**plain, "type": ["number", "null"]} if plain.get("type") == "number" else plain
 
 
+PARTS: tuple[tuple[Catalogue[Any], str | None], ...] = (  # with the one that options alone are of
+    (NORMS, None), (MODELS, "mlp"), (DATASETS, "mnist"), (OPTIMIZERS, "sgd"), (SCHEDULES, "constant"),
+    (LOSSES, None),
+)  # fmt: skip
+
+
+LISTED_NAME = "^(" + "|".join(LISTS) + "):."  # torchvision:resnet18
+
+
+def preset_schema() -> str:
+    """The JSON schema of presets, for editors: studies, and bench presets, which have cases."""
+    kinds = [PRESETS[kind] for kind in ("study", "bench")]
+    names, found = models_json_schema([(kind, "validation") for kind in kinds])
+    study, bench = (names[kind, "validation"] for kind in kinds)
+    defined = {name: _defined(one) for name, one in found["$defs"].items()}
+    for catalogue, default in PARTS:
+        known: dict[str, Any] = {"enum": list(catalogue.own)}
+        known = {"anyOf": [known, {"pattern": LISTED_NAME}]} if catalogue is MODELS else known
+        defined[f"{catalogue.kind} name"] = {**known, "description": f"{catalogue.kind}: see `bncli ls`"}
+        named = {"$ref": _ref(f"{catalogue.kind} name")}
+        defined[catalogue.kind] = {"anyOf": [named, _part_schema(catalogue, default)]}
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "bncli preset",
+        "description": "A study, or a bench preset. Names that plug-ins add are not known here.",
+        "type": "object",
+        "if": {"required": ["cases"], "not": {"required": ["variants"]}},
+        "then": bench,
+        "else": study,
+        "$defs": defined,
+    }
+    return json.dumps(whole, indent=1) + "\n"
+
+
+def _part_schema(catalogue: Catalogue[Any], default: str | None) -> dict[str, Any]:
+    """A name with its options: which are known follows from the name."""
+    cases = []
+    named: list[tuple[dict[str, Any], str, Any]] = [
+        ({"const": name}, name, row.options) for name, row in catalogue.own.items()
+    ]
+    if catalogue is MODELS:
+        named.append(({"pattern": LISTED_NAME}, "listed", LISTED))
+    for one, name, known_options in named:
+        given = {"properties": {"name": one}, **({} if name == default else {"required": ["name"]})}
+        options = _defined(options_model(catalogue.kind, name, known_options).model_json_schema())
+        known = {"name": True, **options.get("properties", {})}
+        cases.append({"if": given, "then": {"properties": known, "additionalProperties": False}})
+    return {
+        "type": "object",
+        "properties": {"name": {"$ref": _ref(f"{catalogue.kind} name")}},
+        "required": [] if default else ["name"],
+        "allOf": cases,
+    }
+
+
+def _ref(name: str) -> str:
+    return f"#/$defs/{name.replace(' ', '%20')}"
+
+
+def _defined(value: Any) -> Any:
+    """What pydantic says, without titles, and with references to what is defined here."""
+    if isinstance(value, list):
+        return [_defined(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if DEFINED in value:
+        said = {key: value[key] for key in ("description",) if key in value}
+        return {"$ref": _ref(value[DEFINED]), **said}
+    return {key: _defined(item) for key, item in value.items() if not (key == "title" and isinstance(item, str))}
+
+
 def main() -> None:
     """Write the files, or exit with 1 where one is out of date."""
-    files = {**{name: page_of(name) for name in PAGES}, "schema.json": schema()}
+    files = {**{name: page_of(name) for name in PAGES}, "schema.json": schema(), "preset.schema.json": preset_schema()}
     there = {name: (FOLDER / name).read_text() for name in files if (FOLDER / name).exists()}
     stale = [name for name, text in files.items() if there.get(name) != text]
     if "--check" in sys.argv:

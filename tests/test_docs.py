@@ -24,17 +24,55 @@ def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture
     assert len(blocks) == 1
     exec(blocks[0].partition("```")[0], {})
     sites = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert sites == ["1 before-norm", "1 after-norm", "2 after-activation"]
+    assert sites == ["0/layer", "0/norm", "0/activation", "4/layer"]
 
 
-def test_the_section_on_your_model_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs" / "yours.md").read_text().partition("## Your data\n")[0]
-    names: dict[str, object] = {}
+def section_of(title: str) -> str:
+    return (ROOT / "docs" / "yours.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_section_on_your_model_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    section = section_of("Your model")
+    (block,) = section.split("```python\n")[1:]
+    exec(block.partition("```")[0], {})
+    assert capsys.readouterr().out.startswith("whether batch reaches ")
+    Path("net.py").write_text(Path("net.py").read_text().replace("def net", "def Net"))
+    (command,) = [line.split()[1:] for line in section.splitlines() if line.startswith("    bncli ")]
+    done = subprocess.run([sys.executable, "-m", "bncli", *command, "--dry-run"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "own: 20 runs (0 stored in .bncli)"), done.stderr
+    assert "group: 1 of 1 norms replaced by group" in done.stdout
+
+
+def test_the_sections_on_norms_replaced_by_hand_run_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "yours.md").read_text().partition("## Norms replaced, by hand\n")[2]
+    page = page.partition("## Your norm\n")[0]
+    names: dict[str, object] = {"bncli": bncli}
     for block in page.split("```python\n")[1:]:
         exec(block.partition("```")[0], names)
     printed = capsys.readouterr().out.splitlines()
     assert printed[:3] == [line[4:] for line in page.splitlines() if line.startswith("    ")][2:5]
     assert printed[-1].startswith("1 BatchNorm2d -> batch 2048 2048 0.99")
+
+
+def test_the_section_on_your_norm_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (ROOT / "docs" / "yours.md").read_text().partition("## Your norm\n")[2].partition("\n## ")[0]
+    assert section.count("\n") <= 30
+    monkeypatch.chdir(tmp_path)
+    (block,) = section.split("```python\n")[1:]
+    exec(block.partition("```")[0], {"bncli": bncli})
+    shown = [line[4:] for line in section.partition("print(")[2].splitlines() if line.startswith("    ")]
+    assert capsys.readouterr().out.splitlines() == shown[:2]
+    _, compare, shift_report, _ = [line.split()[1:] for line in shown[2:]]
+    small = ["--seeds", "1", "--set", "training.steps=20", "--jobs", "1"]
+    for command in (compare, [*shift_report, "--dry-run"]):
+        done = subprocess.run([sys.executable, "-m", "bncli", *command, *small], capture_output=True, text=True)
+        assert (done.returncode, "example-rms" in done.stdout) == (0, True), done.stderr
 
 
 def test_the_section_on_your_data_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +86,19 @@ def test_the_section_on_your_data_runs_as_it_stands(tmp_path: Path, monkeypatch:
     small = ["--seeds", "1", "--variants", "none", "--set", "training.steps=20", "--jobs", "1"]
     done = subprocess.run([sys.executable, "-m", "bncli", *command, *small], capture_output=True, text=True)
     assert (done.returncode, done.stdout.count("mine.npz")) == (0, 1), done.stderr
+
+
+def test_the_section_on_your_loop_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = section_of("Your loop")
+    (block,) = section.split("```python\n")[1:]
+    exec(block.partition("```")[0], {})
+    assert f"    {capsys.readouterr().out}" in section
+    (command,) = [line.split()[1:] for line in section.splitlines() if line.startswith("    bncli ")]
+    done = subprocess.run([sys.executable, "-m", "bncli", *command, "--dry-run"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "task: 40 runs (10 stored in .bncli)"), done.stderr
 
 
 def test_the_section_on_your_results_runs_as_it_stands(
@@ -70,7 +121,7 @@ def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
 
 @pytest.mark.parametrize("name", NORMS)
 def test_a_card_gives_formula_and_every_option_with_its_range(name: str) -> None:
-    text = card(name, NORMS[name])
+    text = card("norms", name, NORMS[name])
     assert NORMS[name].formula.split()[0] in text
     for key, option in NORMS[name].options.items():
         assert f"  {key}" in text

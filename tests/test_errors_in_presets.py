@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bncli.config import read_study
+from bncli.config import Study, Training, read_study
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
 
+TRAINING, STUDY = ", ".join(Training.model_fields), ", ".join(Study.model_fields)
 GOOD = "variants: {none: none, batch: batch}\nreference: none\nseeds: 3\n"
 
 
@@ -23,20 +24,20 @@ def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("training:\n  seed: 3\n", "study.yaml:2: training.seed: no such key; did you mean 'seeds'?"),
+        ("training:\n  seed: 3\n", f"study.yaml:2: training.seed: no such key; did you mean 'seeds'? (known: {TRAINING})"),
         ("training:\n  lr: 0\n", "study.yaml:2: training.lr: must be > 0, got 0"),
         ("training: {steps: many}\n", "study.yaml:1: training.steps: must be a whole number, got 'many'"),
         ("training: {steps: 2.5}\n", "study.yaml:1: training.steps: must be a whole number, got 2.5"),
         ("training: {lr: .inf}\n", "study.yaml:1: training.lr: must be a finite number, got inf"),
         ("training: fast\n", "study.yaml:1: training: must be a mapping (key: value), got 'fast'"),
-        ("modle: mlp\n", "study.yaml:1: modle: no such key; did you mean 'model'?"),
+        ("modle: mlp\n", f"study.yaml:1: modle: no such key; did you mean 'model'? (known: {STUDY})"),
         (
             "model: mpl\n",
             "study.yaml:1: model: no model is called 'mpl'; did you mean 'mlp'? (known: convnet, deep-linear, deep-mlp, inception-bn, mlp, residual-mlp, resnet, shift)",
         ),
         (
             "model:\n  name: mlp\n  hiden: [3]\n",
-            "study.yaml:3: model.hiden: no such key; did you mean 'hidden'?",
+            "study.yaml:3: model.hiden: no such key; did you mean 'hidden'? (known: hidden, activation, init, bias, placement)",
         ),
         (
             "model: {name: mlp, init: {normal: -1}}\n",
@@ -46,12 +47,12 @@ def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object
             "evaluation: {statistics: moving}\n",
             "study.yaml:1: evaluation.statistics: must be one of 'running', 'precise' or 'batch', got 'moving'",
         ),
-        ("target: {}\n", "study.yaml:1: target: give either {accuracy: 0.95} or {final_of: VARIANT}"),
+        ("target: {}\n", "study.yaml:1: target: give one of {accuracy: 0.95}, {METRIC: LEVEL} and {final_of: VARIANT}"),
         (
             "target: {final_of: nobody}\n",
             "study.yaml:1: target: no variant is called 'nobody' (known: none, batch)",
         ),
-        ("sweep: {training.lrr: [1, 2]}\n", "study.yaml:1: sweep.training.lrr: no such key; did you mean 'lr'?"),
+        ("sweep: {training.lrr: [1, 2]}\n", f"study.yaml:1: sweep.training.lrr: no such key; did you mean 'lr'? (known: {TRAINING})"),
         ("sweep: {seeds: [1, 2]}\n", "study.yaml:1: sweep.seeds: only data, model, training and evaluation can be swept"),
         ("training: {batch_size: 1}\n", "study.yaml:1: training.batch_size: variant 'batch': norm 'batch' takes its"
          " statistics over the batch and needs at least 2 examples, got 1"),
@@ -118,7 +119,7 @@ def test_every_mistake_is_said_at_once(tmp_path: Path) -> None:
         "study.yaml:2: training.lr: must be > 0, got -1",
         "study.yaml:5: variants.none.norm: no norm is called 'nune'; did you mean 'none'?"
         f" (known: {', '.join(sorted(NORMS))})",
-        "study.yaml:6: variants.bn.norm.epz: no such key; did you mean 'eps'?",
+        "study.yaml:6: variants.bn.norm.epz: no such key; did you mean 'eps'? (known: eps, momentum, affine, track_running_stats, impl)",
         "study.yaml:1: seeds: is required",
     ]
 
@@ -241,7 +242,7 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     [
         ("training.lr=0", "--set training.lr=0: training.lr: must be > 0, got 0"),
         ("training.lr=0.1,-1", "--set training.lr=0.1,-1: sweep.training.lr: must be > 0, got -1"),
-        ("training.rl=1", "--set training.rl=1: training.rl: no such key; did you mean 'lr'?"),
+        ("training.rl=1", f"--set training.rl=1: training.rl: no such key; did you mean 'lr'? (known: {TRAINING})"),
         ("training.lr", "--set training.lr: expected key=value, as in training.lr=0.1"),
         ("training.lr=", "--set training.lr=: '' is not a value"),
         ("training.lr=]", "--set training.lr=]: ']' is not a value"),

@@ -14,7 +14,8 @@ from bncli.config import Study, read_study
 from bncli.config.parts import Before, Frozen
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
-from bncli.plan import MAX_LANES, MAX_LANES_ON_A_GPU, _section, describe, jobs_of, runs_of, seconds_of, warnings_of
+from bncli.plan import MAX_LANES, MAX_LANES_ON_A_GPU, _section, jobs_of, runs_of, seconds_of
+from bncli.plan.words import describe, warnings_of
 from bncli.presets import preset_path
 
 Tiny = Callable[..., Study]

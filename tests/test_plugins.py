@@ -22,16 +22,18 @@ from bncli.executors import EXECUTORS, open_workers
 from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS, norm
-from bncli.optim import OPTIMIZERS, SCHEDULES
-from bncli.plan import describe, jobs_of, runs_of, seconds_of, warnings_of
-from bncli.plugins import load_plugins, plugins_of, receive, register, registered, resolve_code, ship, unregister, using
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
+from bncli.plan import jobs_of, runs_of, seconds_of
+from bncli.plan.words import describe, warnings_of
+from bncli.plugins import load_plugins, plugins_of, receive, register, registered, ship, unregister, using
+from bncli.plugins.code import NamedCode, resolve_code
 from bncli.records import RunResult
 from bncli.shift import METRICS
 from tests import made_plugins
 
 Tiny = Callable[..., Study]
 Write = Callable[..., str]
-CATALOGUES = (NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, MEASURES, EXECUTORS)
+CATALOGUES = (NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, LOSSES, SCHEDULES, MEASURES, EXECUTORS)
 
 
 @pytest.fixture(autouse=True)
@@ -315,7 +317,7 @@ def test_options_are_validated_with_the_line_of_the_preset(write: Write) -> None
     assert str(caught.value).splitlines() == [
         "study.yaml:1: model.act: must be one of 'relu' or 'tanh', got 'gelu'",
         "study.yaml:3: variants.a.norm.share: must be a number, got 'much'",
-        "study.yaml:4: variants.b.norm.shore: no such key; did you mean 'share'?",
+        "study.yaml:4: variants.b.norm.shore: no such key; did you mean 'share'? (known: share, centre)",
     ]
 
 
@@ -514,14 +516,14 @@ def test_a_module_of_the_working_directory_is_a_plug_in_too(write: Write, monkey
         ("import broken_beside\n", "ZeroDivisionError: division by zero (broken_beside.py:2)"),
         ("import unclosed_beside\n", "SyntaxError: '(' was never closed (unclosed_beside.py:1)"),
         ("from torch import nothing_such\n", "ImportError: cannot import name 'nothing_such' from 'torch'"),
-        ("NORM = {}\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, EXECUTORS; did you mean 'NORMS'?"),
-        ("x = 1\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, EXECUTORS; NORMS = {name: function} is one"),
+        ("NORM = {}\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, TASKS, EXECUTORS; did you mean 'NORMS'?"),
+        ("x = 1\n", "has none of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, TASKS, EXECUTORS; NORMS = {name: function} is one"),
         ("NORMS = [1]\n", "NORMS must be a dictionary {name: function or row}, got list [1]"),
         ("NORMS = {'a:b': print}\n", "NORMS: a name has letters, digits and _ . + - only, got 'a:b'"),
         ("NORMS = {'../a': print}\n", "NORMS: a name has letters, digits and _ . + - only, got '../a'"),
         ("NORMS = {'a': 3}\n", "norm 'a': must be a function or a row, got int 3"),
         ("from bncli.catalogue import Row\nNORMS = {'a': Row('a:b', '')}\n", "norm 'a': must be a NormRow or a function, got a Row"),
-        ("MODELS = {'a': lambda width: None}\n", "model 'a': must take shape or features, outputs or classes, and norm, got (width)"),
+        ("MODELS = {'a': lambda width: None}\n", "model 'a': parameter 'width': has no default; what bncli does not give must have one"),
         ("DATASETS = {'a': lambda: None}\n", "data set 'a': must take the keyword device, got ()"),
         ("METRICS = {'a': lambda a, b, c: None}\n", "metric 'a': must take one sample, or two of the same examples, got (a, b, c)"),
         ("SCHEDULES = {'a': lambda step: 1}\n", "schedule 'a': must take step and steps, got (step)"),
@@ -586,7 +588,9 @@ def test_a_metric_that_gives_no_number_is_refused_when_it_is_named(text: str, me
 
 
 @pytest.mark.parametrize("name", ["mine.py:Half", "os:system", "./mine.py", "torch.nn:BatchNorm1d"])
-@pytest.mark.parametrize(("key", "kind"), [("norm", "norm"), ("model", "model"), ("data", "data set")])
+@pytest.mark.parametrize(
+    ("key", "kind"), [("norm", "norm"), ("model", "model"), ("data", "data set"), ("task", "task")]
+)
 def test_a_preset_cannot_name_code(
     name: str, key: str, kind: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -594,7 +598,7 @@ def test_a_preset_cannot_name_code(
     variant = f"{{norm: '{name}'}}" if key == "norm" else "{norm: none}"
     top = "" if key == "norm" else f"{key}: '{name}'\n"
     preset = write(f"{top}variants: {{a: {variant}}}\nreference: a\nseeds: 1\n", "study.yaml")
-    with pytest.raises(ConfigError, match=f"no {kind} is called {name!r}"):
+    with pytest.raises(ConfigError, match=f"{kind} {name!r}: a preset cannot name code; give it by the command line"):
         read_study(Path(preset))
 
 
@@ -859,7 +863,39 @@ def test_a_list_of_models_that_is_not_installed_is_one_line(package: str, monkey
     from bncli.plugins.models import build_model
 
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(
-        ConfigError, match=f"^MODEL {package}:resnet18: {package} is not installed: pip install {package}$"
-    ):
+    with pytest.raises(ConfigError, match=f"{package} is not installed: pip install {package}$"):
         build_model(f"{package}:resnet18")
+
+
+TWO_MODELS = """
+from torch import nn
+
+def small(norm, features, classes, *, width: int = 8):
+    return nn.Sequential(nn.Linear(features, width), norm(width), nn.Linear(width, classes))
+
+class Nets:
+    large = small
+"""
+
+
+def test_one_function_of_a_file_is_named_alone_and_two_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "_my nets.py"
+    path.write_text(TWO_MODELS)
+    small, large = (NamedCode("MODELS", f"{path}:{name}") for name in ("small", "Nets.large"))
+    assert (small.name, large.name) == ("my_nets.small", "my_nets.Nets.large")
+    with using([small, large]) as both:
+        assert [plugin.names for plugin in both] == [{"MODELS": (small.name,)}, {"MODELS": (large.name,)}]
+        assert len({plugin.hash for plugin in both}) == 2
+        assert MODELS[small.name].code == MODELS[large.name].code  # a run counts by the code of the file
+        with using([small]):
+            pass
+        assert callable(MODELS.load(large.name))
+        parts = ship(both)
+    assert small.name not in MODELS
+    path.unlink()
+    with using(parts):  # as in a worker that lacks the file
+        assert all(callable(MODELS.load(code.name)) for code in (small, large))
+    other = tmp_path / "nets.py"
+    other.write_text(TWO_MODELS)
+    with pytest.raises(ConfigError, match=r"^--model .*nets\.py:smal: .* has no 'smal'; did you mean 'small'\?$"):
+        load_plugins([NamedCode("MODELS", f"{other}:smal")])

@@ -217,7 +217,7 @@ def unpaired(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
     if not pairs:
         return f"no seed has a run of both {sides[0]} and {sides[1]}"
     for i in (0, 1):
-        if all(pair[i].low is None for pair in pairs):
+        if all(pair[i].low is None and pair[i].high is None for pair in pairs):
             return f"{sides[i]}: {pairs[0][i].reason}"
     return ""
 

@@ -33,7 +33,7 @@ class Ask:
     measures: tuple[str, ...]  # names for `bncli.measures.measure_row`; the headlines are about the first
     target_level: float | None  # a fixed level of `aim`, in its unit
     target_final_of: str | None  # or the median final value of this variant at the same setting
-    margins: Mapping[str, float]  # too small to matter: ratio, accuracy, loss, bias_growth, a declared metric
+    margins: Mapping[str, float]  # too small to matter: ratio, accuracy, loss, bias_growth, metrics.NAME of another
     split: str  # that the network is evaluated on, for words: "test" or "validation"
     warnings: tuple[str, ...]  # doubts that arose before the analysis
     environment: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Ask:
 
     def row(self, measure: str) -> MeasureRow:
         """What a measure is."""
-        return measure_row(measure, self.metrics)
+        return measure_row(measure, self.metrics, self.aim)
 
     def aimed(self) -> str:
         """What is brought to the target, in a sentence: "test accuracy"."""
@@ -187,6 +187,27 @@ def _squared_bias_norms(result: RunResult) -> Mapping[int, float]:
     return squares
 
 
+def seconds_per_step(seed: int, result: RunResult) -> Value:
+    """Seconds of training and of reading data a step: this run's share of its job, evaluations not counted."""
+    seconds, steps = result.info.seconds, result.info.step
+    if "training" not in seconds or not steps:
+        return unknown(seed, "training time was not recorded")
+    return exact(seed, (seconds["training"] + seconds.get("data", 0.0)) / steps)
+
+
+def examples_per_second(seed: int, result: RunResult) -> Value:
+    """Training examples a second, reading them counted in: of a run trained beside others as lanes, of all of them."""
+    rate = result.info.samples_per_second
+    return exact(seed, rate) if rate else unknown(seed, "training examples were not counted")
+
+
+def peak_memory(seed: int, result: RunResult) -> Value:
+    """Bytes held at most while the run was trained: on a GPU by its tensors, else by the whole process."""
+    if not result.info.job_memory:
+        return unknown(seed, "its memory is not known apart from that of other runs (--engine plain trains one by one)")
+    return exact(seed, float(result.info.job_memory))
+
+
 def exact(seed: int, value: float) -> Value:
     """A value with nothing left open."""
     return Value(seed, value, value, value)
@@ -261,10 +282,8 @@ def examples_to_target(seed: int, result: RunResult, target: float | None, aim: 
 
 def seconds_to_target(seed: int, result: RunResult, target: float | None, aim: Metric = ACCURACY) -> Value:
     """Seconds of training and of reading data until then: this run's share of its job, evaluations not counted."""
-    seconds, steps = result.info.seconds, result.info.step
-    if "training" not in seconds or not steps:
-        return unknown(seed, "training time was not recorded")
-    return _scaled(steps_to_target(seed, result, target, aim), (seconds["training"] + seconds.get("data", 0.0)) / steps)
+    one = seconds_per_step(seed, result)
+    return one if one.value is None else _scaled(steps_to_target(seed, result, target, aim), one.value)
 
 
 def restricted_steps(seed: int, result: RunResult, target: float | None, aim: Metric = ACCURACY) -> Value:

@@ -14,7 +14,7 @@ from bncli.analysis.stats import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value
 from bncli.format import written_arm, written_change
 from bncli.limits import Limit, limits_by_name, require_worse
-from bncli.measures import MEASURES, measure_row
+from bncli.measures import MEASURES
 from bncli.records import CurveKey, read_run_document
 
 Document = Mapping[str, Any]
@@ -49,26 +49,32 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit], chosen
         return [Check("runs in common", "undecided", "the baseline has no run of these variants and seeds", "open")]
     for (variant, setting, _), pair in pairs.items():
         arms.setdefault((variant, setting), []).append(pair)
+    study = now["study"]
+    declared = {f"metrics.{metric}": part["margin"] for metric, part in study.get("metrics", {}).items()}
+    margins = {**{m.margin: 0.0 for m in measures.values()}, **study["margins"], **declared}
     asked = limits_by_name(limits, dict.fromkeys(variant for variant, _ in _arms(now)))
     found = list[Check]()
     for (variant, setting), runs in arms.items():
         name = written_arm(variant, json.loads(setting))
         ours = [limit for (of, *_), limit in asked.items() if of == variant]
-        found += _arm(name, runs, measures, ours, now["study"]["margins"])
+        found += _arm(name, runs, measures, ours, margins)
     return [*found, *_one_sided(now, before, chosen, limited=bool(limits))]
 
 
 def check_values(document: Document) -> None:
-    """Pass if a baseline's values are those that its curves give; of metrics that a study declares nothing is known.
+    """Pass if a baseline's values are those that its curves give, of those measures that curves alone give.
 
     Raises:
         ValueError: that names the first that is not.
         Exception: whatever comes of a document that is not whole.
     """
     ask = Ask("", "", "", "", (), None, None, {}, "", (), {})
-    names = [measure["name"] for measure in document["measures"]]
-    study = document["study"] or {}
-    names = [] if study.get("metrics") else [n for n in names if measure_row(n, {}).of not in ("search", "probe")]
+    named = [measure["name"] for measure in document["measures"]]
+    target = (document["study"] or {}).get("target") or {}
+    aimed = not target.keys() - {"accuracy", "final_of"} and all(
+        "accuracy" in run["curves"] for run in document["runs"]
+    )
+    names = [n for n in named if n in MEASURES and MEASURES[n].of in (("run", "target") if aimed else ("run",))]
     for arm in document["arms"]:
         of_arm = [run for run in document["runs"] if run["values"] and _key(run)[:2] == _key({**arm, "seed": 0})[:2]]
         runs = {run["seed"]: read_run_document(run) for run in of_arm}

@@ -14,7 +14,8 @@ from bncli.records import RunResult
 def summary(measure: str, values: Sequence[Value]) -> Summary:
     """Mean and standard deviation over seeds (n - 1); the median where some run has no value.
 
-    In the median a censored run counts as later than any that got there, so that it is None where half did not.
+    In the median a censored run counts as later than any that got there, so that it is None where half did not; one
+    that diverged as worse than any that did not.
     """
     known = [v.value for v in values if v.value is not None]
     missing = [v for v in values if v.value is None]
@@ -25,9 +26,9 @@ def summary(measure: str, values: Sequence[Value]) -> Summary:
         reason = "" if len(known) > 1 else "one run has no spread"
         return Summary(measure, tuple(values), float(np.mean(known)), spread, reason)
     reason = f"{len(missing)} of {len(values)} runs have no value: {missing[0].reason}"
-    if any(v.low is None for v in missing):
+    if any(v.low is None and v.high is None for v in missing):
         return Summary(measure, tuple(values), None, None, reason)
-    centre = float(np.median(known + [math.inf] * len(missing)))
+    centre = float(np.median(known + [math.inf if v.high is None else -math.inf for v in missing]))
     return Summary(measure, tuple(values), centre if math.isfinite(centre) else None, None, reason)
 
 

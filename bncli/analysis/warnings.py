@@ -8,6 +8,7 @@ from bncli.analysis.readers import ArmRuns, Ask, grew_most
 from bncli.analysis.stats import differences, half_width, interval, observed
 from bncli.findings import Arm, Measure, Value
 from bncli.format import written_arm
+from bncli.measures import COSTS, OF_AIM
 
 ENOUGH_SEEDS = 5
 _LISTED = 5  # diverged runs named one by one, before the rest is counted
@@ -19,7 +20,9 @@ def find_warnings(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequen
     yield from _few_seeds(len(seeds))
     for arm in runs:
         yield from _diverged(arm)
-    yield from _counted_as(runs, measures)
+    yield from _counted_as(runs, measures, ask)
+    if any(measure.name in COSTS for measure in measures):
+        yield "seconds, rates and memory are those of this machine and of whatever else ran on it then"
     for arm in runs:
         yield from _missing(arm, seeds)
     for row in arms:
@@ -55,16 +58,19 @@ def _blown_up(arm: ArmRuns) -> str:
     return f"; by step {step:,} the norm of {layer} had grown most, {factor:.3g}x"
 
 
-def _counted_as(runs: Sequence[ArmRuns], measures: Sequence[Measure]) -> Iterator[str]:
+def _counted_as(runs: Sequence[ArmRuns], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
     """How diverged runs enter the measures that the study asks for."""
     diverged = [run for arm in runs for run in arm.runs.values() if run.info.status == "diverged"]
-    names = {measure.name for measure in measures}
+    names = dict.fromkeys(OF_AIM.get(measure.name, measure.name).format(ask.aim.name) for measure in measures)
     if not diverged:
         return
     if "final_accuracy" in names and (classes := diverged[0].spec.get("classes")):
         yield f"a diverged run counts as chance: {100 / classes:.1f} % final accuracy"
-    if names & {"final_loss", "loss_change"}:
+    if names.keys() & {"final_loss", "loss_change"}:
         yield "a diverged run's loss counts as at least the loss it began with"
+    for name in names:
+        if ask.row(name).of == "metric" and not name.startswith("best_"):
+            yield f"a diverged run's {ask.row(name).noun} counts as no better than it began"
 
 
 def _missing(arm: ArmRuns, seeds: Sequence[int]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bncli.cli.bench import bench
+from bncli.cli.check_norm import check_norm
 from bncli.cli.compare import compare
 from bncli.cli.doctor import doctor
 from bncli.cli.export import export
@@ -28,7 +29,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 your mistake, 3 a gate failed, 4 a gate could not be decided, 5 some runs failed, "
     "130 interrupted (run again to continue).",
 )
-for command in (compare, train, shift_report, bench, inspect, export, doctor, ls, validate):
+for command in (compare, train, shift_report, bench, inspect, check_norm, export, doctor, ls, validate):
     app.command()(command)
 app.add_typer(store)
 

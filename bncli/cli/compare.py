@@ -22,18 +22,23 @@ from bncli.cli.options import (
     Jobs,
     Json,
     Junit,
+    LossCode,
     Markdown,
+    ModelCode,
     Plugins,
     PresetArgument,
     SaveBaseline,
     SeedFrom,
     Seeds,
     Sets,
+    SitePattern,
     StoreFolder,
+    Task,
     TimeLimit,
     Until,
     VariantFrom,
     Variants,
+    Weights,
     prepare,
     show_plan,
 )
@@ -41,8 +46,10 @@ from bncli.errors import ConfigError
 
 
 def compare(
-    preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
-    until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
+    preset: PresetArgument = None, data: Data = None, model: ModelCode = None, weights: Weights = None,
+    sites: SitePattern = None, loss: LossCode = None, task: Task = None, variants: Variants = "",
+    seeds: Seeds = None, until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto",
+    jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
@@ -52,20 +59,23 @@ def compare(
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
         raise ConfigError("--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too")
+    own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data, "task": task}
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data, until
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, own, until
     )
     if results is not None:
         _refuse_training({
-            "PRESET": preset != "quickstart", "--data": data, "--variants": variants, "--seeds": seeds,
-            "--until": until, "--device": device != "auto", "--engine": engine != "auto", "--jobs": jobs,
+            "PRESET": preset, **{f"--{key}": value for key, value in own.items()}, "--variants": variants,
+            "--seeds": seeds, "--until": until,
+            "--device": device != "auto", "--engine": engine != "auto", "--jobs": jobs,
             "--executor": executor != "local", "--time-limit": time_limit, "--plugin": plugin,
             "--data-dir": data_dir and "BNCLI_DATA" not in os.environ,
             "--dry-run": dry_run, "--events": events, "--check": check, "--aa": aa,
         })  # fmt: skip
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
-        show_plan(how, aa=aa, fresh=bool(save_baseline or baseline))
+        unused = {"--junit": junit, "--markdown": markdown, "--github": github, "--events": events}
+        show_plan(how, aa=aa, fresh=bool(save_baseline or baseline), json=json, unused=unused)
         return
 
     from bncli import api

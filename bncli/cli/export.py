@@ -10,12 +10,17 @@ from bncli.cli.options import (
     Data,
     DataDir,
     Device,
+    LossCode,
+    ModelCode,
     Plugins,
     PresetArgument,
     Seeds,
     Sets,
+    SitePattern,
     StoreFolder,
     Variants,
+    Weights,
+    opened,
     prepare,
 )
 from bncli.errors import ConfigError
@@ -26,12 +31,14 @@ Table = Annotated[
 
 
 def export(
-    preset: PresetArgument = "quickstart", to: Table = "-", variants: Variants = "", seeds: Seeds = None,
+    preset: PresetArgument = None, to: Table = "-", variants: Variants = "", seeds: Seeds = None,
     sets: Sets = None, device: Device = "auto", plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
-    data: Data = None, data_dir: DataDir = None,
+    data: Data = None, model: ModelCode = None, weights: Weights = None, sites: SitePattern = None,
+    loss: LossCode = None, data_dir: DataDir = None,
 ) -> None:  # fmt: skip
     """Write the stored runs of a preset as a table: a row a run and step, a column a metric. Nothing is trained."""
-    how = prepare(preset, variants, seeds, sets, device, "auto", None, "local", None, plugin, store, data_dir, data)
+    own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
+    how = prepare(preset, variants, seeds, sets, device, "auto", None, "local", None, plugin, store, data_dir, own)
     suffix = ".csv" if to == "-" else Path(to).suffix
     if suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"--to {to}: expected a .csv or .jsonl file, or -")
@@ -43,11 +50,13 @@ def export(
     from bncli.session.training import read_stored
 
     require_writable(to=to)
-    with using(how.pop("plugins")):
-        runs = read_stored(open_study(**how))
+    code, asked = opened(how)
+    with using(code):
+        runs = read_stored(open_study(**asked))
     there = [run for run in runs if run.result]
     if not there:
-        raise ConfigError(f"{preset}: none of its {len(runs)} runs is in {store}; `bncli train {preset}` makes them")
+        name = how["preset"].stem
+        raise ConfigError(f"{name}: none of its {len(runs)} runs is in {store}; `bncli train {name}` makes them")
     write(to, write_tidy(there, suffix), f"--to {to}")
     if len(there) < len(runs):
         print(f"{len(there)} of {len(runs)} runs; the others are not in {store} yet", file=sys.stderr)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bncli.norms.inspection import InspectedNorm, ModelInspection
 
-Model = Annotated[
+ModelText = Annotated[
     str, typer.Argument(help="torchvision:NAME, timm:NAME, FILE.py:NAME or MODULE:NAME; no trained weights are loaded.")
 ]
 To = Annotated[str, typer.Option(help="A norm that would replace them.", autocompletion=complete_norm)]
@@ -22,7 +22,7 @@ InputShape = Annotated[str, typer.Option(help="Of one input: 3,64,64; else guess
 
 
 def inspect(
-    model: Model,
+    model: ModelText,
     to: To = "",
     sets: Set = None,
     sites: Sites = None,

@@ -1,66 +1,121 @@
-"""`bncli ls`: what a preset can name, whoever adds it, the card of one norm, and the studies in a store."""
+"""`bncli ls`: what a preset can name, whoever adds it, the card of one name, every key, and the studies in a store."""
 
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bncli.cli.options import Plugins, StoreFolder, complete_norm
+from bncli.cli.options import Json, Plugins, StoreFolder, complete_norm
 
 # what a preset or an option can name
-KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "metrics", "measures", "executors")
+KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "tasks", "metrics", "measures", "executors")
+OTHERS = ("keys", "studies")
 
 
 def ls(
     kind: Annotated[
-        str, typer.Argument(help=f"One of {', '.join(KINDS)}, all of them if left out; or studies, those in the store.")
+        str,
+        typer.Argument(help=f"One of {', '.join(KINDS)}, all of them if left out; keys, of presets; studies."),
     ] = "",
-    name: Annotated[str, typer.Argument(help="A norm, for its card.", autocompletion=complete_norm)] = "",
+    name: Annotated[
+        str,
+        typer.Argument(help="One of them, for its card; of keys a section: training.", autocompletion=complete_norm),
+    ] = "",
     plugins: Plugins = None,
     store: StoreFolder = Path(".bncli"),
+    json: Json = None,
 ) -> None:
-    """List what a preset can name, with who adds it in brackets; `bncli ls norms NAME` prints the card of one norm."""
+    """List what a preset can name, with who adds it in brackets; with NAME, its options, or a section's keys."""
     from bncli.errors import ConfigError, unknown
 
-    if kind and kind not in (*KINDS, "studies"):
-        raise ConfigError(unknown("list", kind, (*KINDS, "studies")))
-    if kind not in ("presets", "studies"):
+    if kind and kind not in (*KINDS, *OTHERS):
+        raise ConfigError(unknown("list", kind, (*KINDS, *OTHERS)))
+    if kind not in ("presets", *OTHERS):
         from bncli.plugins import add_plugins, register_installed
 
         add_plugins(plugins or ())
         for problem in register_installed():
             print(problem, file=sys.stderr)
-    if kind == "norms":
-        _norms(name)
-    elif name:
-        raise ConfigError(f"only norms have cards; `bncli ls {kind}` takes no name, got {name!r}")
-    elif kind == "studies":
+    if kind == "studies":
+        if name or json:
+            raise ConfigError("`bncli ls studies` takes neither a name nor --json; `bncli export` writes runs")
         from bncli.cli.store import list_studies
 
         list_studies(store)
+    elif kind == "keys":
+        _keys(name, json)
+    elif json:
+        _write(json, {one: _documents(one, name) for one in ([kind] if kind else KINDS)})
+    elif kind == "norms" and not name:
+        from bncli.cli.output import stdout
+        from bncli.norms import NORMS
+        from bncli.report.cards import listing
+
+        listing(NORMS, stdout())
+    elif name:
+        print(_card(kind, name))
     else:
         for one in [kind] if kind else KINDS:
             _print(one, heading=not kind)
 
 
-def _norms(name: str) -> None:
-    from bncli.cli.output import stdout
-    from bncli.norms import NORMS
-    from bncli.report.cards import card, listing
+def _keys(section: str, json: str | None) -> None:
+    """The keys of one section of presets, or of all."""
+    from bncli.config import PRESETS
+    from bncli.config.keys import list_sections, look_up
+    from bncli.report.cards import key_lines
 
-    if name:
-        print(card(name, NORMS[name]))
-    else:
-        listing(NORMS, stdout())
+    found = {section: look_up(PRESETS, section)} if section else list_sections(PRESETS)
+    if json:
+        _write(json, {place: [asdict(key) for key in keys] for place, keys in found.items()})
+        return
+    for place, keys in found.items():
+        print(f"{place}:\n{key_lines(keys)}" if not section else key_lines(keys))
+
+
+def _card(kind: str, name: str) -> str:
+    from bncli.report.cards import card
+
+    if kind != "presets":
+        return card(kind, name, _catalogue(kind)[name])
+    from bncli.presets import preset_path
+
+    return preset_path(name).read_text(encoding="utf-8").rstrip("\n")
+
+
+def _documents(kind: str, name: str) -> list[dict[str, Any]]:
+    """What `--json` writes of a list: each name with what its card says."""
+    from bncli.report.cards import facts
+
+    if kind == "presets":
+        return [{"name": one, "summary": summary} for one, summary in _rows(kind) if name in ("", one)]
+    catalogue = _catalogue(kind)
+    return [
+        {
+            "name": one, "summary": row.summary, "origin": row.origin, **facts(kind, row),
+            "options": [asdict(key) for key in row.list_options()],
+        }
+        for one, row in ([(name, catalogue[name])] if name else catalogue.listed())
+    ]  # fmt: skip
+
+
+def _write(place: str, document: Mapping[str, Any]) -> None:
+    from json import dumps
+
+    from bncli.cli.output import write
+
+    write(place, dumps(document, indent=1, ensure_ascii=False) + "\n", f"--json {place}")
 
 
 def _print(kind: str, *, heading: bool) -> None:
     rows = _rows(kind)
-    width = max(len(name) for name, _ in rows)
+    width = max((len(name) for name, _ in rows), default=0)
     if heading:
         print(f"{kind}:")
-    for name, summary in rows:
+    for name, summary in rows or [("none; --task FILE.py:NAME and --plugin bring them", "")]:
         print(f"  {name:<{width}}  {summary}")
 
 
@@ -84,9 +139,11 @@ def _catalogue(kind: str) -> Any:
     from bncli.norms import NORMS
     from bncli.optim import OPTIMIZERS, SCHEDULES
     from bncli.shift import METRICS
+    from bncli.tasks import TASKS
 
     known = {
         "norms": NORMS, "models": MODELS, "data": DATASETS, "optimizers": OPTIMIZERS, "schedules": SCHEDULES,
+        "tasks": TASKS,
         "metrics": METRICS, "measures": MEASURES, "executors": EXECUTORS,
     }  # fmt: skip
     return known[kind]

@@ -1,7 +1,7 @@
 """The options that commands share, and what those that train a study do with them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +31,36 @@ def complete_norm(incomplete: str) -> list[str]:
 
 
 PresetArgument = Annotated[
-    str, typer.Argument(help="A shipped preset's name, or a YAML file.", autocompletion=complete_preset)
+    str | None,
+    typer.Argument(help="A shipped preset's name, or a YAML file.", autocompletion=complete_preset, show_default=False),
+]
+OWN = "Your own model"  # the panel of --help
+ModelCode = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Train another model: its norms are replaced by each variant's.",
+        metavar="NAME|FILE.py:NAME|torchvision:NAME|timm:NAME",
+        rich_help_panel=OWN,
+    ),
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="Trained weights for it, a state_dict.", metavar="FILE", rich_help_panel=OWN)
+]
+SitePattern = Annotated[
+    str | None,
+    typer.Option(
+        "--sites", help='Replace only norms whose path fits this: "layer4.*".', metavar="PATTERN", rich_help_panel=OWN
+    ),
+]
+LossCode = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        help="cross_entropy, squared_error, or a function of yours.",
+        metavar="NAME|FILE.py:NAME",
+        rich_help_panel=OWN,
+    ),
 ]
 Variants = Annotated[
     str,
@@ -81,6 +110,10 @@ Data = Annotated[
     typer.Option(
         help="Train on other data: a data set, arrays, a folder of images.", metavar="NAME|FILE.npz|FOLDER|hf:NAME"
     ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(help="Train a loop of your own: a generator that yields numbers.", metavar="FILE.py:NAME|MODULE:NAME"),
 ]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
@@ -144,33 +177,67 @@ FailIf = Annotated[
 
 
 def prepare(
-    preset: str, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
+    preset: str | None, variants: str, seeds: str | None, sets: Sequence[str] | None, device: str, engine: str,
     jobs: int | None, executor: str, time_limit: float | None, plugins: Sequence[str] | None, store: Path,
-    data_dir: Path | None, data: str | None, until: str = "",
+    data_dir: Path | None, own: Mapping[str, Any], until: str = "", default: str = "quickstart",
 ) -> dict[str, Any]:  # fmt: skip
     """The arguments of a function of `bncli.api`, from those of a command.
 
-    BNCLI_COMPILE=0 turns tracing off, for looking at faults.
+    Without a preset it is `default`, or `own` for a model or data of somebody's. BNCLI_COMPILE=0 turns tracing off, for
+    looking at faults.
 
     Raises:
         ConfigError: if there is no such preset: a mistyped name is answered before anything heavy is imported.
     """
     from bncli.presets import preset_path
 
+    preset = preset or ("task" if own.get("task") else "own" if own["model"] or own["data"] else default)
     untraced = engine == "auto" and os.environ.get("BNCLI_COMPILE") == "0"
     return {
-        "preset": preset_path(preset), "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
+        "preset": preset_path(preset),
+        "variants": variants, "seeds": seeds, "set": sets or (), "device": device,
         "engine": "untraced" if untraced else engine, "jobs": jobs, "executor": executor, "time_limit": time_limit,
-        "plugins": plugins or (), "store": store, "data_dir": data_dir, "data": data,
+        "plugins": plugins or (), "store": store, "data_dir": data_dir, **own,
         **({"until": until} if until else {}),
     }  # fmt: skip
 
 
-def show_plan(how: dict[str, Any], *, aa: bool = False, fresh: bool = False, probed: bool = False) -> None:
-    """Print what a command would do."""
-    from bncli.api import open_study
-    from bncli.plugins import using
-    from bncli.session.study import describe_plan
+def opened(how: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """What must be loaded for a study, and the arguments of `bncli.api.open_study`."""
+    from bncli.session.study import Yours, code_of
 
-    with using(how.pop("plugins")):
-        print(describe_plan(open_study(**how, aa=aa, fresh=fresh, probed=probed)))
+    own = ("model", "weights", "sites", "loss", "data", "task")
+    yours = Yours(**{key: how[key] for key in own if key in how})
+    asked = {key: value for key, value in how.items() if key not in (*own, "plugins")}
+    return [*code_of(yours), *how["plugins"]], {**asked, "yours": yours}
+
+
+def show_plan(
+    how: dict[str, Any], *, aa: bool = False, fresh: bool = False, probed: bool = False, json: str | None = None,
+    unused: Mapping[str, object] | None = None,
+) -> None:  # fmt: skip
+    """Print what a command would do, and write it as one JSON document where that is asked for.
+
+    Raises:
+        ConfigError: for options of `unused` that are given: what they would write is of results.
+    """
+    from bncli.errors import ConfigError
+
+    if names := [name for name, value in (unused or {}).items() if value]:
+        raise ConfigError(
+            f"{', '.join(names)}: --dry-run trains nothing and has no results to write; leave one of them out"
+        )
+
+    from bncli.api import open_study
+    from bncli.cli.output import require_writable, write_json
+    from bncli.plugins import using
+    from bncli.session.study import describe_plan, list_plan
+
+    require_writable(json=json)
+    code, asked = opened(how)
+    with using(code):
+        session = open_study(**asked, aa=aa, fresh=fresh, probed=probed)
+        if json != "-":
+            print(describe_plan(session))
+        if json:
+            write_json(json, list_plan(session))

@@ -24,7 +24,7 @@ def tell_event(event: Event, tell: Callable[[str], None]) -> None:
     """Write an event as lines of JSON; one that says nothing to a reader as none.
 
     `started` (runs of a stage), `progress` (a job's step, level, loss, lr), `finished` (one run: status, last accuracy
-    and loss), `warning`; the command adds `findings` at the end (headlines and verdicts).
+    and loss; of a task every metric), `warning`; the command adds `findings` at the end (headlines and verdicts).
     """
     if isinstance(event, Started):
         runs = sum(len(job.runs) for job in event.jobs)
@@ -35,12 +35,13 @@ def tell_event(event: Event, tell: Callable[[str], None]) -> None:
         first = event.job.runs[0]
         tell(line({
             "event": "progress", "variant": first.variant, "seeds": [run.seed for run in event.job.runs],
-            "step": event.step, "steps": first.training.steps, "level": event.level, "loss": event.loss,
+            "step": event.step, "steps": first.steps or None, "level": event.level, "loss": event.loss,
             "lr": event.lr,
         }))  # fmt: skip
     elif isinstance(event, Finished):
         for run, result in zip(event.job.runs, event.results, strict=True):
-            curves = {metric: result.curve(metric)[1] for metric in ("accuracy", "loss")}
+            metrics = ("accuracy", "loss", *(result.metrics() if run.task else ()))
+            curves = {metric: result.curve(metric)[1] for metric in metrics}
             last = {metric: curve[-1] if curve else None for metric, curve in curves.items()}
             tell(line({
                 "event": "finished", "variant": run.variant, "setting": dict(run.setting), "seed": run.seed,
@@ -131,15 +132,17 @@ def _open_display() -> Iterator[OnEvent]:
 
 
 def _has_classes(job: Job) -> bool:
+    if job.runs[0].task:
+        return False
     data = job.runs[0].data
     return bool(DATASETS.describe(data.name, data.options).classes)
 
 
 def _level(job: Job, level: float) -> str:
-    """An accuracy in per cent; of data without classes a loss, whatever it is."""
+    """An accuracy in per cent; of data without classes a loss, whatever it is; of a task its first metric, likewise."""
     if _has_classes(job):
         return f"{100 * level:.1f} %"
-    return f"loss {level:.3g}"
+    return f"{level:.4g}" if job.runs[0].task else f"loss {level:.3g}"
 
 
 def _say(event: Event) -> None:
@@ -170,8 +173,9 @@ class Lines:
         for run, result in zip(event.job.runs, event.results, strict=True):
             self._done += 1
             setting = "".join(f" {key}={value}" for key, value in run.setting.items())
-            curve = result.curve("accuracy")[1] or result.curve("loss")[1]
-            level = f", {_level(event.job, curve[-1])}" if curve else ""
+            metric = next(iter(result.metrics()), "") if run.task else ""
+            curve = result.curve(metric)[1] if metric else result.curve("accuracy")[1] or result.curve("loss")[1]
+            level = f", {metric} {_level(event.job, curve[-1])}".replace("  ", " ") if curve else ""
             info = result.info
             at = f" at step {info.step:,} ({info.reason})" if info.status == "diverged" else ""
             why = "" if info.has_numbers else f" ({info.reason})"
@@ -216,7 +220,7 @@ class Bars:
         elif isinstance(event, Finished):
             if event.job.id in self._tasks:
                 self._bars.remove_task(self._tasks.pop(event.job.id))
-            self._move(event.job, event.job.runs[0].training.steps)
+            self._move(event.job, event.job.runs[0].steps or self._at[event.job.id])
 
     def close(self) -> None:
         """Take the bars away."""
@@ -225,14 +229,14 @@ class Bars:
     def _begin(self, jobs: Sequence[Job]) -> None:
         for task in self._bars.task_ids:
             self._bars.remove_task(task)
-        total = sum(job.runs[0].training.steps * len(job.runs) for job in jobs)
-        self._all = self._bars.add_task(f"{sum(len(job.runs) for job in jobs)} runs", total=total, level="")
+        total = sum(job.runs[0].steps * len(job.runs) for job in jobs)
+        self._all = self._bars.add_task(f"{sum(len(job.runs) for job in jobs)} runs", total=total or None, level="")
         self._tasks = {}
         self._at = {job.id: 0 for job in jobs}
         self._bars.start()
 
     def _progress(self, event: Progress) -> None:
-        job, steps = event.job, event.job.runs[0].training.steps
+        job, steps = event.job, event.job.runs[0].steps or None
         if job.id not in self._tasks:
             name = as_line(f"{job.runs[0].variant} x{len(job.runs)}")
             self._tasks[job.id] = self._bars.add_task(name, total=steps, level="")

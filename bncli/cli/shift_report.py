@@ -14,13 +14,17 @@ from bncli.cli.options import (
     Executor,
     Jobs,
     Json,
+    LossCode,
+    ModelCode,
     Plugins,
     PresetArgument,
     Seeds,
     Sets,
+    SitePattern,
     StoreFolder,
     TimeLimit,
     Variants,
+    Weights,
     prepare,
     show_plan,
 )
@@ -31,7 +35,8 @@ Plot = Annotated[Path | None, typer.Option(help="Write the figures into this fol
 
 
 def shift_report(
-    preset: PresetArgument = "figure1-shift", data: Data = None, variants: Variants = "", seeds: Seeds = None,
+    preset: PresetArgument = None, data: Data = None, model: ModelCode = None, weights: Weights = None,
+    sites: SitePattern = None, loss: LossCode = None, variants: Variants = "", seeds: Seeds = None,
     sets: Sets = None, layers: Layers = "", metrics: Metrics = "", plot: Plot = None, device: Device = "auto",
     engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
@@ -39,11 +44,25 @@ def shift_report(
     json: Json = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
+    own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
+        preset,
+        variants,
+        seeds,
+        sets,
+        device,
+        engine,
+        jobs,
+        executor,
+        time_limit,
+        plugin,
+        store,
+        data_dir,
+        own,
+        default="figure1-shift",
     )
     if dry_run:
-        show_plan(how, probed=True)
+        show_plan(how, probed=True, json=json, unused={"--plot": plot})
         return
 
     from bncli import api

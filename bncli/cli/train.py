@@ -10,27 +10,34 @@ from bncli.cli.options import (
     EngineName,
     Executor,
     Jobs,
+    LossCode,
+    ModelCode,
     Plugins,
     PresetArgument,
     Seeds,
     Sets,
+    SitePattern,
     StoreFolder,
+    Task,
     TimeLimit,
     Variants,
+    Weights,
     prepare,
     show_plan,
 )
 
 
 def train(
-    preset: PresetArgument = "quickstart", data: Data = None, variants: Variants = "", seeds: Seeds = None,
+    preset: PresetArgument = None, data: Data = None, model: ModelCode = None, weights: Weights = None,
+    sites: SitePattern = None, loss: LossCode = None, task: Task = None, variants: Variants = "", seeds: Seeds = None,
     sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
     executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
+    own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data, "task": task}
     how = prepare(
-        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, data
+        preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, own
     )
     if dry_run:
         show_plan(how)

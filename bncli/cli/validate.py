@@ -14,7 +14,8 @@ def validate(
     """Check presets and print every mistake with its line; exit 2 if there is one."""
     from bncli.config import Bench, read_preset
     from bncli.errors import ConfigError
-    from bncli.plan import runs_of, warnings_of
+    from bncli.plan import runs_of
+    from bncli.plan.words import warnings_of
     from bncli.plugins import add_plugins
     from bncli.presets import preset_path
     from bncli.timing.cases import expand_cases

@@ -1,32 +1,38 @@
-"""What a study asks beyond its comparison: claims to be checked, a recipe to be tuned, a limit to be found."""
+"""What a study asks beyond its comparison: how many seeds, claims, a recipe to be tuned, a limit to be found."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from bncli.catalogue import Count, Positive
+from bncli.catalogue import Count, Meaning, Positive, Spelling
 from bncli.config.parts import Frozen
 from bncli.errors import ConfigError, Problem, did_you_mean, unknown
-from bncli.measures import MEASURES
+from bncli.measures import MEASURES, metrics_named
 
 TUNING_SEED = 1000  # tuning runs have seeds from here on, so that the report's are fresh
 EXTENDABLE = "training.lr"  # a learning rate is never out of range
 
 
 def _known_measure(name: str) -> str:
-    return name if MEASURES[name] else ""
+    return name if metrics_named(name) or MEASURES[name] else ""  # of a metric: `check` knows which there are
 
 
-MeasureName = Annotated[str, AfterValidator(_known_measure)]
+MeasureName = Annotated[
+    str, AfterValidator(_known_measure), Spelling("name of a measure", {"enum": list(MEASURES.own)})
+]
+
+
+ANY_KEYS = Spelling("{KEY: value}", {"type": "object"})
 
 
 class Bounds(Frozen):
     """Where a number is claimed to lie: below one limit, above another, or between both."""
 
-    below: float | None = None
-    above: float | None = None
+    below: Annotated[float | None, Meaning("it lies below this", "that of the number")] = None
+    above: Annotated[float | None, Meaning("it lies above this", "that of the number")] = None
 
     @model_validator(mode="after")
     def bounded(self) -> "Bounds":
@@ -37,18 +43,33 @@ class Bounds(Frozen):
             raise ConfigError(f"nothing lies above {self.above:g} and below {self.below:g}")
         return self
 
+    def says_nothing(self, low: float, high: float) -> str:
+        """Why no number from `low` to `high`, or every one, lies within; "" if some do."""
+        below = math.inf if self.below is None else self.below
+        above = -math.inf if self.above is None else self.above
+        if (below <= low and low > -math.inf) or (above >= high and high < math.inf):
+            return f"can never hold: it lies between {low:g} and {high:g}"
+        return f"always holds: it lies between {low:g} and {high:g}" if above < low and below > high else ""
+
 
 class StudyClaim(Frozen):
     """A published or expected result that the runs confirm, refute, or leave open."""
 
-    measure: MeasureName
-    of: str  # a variant
-    versus: str | None = None  # the variant that it is compared with
-    at: dict[str, Any] = Field(default_factory=dict)  # swept keys and values; what is not named: at each of them
-    ratio: Bounds | None = None  # `of` over `versus`, geometric mean over seeds
-    difference: Bounds | None = None  # `of` less `versus`, mean over seeds, in the measure's unit (0.02 is 2 points)
-    level: Bounds | None = None  # of `of` alone, mean over seeds, in the measure's unit
-    source: Annotated[str, Field(min_length=1)]  # who says so, and where
+    measure: Annotated[MeasureName, Meaning("what it is about: a name of `bncli ls measures`")]
+    of: Annotated[str, Meaning("the variant that it is about")]
+    versus: Annotated[str | None, Meaning("the variant that it is compared with")] = None
+    at: Annotated[
+        dict[str, Any],
+        ANY_KEYS,
+        Meaning("swept keys and the values where it holds; any others: at each"),
+    ] = Field(default_factory=dict)
+    ratio: Annotated[Bounds | None, Meaning("`of` over `versus`, geometric mean over seeds")] = None
+    difference: Annotated[
+        Bounds | None,
+        Meaning("`of` less `versus`, mean over seeds, in the measure's unit: .02 is 2 points"),
+    ] = None
+    level: Annotated[Bounds | None, Meaning("`of` alone, mean over seeds, in the measure's unit")] = None
+    source: Annotated[str, Field(min_length=1), Meaning("who says so, and where")]
 
     @model_validator(mode="after")
     def one_band(self) -> "StudyClaim":
@@ -65,12 +86,16 @@ class Tune(Frozen):
     """One key of the recipe, chosen for each variant on the same grid with the same budget."""
 
     over: Annotated[
-        dict[str, Annotated[tuple[Positive, ...], Field(min_length=2, strict=False)]], Field(min_length=1, max_length=1)
-    ]  # dotted key -> its values; one key: sweep the others
-    by: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"  # median over seeds, last evaluation
-    seeds: Count = 3  # tuning seeds, from 1000 on
-    extend: bool = False  # widen the grid for all while anybody's best lies on its edge
-    race: bool = False  # a value that is significantly worse after some seeds gets no more
+        dict[str, Annotated[tuple[Positive, ...], Field(min_length=2, strict=False)]],
+        Field(min_length=1, max_length=1),
+        Meaning("dotted key and its values, ascending: `{training.lr: [.1, .3, 1]}`; one key", "the key's"),
+    ]
+    by: Annotated[
+        Literal["validation_accuracy", "validation_loss"], Meaning("what is best: the median over seeds, at the end")
+    ] = "validation_accuracy"
+    seeds: Annotated[Count, Meaning(f"of each value, from {TUNING_SEED} on: the report's are fresh", "seeds")] = 3
+    extend: Annotated[bool, Meaning("widen the grid for all while anybody's best lies on its edge")] = False
+    race: Annotated[bool, Meaning("a value that is significantly worse after some seeds gets no more")] = False
 
     @field_validator("over")
     @classmethod
@@ -95,10 +120,10 @@ class Tune(Frozen):
 class Bisect(Frozen):
     """The largest value of a key that trains stably, by bisection between two, for each variant and seed."""
 
-    over: str = "training.lr"
-    low: Positive = 0.01  # expected to be stable
-    high: Positive = 100.0  # expected not to be
-    within: Annotated[float, Field(gt=1)] = 1.25  # ends when unstable / stable is at most this
+    over: Annotated[str, Meaning("the dotted key that is searched")] = "training.lr"
+    low: Annotated[Positive, Meaning("a value that is expected to be stable", "the key's")] = 0.01
+    high: Annotated[Positive, Meaning("a value that is expected not to be", "the key's")] = 100.0
+    within: Annotated[float, Field(gt=1), Meaning("it ends when unstable over stable is at most this", "ratio")] = 1.25
 
     @model_validator(mode="after")
     def room(self) -> "Bisect":
@@ -106,6 +131,16 @@ class Bisect(Frozen):
         if self.low >= self.high:
             raise ConfigError(f"low must be below high, got {self.low:g} and {self.high:g}")
         return self
+
+
+def _reach(measure: str, kind: str) -> tuple[float, float]:
+    """Between what a ratio, difference or level of a measure can lie, both ends included."""
+    unit = MEASURES[measure].unit if measure in MEASURES else ""
+    most = 1 if unit in ("fraction", "share") else math.inf
+    if kind == "difference":
+        return -most, most
+    counted = kind == "ratio" or unit in ("fraction", "share", "steps", "seconds", "examples")
+    return 0 if counted else -math.inf, most if kind == "level" else math.inf
 
 
 def claim_problems(
@@ -116,6 +151,10 @@ def claim_problems(
         for key, name in (("of", claim.of), ("versus", claim.versus)):
             if name is not None and name not in variants:
                 yield Problem(("claims", i, key), unknown("variant", name, variants, in_order=True))
+        for kind in ("ratio", "difference", "level"):
+            bounds: Bounds | None = getattr(claim, kind)
+            if bounds and (why := bounds.says_nothing(*_reach(claim.measure, kind))):
+                yield Problem(("claims", i, kind), f"{why}, as every {kind} of {claim.measure} does")
         for key in claim.at:
             if key not in swept:
                 yield Problem(("claims", i, "at"), f"{key!r} is not swept{did_you_mean(key, swept)}")
@@ -128,7 +167,7 @@ def unmeasured(
     asked: list[tuple[tuple[str | int, ...], str]] = [(("measures", i), name) for i, name in enumerate(measures)]
     asked += [(("claims", i, "measure"), claim.measure) for i, claim in enumerate(claims)]
     for place, name in asked:
-        kind = MEASURES[name].of
+        kind = MEASURES[name].of if name in MEASURES else "metric"
         if kind == "search" and not searched:
             yield Problem(place, f"{name!r} is measured by tune: or bisect: only")
         if kind == "probe" and name not in probed:

@@ -1,5 +1,6 @@
 """A bench preset: which norms are timed, on what, in which passes, for how long, and what is claimed of them."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
@@ -7,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bncli.catalogue import Count, Positive
-from bncli.config.asking import Bounds
-from bncli.config.parts import Frozen, NormPart, Part, validated
-from bncli.errors import ConfigError, Path, Problem, did_you_mean
+from bncli.catalogue import Count, Meaning, Positive, Spelling
+from bncli.config.asking import ANY_KEYS, Bounds
+from bncli.config.parts import Frozen, Listed, NormPart, Part, validated
+from bncli.errors import ConfigError, Problem, did_you_mean
 from bncli.norms import NORMS
 
 Pass = Literal["train-forward", "train-backward", "train-both", "eval-forward"]
@@ -39,7 +40,12 @@ def _listed(given: object) -> object:
     return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
-_LIST = (Field(min_length=1, strict=False), BeforeValidator(_listed))
+_LIST = (Field(min_length=1, strict=False), BeforeValidator(_listed), Listed())
+BenchShape = Annotated[
+    str,
+    AfterValidator(_shape),
+    Spelling("like N32C64H56W56 or N256C512", {"type": "string", "pattern": f"^{_SHAPE.pattern}$"}),
+]
 
 
 AXES = ("shape", "dtype", "layout", "pass", "threads", "compile")  # of a grid, beside its norms
@@ -48,13 +54,20 @@ AXES = ("shape", "dtype", "layout", "pass", "threads", "compile")  # of a grid, 
 class Grid(Frozen):
     """Every combination of its lists is a case; a list of one may be written as its value."""
 
-    norms: Annotated[tuple[NormPart, ...], *_LIST]
-    shapes: Annotated[tuple[Annotated[str, AfterValidator(_shape)], ...], *_LIST]
-    dtypes: Annotated[tuple[Literal["f32", "f64", "bf16", "f16"], ...], *_LIST] = ("f32",)
-    layouts: Annotated[tuple[Literal["nchw", "channels_last"], ...], *_LIST] = ("nchw",)  # (N, C) has but one
-    passes: Annotated[tuple[Pass, ...], *_LIST] = ("train-forward", "train-backward")
-    threads: Annotated[tuple[Count, ...], *_LIST] = (1,)
-    compile: Annotated[tuple[bool, ...], *_LIST] = (False,)  # by torch.compile
+    norms: Annotated[tuple[NormPart, ...], *_LIST, Meaning("what is timed")]
+    shapes: Annotated[tuple[BenchShape, ...], *_LIST, Meaning("of the inputs: examples, channels, height, width")]
+    dtypes: Annotated[
+        tuple[Literal["f32", "f64", "bf16", "f16"], ...], *_LIST, Meaning("of the inputs: float32, ...")
+    ] = ("f32",)
+    layouts: Annotated[
+        tuple[Literal["nchw", "channels_last"], ...], *_LIST, Meaning("of images in memory; (N, C) has but one")
+    ] = ("nchw",)
+    passes: Annotated[tuple[Pass, ...], *_LIST, Meaning("what of a training step, or an evaluation, is timed")] = (
+        "train-forward",
+        "train-backward",
+    )
+    threads: Annotated[tuple[Count, ...], *_LIST, Meaning("that compute, on a CPU", "threads")] = (1,)
+    compile: Annotated[tuple[bool, ...], *_LIST, Meaning("by torch.compile")] = (False,)
 
     def settings(self) -> Iterator[dict[str, Any]]:
         """Every combination of its lists but the norms, by axis."""
@@ -71,22 +84,34 @@ RIVALS = {"torch": "native", "copy": "copy"}  # as claims call them -> as measur
 class KernelClaim(Frozen):
     """A ratio of times that is said to hold; `bncli bench --check` confirms or refutes it, or leaves it open."""
 
-    of: str  # a norm as case names begin: `batch`, or `batch,impl=plain`
-    versus: str = "torch"  # another such, or a rival: torch's batch norm, or a copy
-    at: dict[str, Any] = Field(default_factory=dict)  # axes and their values; what is not named: at each of them
-    ratio: Bounds  # time of `of` over time of `versus`
-    source: Annotated[str, Field(min_length=1)]  # who says so, and where
+    of: Annotated[str, Meaning("a norm as case names begin: `batch`, or `batch,impl=plain`")]
+    versus: Annotated[str, Meaning("another such, or a rival: torch (its batch norm), or copy (of the same bytes)")] = (
+        "torch"
+    )
+    at: Annotated[
+        dict[str, Any],
+        ANY_KEYS,
+        Meaning(f"axes ({', '.join(AXES)}) and their values; any others: at each"),
+    ] = Field(default_factory=dict)
+    ratio: Annotated[Bounds, Meaning("time of `of` over time of `versus`")]
+    source: Annotated[str, Field(min_length=1), Meaning("who says so, and where")]
 
 
 class Bench(Frozen):
     """What a bench preset says."""
 
-    question: str = "how fast are these norms on this machine?"
-    budget: Positive = 60.0  # seconds of measuring, shared by all cases
-    warm: bool = False  # arguments in the cache; otherwise many sets of them rotate, so that none is
-    truth: NormPart | None = None  # what the results of kernels from the command line must be
-    cases: Annotated[tuple[Grid, ...], *_LIST]
-    claims: Annotated[tuple[KernelClaim, ...], Field(strict=False)] = ()
+    question: Annotated[str, Meaning("what is asked, in words")] = "how fast are these norms on this machine?"
+    budget: Annotated[Positive, Meaning("of measuring, shared by all cases", "seconds")] = 60.0
+    warm: Annotated[
+        bool, Meaning("leave the arguments in the cache; otherwise many sets of them rotate, so that none is there")
+    ] = False
+    truth: Annotated[
+        NormPart | None, Meaning("what kernels from the command line must compute; null: found by their names")
+    ] = None
+    cases: Annotated[tuple[Grid, ...], *_LIST, Meaning("grids: every combination of a grid's lists is timed")]
+    claims: Annotated[
+        tuple[KernelClaim, ...], Field(strict=False), Meaning("what is said to hold; judged by `bncli bench --check`")
+    ] = ()
 
 
 def changed(part: Part) -> tuple[tuple[str, Any], ...]:
@@ -112,7 +137,7 @@ def bench_of(tree: Mapping[str, Any]) -> Bench:
     Raises:
         ConfigError: with every problem that was found.
     """
-    bench = validated(Bench, dict(tree), _keys_at)
+    bench = validated(Bench, dict(tree))
     problems = [
         Problem(("cases", number, "norms", place), message)
         for number, grid in enumerate(bench.cases)
@@ -148,6 +173,8 @@ def claim_problems(claims: Sequence[KernelClaim], grids: Sequence[Grid]) -> Iter
     timed = [[label(part.name, changed(part)) for part in grid.norms] for grid in grids]
     known = list(dict.fromkeys(name for names in timed for name in names))
     for i, claim in enumerate(claims):
+        if why := claim.ratio.says_nothing(0, math.inf):
+            yield Problem(("claims", i, "ratio"), f"{why}, as every ratio of times does")
         names = [("of", claim.of, known), ("versus", claim.versus, [*known, *RIVALS])]
         names += [("at", axis, list(AXES)) for axis in claim.at]
         strange = [(key, name, those) for key, name, those in names if name not in those]
@@ -179,9 +206,3 @@ def check_kind(data: Mapping[str, Any], wanted: Literal["study", "bench"], name:
         raise ConfigError(f"{name}: is a bench preset; run it by `bncli bench`")
     if wanted == "bench" and "variants" in data and "cases" not in data:
         raise ConfigError(f"{name}: is a study; run it by `bncli compare` or `bncli train`")
-
-
-def _keys_at(path: Path) -> list[str]:
-    models: dict[str, type[Frozen]] = {"cases": Grid, "claims": KernelClaim}
-    inner = models.get(str(path[0])) if path else None
-    return [*(inner.model_fields if inner else ()), *Bench.model_fields]

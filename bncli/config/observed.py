@@ -1,39 +1,37 @@
 """What a study of runs that were made elsewhere says: it has variants, metrics and seeds, and no recipe."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bncli.catalogue import NonNegative
-from bncli.config.parts import Frozen, validated
-from bncli.config.recipe import Margins
-from bncli.errors import ConfigError, Path
-
-
-def _listed(given: object) -> object:
-    return [given] if isinstance(given, str) else given
-
-
-class MetricPart(Frozen):
-    """A metric of any name: which way is better, its unit, and what difference is too small to matter."""
-
-    better: Literal["higher", "lower"]
-    unit: str = ""  # in words: points, seconds
-    margin: NonNegative = 0.0  # in its unit; 0: no two variants are called equivalent
+from bncli.catalogue import Meaning, Spelling
+from bncli.config.parts import Frozen, listed, validated
+from bncli.config.recipe import Margins, MetricPart
+from bncli.errors import ConfigError
 
 
 class ObservedStudy(Frozen):
     """How runs of somebody else's are compared."""
 
-    question: str = "how do these runs compare?"
-    source: str  # the file or folder
-    reference: str  # the variant that the others are compared with
-    metrics: dict[str, MetricPart] = Field(default_factory=dict)
-    # of the first metric, where none is named
-    measures: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_listed)] = ()
-    target: dict[str, float | str] = Field(default_factory=dict)  # {METRIC: level} or {final_of: VARIANT}
-    margins: Margins = Margins()
+    question: Annotated[str, Meaning("what is asked, in words")] = "how do these runs compare?"
+    source: Annotated[str, Meaning("the file or folder, as given to --from")]
+    reference: Annotated[str, Meaning("the variant that the others are compared with")]
+    metrics: Annotated[dict[str, MetricPart], Meaning("what the runs measured, by name; common names are known")] = (
+        Field(default_factory=dict)
+    )
+    measures: Annotated[
+        tuple[str, ...],
+        Field(strict=False),
+        BeforeValidator(listed),
+        Meaning("what is compared: final_METRIC, best_METRIC, METRIC_area, steps_to_target; []: the first metric's"),
+    ] = ()
+    target: Annotated[
+        dict[str, float | str],
+        Spelling("{METRIC: number} or {final_of: VARIANT}", {"type": "object"}),
+        Meaning("the level whose first crossing is timed, or the variant whose final level it is", "the metric's"),
+    ] = Field(default_factory=dict)
+    margins: Annotated[Margins, Meaning("differences too small to matter")] = Margins()
 
     @model_validator(mode="after")
     def one_target(self) -> "ObservedStudy":
@@ -59,9 +57,4 @@ def observed_of(tree: Mapping[str, Any]) -> ObservedStudy:
             f"{recipe[0]}: these runs were made elsewhere, and nothing of how they were trained can be set here (there"
             f" are: {keys})"
         )
-    return validated(ObservedStudy, dict(tree), _keys_at)
-
-
-def _keys_at(path: Path) -> list[str]:
-    here = Margins if path[:1] == ("margins",) else MetricPart if path[:1] == ("metrics",) else ObservedStudy
-    return list(here.model_fields)
+    return validated(ObservedStudy, dict(tree))

@@ -1,14 +1,35 @@
 """What every preset is made of: frozen models, and parts that are a name with options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_serializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_serializer
 
-from bncli.catalogue import Catalogue
+from bncli.catalogue import Catalogue, Spelling
+from bncli.config.keys import keys_at, places_of
 from bncli.errors import ConfigError, Path, Problem, problems_of
 from bncli.norms import NORMS
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Of a list whose single value may be written without the brackets: how it is documented."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        """A list, or one item of it."""
+        listed = handler(core)
+        return {"anyOf": [listed, listed["items"]]}
+
+
+def _each_once(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(given)) < len(given):
+        raise ValueError(f"each counts once, got {list(given)}")
+    return given
+
+
+ONCE = AfterValidator(_each_once)  # of a list whose repeated values would be computed or shown twice
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,9 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+DEFINED = "defined as"  # in a JSON schema, of what docs/generate.py defines: its name
+
+
 class Part(Frozen):
     """A name with options, written `name` or `{name: ..., option: ...}`; every option is filled in."""
 
@@ -36,8 +60,13 @@ class Part(Frozen):
         return {"name": self.name, **self.options}
 
 
-def part_of(catalogue: Catalogue[Any], default: str | None = None) -> BeforeValidator:
-    """Reads a part of `catalogue`; `default` is the name of one that is given by its options alone."""
+def listed(given: object) -> object:
+    """A single name where a list of names is expected, as a list."""
+    return [given] if isinstance(given, str) else given
+
+
+def part_of(catalogue: Catalogue[Any], default: str | None = None) -> tuple[BeforeValidator, Spelling]:
+    """What reads a part of `catalogue`; `default` is the name of one that is given by its options alone."""
 
     def parse(given: object) -> object:
         if isinstance(given, Part):
@@ -48,23 +77,23 @@ def part_of(catalogue: Catalogue[Any], default: str | None = None) -> BeforeVali
             given = {"name": default, **given}
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
             raise ConfigError(f"must be a {catalogue.kind}'s name or {{name: ..., option: ...}}, got {given!r}")
-        options = {key: value for key, value in given.items() if key != "name"}
-        return Part(name=given["name"], options=catalogue.options(given["name"], options))
+        name, options = given["name"], {key: value for key, value in given.items() if key != "name"}
+        return Part(name=name, options=catalogue.options(name, options))
 
-    return BeforeValidator(parse)
+    words = f"name of {'an' if catalogue.kind[0] in 'aeio' else 'a'} {catalogue.kind}, or {{name: NAME, OPTION: value}}"
+    return BeforeValidator(parse), Spelling(words, {DEFINED: catalogue.kind})
 
 
-NormPart = Annotated[Part, part_of(NORMS)]
+NormPart = Annotated[Part, *part_of(NORMS)]
 M = TypeVar("M", bound=BaseModel)
 
 
-def validated(model: type[M], given: Any, keys_at: Callable[[Path], list[str]], prefix: Path = ()) -> M:
+def validated(model: type[M], given: Any, prefix: Path = ()) -> M:
     """`given` as a `model`.
 
     Args:
         model: a frozen model.
         given: a plain tree.
-        keys_at: the keys known at a path and near it, for suggestions.
         prefix: where `given` stands.
 
     Raises:
@@ -73,5 +102,5 @@ def validated(model: type[M], given: Any, keys_at: Callable[[Path], list[str]], 
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        found = problems_of(error.errors(), keys_at)
+        found = problems_of(error.errors(), partial(keys_at, model), places_of(model))
         raise ConfigError(*(Problem(prefix + p.path, p.message) for p in found)) from None

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from bncli.config import study as study_module
 from bncli.config.bench import Bench, bench_of, check_kind, is_bench
 from bncli.config.observed import ObservedStudy, observed_of
 from bncli.config.study import Study
-from bncli.config.yaml_tree import MAX_BYTES, parse
+from bncli.config.yaml_tree import MAX_BYTES, parse, with_value
 from bncli.data import DATASETS, data_part, looking_in
-from bncli.errors import ConfigError, describe
+from bncli.errors import ConfigError, Problem, describe
 from bncli.errors import Path as KeyPath
+from bncli.models import MODELS
+from bncli.norms import NORMS
 
 Valid = TypeVar("Valid")
 SECTIONS = ("training", "evaluation", "probes", "target", "margins")  # keys that hold keys, each with a default
@@ -21,7 +24,7 @@ Places = dict[KeyPath, str]  # where each path was written: "study.yaml:12" or "
 def read_study(
     source: Path | Study | Mapping[str, Any], sets: Sequence[str] = (), variants: Sequence[str] = (),
     seeds: str | Sequence[int] | Mapping[str, Any] | None = None, data: str | None = None,
-    data_dir: Path | None = None,
+    data_dir: Path | None = None, changes: Mapping[str, tuple[Any, str]] = MappingProxyType({}),
 ) -> Study:  # fmt: skip
     """Read a preset with what the command line changes in it.
 
@@ -32,6 +35,7 @@ def read_study(
         seeds: as given to --seeds, or which, or {"until": "decided", "max": 50}.
         data: as given to --data; None: the preset's.
         data_dir: where data are looked for first.
+        changes: dotted keys with what takes the place of their values, and how that was given: "--model net.py:Net".
 
     Raises:
         ConfigError: with every mistake, each with its place.
@@ -41,17 +45,26 @@ def read_study(
     check_kind(tree, "study", name)
     if isinstance(source, Path):
         tree = _beside(tree, source.parent)
+    states = [("", tree)]  # the preset, then what each option of the command line makes of it
     if data is not None:
         tree, places[("data",)] = {**tree, "data": data_part(data)}, f"--data {data}"
+        states.append((f"--data {data}", tree))
+    for key, (value, place) in changes.items():
+        at = tuple(key.split("."))
+        tree, places[at] = with_value(tree, at, value), place
+        states.append((place, tree))
     for text in sets:
         tree = override(tree, text, places)
+        states.append((f"--set {text}", tree))
     if variants:
         tree = _with_variants(tree, variants)
         places[("variants",)] = "--variants"
+        states.append(("--variants", tree))
     if seeds is not None:
         tree, places[("seeds",)] = {**tree, "seeds": seeds, "looks": []}, f"--seeds {seeds}"
+        states.append((f"--seeds {seeds}", tree))
     with looking_in(data_dir):
-        return _checked(study_module.study_of, tree, places, problems, home)
+        return _checked(study_module.study_of, states, places, problems, home)
 
 
 def read_bench(source: Path | Bench | Mapping[str, Any]) -> Bench:
@@ -65,7 +78,7 @@ def read_bench(source: Path | Bench | Mapping[str, Any]) -> Bench:
     name, home = (source.name, f"{source.name}:1") if isinstance(source, Path) else ("bench", "bench")
     data, places, problems = _opened(source)
     check_kind(data, "bench", name)
-    return _checked(bench_of, data, places, problems, home)
+    return _checked(bench_of, [("", data)], places, problems, home)
 
 
 def read_observed(defaults: Mapping[str, Any], sets: Sequence[str] = ()) -> ObservedStudy:
@@ -75,9 +88,11 @@ def read_observed(defaults: Mapping[str, Any], sets: Sequence[str] = ()) -> Obse
         ConfigError: with every mistake, each with its place.
     """
     data, places = dict(defaults), Places()
+    states = [("", data)]
     for text in sets:
         data = override(data, text, places)
-    return _checked(observed_of, data, places, [], "--from")
+        states.append((f"--set {text}", data))
+    return _checked(observed_of, states, places, [], "--from")
 
 
 def read_preset(path: Path) -> Study | Bench:
@@ -106,30 +121,51 @@ def _opened(path: Path | Study | Mapping[str, Any]) -> tuple[dict[str, Any], Pla
 
 
 def _beside(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The tree with paths of data that are relative to a preset's folder, as they are meant in its file."""
-    given = tree.get("data")
-    if not isinstance(given, dict) or not isinstance(given.get("name"), str) or given["name"] not in DATASETS:
-        return tree
-    known = DATASETS[given["name"]].options
-    paths = [key for key, option in known.items() if option.place == "path" and isinstance(given.get(key), str)]
-    return {**tree, "data": {**given, **{key: str(folder / Path(given[key]).expanduser()) for key in paths}}}
+    """The tree with paths of data and weights that are relative to a preset's folder, as they are meant in its file."""
+    for section, rows in (("data", DATASETS), ("model", MODELS)):
+        given = tree.get(section)
+        if not isinstance(given, dict) or not isinstance(given.get("name"), str) or given["name"] not in rows:
+            continue
+        known = rows[given["name"]].options
+        paths = [key for key, option in known.items() if option.place == "path" and isinstance(given.get(key), str)]
+        tree = {**tree, section: {**given, **{key: str(folder / Path(given[key]).expanduser()) for key in paths}}}
+    return tree
 
 
 def _checked(
     make: Callable[[Mapping[str, Any]], Valid],
-    data: Mapping[str, Any],
+    states: Sequence[tuple[str, Mapping[str, Any]]],
     places: Places,
     problems: list[str],
     home: str,
 ) -> Valid:
     try:
-        made = make(data)
+        made = make(states[-1][1])
     except ConfigError as error:
-        problems += [f"{_place(p.path, places, home)}: {describe(p)}" for p in error.problems]
+        blamed = _blame(make, states)
+        for p in error.problems:
+            place = _place(p.path, places, home)
+            problems.append(f"{place if place.startswith('--') else blamed.get(p, place)}: {describe(p)}")
         raise ConfigError(*sorted(set(problems), key=problems.index)) from None
     if problems:
         raise ConfigError(*problems)
     return made
+
+
+def _blame(
+    make: Callable[[Mapping[str, Any]], Valid], states: Sequence[tuple[str, Mapping[str, Any]]]
+) -> dict[Problem, str]:
+    """The option with which each problem first shows; nothing where the preset itself is wrong."""
+    first: dict[Problem, str] = {}
+    for option, tree in states:
+        try:
+            make(tree)
+        except ConfigError as error:
+            if not option:
+                return {}
+            for problem in error.problems:
+                first.setdefault(problem, option)
+    return first
 
 
 def parse_file(path: Path) -> Any:
@@ -173,16 +209,19 @@ def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, An
         sweep = data.get("sweep")
         places[("sweep", key)] = place
         return {**data, "sweep": {**(sweep if isinstance(sweep, dict) else {}), key: values}}
-    places[at] = place
     tree, value = dict(data), values if len(values) > 1 else values[0]
     variants = tree.get("variants")
-    if at[0] == "variants" and len(at) > 2 and isinstance(variants, dict) and isinstance(variants.get(at[1]), str):
-        tree["variants"] = {**variants, at[1]: {"norm": variants[at[1]]}}
-    if at[-1] in SECTIONS and isinstance(value, dict) and value:  # key by key: the others stay as the preset has them
-        for name, inner in value.items():
-            tree = study_module.with_value(tree, (*at, name), inner)
-        return tree
-    return study_module.with_value(tree, at, value)
+    if at[0] == "variants" and len(at) > 2 and isinstance(variants, dict):
+        short = variants.get(at[1], at[1] if at[1] in NORMS else None)  # a norm that --variants adds may be one
+        if isinstance(short, str):
+            tree["variants"] = {**variants, at[1]: {"norm": short}}
+    keyed = at[-1] in SECTIONS and isinstance(value, dict) and value  # the other keys stay as the preset has them
+    for path, inner in [((*at, name), inner) for name, inner in value.items()] if keyed else [(at, value)]:
+        for gone in [old for old in places if old[: len(path)] == path]:
+            del places[gone]
+        places[path] = place
+        tree = with_value(tree, path, inner)
+    return tree
 
 
 def _with_variants(data: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -1,60 +1,85 @@
-"""How a study trains, evaluates and probes: every key with its default, range and unit."""
+"""How a study trains, evaluates and probes: every key with its default, range, unit and meaning."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from bncli.catalogue import Count, Fraction, NonNegative, Positive
-from bncli.config.parts import Before, Frozen, Part, part_of
+from bncli.catalogue import Count, Fraction, Meaning, Natural, NonNegative, Positive, Spelling
+from bncli.config.parts import ONCE, Before, Frozen, Part, part_of
 from bncli.data import DATASETS
 from bncli.errors import ConfigError
 from bncli.models import MODELS
-from bncli.optim import OPTIMIZERS, SCHEDULES
-from bncli.shift import METRICS
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
+from bncli.shift import METRICS, ProbePlace
+from bncli.tasks import TASKS
 
-ModelPart = Annotated[Part, part_of(MODELS, "mlp")]
-DataPart = Annotated[Part, part_of(DATASETS, "mnist")]
-SchedulePart = Annotated[Part, part_of(SCHEDULES, "constant")]
-OptimizerPart = Annotated[Part, part_of(OPTIMIZERS, "sgd")]
+ModelPart = Annotated[Part, *part_of(MODELS, "mlp")]
+DataPart = Annotated[Part, *part_of(DATASETS, "mnist")]
+SchedulePart = Annotated[Part, *part_of(SCHEDULES, "constant")]
+OptimizerPart = Annotated[Part, *part_of(OPTIMIZERS, "sgd")]
+TaskPart = Annotated[Part, *part_of(TASKS)]
+LossPart = Annotated[Part, *part_of(LOSSES)]
 
 
 class Augmentation(Frozen):
     """What is done to training images, example by example and drawn from the run's seed."""
 
-    crop: Annotated[int, Field(ge=0)] = 0  # pixels by which they are moved at most, each way; 0 comes in at the edge
-    flip: bool = False  # half of them are mirrored, left and right
-    cutout: Annotated[int, Field(ge=0)] = 0  # pixels of a side of the square that is cut out
+    crop: Annotated[Natural, Meaning("how far they are moved at most, each way; 0 comes in at the edge", "pixels")] = 0
+    flip: Annotated[bool, Meaning("half of them are mirrored, left and right")] = False
+    cutout: Annotated[Natural, Meaning("side of the square that is cut out", "pixels")] = 0
 
 
 class Training(Frozen):
     """The recipe that every variant trains by."""
 
-    steps: Count = 2000  # optimiser steps
-    batch_size: Count = 60  # examples
-    optimizer: OptimizerPart = Part(name="sgd", options=OPTIMIZERS.options("sgd", {}))
-    lr: Positive = 0.1  # learning rate
-    schedule: SchedulePart = Part(name="constant", options=SCHEDULES.options("constant", {}))  # what multiplies it
-    weight_decay: NonNegative = 0.0  # L2 for sgd and adam, decoupled for adamw
-    decay: Literal["all", "weights"] = "all"  # what decays: every parameter, or weights of layers: no bias, no norm
-    clip: Positive | None = None  # largest L2 norm of a run's whole gradient
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the target's probability, spread over all classes
-    # tf32: on a GPU, products and convolutions of operands cut to 10 bits | mixed: bfloat16 forward and backward
-    precision: Literal["float32", "tf32", "mixed"] = "float32"
-    memory_format: Literal["channels_last", "contiguous"] = "channels_last"  # of images, in runs trained one by one
-    augment: Annotated[Augmentation | None, Before(None)] = None  # what is done to training images; null: nothing
+    steps: Annotated[Count, Meaning("how long every run trains", "optimiser steps")] = 2000
+    batch_size: Annotated[Count, Meaning("of each step", "examples")] = 60
+    optimizer: Annotated[OptimizerPart, Meaning("what makes a step of a gradient")] = Part(
+        name="sgd", options=OPTIMIZERS.options("sgd", {})
+    )
+    lr: Annotated[Positive, Meaning("learning rate", "step a unit of gradient")] = 0.1
+    schedule: Annotated[SchedulePart, Meaning("what multiplies the learning rate in the course of training")] = Part(
+        name="constant", options=SCHEDULES.options("constant", {})
+    )
+    weight_decay: Annotated[NonNegative, Meaning("L2 for sgd and adam, decoupled for adamw", "factor")] = 0.0
+    decay: Annotated[
+        Literal["all", "weights"], Meaning("what decays: every parameter, or weights of layers: no bias, no norm")
+    ] = "all"
+    clip: Annotated[
+        Positive | None, Meaning("largest L2 norm of a run's whole gradient; null: any", "norm of the gradient")
+    ] = None
+    loss: Annotated[
+        LossPart | None, Before(None), Meaning("null: cross-entropy of classes, squared error of numbers")
+    ] = None
+    label_smoothing: Annotated[
+        float, Field(ge=0, lt=1), Meaning("of the target's probability, spread over all classes", "share")
+    ] = 0.0
+    precision: Annotated[
+        Literal["float32", "tf32", "mixed"],
+        Meaning(
+            "tf32: on a GPU, products and convolutions of operands cut to 10 bits; mixed: bfloat16 forward and backward"
+        ),
+    ] = "float32"
+    memory_format: Annotated[
+        Literal["channels_last", "contiguous"], Meaning("of images, in runs trained one by one")
+    ] = "channels_last"
+    augment: Annotated[Augmentation | None, Before(None), Meaning("what is done to training images; null: nothing")] = (
+        None
+    )
 
 
 class Evaluation(Frozen):
     """When, on what and with which statistics the network is evaluated."""
 
-    every: Count = 100  # steps between evaluations; also before the first step and after the last
-    split: Literal["validation", "test"] = "test"
-    # running averages | population statistics over `precise_batches` training batches | the evaluated batch's own
-    statistics: Literal["running", "precise", "batch"] = "running"
-    precise_batches: Count = 100  # training batches behind `precise`
-
-
-ProbePlace = Literal["layer", "norm", "activation"]
+    every: Annotated[
+        Count, Meaning("between two evaluations; there is one before the first step and after the last too", "steps")
+    ] = 100
+    split: Annotated[Literal["validation", "test"], Meaning("the part of the data that accuracies are of")] = "test"
+    statistics: Annotated[
+        Literal["running", "precise", "batch"],
+        Meaning("of norms: running averages, of `precise_batches` training batches, or the evaluated batch's own"),
+    ] = "running"
+    precise_batches: Annotated[Count, Meaning("that `statistics: precise` is taken over", "training batches")] = 100
 
 
 TIERS = ("light", "standard", "full")  # each holds what stands before it
@@ -72,25 +97,57 @@ def _metrics(given: object) -> object:
     return given
 
 
+_TIER_OR_NAMES = Spelling(
+    f"{' or '.join(TIERS)}, or list of metrics",
+    {"anyOf": [{"enum": list(TIERS)}, {"type": "array", "items": {"enum": list(METRICS.own)}}]},
+)
+
+
 class Probes(Frozen):
     """What is measured of distributions, gradients and the loss while a run trains; nothing unless `metrics` says so.
 
     Probes change no number of training. Written `light` or `{metrics: light, ...}`.
     """
 
-    metrics: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_metrics)] = ()  # a tier, or names
-    every: Count = 500  # steps between probes: a drift is over so many; `mode: train` has one before training too
-    # layer: what a layer gives; norm: what reaches the activation, normalised or not; activation: what it gives
-    sites: Annotated[tuple[ProbePlace, ...], Field(min_length=1, strict=False)] = ("norm",)
-    layers: Annotated[tuple[str, ...], Field(strict=False)] = ()  # patterns of layers' names; all where there are none
-    split: Literal["train", "validation", "test"] = "test"  # that the probe set is taken from: its first examples
-    examples: Count = 500  # in the probe set, the same at every probe
-    # running statistics, or batch statistics of the probe set cut into training batches
-    mode: Literal["evaluation", "train"] = "evaluation"
-    null_draws: Count = 1  # pairs of samples drawn for a null band, at every fourth probe
-    units: Annotated[int, Field(ge=0)] = 0  # single channels of each site whose percentiles are kept
-    # steps along the negative gradient at which the loss is looked at, in learning rates
-    step_sizes: Annotated[tuple[Positive, ...], Field(min_length=1, strict=False)] = (0.5, 1.0, 2.0, 4.0)
+    metrics: Annotated[
+        tuple[str, ...],
+        Field(strict=False),
+        BeforeValidator(_metrics),
+        ONCE,
+        _TIER_OR_NAMES,
+        Meaning("what is measured: names of `bncli ls metrics`, or a tier, which holds the tiers before it"),
+    ] = ()
+    every: Annotated[
+        Count,
+        Meaning("between two probes: a drift is over so many; `mode: train` has one before them", "steps"),
+    ] = 500
+    sites: Annotated[
+        tuple[ProbePlace, ...],
+        Field(min_length=1, strict=False),
+        ONCE,
+        Meaning(
+            "layer: what a layer gives; norm: what reaches the activation, normalised or not; activation: what it gives"
+        ),
+    ] = ("norm",)
+    layers: Annotated[
+        tuple[str, ...], Field(strict=False), Meaning("patterns of layers' names (`hidden.2*`); []: all layers")
+    ] = ()
+    split: Annotated[
+        Literal["train", "validation", "test"], Meaning("that the probe set is taken from: its first examples")
+    ] = "test"
+    examples: Annotated[Count, Meaning("in the probe set, the same at every probe", "examples")] = 500
+    mode: Annotated[
+        Literal["evaluation", "train"],
+        Meaning("with running statistics, or with batch statistics of the probe set cut into training batches"),
+    ] = "evaluation"
+    null_draws: Annotated[Count, Meaning("drawn for a null band, at every fourth probe", "pairs of samples")] = 1
+    units: Annotated[Natural, Meaning("single ones of each site whose percentiles are kept", "channels")] = 0
+    step_sizes: Annotated[
+        tuple[Positive, ...],
+        Field(min_length=1, strict=False),
+        ONCE,
+        Meaning("steps along the negative gradient at which the loss is looked at", "learning rates"),
+    ] = (0.5, 1.0, 2.0, 4.0)
 
     @model_validator(mode="before")
     @classmethod
@@ -98,27 +155,46 @@ class Probes(Frozen):
         """Probes with every default but the metrics may be written as a tier."""
         return {"metrics": given} if isinstance(given, str) else given
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        """A tier, or keys."""
+        return {"anyOf": [{"enum": list(TIERS)}, handler(core)]}
+
 
 class Target(Frozen):
-    """The level whose first crossing is timed: a fixed accuracy, or the median final accuracy of one variant."""
+    """The level whose first crossing is timed: a fixed one of any metric, or the median final value of one variant."""
 
-    accuracy: Fraction | None = None  # of the evaluation split
-    final_of: str | None = None  # a variant
+    model_config = ConfigDict(extra="allow")  # {METRIC: LEVEL}
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+
+    accuracy: Annotated[Fraction | None, Meaning("to be reached on the evaluation split", "share")] = None
+    final_of: Annotated[str | None, Meaning("the variant whose median final accuracy is to be reached")] = None
 
     @model_validator(mode="after")
-    def one_of_the_two(self) -> "Target":
-        """Exactly one of the two says what the level is."""
-        if (self.accuracy is None) == (self.final_of is None):
-            raise ValueError("give either {accuracy: 0.95} or {final_of: VARIANT}")
+    def one_of_them(self) -> "Target":
+        """Exactly one of them says what the level is."""
+        if sum(level is not None for level in self.model_dump().values()) != 1:
+            raise ValueError("give one of {accuracy: 0.95}, {METRIC: LEVEL} and {final_of: VARIANT}")
         return self
+
+
+class MetricPart(Frozen):
+    """A metric of any name: which way is better, its unit, and what difference is too small to matter."""
+
+    better: Annotated[Literal["higher", "lower"], Meaning("which way is better")]
+    unit: Annotated[str, Meaning("in words: points, seconds")] = ""
+    margin: Annotated[
+        NonNegative,
+        Meaning("a difference too small to matter; 0: none is", "the metric's"),
+    ] = 0.0
 
 
 class Margins(Frozen):
     """Differences too small to matter: an interval within them says `equivalent`."""
 
-    ratio: Positive = 0.05  # ratios between 1/1.05 and 1.05
-    accuracy: Positive = 0.002  # 0.2 points
-    loss: Positive = 0.01  # nats
-    bias_growth: Positive = 0.01  # L2 norm a step
-    share: Positive = 0.05  # 5 of 100 runs
-    decades: Positive = 0.1  # a tenth of a power of ten
+    ratio: Annotated[Positive, Meaning("of ratios: .05 is from 1/1.05 to 1.05", "share")] = 0.05
+    accuracy: Annotated[Positive, Meaning("of accuracies: .002 is 0.2 points", "share of the examples")] = 0.002
+    loss: Annotated[Positive, Meaning("of losses", "nats")] = 0.01
+    bias_growth: Annotated[Positive, Meaning("of the growth of the biases", "L2 norm a step")] = 0.01
+    share: Annotated[Positive, Meaning("of runs: .05 is 5 of 100", "share of the runs")] = 0.05
+    decades: Annotated[Positive, Meaning("of ranges of a swept or tuned key", "powers of ten")] = 0.1

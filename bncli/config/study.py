@@ -5,24 +5,49 @@ from contextlib import suppress
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from bncli.catalogue import WHOLE, Meaning, Natural, Spelling
 from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
-from bncli.config.parts import Frozen, NormPart, Part, validated
-from bncli.config.recipe import Augmentation, DataPart, Evaluation, Margins, ModelPart, Probes, Target, Training
+from bncli.config.fit import contradictions, misfits, references, too_small, without_classes
+from bncli.config.keys import places_of
+from bncli.config.parts import DEFINED, ONCE, Frozen, NormPart, Part, listed, validated
+from bncli.config.recipe import DataPart, Evaluation, Margins, MetricPart, ModelPart, Probes, Target, TaskPart, Training
+from bncli.config.seeds import LOOKS, SEEDS, read_seeds
+from bncli.config.task import RECIPE, metric_problems, task_problems
+from bncli.config.yaml_tree import with_value
 from bncli.data import DATASETS
-from bncli.errors import ConfigError, Path, Problem, describe, unknown
-from bncli.measures import MEASURES
+from bncli.errors import ConfigError, Problem, describe
 from bncli.models import MODELS
-from bncli.norms import NORMS
 
 
 class Variant(Frozen):
     """One arm: a norm, and what it needs changed in the training recipe; written `batch` or `{norm: batch, ...}`."""
 
-    norm: NormPart
-    training: dict[str, Any] = Field(default_factory=dict)  # overrides of Training
-    evaluation: dict[Literal["statistics", "precise_batches"], Any] = Field(default_factory=dict)  # of Evaluation
+    norm: Annotated[NormPart, Meaning("the norm of this arm")]
+    training: Annotated[
+        dict[str, Any],
+        Spelling("{KEY of training: value}", {DEFINED: "Training"}),
+        Meaning("what of the recipe is its own"),
+    ] = Field(default_factory=dict)
+    evaluation: Annotated[
+        dict[Literal["statistics", "precise_batches"], Any],
+        Spelling(
+            "{statistics: ..., precise_batches: ...}",
+            {
+                "type": "object",
+                "propertyNames": {"enum": ["statistics", "precise_batches"]},
+            },
+        ),
+        Meaning("with which statistics it is evaluated, where not with the study's"),
+    ] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -30,59 +55,77 @@ class Variant(Frozen):
         """A variant that is only a norm may be written as the norm's name."""
         return {"norm": given} if isinstance(given, str) else given
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        """A norm's name, or keys."""
+        return {"anyOf": [{DEFINED: "norm name"}, handler(core)]}
 
-LOOKS = (5, 8, 10, 15, 20, 30, 50, 75, 100)  # numbers of seeds at which a study is reported until it is decided
-MOST_SEEDS = 50  # of such a study, where nothing else is said
 
-
-def _seeds(given: object) -> object:
-    """`5` is 0..4; `0..9` counts both ends; a list is itself; `{until: decided, max: 50}` is 0..49 at most."""
-    if isinstance(given, Mapping):
-        if given.get("until") != "decided" or not given.keys() <= {"until", "max"}:
-            raise ValueError(f"must be {{until: decided, max: {MOST_SEEDS}}}, got {dict(given)!r}")
-        return _seeds(given.get("max", MOST_SEEDS))
-    if isinstance(given, str) and ".." in given:
-        first, _, last = given.partition("..")
-        if first.strip().isdigit() and last.strip().isdigit():
-            return tuple(range(int(first), int(last) + 1))
-    if isinstance(given, str) and given.isdigit():
-        given = int(given)
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return tuple(range(given))
-    if isinstance(given, list | tuple):
-        return tuple(given)
-    if type(given) is int:
-        raise ValueError(f"must be one seed or more, got {given}")
-    raise ValueError(f"must be a number of seeds, a range like 0..9 or a list, got {given!r}")
+SWEPT = ("data", "model", "training", "evaluation")  # the keys whose keys can be swept
+_SWEEP = {
+    "type": "object", "propertyNames": {"pattern": rf"^({'|'.join(SWEPT)})(\.[\w-]+)*$"},
+    "additionalProperties": {"type": "array", "minItems": 1},
+}  # fmt: skip
 
 
 class Study(Frozen):
     """What a preset says: one question, the arms that answer it, and the budget."""
 
-    question: str = "how do these normalisers compare?"
-    data: DataPart = Part(name="mnist", options=DATASETS.options("mnist", {}))
-    model: ModelPart = Part(name="mlp", options=MODELS.options("mlp", {}))
-    training: Training = Training()
-    evaluation: Evaluation = Evaluation()
-    probes: Probes = Probes()
-    target: Target = Target(accuracy=0.95)
-    margins: Margins = Margins()
-    variants: dict[str, Variant] = Field(min_length=1)
-    reference: str  # the variant that the others are compared with
-    seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1, strict=False), BeforeValidator(_seeds)
-    ]
-    # numbers of seeds at which it is reported, in ascending order, until all headlines are decided; empty: once, at all
-    looks: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(strict=False)] = ()
-    # dotted key -> its values
-    sweep: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(default_factory=dict)
-    measures: Annotated[tuple[MeasureName, ...], Field(min_length=1, strict=False)] = (
-        "steps_to_target",
-        "final_accuracy",
+    question: Annotated[str, Meaning("what is asked, in words")] = "how do these normalisers compare?"
+    task: Annotated[
+        TaskPart | None, Meaning("a training loop of somebody's, in place of data, model, training, evaluation, probes")
+    ] = None
+    data: Annotated[DataPart, Meaning("what is learned; mnist where only options are given")] = Part(
+        name="mnist", options=DATASETS.options("mnist", {})
     )
-    claims: Annotated[tuple[StudyClaim, ...], Field(strict=False)] = ()  # checked by `bncli compare --check`
-    tune: Tune | None = None  # choose one key for each variant before the report
-    bisect: Bisect | None = None  # search a limit instead of reporting runs at one recipe
+    model: Annotated[ModelPart, Meaning("the network; mlp where only options are given")] = Part(
+        name="mlp", options=MODELS.options("mlp", {})
+    )
+    training: Annotated[Training, Meaning("the recipe that every variant trains by")] = Training()
+    evaluation: Annotated[Evaluation, Meaning("when and how accuracy and loss are measured")] = Evaluation()
+    probes: Annotated[Probes, Meaning("what of the distributions is measured; a tier may stand for its metrics")] = (
+        Probes()
+    )
+    target: Annotated[Target | None, Meaning("the level whose first crossing is timed; null: none")] = Target(
+        accuracy=0.95
+    )
+    metrics: Annotated[dict[str, MetricPart], Meaning("what runs measure, by name; common names are known")] = Field(
+        default_factory=dict
+    )
+    margins: Annotated[Margins, Meaning("differences too small to matter")] = Margins()
+    variants: Annotated[dict[str, Variant], Meaning("the arms by name; a norm's name alone is that norm")] = Field(
+        min_length=1
+    )
+    reference: Annotated[str, Meaning("the variant that the others are compared with")]
+    seeds: Annotated[
+        tuple[Natural, ...],
+        Field(min_length=1, strict=False),
+        BeforeValidator(read_seeds),
+        SEEDS,
+        Meaning("of the paired runs: how many, which, or as many as decide the headlines", "seeds"),
+    ]
+    looks: Annotated[
+        tuple[Annotated[int, Field(ge=2), WHOLE], ...],
+        Field(strict=False),
+        Meaning("numbers of seeds at which it is reported until all headlines are decided; []: once", "seeds"),
+    ] = ()
+    sweep: Annotated[
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]],
+        Spelling("{KEY: list of values}", _SWEEP),
+        Meaning("dotted keys and their values; every combination is a setting"),
+    ] = Field(default_factory=dict)
+    measures: Annotated[
+        tuple[MeasureName, ...],
+        Field(strict=False),
+        BeforeValidator(listed),
+        ONCE,
+        Meaning("what is compared: `bncli ls measures`"),
+    ] = ("steps_to_target", "final_accuracy")
+    claims: Annotated[
+        tuple[StudyClaim, ...], Field(strict=False), Meaning("what is said to hold; judged by `bncli compare --check`")
+    ] = ()
+    tune: Annotated[Tune | None, Meaning("choose one key for each variant before the report")] = None
+    bisect: Annotated[Bisect | None, Meaning("search a limit instead of reporting runs at one recipe")] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -92,10 +135,23 @@ class Study(Frozen):
         if not isinstance(seeds, Mapping):
             return given
         with suppress(ValueError):  # a mistake in seeds is said of seeds
-            if isinstance(all_seeds := _seeds(seeds), tuple):
+            if isinstance(all_seeds := read_seeds(seeds), tuple):
                 most = len(all_seeds)
                 return {**given, "looks": [n for n in LOOKS if n < most] + [most] * (most > 1), "seeds": all_seeds}
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def as_the_task_yields(cls, given: Any) -> Any:
+        """A task has no target, and no measures before it has yielded something, unless they are given."""
+        has_task = isinstance(given, Mapping) and given.get("task") is not None
+        return {"target": None, "measures": (), **given} if has_task else given
+
+    @model_serializer(mode="wrap")
+    def without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the recipe where there is a task, and without younger keys where they say nothing."""
+        absent = {*(RECIPE if self.task else ("task",)), *(() if self.metrics else ("metrics",))}
+        return {key: value for key, value in write(self).items() if key not in absent}
 
     @field_validator("looks")
     @classmethod
@@ -104,6 +160,15 @@ class Study(Frozen):
         if list(looks) != sorted(set(looks)):
             raise ValueError(f"must be ascending numbers of seeds, got {list(looks)}")
         return looks
+
+    @field_validator("variants")
+    @classmethod
+    def named(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
+        """A name can be shown, and asked for by --variants."""
+        for name in variants:
+            if not name.strip():
+                raise ValueError(f"a variant needs a name, got {name!r}")
+        return variants
 
     @field_validator("seeds")
     @classmethod
@@ -120,7 +185,7 @@ class Study(Frozen):
             ConfigError: for an override that is unknown or out of range.
         """
         merged = {**self.training.model_dump(mode="json"), **self.variants[variant].training}
-        return validated(Training, merged, keys_at, ("variants", variant, "training"))
+        return validated(Training, merged, ("variants", variant, "training"))
 
     def evaluation_of(self, variant: str) -> Evaluation:
         """How one variant is evaluated: as the study says, with the statistics that the variant names.
@@ -130,7 +195,7 @@ class Study(Frozen):
         """
         changes = {str(key): value for key, value in self.variants[variant].evaluation.items()}
         merged = {**self.evaluation.model_dump(mode="json"), **changes}
-        return validated(Evaluation, merged, keys_at, ("variants", variant, "evaluation"))
+        return validated(Evaluation, merged, ("variants", variant, "evaluation"))
 
     def settings(self) -> Iterator[tuple[dict[str, Any], "Study"]]:
         """Every combination of the swept values, with the study at that combination.
@@ -152,8 +217,12 @@ class Study(Frozen):
 
 def check(study: Study) -> list[Problem]:
     """What pydantic cannot see: names that refer to each other, overrides, sweeps, misfits, batches too small."""
-    problems = [Problem((key,), message) for key, message in _references(study)]
-    problems += _without_classes(study)
+    own = study.task or "task" in study.model_fields_set  # null: the command line is to say which
+    problems = list(task_problems(study) if own else metric_problems(study))
+    if problems:
+        return problems
+    problems += [Problem((key,), message) for key, message in references(study)]
+    problems += () if own else without_classes(study)
     problems += claim_problems(study.claims, study.variants, study.sweep)
     problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
@@ -165,30 +234,36 @@ def check(study: Study) -> list[Problem]:
         for name, variant in study.variants.items():
             if key.startswith("training.") and key.split(".")[1] in variant.training:
                 problems.append(Problem(("sweep", key), f"variant {name!r} sets it too; sweep it or set it, not both"))
-        if key.split(".")[0] not in ("data", "model", "training", "evaluation"):
-            problems.append(Problem(("sweep", key), "only data, model, training and evaluation can be swept"))
-    if problems:
+        if not own and key.split(".")[0] not in SWEPT:
+            known = [place for place in places_of(Study) if place.startswith(tuple(f"{kind}." for kind in SWEPT))]
+            meant = next((f"; did you mean {place!r}?" for place in known if place.rpartition(".")[2] == key), "")
+            problems.append(Problem(("sweep", key), f"only data, model, training and evaluation can be swept{meant}"))
+    if problems or (problems := list(_repeated(study))):
         return problems
     try:
         for _, at in study.settings():
-            for name in at.variants:
-                problems += [*_misfits(at, name), *_too_small(at, name), *_recipe(at, name)]
+            for name in () if own else at.variants:
+                problems += [*misfits(at, name), *too_small(at, name), *contradictions(at, name)]
     except ConfigError as error:
         problems += error.problems
     return list(dict.fromkeys(problems))
 
 
-def _without_classes(study: Study) -> Iterator[Problem]:
-    """What was asked by name that needs an accuracy, of data that have none."""
-    data = DATASETS.describe(study.data.name, study.data.options)
-    if data.classes or "data.name" in study.sweep or "data" in study.sweep:
-        return
-    why = f"data {study.data.name!r} has no classes, so no accuracy"
-    if "target" in study.model_fields_set and study.target.accuracy is not None:
-        yield Problem(("target",), f"{why}; leave it out, and ask for measures: [final_loss, loss_change]")
-    for i, name in enumerate(study.measures if "measures" in study.model_fields_set else ()):
-        if "accuracy" in MEASURES[name].noun or MEASURES[name].of == "target":
-            yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
+def _repeated(study: Study) -> Iterator[Problem]:
+    """Swept values that mean the same, whose runs would be planned and counted twice."""
+    for key, values in study.sweep.items():
+        seen: dict[str, Any] = {}
+        for i, value in enumerate(values):
+            with suppress(ConfigError):  # said where every setting is looked at
+                ((_, at),) = study.model_copy(update={"sweep": {key: (value,)}}).settings()
+                first = seen.setdefault(at.model_dump_json(include=set(SWEPT)), i)
+                if first != i:
+                    same = (
+                        f"{values[first]!r} and {value!r} are the same"
+                        if values[first] != value
+                        else f"{value!r} twice"
+                    )
+                    yield Problem(("sweep", key), f"each value counts once, got {same}")
 
 
 def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
@@ -198,100 +273,13 @@ def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
     return {study.bisect.over: (study.bisect.low, study.bisect.high)} if study.bisect else {}
 
 
-def _references(study: Study) -> Iterator[tuple[str, str]]:
-    for key, name in (("reference", study.reference), ("target", study.target.final_of)):
-        if name is not None and name not in study.variants:
-            yield key, unknown("variant", name, study.variants, in_order=True)
-
-
-def _misfits(study: Study, variant: str) -> Iterator[Problem]:
-    """A norm that means nothing on this network, or cannot normalise one of its layers."""
-    part, model = study.variants[variant].norm, MODELS[study.model.name]
-    norm, place = NORMS[part.name], ("variants", variant, "norm")
-    if norm.needs_residual and not model.residual:
-        fit = " or ".join(name for name, row in MODELS.items() if row.residual)
-        why = f"needs residual branches, and model {study.model.name!r} has none; use model {fit}"
-        yield Problem(place, f"norm {part.name!r} {why}")
-    if norm.side == "weight" and not model.layers:
-        why = f"acts on the weights of layers, and model {study.model.name!r} has none"
-        yield Problem(place, f"norm {part.name!r} {why}")
-    data = DATASETS.describe(study.data.name, study.data.options)
-    if wrong := model.misfit(study.model.options, data.shape):
-        yield Problem(("model",), f"model {study.model.name!r} {wrong}")
-        return
-    layers = model.normalised(study.model.options, data.shape, data.outputs)
-    for channels, locations in dict.fromkeys((layer.channels, layer.locations > 1) for layer in layers):
-        if wrong := norm.misfit(part.options, channels, locations=locations):
-            yield Problem(place, f"norm {part.name!r}{wrong}")
-
-
-def _too_small(study: Study, variant: str) -> Iterator[Problem]:
-    study.evaluation_of(variant)
-    training, norm = study.training_of(variant), study.variants[variant].norm
-    if NORMS[norm.name].batch_statistics and training.batch_size < 2:
-        yield Problem(
-            ("training", "batch_size"),
-            f"variant {variant!r}: norm {norm.name!r} takes its statistics over the batch and needs at least 2"
-            f" examples, got {training.batch_size}",
-        )
-    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
-    size = norm.options.get("ghost_size", training.batch_size)
-    alone = min(size, training.batch_size % size or size) == 1 and size < training.batch_size
-    if alone and not model.misfit(study.model.options, data.shape):
-        layers = model.normalised(study.model.options, data.shape, data.outputs)
-        if any(layer.locations == 1 for layer in layers):
-            yield Problem(
-                ("training", "batch_size"),
-                f"variant {variant!r}: norm {norm.name!r} with ghost_size {size} leaves a virtual batch of 1 example,"
-                f" which has no variance, of {training.batch_size}; use a multiple of the ghost_size, of 2 or more",
-            )
-    examples = data.examples["train"]
-    if training.batch_size > examples:
-        yield Problem(("training", "batch_size"), f"must be <= {examples} training examples, got {training.batch_size}")
-
-
-def _recipe(study: Study, variant: str) -> Iterator[Problem]:
-    """A recipe whose parts contradict each other or the data."""
-    training, data = study.training_of(variant), DATASETS.describe(study.data.name, study.data.options)
-    warmup = training.schedule.options["warmup"]
-    if warmup >= training.steps:
-        message = f"warmup must be below the {training.steps} steps of training, got {warmup}"
-        yield Problem(("training", "schedule"), message)
-    if training.label_smoothing and not data.classes:
-        yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
-    if (how := training.augment) and len(data.shape) != 3:
-        yield Problem(("training", "augment"), f"data {study.data.name!r} has no images; leave it out")
-    elif how and max(how.crop, how.cutout) > min(data.shape[1:]):
-        size = " x ".join(map(str, data.shape[1:]))
-        yield Problem(("training", "augment"), f"crop and cutout must be at most a side of the images, {size} pixels")
-
-
-def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """`tree` with the value at `path` replaced; branches are made where they are missing."""
-    key, rest = path[0], path[1:]
-    below = tree.get(key)
-    if rest and isinstance(below, str):
-        below = {"name": below}
-    return {**tree, key: with_value(below if isinstance(below, dict) else {}, rest, value) if rest else value}
-
-
 def _at(changed: Mapping[str, Any], setting: Mapping[str, Any]) -> Study:
     """The study at one setting; a problem there is the swept key's."""
     try:
-        return validated(Study, changed, keys_at)
+        return validated(Study, changed)
     except ConfigError as error:
         keys = {p: next((k for k in setting if describe(p).startswith(k)), "") for p in error.problems}
         raise ConfigError(*(Problem(("sweep", key), p.message) for p, key in keys.items())) from None
-
-
-def keys_at(path: Path) -> list[str]:
-    """The keys known at a path, then those of the study: where a misplaced key may belong."""
-    models: dict[Any, type[BaseModel]] = {
-        "training": Training, "evaluation": Evaluation, "probes": Probes, "target": Target, "margins": Margins,
-        "variants": Variant, "augment": Augmentation,
-    }  # fmt: skip
-    here = models.get(path[-1] if path and path[-1] in ("training", "augment") else (path or ("",))[0], Study)
-    return [*here.model_fields, *Study.model_fields]
 
 
 def study_of(tree: Mapping[str, Any]) -> Study:
@@ -300,7 +288,7 @@ def study_of(tree: Mapping[str, Any]) -> Study:
     Raises:
         ConfigError: with every problem that was found.
     """
-    study = validated(Study, dict(tree), keys_at)
+    study = validated(Study, dict(tree))
     problems = check(study)
     if problems:
         raise ConfigError(*problems)

@@ -51,8 +51,10 @@ def parse(text: str) -> Tree:
     except RecursionError:
         raise ConfigError(Problem((1,), "nested too deeply for a preset")) from None
     tree = Tree()
-    if node is not None:
-        tree.data = _Walk(tree).value(node, ())
+    try:
+        tree.data = None if node is None else _Walk(tree).value(node, ())
+    except RecursionError:  # `a: &a {<<: *a}`
+        raise ConfigError(Problem((1,), "nested too deeply for a preset")) from None
     return tree
 
 
@@ -77,8 +79,14 @@ class _Walk:
         return node.value if node.style else _scalar(node.value)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        shared: dict[str, Any] = {}
+        for key_node, child in node.value:  # first, as what stands here itself wins, wherever it stands
+            if _is_merge(key_node):
+                shared = {**self._shared(child, path), **shared}
         found: dict[str, Any] = {}
         for key_node, child in node.value:
+            if _is_merge(key_node):
+                continue
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 self._wrong(line, path, "a key must be a plain text")
@@ -89,10 +97,27 @@ class _Walk:
                 continue
             self.tree.lines[(*path, key)] = line
             found[key] = self.value(child, (*path, key))
+        return {**shared, **found}
+
+    def _shared(self, node: yaml.Node, path: Path) -> dict[str, Any]:
+        """What `<<: *anchor` or `<<: [*one, *other]` brings; of a key in two of them the first counts."""
+        found: dict[str, Any] = {}
+        for one in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            value = self.value(one, path)
+            if isinstance(value, dict):
+                found = {**value, **found}
+            else:
+                self._wrong(
+                    node.start_mark.line + 1, path, f"<<: must be keys with values, or a list of such, got {value!r}"
+                )
         return found
 
     def _wrong(self, line: int, path: Path, message: str) -> None:
         self.tree.problems.append((line, Problem(path, message)))
+
+
+def _is_merge(key: yaml.Node) -> bool:
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and not key.style
 
 
 def _scalar(text: str) -> Any:
@@ -107,3 +132,12 @@ def _scalar(text: str) -> Any:
     if _INFINITY.fullmatch(text):
         return float(text.replace(".", "", 1))
     return text
+
+
+def with_value(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """`tree` with the value at `path` replaced; branches are made where they are missing."""
+    key, rest = path[0], path[1:]
+    below = tree.get(key)
+    if rest and isinstance(below, str):
+        below = {"name": below}
+    return {**tree, key: with_value(below if isinstance(below, dict) else {}, rest, value) if rest else value}

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bncli.catalogue import Catalogue, Count, Option, Row, resolve
+from bncli.catalogue import WHOLE, Catalogue, Count, Natural, Option, Row, resolve
 from bncli.errors import BncliError, ConfigError, DataError, Problem, unknown
 
-Threshold = Annotated[int, Field(ge=0, le=254)]
+Threshold = Annotated[int, Field(ge=0, le=254), WHOLE]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,12 @@ class DataCatalogue(Catalogue[DataRow]):
 
 _STANDARDIZE = Option(bool, False, "each channel to mean 0 and variance 1 over the training part")
 _DIGITS = {
-    "binarize": Option(Threshold | None, None, "1 where a pixel of 0..255 is above this, else 0"),
+    "binarize": Option(
+        Threshold | None,
+        None,
+        "1 where a pixel of 0..255 is above this, else 0; null: pixels as they are",
+        unit="grey level",
+    ),
     "standardize": Option(bool, False, "to mean 0 and variance 1 over the pixels of the training images"),
 }
 _OF_MNIST: Any = {"examples": {"train": 55_000, "validation": 5_000, "test": 10_000}, "shape": (1, 28, 28)}
@@ -124,7 +129,10 @@ _CHECKSUM = {
 }
 _IMAGES = {
     "size": Option(
-        Annotated[tuple[Count, Count], Field(strict=False)] | None, None, "[height, width] to which images are resized"
+        Annotated[tuple[Count, Count], Field(strict=False)] | None,
+        None,
+        "[height, width] to which images are resized; null: all must have one size",
+        unit="pixels",
     ),
     "channels": Option(Literal[1, 3] | None, None, "1: grey, 3: red, green, blue, null: as the images are"),
     "standardize": _STANDARDIZE,
@@ -186,13 +194,13 @@ DATASETS = DataCatalogue("data set", {
     "offset": DataRow(
         "bncli.data.splits:load_offset",
         "standard normal numbers, every target 1: the toy of Ioffe & Szegedy, section 2",
-        {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws the numbers; every run sees the same")},
+        {"seed": Option(Natural, 0, "draws the numbers; every run sees the same", "seed")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(1,), loss="squared_error",
     ),
     "linear-map": DataRow(
         "bncli.data.splits:load_linear_map",
         "10 standard normal numbers x, target A x, A Gaussian: Santurkar et al. 2018",
-        {"seed": Option(Annotated[int, Field(ge=0)], 0, "draws A and the numbers; every run sees the same")},
+        {"seed": Option(Natural, 0, "draws A and the numbers; every run sees the same", "seed")},
         examples={"train": 1000, "validation": 1000, "test": 1000}, shape=(10,), targets=10, loss="squared_error",
     ),
 })  # fmt: skip

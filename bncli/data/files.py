@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import lzma
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from bncli.data import data_folder
 from bncli.errors import DataError
+from bncli.files import cache_folder
 
 Say = Callable[[str], None]  # takes a line for whoever waits
 
@@ -93,23 +93,6 @@ def fetch(files: Iterator[DataFile], say: Say) -> None:
 def lies_here(file: DataFile) -> bool:
     """Whether there is a file of that name in one of the places that are looked in."""
     return next(_candidates(file, strict=False), None) is not None
-
-
-def cache_folder() -> Path:
-    """The folder of the platform for what can be had again: `$XDG_CACHE_HOME/bncli`, or `~/.cache/bncli` on Linux.
-
-    Raises:
-        DataError: if this user has no home.
-    """
-    if Path(given := os.environ.get("XDG_CACHE_HOME", "")).is_absolute():
-        return Path(given) / "bncli"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        raise DataError("no folder to keep data in: this user has no home; set XDG_CACHE_HOME") from None
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "bncli" / "Cache"
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "bncli"
 
 
 def _candidates(file: DataFile, *, strict: bool = True) -> Iterator[Path]:

@@ -15,9 +15,8 @@ from filelock import FileLock
 
 from bncli.data import DataRow
 from bncli.data.arrays import PARTS, Array, ArrayFacts, locate, sizes
-from bncli.data.files import cache_folder
 from bncli.errors import DataError
-from bncli.files import beside, write_atomically
+from bncli.files import beside, cache_folder, write_atomically
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 GREY, DEEP = ("1", "L", "LA"), ("I", "F")  # modes of Pillow; the second are of more than 8 bits

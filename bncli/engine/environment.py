@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -70,6 +71,42 @@ def peak_memory(device: str) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+class JobMemory:
+    """The most memory that a job holds, from when this is made on.
+
+    Linux forgets a process's peak on request, CUDA its allocator's. Elsewhere only what is more than was ever held
+    before is known to be the job's.
+    """
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._device, self._forgot = device, device == "cuda"
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+                self._forgot = bool(_high_water())
+        self._before = peak_memory(device)
+
+    def peak(self) -> int:
+        """Bytes; 0 where they cannot be told from what was held before."""
+        if self._forgot:
+            return peak_memory(self._device) if self._device == "cuda" else _high_water()
+        peak = peak_memory(self._device)
+        return peak if peak > self._before else 0
+
+
+def _high_water() -> int:
+    """Bytes of memory that this process held at most since that was last forgotten, as Linux says; else 0."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 0
 
 
 def _processor() -> str:

@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bncli.config import Evaluation
@@ -11,6 +10,8 @@ from bncli.data.splits import Split
 from bncli.engine.batches import Batches
 from bncli.engine.network import Network
 from bncli.engine.state import noise_kept
+from bncli.errors import ConfigError
+from bncli.optim import LOSSES
 
 CHUNK = 2_000  # examples a forward pass: large enough for full speed, small enough for the cache
 CHUNK_OF_IMAGES = 200  # the same where convolutions keep channels x pixels of each
@@ -18,23 +19,26 @@ LARGER_ON_A_GPU = 5  # times: a small network there waits for the calls, not for
 
 
 def losses_of(outputs: Tensor, targets: Tensor, loss: str, smoothing: float = 0.0) -> Tensor:
-    """Mean loss of each lane: cross-entropy in nats for classes, mean squared error for numbers.
+    """Mean loss of each lane, (*lanes,).
 
     Args:
         outputs: (*lanes, N, K).
         targets: (*lanes, N) classes, or (*lanes, N, K) numbers; without lanes if all lanes share them.
-        loss: "cross_entropy" or "squared_error".
-        smoothing: of a class's probability, how much is spread evenly over all classes.
+        loss: a name in the catalogue; of those that are not bncli's own, without lanes.
+        smoothing: of a class's probability, how much is spread evenly over all classes; for cross-entropy.
 
-    Returns:
-        (*lanes,)
+    Raises:
+        ConfigError: if somebody's loss gives no number.
     """
-    if loss == "squared_error":
-        return (outputs - targets).square().mean((-1, -2))
-    log_p = F.log_softmax(outputs, -1)
-    targets = targets.expand(outputs.shape[:-1]).unsqueeze(-1)
-    losses = -log_p.gather(-1, targets).squeeze(-1).mean(-1)
-    return (1 - smoothing) * losses - smoothing * log_p.mean((-1, -2)) if smoothing else losses
+    compute = LOSSES.load(loss)
+    if loss in LOSSES.own:
+        found: Tensor = compute(outputs, targets, smoothing) if smoothing else compute(outputs, targets)
+        return found
+    found = compute(outputs, targets)
+    if not isinstance(found, Tensor) or found.numel() != 1:
+        what = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ConfigError(f"loss {loss!r}: must give one number, the mean over the batch, and gives {what}")
+    return found.reshape(())
 
 
 @torch.no_grad()
@@ -69,10 +73,10 @@ def _sums(network: Network, split: Split, parts: int, loss: str) -> dict[str, Te
         x, y = split.slice(first, last)
         outputs = network.forward(x, shared=True)
         total += losses_of(outputs, y, loss) * len(y)
-        if loss == "cross_entropy":
+        if not y.is_floating_point():
             right += (outputs.argmax(-1) == y).sum(-1)
     found = {"loss": total / len(split)}
-    return {**found, "accuracy": right / len(split)} if loss == "cross_entropy" else found
+    return found if split.targets.is_floating_point() else {**found, "accuracy": right / len(split)}
 
 
 def _settle(network: Network, batches: Batches, count: int) -> None:

@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from bncli.engine.environment import environment, peak_memory
+from bncli.engine.environment import JobMemory, environment, peak_memory
 from bncli.engine.layers import NetworkLayer, outputs_of
 from bncli.engine.network import Network
+from bncli.optim import LOSSES
 from bncli.plan import Job
 from bncli.records import Record, RunInfo, RunResult
 
 _NOT_FINITE = "the training loss is not finite"
-_LOSS_UNITS = {"cross_entropy": "nats", "squared_error": "squared error"}
 
 
 class Log:
@@ -24,7 +24,8 @@ class Log:
 
     def __init__(self, job: Job, network: Network, loss: str, engine: str) -> None:
         self._job, self._network, self._engine = job, network, engine
-        self._units = {"accuracy": "fraction", "loss": _LOSS_UNITS[loss]}
+        self._memory = JobMemory(job.runs[0].device)
+        self._units = {"accuracy": "fraction", "loss": LOSSES[loss].unit}
         self._records: list[list[Record]] = [[] for _ in job.runs]
         self._diverged: list[tuple[int, str] | None] = [None for _ in job.runs]
         self._blamed: list[str] = ["" for _ in job.runs]
@@ -116,7 +117,7 @@ class Log:
                 reason=gone[1] if gone else "", layer=layer, engine=self._engine, fallbacks=tuple(fallbacks),
                 parameters=self._network.size,
                 seconds=share, samples_per_second=count * batch * step / spent if spent else 0.0,
-                peak_memory=memory, environment=where,
+                peak_memory=memory, job_memory=self._memory.peak() if count == 1 else 0, environment=where,
             )  # fmt: skip
             found.append(RunResult(run.spec(), info, tuple(records)))
         return found

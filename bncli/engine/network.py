@@ -14,7 +14,7 @@ from bncli.data import DATASETS
 from bncli.engine.layers import NetworkLayer, layers_of
 from bncli.engine.state import noise_kept, tensors_kept
 from bncli.models import MODELS
-from bncli.models.unit import Normaliser, initialise
+from bncli.models.unit import Normaliser, drawn_from, initialise
 from bncli.norms import NORMS
 from bncli.plan import Run
 
@@ -30,10 +30,15 @@ def build(run: Run) -> nn.Module:
         of_channels=target if row.side == "activation" else None,
         of_layer=target if row.side == "weight" else None,
         absorbs_bias=row.absorbs_bias,
+        name=run.norm.name,
+        options=run.norm.options,
     )
     inputs = data.shape if MODELS[run.model.name].locations else data.features
-    model: nn.Module = MODELS.load(run.model.name)(inputs, data.outputs, norm, **run.model.options)
-    initialise(model, model.init, run.seed)
+    make = MODELS.load(run.model.name)
+    with drawn_from(run.seed):
+        model: nn.Module = make(inputs, data.outputs, norm, **run.model.options)
+    if hasattr(model, "init"):
+        initialise(model, model.init, run.seed)
     return target(model) if row.side == "network" else model
 
 
@@ -50,6 +55,8 @@ class Network:
             self.lanes: tuple[int, ...] = ()
             if runs[0].training.memory_format == "channels_last":
                 self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                if MODELS[runs[0].model.name].whole and not self._runs(runs[0]):  # somebody's x.view(len(x), -1)
+                    self._model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             self.parameters, self.buffers = dict(self._model.named_parameters()), dict(self._model.named_buffers())
             self._forward = lambda x, shared: self._model(x)
         else:
@@ -58,6 +65,19 @@ class Network:
             self.parameters = {name: p.detach().requires_grad_() for name, p in parameters.items()}
             self._own, self._common = (_lanes(self._call, at) for at in (0, None))
             self._forward = self._vmapped
+
+    def _runs(self, run: Run) -> bool:
+        """Whether the model takes an example as it is now; nothing changes."""
+        device = next(self._model.parameters()).device
+        x = torch.zeros(1, DATASETS.describe(run.data.name, run.data.options).features, device=device)
+        try:
+            with torch.no_grad(), noise_kept(device.type):
+                self._model.eval()(x)
+        except RuntimeError:
+            return False
+        finally:
+            self._model.train()
+        return True
 
     def forward(self, x: Tensor, *, shared: bool = False) -> Tensor:
         """Outputs (*lanes, N, outputs) for inputs (*lanes, N, features), or (N, features) if all lanes share them."""

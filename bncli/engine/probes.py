@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from bncli.config import Probes
-from bncli.data import DATASETS
 from bncli.data.splits import Splits
 from bncli.engine.batches import Batches
 from bncli.engine.layers import NetworkLayer
@@ -18,7 +17,7 @@ from bncli.engine.readings import MetricValues, Moment, read
 from bncli.engine.trace import TrainingStep
 from bncli.errors import ConfigError
 from bncli.optim.optimizers import Hyper, State
-from bncli.plan import Job
+from bncli.plan import Job, loss_of
 from bncli.records import PERCENTILES, CurveKey, Record
 from bncli.shift import METRICS
 from bncli.shift.distribution import percentiles
@@ -52,7 +51,7 @@ class Prober:
             chosen = _chosen(layers, self._how)
             self._subject = Subject(
                 self._how, network, layers, chosen, splits, batches, step, state, hyper,
-                DATASETS.describe(first.data.name, first.data.options).loss, first.training.label_smoothing,
+                loss_of(first), first.training.label_smoothing,
             )  # fmt: skip
 
     def every(self, steps: int) -> int:

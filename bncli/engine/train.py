@@ -24,7 +24,7 @@ from bncli.kernels import fallbacks_noted
 from bncli.models.unit import seed_for
 from bncli.optim import OPTIMIZERS
 from bncli.optim.optimizers import Hyper, Optimizer, State, clipped, factor_of
-from bncli.plan import Job, checkpoint_steps
+from bncli.plan import Job, checkpoint_steps, loss_of
 from bncli.records import RunResult
 
 
@@ -33,10 +33,10 @@ class Sign:
     """A job's sign of life after an evaluation."""
 
     step: int
-    level: float  # mean accuracy, or loss where there are no classes
-    loss: float  # mean evaluation loss
-    lr: float  # the mean learning rate of the step
-    notes: tuple[str, ...]  # what the user should know, one line each
+    level: float  # mean accuracy, or loss where there are no classes; of a task the first metric that it yields
+    loss: float | None  # mean evaluation loss
+    lr: float | None  # the mean learning rate of the step
+    notes: tuple[str, ...] = ()  # what the user should know, one line each
 
 
 Report = Callable[[Sign], None]
@@ -123,7 +123,7 @@ class _Loop:
         self.variant = first.variant
         self.how, self.device = first.evaluation, first.device
         data = DATASETS.describe(first.data.name, first.data.options)
-        self.loss = data.loss
+        self.loss = loss_of(first)
         self.clipped = first.training.clip is not None
         self.clock, self.step, self.last = Stopwatch(), 0, first.training.steps - 1
         with self.clock.of("start"):

@@ -97,7 +97,7 @@ def fetch_data(jobs: Iterable[Job], folder: Path | None, say: Callable[[str], No
     from bncli.data import DATASETS, looking_in
 
     with looking_in(folder):
-        for data in dict.fromkeys(run.data.name for job in jobs for run in job.runs):
+        for data in dict.fromkeys(run.data.name for job in jobs for run in job.runs if not run.task):
             DATASETS.fetch(data, say)
 
 
@@ -111,6 +111,7 @@ def _train(job: Job, at: Surroundings) -> list[RunResult]:
 
     from bncli.data import looking_in
     from bncli.engine.state import noise_kept
+    from bncli.engine.task import train_task
     from bncli.engine.train import Sign, train
 
     def report(sign: Sign) -> None:
@@ -123,11 +124,12 @@ def _train(job: Job, at: Surroundings) -> list[RunResult]:
     if at.heartbeat:
         with contextlib.suppress(OSError):
             at.heartbeat.touch()
-    threads = torch.get_num_threads()
+    threads, own = torch.get_num_threads(), bool(job.runs[0].task)
     torch.set_num_threads(1)
     try:
-        with looking_in(at.data), noise_kept(job.runs[0].device):
-            return train(job, report, at.checkpoints)
+        # what anybody's code prints is for people: stdout may be a document's
+        with looking_in(at.data), noise_kept(job.runs[0].device), contextlib.redirect_stdout(sys.stderr):
+            return train_task(job, report, at.checkpoints) if own else train(job, report, at.checkpoints)
     finally:
         torch.set_num_threads(threads)
 

@@ -97,7 +97,7 @@ def load_factory(name: str) -> OpenWorkers:
     if ":" not in name:
         found: OpenWorkers = EXECUTORS.load(name)
         return found
-    from bncli.plugins import resolve_code
+    from bncli.plugins.code import resolve_code
 
     found = resolve_code(name, "--executor")
     if not callable(found):

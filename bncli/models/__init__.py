@@ -1,14 +1,14 @@
 """Networks that take a norm factory: what there is, and what a study must know of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bncli.catalogue import Catalogue, Count, Option, Row
+from bncli.catalogue import WHOLE, Count, Option, Spelling
 from bncli.models import sizes
+from bncli.models.foreign import ModelCatalogue
+from bncli.models.rows import ModelRow
 from bncli.models.sizes import Layer, Options, Shape
 
 
@@ -29,8 +29,19 @@ def _depth(given: int) -> int:
 
 
 _ACTIVATION = Literal["sigmoid", "tanh", "relu", "gelu", "identity"]
-_INIT = Annotated[Any, BeforeValidator(_initialisation)]
+_INIT = Annotated[
+    Any,
+    BeforeValidator(_initialisation),
+    Spelling("he or glorot or {normal: number > 0}", {"anyOf": [
+        {"enum": ["he", "glorot"]},
+        {"type": "object", "properties": {"normal": {"type": "number", "exclusiveMinimum": 0}},
+         "required": ["normal"], "additionalProperties": False},
+    ]}),
+]  # fmt: skip
 _INIT_MEANING = "weights: he (normal), glorot (uniform) or {normal: standard deviation}; biases start at 0"
+_LAYERS = Annotated[
+    int, Field(ge=8), AfterValidator(_depth), WHOLE, Spelling("8 or 14 or 20 or ...", {"type": "integer", "minimum": 8})
+]
 _CHANNELS = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 _THREE = Annotated[tuple[Count, Count, Count], Field(strict=False)]
 
@@ -47,20 +58,6 @@ def _common(activation: str, init: str) -> dict[str, Option]:
 
 
 _PLACEMENT = {"placement": Option(Literal["pre", "post"], "pre", "the norm before or after the activation")}
-
-
-def _no_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
-    return []
-
-
-def guess_layers(options: Options, shape: Shape, outputs: int) -> list[Layer]:
-    """What a network is taken for of which nothing is known: three layers, enough to guess what a step costs."""
-    guessed = (Layer(prod(shape), 100), Layer(100, 100), Layer(100, outputs))
-    return [replace(layer, normalised=False) for layer in guessed]  # no check is made of channels that are a guess
-
-
-def _widths(options: Options, shape: Shape, layers: list[Layer]) -> str:
-    return "-".join(str(width) for width in (prod(shape), *(layer.channels for layer in layers)))
 
 
 def _repeated(options: Options, shape: Shape, layers: list[Layer]) -> str:
@@ -93,29 +90,14 @@ def _padded(options: Options, shape: Shape) -> str:
     return _images_only(options, shape)
 
 
-@dataclass(frozen=True)
-class ModelRow(Row):
-    """A model's row."""
-
-    sizes: Callable[[Options, Shape, int], list[Layer]] = _no_layers
-    """Every layer, from options, an example's shape and the number of outputs."""
-
-    text: Callable[[Options, Shape, list[Layer]], str] = _widths  # the study's one-line description of the layers
-    misfit: Callable[[Options, Shape], str] = lambda options, shape: ""  # why it cannot take such examples
-    locations: bool = False  # it takes (channels, height, width), and its norms see (N, C, ...) and not (N, C)
-    layers: bool = True  # it has layers with weights before its norms
-    residual: bool = False  # it has residual branches
-
-    def normalised(self, options: Options, shape: Shape, outputs: int) -> list[Layer]:
-        """The layers that a norm of activations follows."""
-        return [layer for layer in self.sizes(options, shape, outputs) if layer.normalised]
-
-
-MODELS: Catalogue[ModelRow] = Catalogue("model", {
+MODELS = ModelCatalogue("model", {
     "mlp": ModelRow(
         "bncli.models.mlp:MLP", "fully connected: linear, norm, activation for each hidden layer, then linear",
         {
-            "hidden": Option(Annotated[tuple[Count, ...], Field(strict=False)], (100, 100, 100), "units per layer"),
+            "hidden": Option(
+                Annotated[tuple[Count, ...], Field(strict=False)],
+                (100, 100, 100), "of each hidden layer; []: a linear model, without a place for norms", "units"
+            ),
             **_common("sigmoid", "glorot"), **_PLACEMENT,
         },
         sizes=sizes.mlp,
@@ -123,8 +105,8 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "deep-mlp": ModelRow(
         "bncli.models.mlp:deep_mlp", "the same with all hidden layers alike, so that depth is one number",
         {
-            "depth": Option(Count, 8, "hidden layers"),
-            "width": Option(Count, 100, "units per layer"),
+            "depth": Option(Count, 8, "how deep it is", "hidden layers"),
+            "width": Option(Count, 100, "of each layer", "units"),
             **_common("sigmoid", "glorot"), **_PLACEMENT,
         },
         sizes=sizes.deep_mlp, text=_repeated,
@@ -132,8 +114,8 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "residual-mlp": ModelRow(
         "bncli.models.mlp:ResidualMLP", "linear layers with shortcuts around (norm, activation, linear) twice",
         {
-            "width": Option(Count, 100, "units per layer"),
-            "blocks": Option(Count, 4, "residual blocks of two linear layers"),
+            "width": Option(Count, 100, "of each layer", "units"),
+            "blocks": Option(Count, 4, "residual ones of two linear layers each", "blocks"),
             **_common("relu", "he"),
         },
         sizes=sizes.residual_mlp, residual=True,
@@ -141,8 +123,11 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "convnet": ModelRow(
         "bncli.models.convolutional:ConvNet", "3x3 convolutions and max pooling in stages, then linear: a small VGG",
         {
-            "channels": Option(_CHANNELS, (16, 32, 64), "of each stage's convolutions; 2x2 max pooling ends a stage"),
-            "convolutions": Option(Count, 1, "in each stage"),
+            "channels": Option(
+                _CHANNELS, (16, 32, 64),
+                "of each stage's convolutions; 2x2 max pooling ends a stage", "channels"
+            ),
+            "convolutions": Option(Count, 1, "in each stage", "convolutions"),
             "head": Option(
                 Literal["average", "flatten"], "average", "what is read out: each channel's mean, or every number"
             ),
@@ -153,8 +138,8 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "resnet": ModelRow(
         "bncli.models.resnet:ResNet", "residual network for small images, of depth 6n + 2: He et al. 2016",
         {
-            "depth": Option(Annotated[int, Field(ge=8), AfterValidator(_depth)], 20, "layers: 6n + 2"),
-            "channels": Option(_THREE, (16, 32, 64), "of the three stages"),
+            "depth": Option(_LAYERS, 20, "with weights: 6n + 2", "layers"),
+            "channels": Option(_THREE, (16, 32, 64), "of the three stages", "channels"),
             "shortcut": Option(
                 Literal["pad", "projection"], "pad",
                 "where size and channels change: zeros for new channels (option A), or a 1x1 convolution and norm (B)",
@@ -168,7 +153,10 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
         "bncli.models.convolutional:InceptionBN",
         "modules 3a, 3b, 3c, 4a of Ioffe & Szegedy 2015's Inception, narrowed",
         {
-            "divisor": Option(Literal[1, 2, 4, 8, 16, 32], 8, "how many times fewer channels than in the paper"),
+            "divisor": Option(
+                Literal[1, 2, 4, 8, 16, 32], 8,
+                "how many times fewer channels than in the paper", "factor"
+            ),
             **_common("relu", "he"), **_PLACEMENT,
         },
         sizes=sizes.inception, misfit=_images_only, locations=True,
@@ -177,8 +165,8 @@ MODELS: Catalogue[ModelRow] = Catalogue("model", {
     "deep-linear": ModelRow(
         "bncli.models.mlp:DeepLinear", "matrices alone, a norm behind each: Santurkar et al. 2018",
         {
-            "depth": Option(Count, 25, "matrices"),
-            "width": Option(Count, 10, "numbers between them"),
+            "depth": Option(Count, 25, "how deep it is", "matrices"),
+            "width": Option(Count, 10, "between the matrices", "numbers"),
             "init": Option(_INIT, "glorot", _INIT_MEANING),
         },
         sizes=sizes.deep_linear, text=_repeated,

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ class Normaliser:
     of_channels: Callable[[int], nn.Module] | None = None  # a module for that many channels
     of_layer: Callable[[nn.Module], nn.Module] | None = None  # the layer, its weights normalised in place
     absorbs_bias: bool = False  # it cancels a bias before it
+    name: str = "none"  # in the catalogue, for whole networks, whose norms are replaced
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, normalised: int | nn.Module) -> nn.Module:
         """For a network of a plug-in: the norm of so many channels, or a layer with its norm, whatever that acts on.
@@ -117,6 +120,14 @@ def seed_for(seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Seed torch's generator for what draws a network's weights, and put it back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "init"))
+        yield
+
+
 @torch.no_grad()
 def initialise(model: nn.Module, init: Any, seed: int) -> None:
     """Draw every linear or convolutional weight from (seed, the module's name); set their biases to 0.
@@ -130,8 +141,7 @@ def initialise(model: nn.Module, init: Any, seed: int) -> None:
         seed: of the run.
     """
     if callable(init):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(seed, "init"))
+        with drawn_from(seed):
             init(model)
         return
     for name, module in model.named_modules():

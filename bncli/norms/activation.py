@@ -1,5 +1,7 @@
 """Norms that bring an activation (FRN with TLU, EvoNorm-B0 and -S0), and functions in a norm's place (DyT, Derf)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.types import Device
@@ -110,7 +112,7 @@ class EvoNormS0(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale and gate."""
         refuse_lonely(check_channels(x, self.channels), self.groups)
-        if len(x) == 0:  # of which torch's variance warns
+        if x.shape[0] == 0:  # of which torch's variance warns
             return x
         with suspend_autocast(x):
             values = widen(x)
@@ -158,7 +160,7 @@ class FRN(nn.Module):
         with suspend_autocast(x):
             values = widen(check_channels(x, self.channels))
             squares = values.square()
-            if x.shape[2:].numel() == 1:
+            if math.prod(x.shape[2:]) == 1:
                 squares = squares + widen(self.learned_eps).abs()
             elif x.ndim > 2:
                 squares = squares.mean(tuple(range(2, x.ndim)), keepdim=True)

@@ -17,6 +17,7 @@ from bncli.norms.channels import (
     average,
     bessel,
     check_channels,
+    check_floating,
     count_batch,
     count_values,
     describe,
@@ -36,7 +37,7 @@ class NoNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same shape."""
-        return x
+        return check_floating(x)
 
 
 class BatchNorm(RunningNorm):
@@ -61,6 +62,7 @@ class BatchNorm(RunningNorm):
         ValueError: in training, with a single value for each channel.
     """
 
+    optional_statistics = True
     weight: Tensor | None
     bias: Tensor | None
 
@@ -97,12 +99,14 @@ def normalise_batch(norm: RunningNorm, x: Tensor, impl: Impl) -> Tensor:
     """What `BatchNorm` does of x (N, C, ...) in training and evaluation."""
     m = count_values(x, norm.channels)
     mean, var = norm.running_mean, norm.running_var
+    if norm.training and not norm.track_running_stats:
+        mean = var = None  # set so afterwards: what there is stays, as in torch, and evaluation uses it
     if m and (norm.training or mean is None or var is None):
         bessel(m)  # refuses a single value
         if mean is None or var is None or not norm.training:
             return batch_norm(x, None, None, norm.weight, norm.bias, 0.0, norm.eps, impl)
         counts = count_batch(norm)
-        if counts and isinstance(norm.momentum, float | int):
+        if counts and norm.momentum is not None and not isinstance(norm.momentum, str):
             return batch_norm(x, mean, var, norm.weight, norm.bias, norm.momentum, norm.eps, impl)
         new_mean, new_var = mean.clone(), var.clone()  # which the kernel makes the batch's own
         y = batch_norm(x, new_mean, new_var, norm.weight, norm.bias, 1.0, norm.eps, impl)

@@ -3,6 +3,7 @@
 Shapes: N examples, C channels, m values of a channel (examples times locations). A statistic is (C,).
 """
 
+import math
 from collections.abc import Callable
 from inspect import signature
 from typing import Any, Literal
@@ -36,9 +37,25 @@ class RunningNorm(_BatchNorm):
     bias: Tensor | None  # type: ignore[assignment]
     num_batches_tracked: Tensor
 
+    optional_statistics = False  # it can do without them, as torch's batch norm
+
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self.track_running_stats = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to have running statistics taken away, as `torch.func.replace_all_batch_norm_modules_` does.
+
+        Raises:
+            ConfigError: for these; not in `BatchNorm`, which then normalises by the batch alone.
+        """
+        taken = (name == "track_running_stats" and not value) or (name.startswith("running_") and value is None)
+        if taken and not self.optional_statistics:
+            raise ConfigError(
+                f"{type(self).__name__}: {name} cannot be {value!r}, as the norm needs its running statistics; "
+                "put another norm in its place (bncli.replace_norms)"
+            )
+        super().__setattr__(name, value)
 
 
 def add_affine(
@@ -104,18 +121,30 @@ def count_values(x: Tensor, channels: int) -> int:
     Raises:
         ValueError: for another number of channels.
     """
-    return check_channels(x, channels).shape[0] * x.shape[2:].numel()
+    return check_channels(x, channels).shape[0] * math.prod(x.shape[2:])
 
 
 def check_channels(x: Tensor, channels: int) -> Tensor:
-    """`x`, if it is (N, C, ...) with as many channels as expected.
+    """`x`, if it is (N, C, ...) with as many channels as expected, of floating-point numbers.
 
     Raises:
         ValueError: if not.
     """
+    check_floating(x)
     if x.ndim < 2 or x.shape[1] != channels:
         hint = "; one example alone is x.unsqueeze(0)" if x.ndim > 1 and x.shape[0] == channels else ""
         raise ValueError(f"expected {channels} channels, got input of shape {tuple(x.shape)}{hint}")
+    return x
+
+
+def check_floating(x: Tensor) -> Tensor:
+    """`x`, if it is of floating-point numbers: a norm's output is not whole, and would be cut off without a word.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"expected floating-point values, got input of {x.dtype}; x.float() makes them so")
     return x
 
 
@@ -157,7 +186,8 @@ def count_batch(norm: Any) -> bool:
     """Count a training batch; False for one that is passed again, which may move no running statistic."""
     if is_recomputed():
         return False
-    norm.num_batches_tracked.add_(1)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
     return True
 
 
@@ -179,14 +209,14 @@ class FirstPass:
         self.key: Tensor | None = None
         self.found: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, key: Tensor, take: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """`take()`, or what it gave in the first pass over the batch that `key`, a statistic of it, tells from others.
+    def __call__(self, x: Tensor, take: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """`take()`, or what it gave in the first pass over the batch x (N, C, ...), told from others by a statistic.
 
         Raises:
             RuntimeError: if another batch has passed between.
         """
         if is_recomputed():
-            if self.key is None or self.found is None or not torch.allclose(self.key, key.detach(), equal_nan=True):
+            if self.key is None or self.found is None or not torch.allclose(self.key, _print_of(x), equal_nan=True):
                 raise RuntimeError(
                     "a norm that normalises by running statistics in training has seen another batch between the "
                     "forward pass and its recomputation by gradient checkpointing; call backward() after each "
@@ -194,12 +224,21 @@ class FirstPass:
                 )
             return self.found
         found = take()
-        if may_look(key):
-            self.key, self.found = key.detach().clone(), found
+        if may_look(x):
+            self.key, self.found = _print_of(x), found
         return found
 
     def __reduce__(self) -> tuple[type["FirstPass"], tuple[()]]:
         return FirstPass, ()
+
+
+def _print_of(x: Tensor) -> Tensor:
+    """What tells a batch (N, C, ...) from others, the same values in another order included: (C,).
+
+    A sum with a weight of each place. Close is enough, as a recomputed x may be rounded in another way.
+    """
+    rows = x.detach().transpose(0, 1).flatten(1)
+    return rows @ torch.arange(1, rows.shape[1] + 1, dtype=rows.dtype, device=x.device).cos()
 
 
 def average(running: Tensor, new: Tensor, momentum: RunningMomentum, batches: Tensor, factor: float = 1.0) -> None:

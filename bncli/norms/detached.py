@@ -95,7 +95,7 @@ class DetachedNorm(RunningNorm):
                 mean, spread = self._statistics(values)
             else:
                 mean, spread = self.running_mean, self.running_spread
-                spread = read_running(spread) if whitens else spread.to(values.dtype)
+                spread = read_running(spread, self.eps, self.momentum) if whitens else spread.to(values.dtype)
             y = _WAYS[self.by].divide(values - mean.to(values.dtype).unsqueeze(1), spread, self.eps)
             return lay_out_like(join_groups(y.unsqueeze(0), x.shape).to(x.dtype), x)
 

@@ -1,5 +1,6 @@
 """Batch normalisation by other statistics: of virtual batches within a batch, or with noise behind it."""
 
+import math
 from typing import Literal
 
 import torch
@@ -102,7 +103,7 @@ def _virtual_batches(x: Tensor, size: int) -> list[Tensor]:
 def _normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, int]:
     """Each virtual batch of x (V, n, C, ...) standardised, with its mean and biased variance (V, C) over m values."""
     inner = [1, *range(3, x.ndim)]
-    m = x.shape[1] * x.shape[3:].numel()
+    m = x.shape[1] * math.prod(x.shape[3:])
     if m < 2:
         raise ValueError("expected more than 1 value per channel in every virtual batch when training, got 1")
     var, mean = torch.var_mean(x, inner, correction=0, keepdim=True)

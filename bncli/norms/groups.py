@@ -197,13 +197,13 @@ def _evaluate(norm: Whitening, x: Tensor, root: Root, exact: bool) -> Tensor:
     values, d = widen(x), norm.running_cov.shape[-1]
 
     def compute(running: Tensor) -> Tensor:
-        cov = read_running(running) if exact else running.to(values.dtype)
+        cov = read_running(running, norm.eps, norm.momentum) if exact else running.to(values.dtype)
         return root(cov + norm.eps * build_identity(cov, norm.channels, norm.filler)).to(values.dtype)
 
     def split(statistic: Tensor) -> Tensor:
         return split_groups(statistic.to(values.dtype).unsqueeze(0), norm.channels, d)
 
-    W = norm.evaluation(norm.running_cov, compute, root, norm.eps, values.dtype)
+    W = norm.evaluation(norm.running_cov, compute, root, norm.eps, norm.momentum, values.dtype)
     centred = split_groups(values, norm.channels, d) - split(norm.running_mean)
     A = W if norm.weight is None else W * split(norm.weight)
     y = torch.bmm(A, centred) if norm.bias is None else torch.baddbmm(split(norm.bias), A, centred)
@@ -263,17 +263,26 @@ def covariance(centred: Tensor, dtype: torch.dtype) -> Tensor:
     return centred @ centred.mT / centred.shape[-1]
 
 
-def read_running(cov: Tensor) -> Tensor:
-    """A running covariance (..., d, d) for an exact root: in double precision, each variance raised by its resolution.
+def read_running(cov: Tensor, eps: float, momentum: RunningMomentum) -> Tensor:
+    """A running covariance (..., d, d) for an exact root of it + eps I: in double precision, each variance raised.
 
-    Without that, what rounding has left of it need not be positive (Higham, Accuracy and Stability, section 10.1).
+    By its resolution, without which what rounding has left of it need not be positive (Higham, Accuracy and Stability,
+    section 10.1). By as much as the rounding of all steps may add up to, 1 / momentum times that of one, where a
+    variance lower by so much would leave it indefinite: there its least eigenvalues are nothing but that rounding, in
+    double precision too, into which a norm may have been converted after training.
+
     One that is kept in half precision, or on a device without double precision, is taken as it is, in float32.
     """
     dtype = root_dtype(cov)
     if dtype == cov.dtype == torch.float32 or cov.dtype in (torch.float16, torch.bfloat16):
         return widen(cov)
-    wide, resolution = cov.to(dtype), 2 * cov.shape[-1] ** 0.5 * torch.finfo(cov.dtype).eps
-    return wide + torch.diag_embed(wide.diagonal(dim1=-2, dim2=-1) * resolution)
+    wide, resolution = cov.to(dtype), torch.finfo(cov.dtype).eps
+    variances = wide.diagonal(dim1=-2, dim2=-1)
+    moved = 0.01 if momentum is None or isinstance(momentum, str) or momentum <= 0 else momentum
+    rounded = variances * (max(resolution, torch.finfo(torch.float32).eps) / moved)
+    lost = torch.linalg.cholesky_ex(wide + torch.diag_embed(eps - rounded)).info.unsqueeze(-1) != 0
+    single = variances * (2 * cov.shape[-1] ** 0.5 * resolution)
+    return wide + torch.diag_embed(torch.where(lost, torch.maximum(rounded, single), single))
 
 
 def track(norm: RunningCovariance, mean: Tensor, cov: Tensor, m: int) -> None:

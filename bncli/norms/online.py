@@ -107,7 +107,7 @@ class OnlineNorm(nn.Module):
         return (values - mean) * torch.rsqrt(var + self.eps)
 
     def _followed(self, values: Tensor) -> Tensor:
-        mean, var = self._first_pass(values.mean((0, 2)), lambda: (self.running_mean.clone(), self.running_var.clone()))
+        mean, var = self._first_pass(values, lambda: (self.running_mean.clone(), self.running_var.clone()))
         centred = values - broadcast(mean.to(values.dtype), values)  # about the last mean: nothing cancels
         seen = centred if self.differentiate else centred.detach()
         shift, var = follow(seen, var.to(values.dtype), self.forward_momentum)

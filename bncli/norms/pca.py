@@ -9,7 +9,7 @@ from torch.autograd import Function
 from torch.types import Device
 
 from bncli.kernels import Impl
-from bncli.norms.channels import DType, RunningNorm, describe, reset_affine, widen
+from bncli.norms.channels import DType, RunningNorm, check_floating, describe, reset_affine, widen
 from bncli.norms.groups import reset_covariance, set_up, whiten
 from bncli.norms.roots import warn_of_condition
 
@@ -51,7 +51,7 @@ class PCA(RunningNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Whiten, and in training update the running statistics in place."""
-        root = partial(principal_axes, resolution=torch.finfo(widen(x).dtype).eps)
+        root = partial(principal_axes, resolution=torch.finfo(widen(check_floating(x)).dtype).eps)
         return whiten(self, x, root, exact=True)
 
 

@@ -106,7 +106,7 @@ class BatchRenorm(RunningNorm):
         mean, var = moments(x)
         std = (var + self.eps).sqrt()
         counts = count_batch(self)
-        r, d = self._first_pass(mean, lambda: self._correction(mean.detach(), std.detach()))
+        r, d = self._first_pass(x, lambda: self._correction(mean.detach(), std.detach()))
         if counts:
             average(self.running_mean, mean, self.momentum, self.num_batches_tracked)
             average(self.running_std, std, self.momentum, self.num_batches_tracked)

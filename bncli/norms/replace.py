@@ -19,7 +19,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from bncli.errors import ConfigError
 from bncli.norms import NORMS, norm
 from bncli.norms.rows import NormRow
-from bncli.norms.sites import Census, NormCall, NormChoice, NormSite, ReplacedNorm, Replacement
+from bncli.norms.sites import Census, NormCall, NormChoice, NormSite, ReplacedNorm, Replacement, list_refusals
 from bncli.norms.sites.census import first_line, settle, take_census
 from bncli.norms.sites.handover import check_frozen, device_of, find_hidden, hand_hooks_over, hand_over, leave_fused
 from bncli.norms.sites.known import Adapter, followers_of
@@ -281,7 +281,7 @@ def _refuse(rows: Sequence[ReplacedNorm], census: Census, strict: bool) -> None:
     if not rows:
         functional = f" that is a module; out of reach: {', '.join(census.functional)}" if census.functional else ""
         raise ConfigError(f"the model has no norm{functional}")
-    refused = [f"{row.path or 'the model itself'}: {row.old} {row.reason}" for row in rows if row.refused]
+    refused = list_refusals(rows)
     if strict and refused:
         raise ConfigError(*refused, "to leave what cannot be replaced as it is: strict=False, or where=")
     if all(row.reason == "not chosen" for row in rows):

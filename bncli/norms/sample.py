@@ -26,6 +26,7 @@ from bncli.norms.channels import (
     apply_affine,
     average,
     check_channels,
+    check_floating,
     describe,
     is_recomputed,
     reset_affine,
@@ -181,11 +182,11 @@ class InstanceNorm(_NormBase):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of each example; with `track_running_stats` by what is tracked, in evaluation."""
         check_channels(x, self.channels)
-        if self.running_mean is not None and self.running_var is not None:
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             if not self.training:
                 return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
             refuse_lonely(x, self.channels)
-            if len(x) and not is_recomputed():
+            if x.shape[0] and not is_recomputed():
                 var, mean = torch.var_mean(widen(x.detach()), list(range(2, x.ndim)))
                 average(self.running_mean, mean.mean(0), self.momentum, self.running_mean)
                 average(self.running_var, var.mean(0), self.momentum, self.running_var)
@@ -257,7 +258,7 @@ def _rows(x: Tensor, channels: Channels, over: Over) -> tuple[Tensor, tuple[int,
         return widen(check_channels(x, sizes[0]).movedim(1, -1)), sizes
     if x.ndim < len(sizes) or tuple(x.shape[x.ndim - len(sizes) :]) != sizes:
         raise ValueError(f"expected {sizes} in the last axes, got input of shape {tuple(x.shape)}")
-    return widen(x), sizes
+    return widen(check_floating(x)), sizes
 
 
 def _back(y: Tensor, x: Tensor, over: Over) -> Tensor:
@@ -276,7 +277,7 @@ def refuse_uneven(norm: str, groups: int, channels: int) -> None:
 
 def refuse_lonely(x: Tensor, groups: int) -> None:
     """Raise a ValueError if x (N, C, ...) has fewer than 2 values in each group of each example."""
-    values = x.shape[1] // groups * x.shape[2:].numel()
+    values = x.shape[1] // groups * math.prod(x.shape[2:])
     if values < 2:
         what = "location per channel" if groups == x.shape[1] else "value per group of channels"
         raise ValueError(

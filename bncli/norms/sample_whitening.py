@@ -3,6 +3,7 @@
 Shapes: N examples, C channels, G groups, d channels in a group, m values of a channel or of a group in one example.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -75,7 +76,7 @@ class GroupWhitening(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Whiten each example."""
         with suspend_autocast(x):
-            m = check_channels(x, self.channels).shape[1:].numel() // self.groups
+            m = math.prod(check_channels(x, self.channels).shape[1:]) // self.groups
             if m < 2:
                 raise ValueError(f"expected more than 1 value per group of an example, got {m}")
             exact = self.by == "zca" or nears_root(self.T)
@@ -131,7 +132,7 @@ class InstanceWhitening(nn.Module):
         """Whiten each example."""
         with suspend_autocast(x):
             exact, d = self.by == "zca" or nears_root(self.T), min(self.group_size, self.channels)
-            values = widen_for_root(x, x.shape[2:].numel(), d) if exact else widen(x)
+            values = widen_for_root(x, math.prod(x.shape[2:]), d) if exact else widen(x)
             dtype = root_dtype(x) if exact else values.dtype
             values = split_examples(values, self.channels, d)  # (N, G, d, m)
             centred = values - values.mean(-1, keepdim=True)
@@ -148,7 +149,7 @@ def split_examples(x: Tensor, channels: int, d: int) -> Tensor:
     Raises:
         ValueError: for a single location.
     """
-    m = check_channels(x, channels).shape[2:].numel()
+    m = math.prod(check_channels(x, channels).shape[2:])
     if x.ndim < 3 or m < 2:
         raise ValueError(f"expected more than 1 location per channel, got input of shape {tuple(x.shape)}")
     values = widen(x).flatten(2)

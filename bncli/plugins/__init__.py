@@ -1,8 +1,9 @@
 """Plug-ins: Python files, modules and installed packages that add names to the catalogues.
 
-A plug-in is a module with any of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, EXECUTORS, each a dictionary
-of rows as bncli's own catalogues have them, or simply of functions (docs/extend/plugins.md). Its code counts by what it
-says, with that of the local modules that it imports; that of an installed package by its version.
+A plug-in is a module with any of NORMS, MODELS, DATASETS, METRICS, OPTIMIZERS, SCHEDULES, LOSSES, TASKS, EXECUTORS,
+each a dictionary of rows as bncli's own catalogues have them, or simply of functions (docs/extend/plugins.md). Its code
+counts by what it says, with that of the local modules that it imports; that of an installed package by its version. A
+command line may name one function or class alone (`--model FILE.py:NAME`): `NamedCode`.
 """
 
 import atexit
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from bncli.catalogue import Catalogue
-from bncli.errors import ConfigError, did_you_mean, expect
+from bncli.code_hash import digest
+from bncli.errors import ConfigError, expect
 from bncli.files import make_temporary_folder
 from bncli.measures import MEASURES
+from bncli.plugins.code import NamedCode, attribute_of, split_code
 from bncli.plugins.modules import Loaded, Place, find, load
-from bncli.plugins.rows import PluginEntry, catalogue, read_tables
+from bncli.plugins.rows import KINDS, PluginEntry, catalogue, read_entry, read_tables
 
 GROUP = "bncli.plugins"  # of entry points
 _RECORDED = (  # metrics of every run (bncli.records), of which no probe's may be taken for another
@@ -37,6 +40,7 @@ class Plugin:
     hash: str  # of its code, 20 hexadecimal digits
     names: Mapping[str, tuple[str, ...]]  # "NORMS" -> the names that it adds
     place: Place
+    only: NamedCode | None = None  # what it adds, where that is not what its tables hold
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,20 @@ _registered: dict[str, Plugin] = {}  # by hash: whose names its catalogues have
 _borrowed = Counter[str]()  # by hash: how many `using` have it, where nobody registered it for good
 
 
-def load_plugins(specs: Sequence[str | Path]) -> tuple[Plugin, ...]:
-    """Import plug-ins, each FILE.py or MODULE, and read what they add; `register` adds it.
+def load_plugins(specs: Sequence[str | Path | NamedCode]) -> tuple[Plugin, ...]:
+    """Import plug-ins, each FILE.py, MODULE or `NamedCode`, and read what they add; `register` adds it.
 
     Raises:
         ConfigError: for the first that is not there or is broken, in one line that names it.
     """
     found: list[Plugin] = []
     try:
-        for spec in map(str, dict.fromkeys(specs)):
-            found.append(_load(spec, find(spec, f"plug-in {spec}")))
+        for spec in dict.fromkeys(each if isinstance(each, NamedCode) else str(each) for each in specs):
+            if isinstance(spec, NamedCode):
+                what = f"{KINDS[spec.table].flag} {spec.text}"
+                found.append(_load(spec.text, find(split_code(spec.text, what)[0], what), what, only=spec))
+            else:
+                found.append(_load(spec, find(spec, f"plug-in {spec}")))
     except ConfigError:
         for plugin in found:
             _forget(plugin)
@@ -91,7 +99,7 @@ def register(plugin: Plugin) -> None:
     if plugin.hash in _registered:
         return
     if plugin.hash not in _loaded:
-        found = _load(plugin.spec, plugin.place)
+        found = _load(plugin.spec, plugin.place, only=plugin.only)
         if found.hash != plugin.hash:
             _forget(found)
             raise ConfigError(
@@ -99,7 +107,8 @@ def register(plugin: Plugin) -> None:
                 f" ({found.hash[:8]} and {plugin.hash[:8]}); leave the file alone while a study runs, and give every"
                 " machine the same file and the same versions of what it imports"
             )
-    before = next((other for other in _registered.values() if other.place == plugin.place), None)
+    now = plugin.place, plugin.only
+    before = next((other for other in _registered.values() if (other.place, other.only) == now), None)
     if before:
         unregister(before)
     entries = _loaded[plugin.hash][1]
@@ -120,7 +129,7 @@ def unregister(plugin: Plugin) -> None:
 
 
 @contextmanager
-def using(plugins: str | Path | Iterable[Plugin | Shipped | str | Path]) -> Iterator[tuple[Plugin, ...]]:
+def using(plugins: str | Path | Iterable[Plugin | Shipped | NamedCode | str | Path]) -> Iterator[tuple[Plugin, ...]]:
     """Have plug-ins registered for a while, in a worker those that were shipped; those that were before stay.
 
     Raises:
@@ -128,8 +137,8 @@ def using(plugins: str | Path | Iterable[Plugin | Shipped | str | Path]) -> Iter
     """
     expect("plugins", plugins, isinstance(plugins, str | Path | Iterable), "files or modules, as in ['norms.py']")
     listed = [plugins] if isinstance(plugins, str | Path) else list(plugins)
-    loaded = iter(load_plugins([each for each in listed if isinstance(each, str | Path)]))
-    found = [next(loaded) if isinstance(each, str | Path) else each for each in listed]
+    loaded = iter(load_plugins([each for each in listed if isinstance(each, str | Path | NamedCode)]))
+    found = [next(loaded) if isinstance(each, str | Path | NamedCode) else each for each in listed]
     used = tuple(each.plugin if isinstance(each, Shipped) else each for each in found)
     ours: list[Plugin] = []
     try:
@@ -218,55 +227,39 @@ def _register_installed() -> tuple[str, ...]:
     return tuple(problems)
 
 
-def split_code(text: str, what: str) -> tuple[str, str]:
-    """("FILE.py", "NAME") of "FILE.py:NAME", or ("MODULE", "NAME") of "MODULE:NAME".
-
-    Raises:
-        ConfigError: if it is neither; `what` begins the message: "--kernel".
-    """
-    place, colon, name = text.rpartition(":")
-    if not (colon and place and name.replace(".", "").isidentifier()):
-        raise ConfigError(f"{what}: expected FILE.py:NAME or MODULE:NAME, got {text!r}")
-    return place, name
-
-
-def resolve_code(text: str, what: str, known: Catalogue[Any] | None = None) -> Any:
-    """What a name of a catalogue, FILE.py:NAME or MODULE:NAME stands for; names of the catalogue come first.
-
-    Raises:
-        ConfigError: if there is no such thing, in one line; `what` begins it: "--kernel".
-    """
-    if known is not None and (text in known or ":" not in text):
-        return known.load(text)
-    place, name = split_code(text, what)
-    found: Any = load(find(place, f"{what} {text}"), f"{what} {text}").module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            near = did_you_mean(part, [each for each in dir(found) if not each.startswith("_")])
-            raise ConfigError(f"{what} {text}: {place} has no {name!r}{near}")
-        found = getattr(found, part)
-    return found
-
-
-def _load(spec: str, place: Place, what: str = "", origin: str = "") -> Plugin:
-    what = what or f"plug-in {spec}"
+def _load(spec: str, place: Place, what: str = "", origin: str = "", only: NamedCode | None = None) -> Plugin:
+    what = what or (f"{KINDS[only.table].flag} {spec}" if only else f"plug-in {spec}")
     module = load(place, what)
     origin = origin or module.origin
-    if module.hash not in _loaded:
+    key = digest([(module.hash, f"{only.table} {only.name}".encode())])[:20] if only else module.hash
+    if key not in _loaded:
         try:
-            _loaded[module.hash] = module, read_tables(module.module, origin, module.hash, what)
+            if only:
+                path = split_code(only.text, what)[1]
+                value = attribute_of(module.module, path, what, split_code(only.text, what)[0])
+                target = f"{module.module.__name__}:{path}"
+                entries = [read_entry(only.table, only.name, value, target, (origin, module.hash), what)]
+            else:
+                entries = read_tables(module.module, origin, module.hash, what)
         except ConfigError:
-            module.release()
+            _release(module)
             raise
+        _loaded[key] = module, entries
     names: dict[str, tuple[str, ...]] = {}
-    for entry in _loaded[module.hash][1]:
+    for entry in _loaded[key][1]:
         names[entry.table] = (*names.get(entry.table, ()), entry.name)
-    return Plugin(spec, origin, module.hash, names, place)
+    return Plugin(spec, origin, key, names, place, only)
 
 
 def _forget(plugin: Plugin) -> None:
     if plugin.hash in _loaded and plugin.hash not in _registered:
-        _loaded.pop(plugin.hash)[0].release()
+        _release(_loaded.pop(plugin.hash)[0])
+
+
+def _release(module: Loaded) -> None:
+    """Forget a module that no other plug-in is of."""
+    if all(other.hash != module.hash for other, _ in _loaded.values()):
+        module.release()
 
 
 def _taken(entry: PluginEntry) -> str:

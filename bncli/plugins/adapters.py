@@ -12,7 +12,7 @@ from bncli.catalogue import Row
 from bncli.data import DataRow
 from bncli.data.splits import Split, Splits
 from bncli.errors import ConfigError, DataError
-from bncli.models import ModelRow
+from bncli.models.rows import ModelRow
 from bncli.models.unit import Normaliser
 from bncli.optim.optimizers import Hyper, Optimizer, Params, State
 from bncli.shift.rows import MetricRow
@@ -24,7 +24,7 @@ def adapt_model(name: str, make: Function, row: ModelRow) -> Function:
     """A function of norm, shape or features, outputs or classes, by keyword, as a target of MODELS.
 
     A network that takes a shape is given examples of it, (N, *shape). One that says nothing of its weights (no
-    attribute `init`) keeps its own way to draw them, from the run's seed.
+    attribute `init`) has drawn them when it was made, from the run's seed.
     """
     wanted = inspect.signature(make).parameters
 
@@ -34,9 +34,6 @@ def adapt_model(name: str, make: Function, row: ModelRow) -> Function:
         made = make(**named, **options)
         if not isinstance(made, nn.Module):
             raise ConfigError(f"plug-in {row.origin}: model {name!r}: must give a torch module, got {_kind(made)}")
-        if not hasattr(made, "init"):
-            draw: Any = lambda model: model.load_state_dict(make(**named, **options).state_dict())  # noqa: E731
-            made.init = draw
         if row.locations:
             made.register_forward_pre_hook(lambda module, given: (given[0].unflatten(-1, inputs), *given[1:]))
         return made

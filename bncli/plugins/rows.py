@@ -14,9 +14,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from bncli.catalogue import Catalogue, Option, Row
 from bncli.data import DataRow
 from bncli.errors import ConfigError, did_you_mean
-from bncli.models import ModelRow, guess_layers
+from bncli.models.foreign import SIZES, WHOLE
+from bncli.models.rows import ModelRow, guess_layers
 from bncli.norms.rows import NormRow
-from bncli.optim import WARMUP
+from bncli.optim import WARMUP, LossRow
 from bncli.shift.rows import MetricRow
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # no colon and no slash: a preset cannot name code
@@ -42,16 +43,21 @@ class _Given:
     function: Callable[..., Any]
     parameters: Mapping[str, inspect.Parameter]
     what: str  # "plug-in my.py: norm 'mine'"
+    foreign: bool = False  # not written for bncli: what no preset can hold keeps its default
 
     def row(self, of: type[Any], taken: Sequence[str], **fields: Any) -> Any:
         """A row whose options are the parameters that are not `taken` by what bncli gives."""
         doc = inspect.getdoc(self.function) or ""
         meanings = _meanings("\n".join([doc, inspect.getdoc(getattr(self.function, "__init__", None)) or ""]))
-        options = {
-            name: _option(parameter, meanings.get(name, ""), self.what)
-            for name, parameter in self.parameters.items()
-            if name not in taken and not name.startswith("_") and parameter.kind not in _STARS
-        }
+        options = {}
+        for name, parameter in self.parameters.items():
+            if name in taken or name.startswith("_") or parameter.kind in _STARS:
+                continue
+            try:
+                options[name] = _option(parameter, meanings.get(name, ""), self.what)
+            except ConfigError:
+                if not self.foreign or parameter.default is parameter.empty:
+                    raise
         summary = doc.partition("\n")[0].strip().rstrip(".") or "(its function has no docstring)"
         return of(self.target, summary, options, **fields)
 
@@ -84,13 +90,17 @@ def _norm(given: _Given) -> NormRow:
 
 
 def _model(given: _Given) -> ModelRow:
+    """With a parameter `norm`, a network that takes norms; else one that has its own, which are replaced."""
+    whole = "norm" not in given.parameters
     places = ("norm", "shape", "features", "outputs", "classes")
-    given.needs("must take shape or features, outputs or classes, and norm", *(("norm",), places[1:3], places[3:]))
-    row: ModelRow = given.row(
-        ModelRow, [*places, *_OURS], sizes=guess_layers, text=lambda options, shape, layers: "",
-        locations="shape" in given.parameters, lanes=False, traced=False, adapter=f"{_ADAPTERS}:adapt_model",
+    if not whole:
+        given.needs("must take shape or features, outputs or classes, and norm", places[1:3], places[3:])
+    row: ModelRow = replace(given, foreign=whole).row(
+        ModelRow, [*(SIZES if whole else places), *_OURS], sizes=guess_layers, text=lambda options, shape, layers: "",
+        locations=whole or "shape" in given.parameters, lanes=False, traced=False, whole=whole,
+        adapter="bncli.models.build:adapt_whole" if whole else f"{_ADAPTERS}:adapt_model",
     )  # fmt: skip
-    return row
+    return replace(row, options={**row.options, **WHOLE}) if whole else row
 
 
 def _data(given: _Given) -> DataRow:
@@ -119,6 +129,21 @@ def _schedule(given: _Given) -> Row:
     return row
 
 
+def _task(given: _Given) -> Row:
+    places = [name for name, p in given.parameters.items() if p.kind in _PLACES][:1]
+    if not places or given.parameters[places[0]].default is not inspect.Parameter.empty:
+        raise ConfigError(f"{given.what}: must take run first, without a default, got {_written(given.parameters)}")
+    row: Row = given.row(Row, places, lanes=False, traced=False)
+    return row
+
+
+def _loss(given: _Given) -> LossRow:
+    row: LossRow = given.row(
+        LossRow, given.first(2, 2, "must take outputs and targets"), unit="", lanes=False, traced=False
+    )
+    return row
+
+
 def _any(given: _Given) -> Row:
     row: Row = given.row(Row, given.first(0, 99, ""))
     return row
@@ -132,15 +157,18 @@ class _Kind:
     row: Callable[[_Given], Row]
     finish: str = ""  # "module:attribute" of what measures the fields that no function tells
     always: Mapping[str, Option] = field(default_factory=dict)  # options that every row has, given or not
+    flag: str = "--plugin"  # by which a command line names one alone
 
 
 KINDS = {
     "NORMS": _Kind("bncli.norms", _norm),
-    "MODELS": _Kind("bncli.models", _model),
+    "MODELS": _Kind("bncli.models", _model, flag="--model"),
     "DATASETS": _Kind("bncli.data", _data, f"{_ADAPTERS}:measure_data"),
     "METRICS": _Kind("bncli.shift", _metric, f"{_ADAPTERS}:measure_metric"),
     "OPTIMIZERS": _Kind("bncli.optim", _optimizer),
     "SCHEDULES": _Kind("bncli.optim", _schedule, always=WARMUP),
+    "LOSSES": _Kind("bncli.optim", _loss, flag="--loss"),
+    "TASKS": _Kind("bncli.tasks", _task, flag="--task"),
     "EXECUTORS": _Kind("bncli.executors", _any),
 }
 
@@ -168,27 +196,40 @@ def read_tables(module: Any, origin: str, code: str, what: str) -> list[PluginEn
         for name, value in values.items():
             if not isinstance(name, str) or not NAME.fullmatch(name):
                 raise ConfigError(f"{what}: {table}: a name has letters, digits and _ . + - only, got {name!r}")
-            found.append(_entry(module, table, name, value, origin, code, what))
+            target = f"{module.__name__}:{table}[{name}]"
+            found.append(read_entry(table, name, value, target, (origin, code), what))
     return found
 
 
-def _entry(module: Any, table: str, name: str, value: Any, origin: str, code: str, what: str) -> PluginEntry:
-    kind, known = KINDS[table], catalogue(table)
+def read_entry(table: str, name: str, value: Any, target: str, whose: tuple[str, str], what: str) -> PluginEntry:
+    """What a plug-in gives for one name of a table, with its row.
+
+    Args:
+        table: "NORMS".
+        name: that the catalogue is to have.
+        value: a row, or a function.
+        target: where the value is found again: "module:attribute" or "module:TABLE[name]".
+        whose: the plug-in's origin and the hash of its code.
+        what: begins the messages: "plug-in my.py".
+
+    Raises:
+        ConfigError: if it is neither a row nor a function that can be one.
+    """
+    kind, known, (origin, code) = KINDS[table], catalogue(table), whose
     here = f"{what}: {known.kind} {name!r}"
     if isinstance(value, Row):
         wanted = type(next(iter(known.own.values()), value))
         if not isinstance(value, wanted):
             raise ConfigError(f"{here}: must be a {wanted.__name__} or a function, got a {type(value).__name__}")
         targets = {key: getattr(value, key, "") for key in ("target", "describe", "fetch")}
-        here_in: dict[str, Any] = {
-            key: f"{module.__name__}{text}" for key, text in targets.items() if text.startswith(":")
-        }
+        module = target.partition(":")[0]
+        here_in: dict[str, Any] = {key: f"{module}{text}" for key, text in targets.items() if text.startswith(":")}
         options = {key: _checked(f"{here}: option {key!r}", option) for key, option in value.options.items()}
         row = replace(value, **here_in, options={**options, **kind.always}, origin=origin, code=code)
         return PluginEntry(table, name, row)
     if not callable(value):
         raise ConfigError(f"{here}: must be a function or a row, got {_short(value)}")
-    given = _Given(f"{module.__name__}:{table}[{name}]", value, _parameters(value, here), here)
+    given = _Given(target, value, _parameters(value, here), here)
     made = kind.row(given)
     row = replace(made, options={**made.options, **kind.always}, origin=origin, code=code)
     if not kind.finish:

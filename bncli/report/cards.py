@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -32,18 +32,44 @@ def listing(norms: Mapping[str, Any], console: Console) -> None:
     console.print("\nC channels, G groups of d channels; cost: of a training step, relative to none (docs/norms.md)")
 
 
-def card(name: str, row: Any) -> str:
-    """All that is known of one norm, as text."""
-    lines = [f"{name}: {row.summary}", ""]
-    for label, text in _facts(row):
+def card(kind: str, name: str, row: Any) -> str:
+    """All that is known of one row of a catalogue, as text."""
+    said = facts(kind, row)
+    lines = [f"{name}: {row.summary}", *[""] * bool(said)]
+    for label, text in said.items():
         lines += textwrap.wrap(f"{label:<12} {text}", WIDTH, subsequent_indent=" " * 13)
-    if row.options:
-        lines += ["", "options"]
-        width = max(map(len, row.options))
-        for key, option in row.options.items():
-            head = f"  {key:<{width}}  {_value(option.default)}  ({option.range()})  "
-            lines += textwrap.wrap(head + option.meaning, WIDTH, subsequent_indent=" " * (width + 4))
+    if keys := row.list_options():
+        lines += ["", "options", key_lines(keys)]
+    return "\n".join(lines).rstrip()
+
+
+def key_lines(keys: Sequence[Any]) -> str:
+    """Keys or options with default, range, unit and meaning, as text."""
+    lines, width = [], max(len(key.name) for key in keys)
+    for key in keys:
+        unit = f" [{key.unit}]" if key.unit else ""
+        head = f"  {key.name:<{width}}  {key.default}  ({key.range}){unit}  "
+        lines += textwrap.wrap(head + key.meaning, WIDTH, subsequent_indent=" " * (width + 4))
     return "\n".join(lines)
+
+
+def key_table(keys: Sequence[Any], head: str = "key") -> str:
+    """The same as a Markdown table."""
+    lines = [f"| {head} | default | range | unit | meaning |", "|---|---|---|---|---|"]
+    for key in keys:
+        cells = (f"`{key.name}`", f"`{key.default}`", key.range, key.unit, key.meaning)
+        lines.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def rows_page(rows: Mapping[str, Any]) -> str:
+    """Rows of a catalogue with their options as Markdown."""
+    parts = []
+    for name, row in rows.items():
+        parts += [f"**`{name}`**: {row.summary}.", ""]
+        if keys := row.list_options():
+            parts += [key_table(keys, "option")]
+    return "\n".join(parts)
 
 
 def page(norms: Mapping[str, Any]) -> str:
@@ -51,13 +77,8 @@ def page(norms: Mapping[str, Any]) -> str:
     parts = []
     for name, row in norms.items():
         parts += [f"### `{name}`", "", f"{row.summary[0].upper()}{row.summary[1:]}.", ""]
-        parts += [f"- **{label}:** {_escaped(text)}" for label, text in _facts(row)]
-        if row.options:
-            parts += ["", "| option | default | range | meaning |", "|---|---|---|---|"]
-            for key, option in row.options.items():
-                cells = (f"`{key}`", f"`{_value(option.default)}`", option.range(), option.meaning)
-                parts.append(f"| {' | '.join(_escaped(cell) for cell in cells)} |")
-        parts.append("")
+        parts += [f"- **{label}:** {_escaped(text)}" for label, text in facts("norms", row).items()]
+        parts += ["", key_table(row.list_options(), "option")] if row.options else [""]
     return "\n".join(parts)
 
 
@@ -82,9 +103,7 @@ def _cost(row: Any) -> str:
     return "?" if row.evaluation == "unknown" else f"{row.cost:.1f}"
 
 
-def _facts(row: Any) -> Iterator[tuple[str, str]]:
-    if row.origin != "bncli":
-        yield "from", row.origin
+def _of_norm(row: Any) -> Iterator[tuple[str, str]]:
     if row.formula:
         yield "formula", row.formula
     if row.over:
@@ -100,10 +119,40 @@ def _facts(row: Any) -> Iterator[tuple[str, str]]:
         yield "citation", row.citation
 
 
-def _value(default: Any) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    return f"{default:g}" if isinstance(default, float) else str(default)
+def _of_data(row: Any) -> Iterator[tuple[str, str]]:
+    if row.describe:
+        yield "shape", "and classes: of the data"
+        return
+    yield "shape", " x ".join(map(str, row.shape))
+    yield "target", f"{row.classes} classes" if row.classes else f"{row.targets} numbers"
+    yield "examples", ", ".join(f"{part} {count:,}" for part, count in row.examples.items())
+
+
+def _of_metric(row: Any) -> Iterator[tuple[str, str]]:
+    yield "formula", row.formula
+    yield "unit", row.unit or "pure number"
+    yield "range", f"{_end(row.low)} to {_end(row.high)}"
+    yield "better", row.better or "neither"
+    yield "of each", row.per
+    yield "tier", row.tier
+    yield "citation", row.citation
+
+
+def _of_measure(row: Any) -> Iterator[tuple[str, str]]:
+    yield "unit", row.unit or "pure number"
+    yield "better", row.direction
+    yield "compared by", row.scale
+    yield (
+        "needs",
+        {"target": "a target", "search": "tune: or bisect:", "probe": "probes.metrics"}.get(row.of, "nothing"),
+    )
+
+
+def facts(kind: str, row: Any) -> dict[str, str]:
+    """What a row says beside its summary and options, by label."""
+    known = {"norms": _of_norm, "data": _of_data, "metrics": _of_metric, "measures": _of_measure}
+    origin = {} if row.origin == "bncli" else {"from": row.origin}
+    return origin | (dict(known[kind](row)) if kind in known else {})
 
 
 def _escaped(text: str) -> str:

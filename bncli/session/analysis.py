@@ -7,10 +7,20 @@ from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.analysis.shift import ShiftAsk, analyse_shift
 from bncli.config import Probes, StudyClaim
 from bncli.config.study import searched_keys
+from bncli.config.task import name_metric
 from bncli.errors import ConfigError, did_you_mean
 from bncli.findings import Claim, Definition, Findings, Looks, ShiftFindings
-from bncli.plan import describe, warnings_of
+from bncli.measures import RECORDED
+from bncli.plan.words import describe, network_warnings, warnings_of
 from bncli.records import RunResult
+from bncli.session.metrics import (
+    MeasureChoice,
+    allow_steps,
+    choose_task_measures,
+    declare_metrics,
+    find_uneven,
+    margins_of,
+)
 from bncli.session.study import Session
 from bncli.session.training import unplanned_looks
 from bncli.shift import METRICS
@@ -28,24 +38,36 @@ def analyse_session(
     """
     good = {key: result for key, result in results.items() if result.info.has_numbers}
     study, environments = session.study, _environments(good)
+    arms = _arms(session, good) if arms is None else arms
+    warnings = [*warnings_of(study), *network_warnings(session.runs), *_mixed(environments)]
+    if study.task:
+        chosen = choose_task_measures(study, [good[run.id] for run in session.runs if run.id in good])
+        arms = allow_steps(arms)
+        warnings += find_uneven(arms)
+    else:
+        declared = declare_metrics(study.metrics, ())
+        aim = name_metric(study)
+        chosen = MeasureChoice(study.measures, declared, declared.get(aim) or RECORDED[aim])
     ask = Ask(
         name=session.name,
         question=study.question,
         setup=describe(study, session.device),
         reference=study.reference,
-        measures=study.measures,
-        target_level=study.target.accuracy,
-        target_final_of=study.target.final_of,
-        margins=study.margins.model_dump(),
-        split=study.evaluation.split,
-        warnings=(*warnings_of(study), *_mixed(environments)),
+        measures=chosen.measures,
+        target_level=study.target.model_dump().get(chosen.aim.name) if study.target else None,
+        target_final_of=study.target.final_of if study.target else None,
+        margins=margins_of(study, chosen.metrics),
+        split="" if study.task else study.evaluation.split,
+        warnings=tuple(warnings),
         environment=environments[0] if environments else {},
         claims=tuple(map(_claim, study.claims)),
         searched=next(iter(searched_keys(study)), ""),
         chosen_by=study.tune.by if study.tune else "",
         looks=Looks(study.looks, unplanned_looks(session)),
+        metrics=chosen.metrics,
+        aim=chosen.aim,
     )
-    return analyse(_arms(session, good) if arms is None else arms, ask)
+    return analyse(arms, ask)
 
 
 def is_decided(findings: Findings) -> bool:
@@ -111,6 +133,7 @@ def analyse_shift_session(
         margin=study.margins.ratio,
         warnings=(
             *warnings_of(study),
+            *network_warnings(session.runs),
             *_mixed(environments),
             *([f"{diverged} runs diverged; what is said of them is of the probes before"] if diverged else []),
         ),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from bncli.errors import expect
 from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
 from bncli.timing.results import CaseResult
@@ -55,6 +56,11 @@ class OnEvent(Protocol):
 
     def __call__(self, event: Event, /) -> None:
         """Take one event."""
+
+
+def check_events(on_event: object) -> None:
+    """Refuse what is no function."""
+    expect("on_event", on_event, callable(on_event), "a function of one event (bncli.session.events)")
 
 
 def ignore(event: Event) -> None:

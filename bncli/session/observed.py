@@ -1,7 +1,6 @@
 """Runs that were made elsewhere, on the way that ours go: to records, to findings."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +10,11 @@ from bncli.analysis import ArmRuns, Ask, analyse
 from bncli.config.observed import ObservedStudy
 from bncli.config.reading import read_observed
 from bncli.errors import ConfigError, unknown
-from bncli.findings import Direction, Findings
-from bncli.measures import ACCURACY, MEASURES, OF_METRICS, Metric, measure_row
+from bncli.findings import Findings
+from bncli.measures import Metric
 from bncli.observed import Observed, ObservedRun
 from bncli.records import Record, RunInfo, RunResult, StudyRun, group_arms
-
-# which way the field's own numbers are better, by the last word of a metric's name
-_HIGHER = {
-    "accuracy", "acc", "top1", "top5", "f1", "auc", "bleu", "map", "miou", "iou", "r2", "reward", "return", "score",
-}  # fmt: skip
-_LOWER = {"loss", "error", "err", "perplexity", "ppl", "nll", "mse", "mae", "rmse", "wer", "cer", "fid"}
-# of our own measures those that need nothing but curves, statuses and budgets
-_MEASURED = (
-    "steps_to_target", "restricted_steps", "reached", "diverged", "final_accuracy", "best_accuracy", "accuracy_area",
-    "final_loss", "loss_change",
-)  # fmt: skip
+from bncli.session.metrics import choose_measures, margins_of
 
 
 @dataclass(frozen=True)
@@ -55,54 +44,9 @@ def open_observed(found: Observed, source: Path, sets: Sequence[str] = ()) -> Ob
     for key, name in (("reference", study.reference), ("target", study.target.get("final_of", study.reference))):
         if name not in variants:
             raise ConfigError(f"{key}: {unknown('variant', name, variants, in_order=True)}")
-    aimed = next((key for key in study.target if key != "final_of"), metrics[0])
-    for name in {aimed, *study.metrics}:
-        if name not in metrics:
-            raise ConfigError(unknown("metric", name, metrics, in_order=True))
-    if not study.measures:
-        timed = ("steps_to_target",) if study.target else ()
-        measures = (*timed, f"final_{aimed}", *([] if aimed == "loss" else [f"best_{aimed}"]))
-        study = study.model_copy(update={"measures": measures})
-    allowed = [*(form.format(metric) for metric in metrics for form in OF_METRICS), *_MEASURED]
-    for name in study.measures:
-        if name not in allowed and name in MEASURES:
-            raise ConfigError(
-                f"measures: {name!r} needs what runs made elsewhere do not hold (there are: {', '.join(allowed)})"
-            )
-        if name not in allowed:
-            raise ConfigError(f"measures: {unknown('measure', name, allowed)}")
-    declared = _declare(study, metrics)
-    for name in study.measures:
-        if measure_row(name, declared).of == "target" and not study.target:
-            raise ConfigError(f"measures: {name!r} needs a target; --set target.{aimed}=LEVEL")
-    aim = declared.get(aimed) or (ACCURACY if aimed == "accuracy" else Metric(aimed, _better(aimed)))
-    return ObservedSession(study, found, declared, aim)
-
-
-def _declare(study: ObservedStudy, metrics: Sequence[str]) -> dict[str, Metric]:
-    """Every metric that a measure can be of: as the study declares it, or as its name says in the field.
-
-    Raises:
-        ConfigError: if a measure is of one of which nothing says which way is better.
-    """
-    asked = " ".join([*study.measures, *study.target])
-    found = {}
-    for name in metrics:
-        if name in study.metrics:
-            part = study.metrics[name]
-            found[name] = Metric(name, part.better, part.unit)
-        elif name not in ("accuracy", "loss") and name in asked:
-            found[name] = Metric(name, _better(name))
-    return found
-
-
-def _better(name: str) -> Direction:
-    words = set(re.split(r"[^a-z0-9]+", name.lower())[-1:])
-    if words & _HIGHER:
-        return "higher"
-    if words & _LOWER:
-        return "lower"
-    raise ConfigError(f"metric {name!r}: nothing says which way it is better; --set metrics.{name}.better=higher")
+    chosen = choose_measures(study, study.target, metrics)
+    study = study.model_copy(update={"measures": chosen.measures})
+    return ObservedSession(study, found, chosen.metrics, chosen.aim)
 
 
 def results_of(found: Observed) -> tuple[StudyRun, ...]:
@@ -137,7 +81,6 @@ def analyse_observed(session: ObservedSession, runs: Sequence[StudyRun]) -> Find
     """Findings of runs that were made elsewhere."""
     study = session.study
     level = study.target.get(session.aim.name)
-    margins = {name: part.margin for name, part in study.metrics.items()}
     ask = Ask(
         name=Path(study.source).name,
         question=study.question,
@@ -146,7 +89,7 @@ def analyse_observed(session: ObservedSession, runs: Sequence[StudyRun]) -> Find
         measures=study.measures,
         target_level=level if isinstance(level, float) else None,
         target_final_of=str(study.target["final_of"]) if "final_of" in study.target else None,
-        margins={**study.margins.model_dump(), **dict.fromkeys(session.metrics, 0.0), **margins},
+        margins=margins_of(study, session.metrics),
         split="",
         warnings=(*session.found.notes, *_doubts(session.found)),
         environment={},

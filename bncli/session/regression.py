@@ -6,15 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bncli.code_hash import fingerprint
+from bncli.config import Study
+from bncli.config.task import name_metric
 from bncli.errors import ConfigError, StoreError
 from bncli.files import describe_failure
-from bncli.findings import Check, Findings
+from bncli.findings import Check, Direction, Findings, Measure
 from bncli.format import written_comparison, written_setting
 from bncli.limits import Limit, limits_by_name, read_limit
-from bncli.measures import Metric, measure_row
+from bncli.measures import RECORDED, measure_row
 from bncli.plan import runs_of
 from bncli.plugins import registered
 from bncli.records import RunResult
+from bncli.session.metrics import declare_metrics
 from bncli.session.study import Session
 from bncli.shift import METRICS
 from bncli.store.folder import Store
@@ -33,20 +36,36 @@ def with_fresh_store(session: Session) -> Session:
     return replace(session, store=Store(session.store.folder / "sources" / code))
 
 
-def read_limits(
-    texts: Sequence[str], measures: Sequence[str], variants: Iterable[str], declared: Mapping[str, Metric] | None = None
-) -> list[Limit]:
+def read_limits(texts: Sequence[str], ways: Mapping[str, Direction], variants: Iterable[str]) -> list[Limit]:
     """Read every `--fail-if`.
+
+    Args:
+        texts: as given.
+        ways: measures that there are, with the side on which each is better.
+        variants: that there are.
 
     Raises:
         ConfigError: if one is not `MEASURE:+10%`, is to the better side, about a measure that the study does not ask
             for, or for no variant.
     """
     either = [name for name, metric in METRICS.items() if metric.better is None]
-    better = {name: measure_row(name, declared or {}).direction for name in measures if name not in either}
-    limits = [read_limit(text, measures, better) for text in texts]
+    better = {name: way for name, way in ways.items() if name not in either}
+    limits = [read_limit(text, list(ways), better) for text in texts]
     limits_by_name(limits, variants)
     return limits
+
+
+def limits_of(texts: Sequence[str], study: Study, found: Sequence[Measure] = ()) -> list[Limit]:
+    """Read every `--fail-if` of a study; of a task, whose measures nobody knows before it yields, once they are found.
+
+    Raises:
+        ConfigError: as `read_limits`.
+    """
+    if study.task:
+        return read_limits(texts, {m.name: m.direction for m in found}, study.variants) if found else []
+    declared, aim = declare_metrics(study.metrics, ()), name_metric(study)
+    rows = {name: measure_row(name, declared, declared.get(aim) or RECORDED[aim]) for name in study.measures}
+    return read_limits(texts, {name: row.direction for name, row in rows.items()}, study.variants)
 
 
 def require_place(store: Store, baseline: str) -> None:

@@ -1,6 +1,6 @@
 """A study from what was asked to a plan: which runs, in which jobs, where and how they are to be trained."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +11,71 @@ from bncli.config import Study, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
 from bncli.executors import OpenWorkers, load_factory
-from bncli.plan import Engine, Job, Run, jobs_of, runs_of, seconds_of
+from bncli.models import MODELS
+from bncli.optim import LOSSES
+from bncli.plan import Engine, Job, Run, facts_key, jobs_of, runs_of, seconds_of
+from bncli.plugins.code import NamedCode, code_text
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun, group_arms
+from bncli.session.resolve import resolve
 from bncli.store.folder import Store
+from bncli.tasks import TASKS
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Preset = str | Path | Study | Mapping[str, Any]  # a shipped preset's name, a YAML file, a study, or its keys and values
+Model = str | Callable[..., Any]  # a name, FILE.py:NAME, MODULE:NAME, or a class or function at the top of a file
+
+
+@dataclass(frozen=True)
+class Yours:
+    """What is given in place of a preset's own; None is the preset's."""
+
+    model: Model | None = None  # beside names those of torchvision:NAME and timm:NAME
+    weights: str | Path | None = None  # trained ones, for the model
+    sites: str | None = None  # pattern on the paths of the norms that are replaced
+    loss: Model | None = None
+    data: str | Path | None = None  # a name, FILE.npz, a folder of images, hf:NAME
+    task: Model | None = None  # a loop, in the place of all of these
+
+    def named(self) -> Iterator[tuple[str, str, NamedCode | str]]:
+        """(flag, key, name or code) of the model, the loss and the task, where they are given.
+
+        Raises:
+            ConfigError: for what has neither name nor place.
+        """
+        tables: dict[str, Container[str]] = {"MODELS": MODELS, "LOSSES": LOSSES, "TASKS": TASKS}
+        for flag, key, given, table in (
+            ("--model", "model", self.model, "MODELS"), ("--loss", "training.loss", self.loss, "LOSSES"),
+            ("--task", "task", self.task, "TASKS"),
+        ):  # fmt: skip
+            if given is not None:
+                text = code_text(given, flag)
+                expect_text("a name, FILE.py:NAME or MODULE:NAME", **{flag: text})
+                known = text in tables[table] or ":" not in text
+                yield flag, key, text if known else NamedCode(table, text)
+
+    def changes(self) -> dict[str, tuple[Any, str]]:
+        """Keys of a preset with the values that take their place, and how those were given."""
+        found: dict[str, tuple[Any, str]] = {}
+        for flag, key, named in self.named():
+            name = named if isinstance(named, str) else named.name
+            if key == "task":  # whose options a preset may say
+                found["task.name"] = name, f"{flag} {name if isinstance(named, str) else named.text}"
+                continue
+            found[key] = {"name": name}, f"{flag} {name if isinstance(named, str) else named.text}"
+        for flag, key, value in (("--weights", "weights", self.weights), ("--sites", "sites", self.sites)):
+            if value is not None:
+                found[f"model.{key}"] = str(value), f"{flag} {value}"
+        return found
+
+
+def code_of(yours: Yours) -> list[NamedCode]:
+    """The code that must be loaded for it.
+
+    Raises:
+        ConfigError: for what has neither name nor place.
+    """
+    return [named for _, _, named in yours.named() if isinstance(named, NamedCode)]
 
 
 @dataclass(frozen=True)
@@ -72,17 +130,22 @@ class Session:
         fewer = replace(self, study=self.study.model_copy(update={"seeds": self.study.seeds[:seeds]}))
         return fewer.planned([run for run in self.runs if run.seed not in later])
 
+    def expected_seconds(self, missing: Sequence[Job]) -> float:
+        """Roughly how long these of its jobs take."""
+        each = [seconds_of(job) for job in missing]
+        return max(sum(each) / self.slots(), max(each, default=0))
+
     def slots(self) -> int:
         """How many jobs are expected to run at once."""
         return self.workers or device_count(self.device)
 
 
 def open_session(
-    preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
+    preset: Preset | None, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
-    data: str | Path | None = None,
+    yours: Yours = Yours(),
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -99,7 +162,7 @@ def open_session(
         executor: a name, `MODULE:FACTORY`, `FILE.py:FACTORY`, a factory, or an open executor of the caller's.
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
         until: "decided", to add seeds at fixed looks while a headline is open.
-        data: as given to --data; None is the preset's.
+        yours: what takes the place of the preset's own.
 
     Raises:
         ConfigError: with every mistake found.
@@ -122,25 +185,37 @@ def open_session(
     if isinstance(executor, str):
         load_factory(executor)  # a mistake is said before anything is trained
     folder = None if data_dir is None else Path(data_dir).absolute()
+    if folder and not folder.is_dir():
+        raise ConfigError(
+            f"--data-dir {data_dir}: there is no such folder; leave it and BNCLI_DATA out to look where bncli does"
+        )
     name, study = read_preset(
-        preset, variants=variants, seeds=seeds, sets=sets, until=until, data=data, data_dir=folder
+        preset, variants=variants, seeds=seeds, sets=sets, until=until, yours=yours, data_dir=folder
     )
+    if study.task is None and "task" in study.model_fields_set:
+        raise ConfigError(f"{name}: task: it trains a loop of your own; say which: --task FILE.py:NAME")
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
     if not (study.tune or study.bisect):
-        return session.planned(runs_of(study, session.device, session.engine))
+        runs = runs_of(study, session.device, session.engine)
+        resolve(runs, folder)
+        return session.planned(runs)
     from bncli.session.search import next_stage  # brings in scipy, which a plain study's plan does without
 
     first = next_stage(study, {}, session.device, session.engine)
+    resolve(first.runs if first else (), folder)
     return session.planned(first.runs if first else ())
 
 
 def read_preset(
-    preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    sets: Sequence[str] = (), until: str = "", data: str | Path | None = None, data_dir: Path | None = None,
+    preset: Preset | None, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
+    sets: Sequence[str] = (), until: str = "", yours: Yours = Yours(), data_dir: Path | None = None,
 ) -> tuple[str, Study]:  # fmt: skip
     """A study and its name; arguments and errors are those of `open_session`."""
+    if preset is None:
+        own = yours.model is not None or yours.data is not None
+        preset = "task" if yours.task is not None else "own" if own else "quickstart"
     if not isinstance(preset, str | Path | Study | Mapping):
         raise ConfigError(
             "preset: expected a shipped preset's name, the path of a YAML file, a Study or a dict of its keys, got"
@@ -159,8 +234,12 @@ def read_preset(
             if isinstance(asked, Mapping)
             else {"until": until, "max": asked}
         )
+    data = yours.data
     expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
-    return name, read_study(source, sets, _names(variants), asked, None if data is None else str(data), data_dir)
+    expect_text("a file", weights=yours.weights)
+    expect_text("a pattern", sites=yours.sites)
+    named = None if data is None else str(data)
+    return name, read_study(source, sets, _names(variants), asked, named, data_dir, yours.changes())
 
 
 def describe_damage(damage: DamageError, store: Store) -> str:
@@ -175,14 +254,15 @@ def describe_plan(session: Session) -> str:
     missing = session.missing(found)
     stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
-    seconds = max(sum(map(seconds_of, missing)) / session.slots(), max(map(seconds_of, missing), default=0))
-    searches = session.study.tune or session.study.bisect
+    searches, minutes = session.study.tune or session.study.bisect, session.expected_seconds(missing) / 60
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
     lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
-        f"expected: about {seconds / 60:.1f} minutes on {session.device} (a rough estimate)",
+        f"expected: about {minutes:.1f} minutes on {session.device} (a rough estimate)"
+        if not session.study.task
+        else "expected: how long a task takes is not known",
     ]
     if session.study.looks:
         lines.append(
@@ -191,10 +271,33 @@ def describe_plan(session: Session) -> str:
     for job in session.jobs:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
-        lines.append(
-            f"  {as_line(first.variant)}: {len(job.runs)} runs (seeds {seeds}), {kept} stored, ~{seconds_of(job):.0f} s"
-        )
+        took = "" if first.task else f", ~{seconds_of(job):.0f} s"
+        lines.append(f"  {as_line(first.variant)}: {len(job.runs)} runs (seeds {seeds}), {kept} stored{took}")
+    for variant, notes in dict.fromkeys((run.variant, _notes(run)) for run in session.runs):
+        lines += [f"{as_line(variant)}: {notes[0]}", *(f"  {note}" for note in notes[1:])] if notes else []
     return "\n".join(lines)
+
+
+def list_plan(session: Session) -> dict[str, Any]:
+    """The same as plain data: the study, whole, every run with its id, and the jobs that they are trained in."""
+    found, _ = session.store.read_intact(run.id for run in session.runs)
+    return {
+        "name": session.name,
+        "study": session.study.model_dump(mode="json"),
+        "device": session.device,
+        "store": str(session.store.folder),
+        "first_stage_only": bool(session.study.tune or session.study.bisect),
+        "runs": [
+            {"id": run.id, "variant": run.variant, "setting": run.setting, "seed": run.seed, "stored": run.id in found}
+            for run in session.runs
+        ],
+        "jobs": [{"runs": [run.id for run in job.runs], "expected_seconds": seconds_of(job)} for job in session.jobs],
+    }
+
+
+def _notes(run: Run) -> tuple[str, ...]:
+    facts = MODELS.facts(facts_key(run))
+    return facts.notes if facts else ()
 
 
 def _names(variants: str | Iterable[str]) -> list[str]:

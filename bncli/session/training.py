@@ -8,6 +8,7 @@ from bncli.errors import DamageError, StoreError
 from bncli.executors import open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.findings import Findings
+from bncli.plan import facts_key
 from bncli.plugins import registered, ship
 from bncli.records import RunResult, StudyRun
 from bncli.session.events import OnEvent, Started, Warned, ignore
@@ -135,6 +136,9 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
         return found
     fetch_data(missing, session.data_dir, lambda text: on_event(Warned(text)))
     session.store.prepare()
+    if any(map(facts_key, session.runs)):  # a step was timed
+        minutes = session.expected_seconds(missing) / 60
+        on_event(Warned(f"{sum(len(job.runs) for job in missing)} runs to train: about {minutes:.1f} minutes"))
     on_event(Started(tuple(missing)))
     same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
     events = run_jobs(

@@ -20,9 +20,16 @@ Examples at several locations (convolutions) come as N times locations samples. 
 float32; spectra in float64.
 """
 
+from typing import Literal
+
 from bncli.catalogue import Catalogue
 from bncli.shift.rows import CONDITIONING, DISTRIBUTION, GRADIENT, LANDSCAPE, PERCENTILES, STATISTICS, MetricRow
 
 METRICS: Catalogue[MetricRow] = Catalogue(
     "metric", {**PERCENTILES, **DISTRIBUTION, **GRADIENT, **LANDSCAPE, **CONDITIONING, **STATISTICS}
 )
+
+ProbePlace = Literal[
+    "layer", "norm", "activation"
+]  # behind a layer: what it gives, what reaches the activation, its output
+PLACES: tuple[ProbePlace, ...] = ("layer", "norm", "activation")

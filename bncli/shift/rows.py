@@ -121,7 +121,7 @@ CONDITIONING = {
     ),
     "condition-number-part": MetricRow(
         "bncli.shift.conditioning:partial_condition_number", "the same, the least eigenvalues left out",
-        {"share": Option(Fraction, 0.9, "of the eigenvalues that count")},
+        {"share": Option(Fraction, 0.9, "of the eigenvalues that count", "share")},
         kind="sample", per="layer", unit="", low=1, better="lower", tier="full", relative=True,
         formula="l_1 / l_k, k = ceil(share C)", citation="after Huang et al. 2018, arXiv:1804.08450",
     ),

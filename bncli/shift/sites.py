@@ -1,34 +1,31 @@
-"""Where a network is looked at: before each norm, behind it, behind each activation; by hooks, the model left as it is.
+"""Where a network is looked at: what its layers give, the norms and the activations behind them; by hooks alone.
+
+The words are those of `probes:` in a preset and of the records: a site is a place behind a layer, `block3.conv1/norm`.
+A layer has the same name in every variant of a network, whatever norm stands behind it, or none.
 
 Shapes: N examples, C channels, P locations; what is taken at a site is (N P, C), one row for each location.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-Where = Literal["before-norm", "after-norm", "before-activation", "after-activation"]
+from bncli.shift import PLACES, ProbePlace
+
 ModuleKind = Literal["norm", "activation", "layer"]
 Recognises = Callable[[nn.Module], bool]
 
-WHERE: tuple[Where, ...] = ("before-norm", "after-norm", "after-activation")
-_WHERE: dict[tuple[str, ModuleKind], Where] = {
-    ("before", "norm"): "before-norm",
-    ("after", "norm"): "after-norm",
-    ("before", "activation"): "before-activation",
-    ("after", "activation"): "after-activation",
-}
 _NORMS = {"torch.nn.modules.batchnorm", "torch.nn.modules.instancenorm", "torch.nn.modules.normalization"}
 _OF_WEIGHTS = {"bncli.norms.weight"}  # act on no activations, or are no norm
 _ACTIVATIONS = {"torch.nn.modules.activation"}
 _OF_MANY = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin)  # no function of one number
-_ROWS = (nn.Linear, nn.Bilinear, nn.Embedding)  # channels last
+_ROWS = (nn.Linear, nn.Bilinear, nn.Embedding, nn.MultiheadAttention, nn.RNNBase)  # channels last
 _MAPS = (nn.modules.conv._ConvNd,)  # channels second
 
 
@@ -36,15 +33,17 @@ _MAPS = (nn.modules.conv._ConvNd,)  # channels second
 class Site:
     """One place in one forward pass."""
 
-    module: str  # path in `named_modules` of the norm or activation; the first, where it has several
-    where: Where
-    call: int = 1  # which of the module's calls in this pass
-    layer: str = ""  # path of the linear or convolutional layer that ran last: the same, whatever norm follows it
+    layer: str  # path in `named_modules` of the layer that ran last; the first, where it has several; "" before any
+    place: ProbePlace
+    call: int = 1  # which of the layer's calls in this pass
+    nth: int = 1  # which norm, or activation, behind that call
+    module: str = field(default="", compare=False)  # path of the module that is looked at
 
     @property
     def name(self) -> str:
-        """`features.1 after-norm`, `relu#2 after-activation` for the second call of a module."""
-        return f"{self.module or 'model'}{f'#{self.call}' if self.call > 1 else ''} {self.where}"
+        """`fc/norm`; `fc#2/norm` behind its second call, `fc/norm#2` the second norm there, `input/norm` before any."""
+        layer, nth = self.layer or "input", f"#{self.nth}" if self.nth > 1 else ""
+        return f"{layer}{f'#{self.call}' if self.call > 1 else ''}/{self.place}{nth}"
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -63,7 +62,7 @@ def is_activation(module: nn.Module) -> bool:
 @contextmanager
 def observed(
     model: nn.Module,
-    where: Collection[Where] = WHERE,
+    sites: Collection[ProbePlace] = PLACES,
     *,
     norms: Recognises = is_norm,
     activations: Recognises = is_activation,
@@ -79,24 +78,27 @@ def observed(
                 functional_call(model, (parameters, buffers), (x,))
             return found
 
-    Sites come in the order in which they are passed. What is no module (`F.relu`) is not seen, nor is what lies within
-    a norm. Of several inputs the first tensor is taken. Channels are the second axis, or the last one behind a linear
-    layer and at torch's layer norm over the last axis. The hooks are gone afterwards, also after an error.
+    Sites come in the order in which they are passed. A layer is linear, a convolution, an embedding, an attention or a
+    recurrent one of torch; what follows belongs to the one that ran last, up to the next. What is no module (`F.relu`)
+    is not seen, nor is what lies within a norm. Of several outputs the first tensor of numbers is taken. Channels are
+    the second axis, or the last one behind a linear layer and at torch's layer norm over the last axis. The hooks are
+    gone afterwards, also after an error.
 
     Args:
         model: any module.
-        where: which sides of norms and activations.
+        sites: which places behind each layer: "layer", what it gives; "norm", what a norm behind it gives, or without
+            one what reaches the activation; "activation", what the activation gives.
         norms: says of a module whether it is a norm.
         activations: says of a module whether it is an activation.
         locations: how many locations of each example are kept, evenly spaced; 0 for all.
     """
-    watch = _Watch(where, locations)
+    watch = _Watch(sites, locations)
     with ExitStack() as hooks:
         for path, module, kind in _watched(model, norms, activations):
-            before = watch.before(path, kind)
-            hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-            if kind != "layer":
-                hooks.callback(module.register_forward_hook(watch.after(path, kind)).remove)
+            path = path.replace("_orig_mod.", "")  # a compiled module has the name that it had
+            if kind == "activation":
+                hooks.callback(module.register_forward_pre_hook(watch.before(path), with_kwargs=True).remove)
+            hooks.callback(module.register_forward_hook(watch.after(path, kind)).remove)
         yield watch.found
 
 
@@ -122,47 +124,64 @@ def _watched(
 class _Watch:
     """What one pass has met so far."""
 
-    def __init__(self, where: Collection[Where], locations: int) -> None:
+    def __init__(self, places: Collection[ProbePlace], locations: int) -> None:
         self.found: dict[Site, Tensor] = {}
-        self._where, self._locations = where, locations
-        self._calls: Counter[str] = Counter()
-        self._layer = ""  # that ran last
+        self._places, self._locations = places, locations
+        self._seen: Counter[object] = Counter()
+        self._layer, self._call = "", 1  # that ran last
         self._rows = False  # channels are its last axis
+        self._stands_in: Site | None = None  # what reached the activation, as long as no norm follows
 
-    def before(self, path: str, kind: ModuleKind) -> Callable[..., None]:
+    def before(self, path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._calls[path] += 1
-            if kind == "layer":
-                self._layer, self._rows = path, isinstance(module, _ROWS)
-            else:
-                self._take(path, module, kind, "before", (*args, *kwargs.values()))
+            if not self._seen[self._layer, self._call, "norm"] and self._stands_in is None:
+                self._stands_in = self._take(Site(self._layer, "norm", self._call, 1, path), (args, kwargs))
 
         return hook
 
     def after(self, path: str, kind: ModuleKind) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._take(path, module, kind, "after", output if isinstance(output, tuple | list) else (output,))
+            if kind == "layer":
+                self._seen[path] += 1
+                self._layer, self._call, self._stands_in = path, self._seen[path], None
+                self._rows = isinstance(module, _ROWS)
+            elif kind == "norm":
+                self._rows = _over_last_axis(module, output)
+                if self._stands_in is not None:
+                    del self.found[self._stands_in]
+                    self._stands_in = None
+            place = (self._layer, self._call, kind)
+            self._seen[place] += 1
+            self._take(Site(self._layer, kind, self._call, self._seen[place], path), output)
 
         return hook
 
-    def _take(self, path: str, module: nn.Module, kind: ModuleKind, side: str, values: Iterable[Any]) -> None:
-        site = Site(path, _WHERE[side, kind], self._calls[path], self._layer)
-        x = next((v for v in values if isinstance(v, Tensor) and v.is_floating_point() and v.ndim), None)
-        if x is None:
-            return
-        if kind == "norm":
-            self._rows = _over_last_axis(module, x)
-        if site.where in self._where:
-            self.found[site] = _sample(x.detach(), self._rows, self._locations)
+    def _take(self, site: Site, given: object) -> Site | None:
+        """Keep a copy of the first tensor of numbers in what is `given`, if the site is asked for and there is one."""
+        x = next((x for x in tensors_in(given) if x.is_floating_point() and x.ndim), None)
+        if x is None or site.place not in self._places:
+            return None
+        self.found[site] = _sample(x.detach(), self._rows, self._locations)
+        return site
 
 
-def _over_last_axis(norm: nn.Module, x: Tensor) -> bool:
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """Tensors in tuples, lists and mappings, however deep, in their order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list | Mapping):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(inner)
+
+
+def _over_last_axis(norm: nn.Module, output: object) -> bool:
     """Whether a norm's channels are the last axis; a derived layer norm may have moved them to the second."""
     if getattr(norm, "over", "") == "last" or getattr(getattr(norm, "layout", None), "axis", 1) == -1:
         return True  # bncli's own, in the place of such a layer norm
     if not isinstance(norm, nn.LayerNorm | nn.RMSNorm) or len(norm.normalized_shape) != 1:
         return False
-    return type(norm) in (nn.LayerNorm, nn.RMSNorm) or x.shape[1:2] != norm.normalized_shape
+    shape = next((x.shape for x in tensors_in(output)), ())
+    return type(norm) in (nn.LayerNorm, nn.RMSNorm) or shape[1:2] != norm.normalized_shape
 
 
 def _sample(x: Tensor, rows: bool, locations: int) -> Tensor:

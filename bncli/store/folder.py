@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bncli.errors import DamageError, StoreError, UndecidedError, as_line
+from bncli.errors import DamageError, StoreError, UndecidedError, as_line, expect, expect_text
 from bncli.files import (
     add_digests,
     beside,
@@ -53,10 +53,15 @@ class Store:
     A run is written to a temporary folder, synced and renamed, so it is there whole or not at all. Any number of
     processes may write; folders of several machines merge by copying. Beside them, checkpoints/JOB/ holds the state of
     a job while it trains.
+
+    Raises:
+        ConfigError: if `folder` is neither a path nor a text.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str) -> None:
+        expect("folder", folder, folder is not None, "a path")
+        expect_text("a path", folder=folder)
+        self.folder = folder = Path(folder)
         self.aside = folder / "set-aside"  # where damaged and foreign things go that stood in the place of a run
         self._runs = folder / "runs"
 

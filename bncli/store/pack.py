@@ -187,7 +187,8 @@ def read_info(document: Mapping[str, Any]) -> RunInfo:
         raise ValueError("info has something else where there must be a text")
     if not info.has_numbers:
         raise ValueError(f"a run that is {info.status!r} is never stored")
-    if not all(type(count) is int and 0 <= count < 2**63 for count in (info.step, info.parameters, info.peak_memory)):
+    counts = (info.step, info.parameters, info.peak_memory, info.job_memory)
+    if not all(type(count) is int and 0 <= count < 2**63 for count in counts):
         raise ValueError("info has a step, parameters or bytes that are no whole number")
     amounts = (info.samples_per_second, *info.seconds.values())
     if not all(type(n) in (int, float) and math.isfinite(n) and n > -1 for n in amounts):  # sums round, just below 0

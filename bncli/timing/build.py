@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bncli.errors import BncliError, ConfigError
 from bncli.norms import norm
-from bncli.plugins import resolve_code
+from bncli.plugins.code import resolve_code
 from bncli.timing.cases import Case, count_tensors
 from bncli.timing.clock import Arguments
 from bncli.timing.workloads import Entry, Workload

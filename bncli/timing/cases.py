@@ -13,7 +13,8 @@ from bncli.config.bench import RIVALS, Bench, KernelClaim, changed, label, misfi
 from bncli.config.parts import Part
 from bncli.errors import ConfigError, unknown
 from bncli.norms import NORMS
-from bncli.plugins import registered, split_code
+from bncli.plugins import registered
+from bncli.plugins.code import split_code
 
 BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
 

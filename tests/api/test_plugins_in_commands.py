@@ -111,7 +111,7 @@ def test_a_preset_cannot_name_code(place: Path) -> None:
     (place / "study.yaml").write_text(STUDY.replace("clip: clip", "clip: mine.py:Clip"))
     done = run("compare", "study.yaml", cwd=place)
     assert done.returncode == 2
-    assert "no norm is called 'mine.py:Clip'" in done.stderr
+    assert "norm 'mine.py:Clip': a preset cannot name code" in done.stderr
 
 
 def test_a_broken_plugin_is_a_line(place: Path) -> None:

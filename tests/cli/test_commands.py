@@ -139,7 +139,7 @@ def test_no_color_prints_none_and_force_color_some(trained: Path) -> None:
         ),
         (
             ["compare", "smoke", "--data-dir", "nowhere"],
-            "nowhere: no train-images-idx3-ubyte (or .gz, .xz) there; leave out",
+            "--data-dir nowhere: there is no such folder; leave it and BNCLI_DATA out",
         ),
         (["compare", "smoke", "--data", "cifr10"], "--data: no data set is called 'cifr10'; did you mean 'cifar10'?"),
         (["compare", "smoke", "--data", "no.npz"], "no.npz: there is no such file or folder"),

@@ -6,9 +6,10 @@ import inspect
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import functional_call, grad, stack_module_state, vmap
 
 from bncli.norms import NORMS, norm
+from bncli.norms.contract import conduct
+from bncli.norms.contract.candidates import Candidate
 
 SMALL = {
     "group_size": 4,  # of 6 channels: an uneven last group
@@ -16,7 +17,6 @@ SMALL = {
     "differentiate": True,  # a gradient that is the output's
     **{"n_mu": 0.0, "n_sigma": 1.0, "r_mu": 0.0, "r_sigma": 0.0},  # an output that can be had twice
 }
-SHAPES = [(12, 6), (5, 6, 4), (4, 6, 3, 2), (3, 6, 2, 3, 2)]
 
 ACTIVATION = {name: row for name, row in NORMS.items() if row.side == "activation"}
 NEED_LOCATIONS = [name for name, row in ACTIVATION.items() if row.needs_locations]
@@ -32,6 +32,11 @@ def build(name, **options):
     return norm(name, 6, **small | options).double()
 
 
+def candidate(name):
+    locations = ((5,), (3, 2), (2, 3, 2)) if name in NEED_LOCATIONS else ((), (4,), (3, 2), (2, 3, 2))
+    return Candidate(lambda device=None: build(name), 6, locations)
+
+
 def data(*shape):
     """Correlated channels, away from mean 0 and variance 1."""
     x = torch.randn(*shape, dtype=torch.float64)
@@ -44,13 +49,7 @@ def example(name, examples=12):
 
 
 def trained(name):
-    """A norm after two batches, with parameters that are not the initial ones."""
-    module = build(name)
-    for parameter in module.parameters():
-        parameter.data += 0.3 * torch.randn_like(parameter)
-    for _ in range(2):
-        module(example(name))
-    return module
+    return candidate(name).trained()
 
 
 @every_norm
@@ -61,13 +60,39 @@ def test_options_of_the_row_are_keywords_of_the_constructor_with_the_same_defaul
     assert {o.name: o.default for o in options} == {key: o.default for key, o in NORMS[name].options.items()}
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [(name, shape) for name in ACTIVATION for shape in SHAPES if len(shape) > 2 or name not in NEED_LOCATIONS],
-)
-def test_output_has_the_shape_of_the_input(name, shape, training):
-    assert build(name).train(training)(data(*shape)).shape == shape
+@every_norm
+def test_output_has_the_shape_and_type_of_the_input(name):
+    conduct.keeps_shape_and_type(candidate(name))
+
+
+@every_norm
+def test_input_and_gradient_stay_what_they_were(name):
+    conduct.leaves_its_input_alone(candidate(name))
+
+
+@every_norm
+def test_the_same_channels_go_together_in_every_example(name):
+    conduct.keeps_channels_in_groups(candidate(name))
+
+
+@every_norm
+def test_every_parameter_changes_the_output(name):
+    conduct.uses_every_parameter(candidate(name))
+
+
+@every_norm
+def test_training_changes_buffers_alone(name):
+    conduct.trains_its_buffers_alone(candidate(name))
+
+
+@every_norm
+def test_parameters_given_from_outside_are_used(name):
+    conduct.uses_the_parameters_it_is_given(candidate(name))
+
+
+@every_norm
+def test_a_saved_module_evaluates_alike(name):
+    conduct.is_pickled_whole(candidate(name))
 
 
 @pytest.mark.parametrize("name", NEED_LOCATIONS)
@@ -87,11 +112,8 @@ def test_locations_count_as_examples(name):
 
 
 @every_norm
-def test_evaluation_changes_no_buffer(name):
-    module = trained(name).eval()
-    before = copy.deepcopy(dict(module.named_buffers()))
-    module(example(name))
-    assert all(torch.equal(buffer, before[key]) for key, buffer in module.named_buffers())
+def test_evaluation_repeats_itself_and_changes_nothing(name):
+    conduct.evaluates_without_a_trace(candidate(name))
 
 
 @averaging_norm
@@ -119,69 +141,23 @@ def test_running_mean_with_momentum_one_is_that_of_the_batch(name):
 @lanes_norm
 @pytest.mark.parametrize("training", [True, False])
 def test_lanes_equal_runs_one_at_a_time(name, training):
-    modules = [trained(name).train(training) for _ in range(3)]
-    x, weights = torch.stack([example(name) for _ in modules]), torch.randn_like(example(name))
-    parameters, buffers = stack_module_state(copy.deepcopy(modules))
-
-    def loss(parameters, x, buffers):
-        y = functional_call(modules[0], (parameters, buffers), (x,))
-        return (y * weights).sum(), y
-
-    (gradients, gx), y = vmap(grad(loss, argnums=(0, 1), has_aux=True))(parameters, x, buffers)
-    for lane, module in enumerate(modules):
-        alone = x[lane].clone().requires_grad_()
-        expected = module(alone)
-        (expected * weights).sum().backward()
-        torch.testing.assert_close(y[lane], expected)
-        torch.testing.assert_close(gx[lane], alone.grad)
-        for key, parameter in module.named_parameters():
-            torch.testing.assert_close(gradients[key][lane], parameter.grad)
-        for key, buffer in module.named_buffers():
-            torch.testing.assert_close(buffers[key][lane], buffer)
+    conduct.equals_runs_one_at_a_time_in_lanes(candidate(name), training=training)
 
 
 @lanes_norm
 def test_lanes_can_be_differentiated_from_outside(name):
-    modules = [trained(name) for _ in range(3)]
-    x = torch.stack([example(name) for _ in modules]).requires_grad_()
-    weights = torch.randn_like(example(name))
-    state = stack_module_state(copy.deepcopy(modules))
-    y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, x)
-    (y * weights).sum().backward()
-    for lane, module in enumerate(modules):
-        alone = x[lane].detach().clone().requires_grad_()
-        (module(alone) * weights).sum().backward()
-        torch.testing.assert_close(x.grad[lane], alone.grad)
+    conduct.is_differentiated_from_outside_the_lanes(candidate(name))
 
 
 @lanes_norm
 @pytest.mark.parametrize("training", [True, False])
 def test_a_lane_that_is_not_finite_leaves_the_others_alone(name, training):
-    modules = [trained(name).train(training) for _ in range(3)]
-    x, weights = torch.stack([example(name) for _ in modules]), torch.randn_like(example(name))
-    found = []
-    for entry in (0.0, torch.nan):
-        x[1, 3, 2] = entry
-        leaf = x.clone().requires_grad_()
-        state = stack_module_state(copy.deepcopy(modules))
-        y = vmap(lambda state, x: functional_call(modules[0], state, (x,)))(state, leaf)
-        (y * weights).sum().backward()
-        found.append(torch.stack([y, leaf.grad]))
-    torch.testing.assert_close(found[0][:, [0, 2]], found[1][:, [0, 2]])
-    assert not found[1][0, 1].isfinite().all()
+    conduct.keeps_what_is_not_finite_in_its_lane(candidate(name), training=training)
 
 
 @every_norm
-@pytest.mark.parametrize("training", [True, False])
-def test_gradient_is_that_of_finite_differences(name, training):
-    module = trained(name).train(training)
-    parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
-
-    def output(x, *values):  # from the same buffers each time
-        state = {**copy.deepcopy(buffers), **dict(zip(parameters, values, strict=True))}
-        return functional_call(module, state, (x,))
-
-    torch.autograd.gradcheck(output, (example(name, 8).requires_grad_(), *parameters.values()))
+def test_gradient_is_that_of_finite_differences(name):
+    conduct.has_the_gradient_of_finite_differences(candidate(name))
 
 
 SCALED = [  # of the others, some take no statistics, and some leave a part of x unscaled on purpose
@@ -209,32 +185,19 @@ NO_GRADIENT = {
 }
 
 
-def output_of(name):
-    """A norm's output as a function of x and its parameters, from the same buffers each time; and the parameters."""
-    module = trained(name)
-    parameters, buffers = dict(module.named_parameters()), copy.deepcopy(dict(module.named_buffers()))
-
-    def output(x, *values):
-        state = {**copy.deepcopy(buffers), **dict(zip(parameters, values, strict=True))}
-        return functional_call(module, state, (x,))
-
-    return output, parameters.values()
-
-
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
 @pytest.mark.parametrize(
     ("name", "degenerate"), [(name, how) for name in ACTIVATION for how in DEGENERATE if (name, how) not in NO_GRADIENT]
 )
 def test_gradients_of_a_degenerate_batch_are_those_of_finite_differences(name, degenerate, check):
     x = DEGENERATE[degenerate](example(name, 6)).requires_grad_()
-    output, parameters = output_of(name)
+    output, parameters = conduct.output_of(candidate(name))
     check(output, (x, *parameters), fast_mode=True)
 
 
 @every_norm
 def test_second_gradient_is_that_of_finite_differences(name):
-    output, parameters = output_of(name)
-    gradgradcheck(output, (example(name, 6).requires_grad_(), *parameters), fast_mode=True)
+    conduct.has_the_second_gradient_of_finite_differences(candidate(name))
 
 
 @pytest.mark.parametrize(("name", "degenerate"), NO_GRADIENT)
@@ -246,8 +209,7 @@ def test_where_no_gradient_exists_it_is_finite(name, degenerate):
 
 @pytest.mark.parametrize("name", [name for name, row in ACTIVATION.items() if not row.ordered])
 def test_permuting_the_examples_permutes_the_output(name):
-    x, order = example(name), torch.randperm(12)
-    torch.testing.assert_close(build(name)(x[order]), build(name)(x)[order])
+    conduct.permutes_with_its_examples(candidate(name))
 
 
 @pytest.mark.parametrize("name", [name for name, row in ACTIVATION.items() if row.evaluation == "the same"])
@@ -264,25 +226,12 @@ def test_an_example_alone_is_normalised_as_in_a_batch(name):
 
 @every_norm
 def test_state_dict_carries_all_that_evaluation_needs(name):
-    module, other, x = trained(name).eval(), build(name).eval(), example(name)
-    other(x)
-    other.load_state_dict(module.state_dict())
-    assert torch.equal(other(x), module(x))
+    conduct.saves_all_that_evaluation_needs(candidate(name))
 
 
 @every_norm
-def test_training_a_copy_leaves_the_original_alone(name):
-    module, x = trained(name).eval(), example(name)
-    expected = module(x)
-    twin = copy.deepcopy(module).train()
-    twin(example(name))
-    assert torch.equal(module(x), expected)
-
-
-@every_norm
-def test_a_copy_evaluates_alike(name):
-    module, x = trained(name).eval(), example(name)
-    assert torch.equal(copy.deepcopy(module)(x), module(x))
+def test_a_copy_evaluates_alike_and_trains_by_itself(name):
+    conduct.is_copied_whole(candidate(name))
 
 
 @every_norm

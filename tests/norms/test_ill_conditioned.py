@@ -180,3 +180,17 @@ def test_what_batch_norm_learns_counts_in_lanes_as_it_does_alone(affine, locatio
         found = run(x, g, *(value.detach().clone() for value in values))
         for one, expected in zip(found, alone, strict=True):
             torch.testing.assert_close(one, torch.cat([e.flatten() for e in expected]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("name", ["zca", "zca-cor", "pca", "cholesky", "detached"])
+def test_in_evaluation_a_covariance_without_full_rank_whitens_after_long_training(name, double):
+    """Of the batch that it was trained on, whose outputs have variance 1 at most; rounding had made hundreds of that."""
+    generator = torch.Generator().manual_seed(1)
+    x = 30 * torch.randn(64, 8, generator=generator) @ torch.randn(8, 16, generator=generator)
+    module = norm(name, 16, momentum=0.01, **({"by": "whitening"} if name == "detached" else {}))
+    with torch.no_grad():
+        for _ in range(1500):
+            module(x)
+        y = module.eval().double()(x.double()) if double else module.eval()(x)
+    assert y.square().mean(0).max() < 1.001

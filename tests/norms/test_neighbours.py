@@ -1,11 +1,15 @@
-"""Every norm of activations beside other people's code: layouts, wrappers, compilers, processes (neighbours.py)."""
+"""Every norm of activations beside other people's code: layouts, wrappers, compilers, processes ."""
 
 from functools import partial
 
 import pytest
-from neighbours import CHANNELS, HABITS, SLOW_HABITS, train_in_two_processes
 
 from bncli.norms import NORMS, norm
+from bncli.norms.contract.candidates import Candidate
+from bncli.norms.contract.neighbours import HABITS, SLOW_HABITS
+from bncli.norms.contract.processes import train_in_two_processes
+
+CHANNELS = 8
 
 MAKES = {
     name: partial(norm, name, CHANNELS, **({"groups": 2} if "groups" in row.options else {}))
@@ -28,12 +32,13 @@ MAKES |= {  # what options make of them
         ("online", "differentiated", {"differentiate": True}),
     )
 }
+CANDIDATES = {name: Candidate(make, CHANNELS) for name, make in MAKES.items()}
 
 
 @pytest.mark.parametrize("habit", HABITS, ids=lambda habit: habit.__name__)
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", CANDIDATES)
 def test_a_norm(name, habit):
-    habit(MAKES[name])
+    habit(CANDIDATES[name])
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, tracing a Function
@@ -41,10 +46,10 @@ def test_a_norm(name, habit):
 @pytest.mark.filterwarnings("ignore:.*torch._prims_common.check:FutureWarning")  # again
 @pytest.mark.nightly
 @pytest.mark.parametrize("habit", SLOW_HABITS, ids=lambda habit: habit.__name__)
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", CANDIDATES)
 def test_a_norm_under_a_compiler(name, habit):
-    habit(MAKES[name])
+    habit(CANDIDATES[name])
 
 
 def test_every_norm_trains_in_two_processes():
-    assert train_in_two_processes(MAKES) == {}
+    assert train_in_two_processes(CANDIDATES) == {}

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from golden_arrays import assert_trains_like, golden
+from torch.utils.checkpoint import checkpoint
 
 from bncli.norms.online import OnlineNorm, linear_recurrence
+from bncli.norms.renorm import BatchRenorm
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -128,3 +130,12 @@ def test_the_recurrence_is_that_of_a_loop(steps):
     for t in range(steps):
         h.append(keep[t] * h[-1] + step[t])
     torch.testing.assert_close(linear_recurrence(keep, step, h[0]), torch.stack(h))
+
+
+@pytest.mark.parametrize("norm", [OnlineNorm(3), BatchRenorm(3, plain_steps=0, rmax_steps=0, dmax_steps=0)])
+def test_the_same_examples_in_another_order_are_another_batch_to_a_recomputation(norm):
+    x = torch.randn(12, 3).requires_grad_()
+    y = checkpoint(norm, x, use_reentrant=False)
+    norm(x.detach().flip(0))
+    with pytest.raises(RuntimeError, match="has seen another batch between the forward pass and its recomputation"):
+        y.sum().backward()

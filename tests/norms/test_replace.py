@@ -609,13 +609,13 @@ def test_torchs_encoder_layer_calls_the_new_norm_in_evaluation_too():
 def test_what_is_probed_at_a_replaced_norm_is_what_the_norm_gave_and_by_its_channels():
     x = torch.randn(4, 3, 6, 6)
     model, _ = replace(conv_net(nn.BatchNorm2d(8)), "group", groups=4)
-    seen = bncli.probe(model, x).samples["1 after-norm"]
+    seen = bncli.probe(model, x).samples["0/norm"]
     assert seen.shape[1] == 8
     assert (seen < 0).any()  # in spite of the ReLU in place behind it
     tokens, _ = replace(nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6)), "batch")
-    assert bncli.probe(tokens, torch.randn(4, 7, 5)).samples["1 after-norm"].shape == (28, 6)
+    assert bncli.probe(tokens, torch.randn(4, 7, 5)).samples["0/norm"].shape == (28, 6)
     again, _ = replace(tokens, "layer")
-    assert bncli.probe(again, torch.randn(4, 7, 5)).samples["1 after-norm"].shape == (28, 6)
+    assert bncli.probe(again, torch.randn(4, 7, 5)).samples["0/norm"].shape == (28, 6)
 
 
 def test_a_norm_in_evaluation_stays_there_while_the_rest_is_trained():

@@ -82,3 +82,50 @@ def test_batch_norm_is_made_a_synchronised_one_by_torch():
 
 def test_momentum_none_is_torchs_word_for_cumulative():
     assert norm("batch", 6, momentum=None).momentum == "cumulative"
+
+
+def test_batch_norm_that_is_to_track_no_longer_leaves_its_statistics_as_torchs_does():
+    ours, torchs = norm("batch", 3), nn.BatchNorm1d(3)
+    first, x = torch.randn(2, 6, 3, 4) * 3 + 1
+    for module in (ours, torchs):
+        module(first)
+        module.track_running_stats = False
+    torch.testing.assert_close(ours(x), torchs(x))
+    torch.testing.assert_close(ours.state_dict(), torchs.state_dict())
+    torch.testing.assert_close(ours.eval()(x), torchs.eval()(x))
+
+
+def test_instance_norm_that_is_to_track_no_longer_normalises_by_the_example():
+    module = norm("instance", 3, track_running_stats=True)
+    first, x = torch.randn(2, 6, 3, 4) * 3 + 1
+    module(first)
+    kept = module.running_mean.clone()
+    module.track_running_stats = False
+    torch.testing.assert_close(module(x), norm("instance", 3)(x))
+    torch.testing.assert_close(module.eval()(x), norm("instance", 3)(x))
+    assert module.running_mean.equal(kept)
+
+
+def test_batch_norm_without_its_statistics_normalises_by_the_batch_as_torchs_does():
+    ours, torchs, x = norm("batch", 3), nn.BatchNorm1d(3), torch.randn(6, 3)
+    for module in (ours, torchs):
+        replace_all_batch_norm_modules_(module)
+        module.eval()
+    assert torch.equal(ours(x), torchs(x))
+
+
+RUNNING = ["batch-mean", "ghost", "renorm", "zca", "iternorm", "deconv", "evonorm-b0", "switchable"]
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_a_norm_that_needs_its_statistics_says_so_when_they_are_taken_away(name):
+    module = norm(name, 6)
+    with pytest.raises(
+        ConfigError, match=r"^\w+: running_mean cannot be None, as the norm needs its running statistics;"
+    ):
+        module.running_mean = None
+    with pytest.raises(ConfigError, match=r"^\w+: track_running_stats cannot be False, as the norm needs"):
+        module.track_running_stats = False
+    with pytest.raises(ConfigError, match="as the norm needs its running statistics"):
+        replace_all_batch_norm_modules_(module)
+    module(torch.randn(8, 6))

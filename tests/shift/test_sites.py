@@ -7,8 +7,12 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 import bncli
+from bncli.engine.layers import layers_of, outputs_of
+from bncli.models import MODELS
+from bncli.models.unit import Normaliser
 from bncli.norms import NORMS
-from bncli.norms.batch import NoNorm
+from bncli.norms.batch import BatchNorm, NoNorm
+from bncli.shift import PLACES
 from bncli.shift.sites import Site, is_activation, is_norm, observed
 
 
@@ -52,20 +56,23 @@ def look(model, *inputs, **how):
     return {site.name: value for site, value in found.items()}
 
 
-def test_sites_are_named_like_the_modules_in_the_order_in_which_they_are_passed():
+def test_sites_are_places_behind_layers_in_the_order_in_which_they_are_passed():
     assert list(look(Net(), images())) == [
-        "bn before-norm", "bn after-norm",
-        "block.bn1 before-norm", "block.bn1 after-norm", "block.relu after-activation",
-        "block.bn2 before-norm", "block.bn2 after-norm", "block.relu#2 after-activation",
-        "head.1.1.0 after-activation",
+        "conv/layer", "conv/norm",
+        "block.conv1/layer", "block.conv1/norm", "block.conv1/activation",
+        "block.conv2/layer", "block.conv2/norm", "block.conv2/activation",
+        "head.1.0/layer", "head.1.0/norm", "head.1.0/activation",
     ]  # fmt: skip
 
 
-def test_a_site_knows_the_layer_before_it():
+def test_a_site_knows_the_module_that_is_looked_at():
     model = Net()
     with observed(model) as found:
         model(images())
-    assert [site.layer for site in found] == ["conv"] * 2 + ["block.conv1"] * 3 + ["block.conv2"] * 3 + ["head.1.0"]
+    assert [site.module for site in found] == [
+        "conv", "bn", "block.conv1", "block.bn1", "block.relu", "block.conv2", "block.bn2", "block.relu",
+        "head.1.0", "head.1.1.0", "head.1.1.0",
+    ]  # fmt: skip
 
 
 def test_values_are_those_of_the_pass_also_where_they_are_overwritten():
@@ -91,13 +98,13 @@ def test_values_are_those_of_the_pass_also_where_they_are_overwritten():
 
 
 def test_locations_become_samples_example_by_example():
-    found = look(nn.Sequential(nn.BatchNorm2d(2)), torch.arange(24.0).view(2, 2, 3, 2))
-    assert found["0 before-norm"].tolist()[:7] == [[0, 6], [1, 7], [2, 8], [3, 9], [4, 10], [5, 11], [12, 18]]
+    found = look(nn.Sequential(NoNorm(2)), torch.arange(24.0).view(2, 2, 3, 2))
+    assert found["input/norm"].tolist()[:7] == [[0, 6], [1, 7], [2, 8], [3, 9], [4, 10], [5, 11], [12, 18]]
 
 
 def test_fewer_locations_are_evenly_spaced():
     x = torch.arange(10.0).view(1, 1, 10)
-    assert look(nn.BatchNorm1d(1), x, locations=4)["model before-norm"].flatten().tolist() == [0, 3, 6, 9]
+    assert look(NoNorm(1), x, locations=4)["input/norm"].flatten().tolist() == [0, 3, 6, 9]
 
 
 def test_hooks_are_gone_afterwards():
@@ -145,7 +152,72 @@ def test_lanes_under_vmap_equal_one_network_at_a_time():
 def test_a_module_under_two_names_is_seen_under_its_first():
     shared = nn.ReLU()
     model = nn.Sequential(nn.Linear(2, 2), shared, nn.Linear(2, 2), shared)
-    assert list(look(model, torch.randn(3, 2))) == ["1 after-activation", "1#2 after-activation"]
+    with observed(model, ["activation"]) as found:
+        model(torch.randn(3, 2))
+    assert [(site.name, site.module) for site in found] == [("0/activation", "1"), ("2/activation", "1")]
+
+
+def test_a_layer_that_runs_twice_and_a_second_norm_behind_it_are_numbered():
+    layer, norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
+    model = nn.Sequential(layer, norm, nn.ReLU(), norm, layer, norm, nn.LayerNorm(2))
+    assert list(look(model, torch.randn(3, 2))) == [
+        "0/layer", "0/norm", "0/activation", "0/norm#2", "0#2/layer", "0#2/norm", "0#2/norm#2",
+    ]  # fmt: skip
+
+
+def test_where_no_norm_is_the_place_of_the_norm_is_what_reaches_the_activation():
+    plain = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True), nn.Linear(2, 2))
+    x = torch.randn(3, 2)
+    found = look(plain, x)
+    assert list(found) == ["0/layer", "0/norm", "0/activation", "2/layer"]
+    assert torch.equal(found["0/norm"], plain[0](x))
+
+
+def test_a_norm_behind_the_activation_takes_the_place_of_the_norm():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.BatchNorm1d(2))
+    x = torch.randn(3, 2)
+    found = look(model, x)
+    assert list(found) == ["0/layer", "0/activation", "0/norm"]
+    model[2].reset_running_stats()
+    assert torch.equal(found["0/norm"], model(x))
+
+
+@pytest.mark.parametrize("norm", [Normaliser(), Normaliser(of_channels=BatchNorm, absorbs_bias=True)])
+@pytest.mark.parametrize("model", ["mlp", "convnet", "deep-linear", "residual-mlp", "resnet", "inception-bn"])
+def test_a_site_has_the_name_and_the_values_that_it_has_in_a_study(model, norm):
+    shape = (1, 28, 28) if MODELS[model].locations else 784
+    network = MODELS.load(model)(shape, 10, norm, **MODELS.options(model, {}))
+    x = torch.randn(4, 784)
+    layers = layers_of(network, x)
+    places = {f"{layer.name}/{place}": layer.site(place) for layer in layers for place in PLACES}
+    with outputs_of(network, set(places.values())) as outputs, observed(network.eval()) as found:
+        network(x)
+    seen = {site.name: value for site, value in found.items()}
+    assert [name.partition("/")[0] for name in seen if name.endswith("/layer")] == [layer.name for layer in layers]
+    for layer in layers:
+        normalised = bool(layer.norm) and is_norm(network.get_submodule(layer.norm))
+        for place in ["layer", *["norm"] * normalised, *["activation"] * bool(layer.activation)]:
+            expected = outputs[layer.site(place)].movedim(1, -1).flatten(0, -2)
+            assert torch.equal(seen[f"{layer.name}/{place}"], expected), (layer, place)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: (x, None), lambda x: [x], lambda x: {"hidden": x, "weights": None}])
+def test_a_layer_may_give_tuples_lists_and_dicts(wrap):
+    class Wrapped(nn.Linear):
+        def forward(self, x):
+            return wrap(super().forward(x))
+
+    model, x = Wrapped(2, 2), torch.randn(3, 2)
+    (given,) = look(model, x).values()
+    assert torch.equal(given, nn.functional.linear(x, model.weight, model.bias))
+
+
+def test_attention_and_recurrent_layers_are_layers():
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    with torch.no_grad():
+        names = list(look(encoder, torch.randn(3, 5, 8)))
+    assert names[:3] == ["self_attn/layer", "self_attn/norm", "linear1/layer"]
+    assert look(nn.GRU(4, 6, batch_first=True), torch.randn(3, 5, 4))["input/layer"].shape == (15, 6)
 
 
 def test_an_input_may_come_by_keyword_among_others():
@@ -162,23 +234,15 @@ def test_an_input_may_come_by_keyword_among_others():
             return self.norm(label=torch.tensor([0, 1, 2]), input=x)
 
     x = torch.randn(3, 2)
-    assert torch.equal(look(Wrap(), x)["norm before-norm"], x)
-
-
-def test_where_the_activation_comes_first_its_input_can_be_asked_for():
-    model = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.BatchNorm1d(2))
-    x = torch.randn(3, 2)
-    found = look(model, x, where=["before-activation", "before-norm"])
-    assert torch.equal(found["1 before-activation"], model[0](x))
-    assert torch.equal(found["2 before-norm"], model[0](x).sigmoid())
+    assert torch.equal(look(Wrap(), x)["input/norm"], F.batch_norm(x, None, None, training=True))
 
 
 def test_behind_linear_layers_and_layer_norms_channels_are_the_last_axis():
     model = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.LayerNorm(4))
     x = torch.randn(2, 5, 3)
     found = look(model, x)
-    assert torch.equal(found["1 after-activation"], model[:2](x).flatten(0, 1))
-    assert torch.equal(found["2 after-norm"], model(x).flatten(0, 1))
+    assert torch.equal(found["0/activation"], model[:2](x).flatten(0, 1))
+    assert torch.equal(found["0/norm"], model(x).flatten(0, 1))
 
 
 def test_a_layer_norm_that_moved_its_channels_to_the_second_axis_is_understood():
@@ -186,7 +250,7 @@ def test_a_layer_norm_that_moved_its_channels_to_the_second_axis_is_understood()
         def forward(self, x):
             return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    assert look(LayerNorm2d(3), torch.randn(2, 3, 4, 5))["model after-norm"].shape == (40, 3)
+    assert look(LayerNorm2d(3), torch.randn(2, 3, 4, 5))["input/norm"].shape == (40, 3)
 
 
 @pytest.mark.parametrize("name", [name for name, row in NORMS.items() if row.side == "activation"])
@@ -197,7 +261,7 @@ def test_every_norm_of_the_zoo_is_recognised(name):
 @pytest.mark.parametrize("name", ["weight", "weight-std", "scaled-weight-std"])
 def test_norms_of_weights_are_no_sites(name):
     model = nn.Sequential(bncli.normalise(nn.Linear(3, 8), name), nn.ReLU())
-    assert list(look(model, torch.randn(4, 3))) == ["1 after-activation"]
+    assert list(look(model, torch.randn(4, 3))) == ["0/layer", "0/norm", "0/activation"]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +288,7 @@ def test_a_users_own_norm_is_named_by_a_function():
 
     model = nn.Sequential(Own())
     assert look(model, torch.randn(3, 2)) == {}
-    assert list(look(model, torch.randn(3, 2), norms=lambda m: isinstance(m, Own))) == ["0 before-norm", "0 after-norm"]
+    assert list(look(model, torch.randn(3, 2), norms=lambda m: isinstance(m, Own))) == ["input/norm"]
 
 
 def test_what_lies_within_a_norm_is_not_seen():
@@ -236,8 +300,8 @@ def test_what_lies_within_a_norm_is_not_seen():
         def forward(self, x):
             return self.act(super().forward(x))
 
-    assert list(look(WithActivation(), torch.randn(3, 2))) == ["model before-norm", "model after-norm"]
+    assert list(look(WithActivation(), torch.randn(3, 2))) == ["input/norm"]
 
 
 def test_a_site_is_a_plain_value():
-    assert Site("bn", "after-norm") == Site("bn", "after-norm", 1, "")
+    assert Site("conv", "norm") == Site("conv", "norm", 1, 1, module="bn")

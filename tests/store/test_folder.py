@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bncli.errors import StoreError
+from bncli.errors import ConfigError, StoreError
 from bncli.files import with_digest
 from bncli.records import Record, RunInfo, RunResult
 from bncli.store import folder as store_module
@@ -185,3 +185,21 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_run_or_none(tmp_path: Path
         subprocess.run([*command[:-1], "99"], check=True, capture_output=True)
         assert store.run_ids() == ["run0"]
     assert {(-9, 0), (0, 1)} <= set(ends) <= {(-9, 0), (-9, 1), (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        (5, "folder: expected a path, got 5"),
+        (None, "folder: expected a path, got None"),
+        ("", "folder: is empty; expected a path (is a variable not set?)"),
+    ],
+)
+def test_a_store_of_what_is_no_path_is_one_line(folder: object, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Store(folder)  # type: ignore[arg-type]
+    assert str(raised.value) == message
+
+
+def test_a_store_takes_a_path_as_a_text(tmp_path: Path) -> None:
+    assert list(Store(str(tmp_path)).run_ids()) == []

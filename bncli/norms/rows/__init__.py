@@ -59,22 +59,24 @@ def undivided(groups: int, channels: int) -> str:
     return f"groups={groups} does not divide {channels} channels (their divisors: {divisors})"
 
 
-MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics")
+MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics", "share")
 IMPL = Option(Literal["plain", "fast", "auto"], "auto", "how it is computed; auto: the faster, of the same numbers")
 AFFINE = Option(bool, True, "learn a scale and a shift per channel")
 PARTS = Option(Literal[True, False, "scale", "shift"], True, "learn a scale and a shift per channel, or one of them")
 
 
-def eps(default: float, meaning: str = "added to the variance (or to the covariance's diagonal)") -> Option:
+def eps(
+    default: float, meaning: str = "added to the variance (or to the covariance's diagonal)", unit: str = "variance"
+) -> Option:
     """The small number that keeps a division finite."""
-    return Option(Positive, default, meaning)
+    return Option(Positive, default, meaning, unit)
 
 
 def group_size(default: int) -> Option:
     """How many channels a group has."""
-    return Option(Count, default, "channels that are whitened together; the last group may be smaller")
+    return Option(Count, default, "channels that are whitened together; the last group may be smaller", "channels")
 
 
 def groups(default: int) -> Option:
     """How many groups there are."""
-    return Option(Count, default, "groups of channels, all of one size")
+    return Option(Count, default, "groups of channels, all of one size", "groups")

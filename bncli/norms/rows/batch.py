@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from bncli.catalogue import Count, Fraction, NonNegative, Option
+from bncli.catalogue import Count, Fraction, Natural, NonNegative, Option
 from bncli.norms.rows import AFFINE, IMPL, MOMENTUM, PARTS, NormRow, eps
 
 
@@ -17,7 +17,6 @@ def _momentum(given: Any) -> Any:
 
 
 AtLeastOne = Annotated[float, Field(ge=1)]
-Steps = Annotated[int, Field(ge=0)]
 
 BATCH = {
     "none": NormRow(
@@ -31,6 +30,7 @@ BATCH = {
             "momentum": Option(
                 Annotated[Fraction | Literal["cumulative"], BeforeValidator(_momentum)], 0.1,
                 "weight of the new value in the running statistics; cumulative: all batches weigh the same",
+                "share",
             ),
             "affine": PARTS,
             "track_running_stats": Option(
@@ -63,7 +63,7 @@ BATCH = {
     ),
     "batch-l1": NormRow(
         "bncli.norms.partial:L1BatchNorm", "batch normalisation by the mean absolute deviation: no squares, no roots",
-        {"eps": eps(1e-5, "added to the scale"), "momentum": MOMENTUM, "affine": AFFINE},
+        {"eps": eps(1e-5, "added to the scale", "activation"), "momentum": MOMENTUM, "affine": AFFINE},
         family="batch", citation="Hoffer et al. 2018, arXiv:1803.01814",
         formula="y = weight (x - mean) / (scale + eps) + bias, scale = sqrt(pi / 2) mean |x - mean|",
         over="examples and locations", evaluation="running mean and running scale",
@@ -73,7 +73,7 @@ BATCH = {
     "ghost": NormRow(
         "bncli.norms.ghost:GhostBatchNorm", "batch normalisation of small virtual batches within the batch",
         {
-            "ghost_size": Option(Count, 32, "examples of a virtual batch; the last one may be smaller"),
+            "ghost_size": Option(Count, 32, "examples of a virtual batch; the last one may be smaller", "examples"),
             "eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE,
         },
         family="batch", citation="Hoffer et al. 2017, arXiv:1705.08741",
@@ -87,13 +87,19 @@ BATCH = {
     "renorm": NormRow(
         "bncli.norms.renorm:BatchRenorm", "batch normalisation corrected towards the running statistics in training",
         {
-            "rmax": Option(AtLeastOne, 3.0, "largest correction of the scale, either way, once it is reached"),
-            "dmax": Option(NonNegative, 5.0, "largest correction of the mean, in standard deviations"),
-            "plain_steps": Option(Steps, 5_000, "training steps without correction; then the bounds grow linearly"),
-            "rmax_steps": Option(Steps, 40_000, "training step at which rmax is reached, >= plain_steps"),
-            "dmax_steps": Option(Steps, 25_000, "training step at which dmax is reached, >= plain_steps"),
+            "rmax": Option(
+                AtLeastOne, 3.0,
+                "largest correction of the scale, either way, once it is reached", "factor"
+            ),
+            "dmax": Option(NonNegative, 5.0, "largest correction of the mean", "standard deviations"),
+            "plain_steps": Option(
+                Natural, 5_000,
+                "training steps without correction; then the bounds grow linearly", "steps"
+            ),
+            "rmax_steps": Option(Natural, 40_000, "training step at which rmax is reached, >= plain_steps", "steps"),
+            "dmax_steps": Option(Natural, 25_000, "training step at which dmax is reached, >= plain_steps", "steps"),
             "eps": eps(1e-5),
-            "momentum": Option(MOMENTUM.type, 0.01, MOMENTUM.meaning),
+            "momentum": Option(MOMENTUM.type, 0.01, MOMENTUM.meaning, MOMENTUM.unit),
             "affine": AFFINE,
         },
         family="batch", citation="Ioffe 2017, arXiv:1702.03275",
@@ -107,10 +113,13 @@ BATCH = {
         "bncli.norms.ghost:NoisyBatchNorm",
         "batch normalisation, then random shifts and scales: covariate shift put back",
         {
-            "n_mu": Option(NonNegative, 0.5, "a channel's shift is drawn from +- this"),
-            "n_sigma": Option(AtLeastOne, 1.25, "a channel's scale is drawn from 1 to this"),
-            "r_mu": Option(NonNegative, 0.1, "a value's shift is drawn from its channel's +- this"),
-            "r_sigma": Option(NonNegative, 0.1, "standard deviation of a value's scale about its channel's"),
+            "n_mu": Option(NonNegative, 0.5, "a channel's shift is drawn from +- this", "standard deviations"),
+            "n_sigma": Option(AtLeastOne, 1.25, "a channel's scale is drawn from 1 to this", "factor"),
+            "r_mu": Option(
+                NonNegative, 0.1,
+                "a value's shift is drawn from its channel's +- this", "standard deviations"
+            ),
+            "r_sigma": Option(NonNegative, 0.1, "standard deviation of a value's scale about its channel's", "factor"),
             "draws": Option(Literal["channel", "layer"], "channel", "what has a shift and a scale of its own"),
             "eps": eps(1e-5), "momentum": MOMENTUM, "affine": AFFINE,
         },

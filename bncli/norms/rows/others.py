@@ -16,7 +16,7 @@ WEIGHT = {
     "weight-std": NormRow(
         "bncli.norms.weight:weight_std", "each output's weights to mean 0, standard deviation 1",
         {
-            "eps": eps(1e-5, "added to the standard deviation (`form: root`: to the variance)"),
+            "eps": eps(1e-5, "added to the standard deviation (`form: root`: to the variance)", "of the weights"),
             "form": Option(
                 Literal["paper", "readme", "root"], "paper",
                 "std: paper (biased), readme (unbiased, as the authors' code), root (eps inside the root, as timm)",
@@ -31,7 +31,7 @@ WEIGHT = {
     "scaled-weight-std": NormRow(
         "bncli.norms.weight:scaled_weight_std", "standardised weights that keep the activations' variance",
         {
-            "eps": eps(1e-4, "the least of fan-in times variance"),
+            "eps": eps(1e-4, "the least of fan-in times variance", "of the weights, squared"),
             "activation": Option(
                 Literal["identity", "relu", "silu", "gelu", "tanh", "sigmoid"], "relu",
                 "what stands before the layer: its constant gamma",
@@ -63,12 +63,12 @@ WEIGHT = {
 }  # fmt: skip
 
 
-ALPHA0 = Option(Positive, 0.5, "alpha before training")
+ALPHA0 = Option(Positive, 0.5, "alpha before training", "1 / activation")
 
 ACTIVATION = {
     "frn": NormRow(
         "bncli.norms.activation:FRN", "filter response normalisation with a learned threshold: norm and activation",
-        {"eps": eps(1e-6, "added to the mean square")},
+        {"eps": eps(1e-6, "added to the mean square", "squared activation")},
         family="activation", citation="Singh & Krishnan 2020, arXiv:1911.09737",
         formula="y = max(weight x / sqrt(mean(x^2) + eps) + bias, tau)",
         over="locations of each channel of each example", evaluation="the same",
@@ -130,7 +130,8 @@ SAMPLE = {
     "rms": NormRow(
         "bncli.norms.sample:RMSNorm", "each example to root mean square 1 over all its channels",
         {
-            "eps": eps(1e-6, "added to the mean square"), "affine": Option(bool, True, "learn a scale per channel"),
+            "eps": eps(1e-6, "added to the mean square", "squared activation"),
+            "affine": Option(bool, True, "learn a scale per channel"),
             "over": OVER,
         },
         family="sample", citation="Zhang & Sennrich 2019, arXiv:1910.07467",
@@ -147,7 +148,10 @@ SAMPLE = {
             "track_running_stats": Option(
                 bool, False, "keep running statistics, means over examples, and evaluate by them", before=False
             ),
-            "momentum": Option(MOMENTUM.type, 0.1, f"with track_running_stats: {MOMENTUM.meaning}", before=0.1),
+            "momentum": Option(
+                MOMENTUM.type, 0.1,
+                f"with track_running_stats: {MOMENTUM.meaning}", "share", before=0.1
+            ),
         },
         family="sample", citation="Ulyanov et al. 2016, arXiv:1607.08022",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
@@ -179,8 +183,11 @@ SAMPLE = {
     "online": NormRow(
         "bncli.norms.online:OnlineNorm", "each example by the statistics of those before it, gradients likewise",
         {
-            "forward_momentum": Option(Fraction, 0.001, "weight of one example in the running statistics"),
-            "backward_momentum": Option(Fraction, 0.01, "weight of one example in the control of the gradient"),
+            "forward_momentum": Option(Fraction, 0.001, "weight of one example in the running statistics", "share"),
+            "backward_momentum": Option(
+                Fraction, 0.01,
+                "weight of one example in the control of the gradient", "share"
+            ),
             "bound": Option(Literal["layer", "clamp", "none"], "layer", "what keeps outputs from growing"),
             "differentiate": Option(bool, False, "the output's own gradient instead of the control process"),
             "eps": eps(1e-5), "affine": AFFINE,

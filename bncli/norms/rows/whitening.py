@@ -5,7 +5,7 @@ from typing import Literal
 from bncli.catalogue import Count, Fraction, Option
 from bncli.norms.rows import AFFINE, IMPL, MOMENTUM, NormRow, eps, group_size
 
-STEPS = Option(Count, 5, "Newton-Schulz iterations")
+STEPS = Option(Count, 5, "Newton-Schulz iterations", "iterations")
 BY = Option(Literal["iterative", "zca"], "iterative", "T Newton-Schulz steps, or the symmetric root itself")
 
 WHITENING = {
@@ -69,7 +69,7 @@ WHITENING = {
     "group-whitening": NormRow(
         "bncli.norms.sample_whitening:GroupWhitening", "whitening of the groups of channels within each example",
         {
-            "groups": Option(Count, 4, "groups that are made uncorrelated; must divide the channels"),
+            "groups": Option(Count, 4, "groups that are made uncorrelated; must divide the channels", "groups"),
             "by": BY, "T": STEPS, "eps": eps(1e-5), "affine": AFFINE,
         },
         family="whitening", numerics=3, citation="Huang et al. 2021, arXiv:2009.13333",
@@ -97,7 +97,8 @@ WHITENING = {
             ),
             "tie": Option(bool, False, "mix covariances with the weights of the means"),
             "T": STEPS, "eps": eps(1e-5),
-            "momentum": Option(Fraction, 0.01, MOMENTUM.meaning), "affine": AFFINE, "group_size": group_size(16),
+            "momentum": Option(Fraction, 0.01, MOMENTUM.meaning, MOMENTUM.unit), "affine": AFFINE,
+            "group_size": group_size(16),
         },
         family="whitening", numerics=3, citation="Pan et al. 2019, arXiv:1904.09739",
         formula="y = weight W_T (x - sum_k p_k mean_k) + bias, W_T towards (sum_k q_k S_k + eps I)^-1/2",

@@ -1,6 +1,6 @@
 """The places of norms in anybody's model, as plain data: what stands there, what replaced it, or why nothing did."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from math import prod
@@ -78,6 +78,16 @@ class ReplacedNorm:
     notes: tuple[str, ...] = ()  # what else there is to know
     reason: str = ""  # why it was left; "" if it was replaced
     refused: bool = False  # it was to be replaced, and could not be
+
+
+def list_refusals(rows: Sequence[ReplacedNorm]) -> list[str]:
+    """Why norms could not be replaced, those of one kind and reason in one line."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if row.refused:
+            told.setdefault(f"{row.old} {row.reason}", []).append(row.path or "the model itself")
+    more = {what: f" and {len(paths) - 3} more" if len(paths) > 3 else "" for what, paths in told.items()}
+    return [f"{', '.join(paths[:3])}{more[what]}: {what}" for what, paths in told.items()]
 
 
 @dataclass(frozen=True)

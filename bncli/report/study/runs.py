@@ -68,13 +68,25 @@ def _columns(rows: Sequence[StudyRun]) -> list[Column]:
     columns += [
         Column("seed", tuple(Text(str(row.seed)) for row in rows), right=True),
         Column("status", tuple(map(_status, results))),
+        *(_of_task(results) or _of_training(results)),
+        Column("seconds", tuple(map(_seconds, results)), right=True),
+    ]
+    return columns
+
+
+def _of_training(results: Sequence[RunResult | None]) -> list[Column]:
+    return [
         Column("train loss", tuple(_last(r, "train_loss", "nats") for r in results), right=True),
         Column("loss", tuple(_last(r, "loss", "nats") for r in results), right=True),
         Column("accuracy", tuple(_last(r, "accuracy", "fraction") for r in results), right=True),
         Column("accuracy curve", _curves(results)),
-        Column("seconds", tuple(map(_seconds, results)), right=True),
     ]
-    return columns
+
+
+def _of_task(results: Sequence[RunResult | None]) -> list[Column]:
+    """The last number of everything that a task has yielded."""
+    metrics = dict.fromkeys(metric for r in results if r and "task" in r.spec for metric in r.metrics())
+    return [Column(metric, tuple(_last(r, metric, "") for r in results), right=True) for metric in metrics]
 
 
 def _status(result: RunResult | None) -> Text:

@@ -26,13 +26,14 @@ def tidy_rows(runs: Sequence[StudyRun]) -> Iterator[dict[str, Any]]:
         for record in run.result.records:
             if record.key == CurveKey(record.metric):
                 at.setdefault(record.step, {})[record.metric] = record.value
+        info = run.result.info
         said = {
             "variant": run.variant,
             "seed": run.seed,
             "setting": " ".join(f"{key}={written_option(value)}" for key, value in run.setting.items()),
-            "status": run.result.info.status,
-            "budget": run.result.spec["training"]["steps"],
-            "ended": run.result.info.step,
+            "status": info.status,
+            "budget": info.step if info.status == "done" else run.result.budget or "",
+            "ended": info.step,
             "classes": run.result.spec.get("classes", 0),
         }
         for step in sorted(at):

@@ -6,21 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from bncli.catalogue import Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
-from bncli.config.asking import tune_warnings
 from bncli.config.parts import Before
-from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
-from bncli.optim import OPTIMIZERS, SCHEDULES
+from bncli.optim import LOSSES, OPTIMIZERS, SCHEDULES
 from bncli.shift import METRICS
+from bncli.tasks import TASKS
 
 NUMERICS = 2  # of the first house; what changes its numbers raises `numerics` in its own row
 MAX_LANES = 10  # measured: the cost of a lane falls until about ten (docs/measurements.md)
@@ -28,6 +26,7 @@ MAX_LANES_ON_A_GPU = 64  # measured on an H100: a step of 64 lanes takes little 
 SPEED = 6e10  # floating-point operations a second of one core in matrix products
 TRACED_STEPS = 50  # measured: tracing costs 0.02 to 0.5 s, and saves 0.2 to 1 ms a run and step
 CHECKPOINT_SECONDS = 120  # what a killed worker may lose, roughly
+TASK_SECONDS = 1.0  # of a task: nobody knows, and jobs are ordered by it
 MIN_LANES = 3  # below this the overhead of vmap eats what sharing the step saves (docs/measurements.md)
 
 
@@ -53,6 +52,13 @@ class Run:
     device: str  # "cpu", "cuda" or "mps"
     engine: Engine = "auto"
     probes: Probes = field(default_factory=Probes)
+    task: Part | None = None  # a loop of somebody's own, instead of data, model, training, evaluation, engine, probes
+
+    @property
+    def steps(self) -> int:
+        """Steps that it trains; of a task what its option `steps` says, 0 where nothing does."""
+        asked = self.task.options.get("steps") if self.task else self.training.steps
+        return asked if type(asked) is int and asked > 0 else 0
 
     def spec(self) -> dict[str, Any]:
         """Everything that determines this run's numbers, as plain JSON values.
@@ -66,6 +72,20 @@ class Run:
 
     @cached_property
     def _spec(self) -> Mapping[str, Any]:
+        return self._spec_of_task(self.task) if self.task else self._spec_of_recipe()
+
+    def _spec_of_task(self, task: Part) -> dict[str, Any]:
+        """With the variant's name, which the task is told and may go by."""
+        rows: dict[str, Row] = {"task": TASKS[task.name], "norm": NORMS[self.norm.name]}
+        raised = {kind: row.numerics for kind, row in rows.items() if row.numerics > NUMERICS}
+        code = sorted({row.code for row in rows.values() if row.code})
+        return {
+            "numerics": NUMERICS, "task": _part(task, rows["task"]), "norm": _part(self.norm, rows["norm"]),
+            "variant": self.variant, "seed": self.seed, "device": self.device,
+            **({"numerics_of": raised} if raised else {}), **({"code": code} if code else {}),
+        }  # fmt: skip
+
+    def _spec_of_recipe(self) -> dict[str, Any]:
         data = DATASETS.describe(self.data.name, self.data.options)
         model, norm = MODELS[self.model.name], NORMS[self.norm.name]
         optimizer, schedule = self.training.optimizer, self.training.schedule
@@ -75,7 +95,14 @@ class Run:
             "precision": 3 if self.training.precision == "mixed" else 2,  # 2: was not traced
         }  # fmt: skip
         raised = {kind: number for kind, number in numerics.items() if number > NUMERICS}
-        rows: list[Row] = [data, model, norm, OPTIMIZERS[optimizer.name], SCHEDULES[schedule.name]]
+        rows: list[Row] = [
+            data,
+            model,
+            norm,
+            LOSSES[loss_of(self)],
+            OPTIMIZERS[optimizer.name],
+            SCHEDULES[schedule.name],
+        ]
         rows += [METRICS[name] for name in self.probes.metrics if name in METRICS]
         code = sorted({row.code for row in rows if row.code})
         return {
@@ -103,6 +130,12 @@ class Run:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
         text = json.dumps(self._spec, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def loss_of(run: Run) -> str:
+    """The name of the loss that a run is trained by."""
+    named = run.training.loss
+    return named.name if named else DATASETS.describe(run.data.name, run.data.options).loss
 
 
 def _part(part: Part, row: Row) -> dict[str, Any]:
@@ -145,7 +178,7 @@ class Job:
     def traced(self) -> bool:
         """Whether the training step is traced into a flat list of operations: if it may be, and is repeated enough."""
         run = self.runs[0]
-        return (
+        return not run.task and (
             run.engine == "auto" and run.training.steps >= TRACED_STEPS and all(r.traced for r in _rows(run).values())
         )
 
@@ -153,7 +186,20 @@ class Job:
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
     """Every run of a study: settings x variants x seeds."""
     return [
-        Run(name, setting, at.data, at.model, variant.norm, training, evaluation, seed, device, engine, at.probes)
+        Run(
+            name,
+            setting,
+            at.data,
+            at.model,
+            variant.norm,
+            training,
+            evaluation,
+            seed,
+            device,
+            engine,
+            at.probes,
+            at.task,
+        )
         for setting, at in study.settings()
         for name, variant in at.variants.items()
         for training, evaluation in [(at.training_of(name), at.evaluation_of(name))]
@@ -194,7 +240,8 @@ def _rows(run: Run) -> dict[str, Row]:
     """The rows of what a training step consists of, by what each is."""
     norm, model, optimizer = run.norm.name, run.model.name, run.training.optimizer.name
     found: dict[str, Row] = {f"norm {norm!r}": NORMS[norm], f"model {model!r}": MODELS[model]}
-    return {**found, f"optimizer {optimizer!r}": OPTIMIZERS[optimizer]}
+    loss = loss_of(run)
+    return {**found, f"optimizer {optimizer!r}": OPTIMIZERS[optimizer], f"loss {loss!r}": LOSSES[loss]}
 
 
 def _want_lanes(runs: Sequence[Run]) -> bool:
@@ -213,20 +260,40 @@ def _lanes_missed(runs: Sequence[Run]) -> str:
 
 def _shape(run: Run) -> str:
     """What the lanes of one program must share: all but seed, learning rate, weight decay and momentum."""
+    if run.task:
+        return run.id  # it trains alone
     spec = run.spec()
     spec["training"] = {k: v for k, v in spec["training"].items() if k not in ("lr", "weight_decay")}
     spec["training"]["optimizer"] = {k: v for k, v in spec["training"]["optimizer"].items() if k != "momentum"}
     return json.dumps({k: v for k, v in spec.items() if k != "seed"}, sort_keys=True)
 
 
+def facts_key(run: Run) -> str:
+    """What must be found out of a run's network before it is planned, as a hash of it; "" if nothing must."""
+    if not MODELS[run.model.name].whole:
+        return ""
+    data, spec = DATASETS.describe(run.data.name, run.data.options), run.spec()
+    told = {key: spec[key] for key in ("model", "norm", "device", "code")}
+    examples = {"shape": data.shape, "outputs": data.outputs, "batch_size": run.training.batch_size}
+    return hashlib.sha256(json.dumps(told | examples, sort_keys=True).encode()).hexdigest()[:20]
+
+
 def seconds_of(job: Job) -> float:
-    """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic."""
+    """Roughly how long one core of a 2026 server takes: overhead of the step plus its arithmetic.
+
+    Of a network that somebody else wrote a step was timed.
+    """
     run = job.runs[0]
+    if run.task:
+        return TASK_SECONDS
     data, training = DATASETS.describe(run.data.name, run.data.options), run.training
     layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
     weights = sum(layer.multiply_adds for layer in layers)
     step = (2e-4 * len(layers) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
     evaluations = training.steps // run.evaluation.every + 2
+    if facts := MODELS.facts(facts_key(run)):
+        examples = training.steps * training.batch_size + evaluations * data.examples[run.evaluation.split] / 3
+        return len(job.runs) * facts.seconds * examples
     evaluating = 2 * weights * data.examples[run.evaluation.split] * evaluations / SPEED
     return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
 
@@ -235,52 +302,3 @@ def checkpoint_steps(job: Job) -> int:
     """Steps between checkpoints: about as many as take CHECKPOINT_SECONDS, by the plan alone."""
     steps = job.runs[0].training.steps
     return max(1, round(steps * CHECKPOINT_SECONDS / seconds_of(job)))
-
-
-def warnings_of(study: Study) -> list[str]:
-    """Doubts about a study that stop nothing: a second activation, batches too small for what a norm estimates."""
-    found = [
-        f"{name}: norm {variant.norm.name!r} is an activation as well, and the network's"
-        f" {study.model.options['activation']} comes on top"
-        for name, variant in study.variants.items()
-        if NORMS[variant.norm.name].activates and study.model.options.get("activation", "identity") != "identity"
-    ]
-    for _, at in study.settings():
-        for name, variant in at.variants.items():
-            batch, group = at.training_of(name).batch_size, variant.norm.options.get("group_size")
-            if not (NORMS[variant.norm.name].whitens and group):
-                continue
-            data = DATASETS.describe(at.data.name, at.data.options)
-            layers = MODELS[at.model.name].normalised(at.model.options, data.shape, data.outputs)
-            group = min(group, max((layer.channels for layer in layers), default=group))
-            values = batch * min((layer.locations for layer in layers), default=1)
-            if values < 2 * group:
-                needed = -(-2 * group * batch // values)
-                found.append(
-                    f"{name}: whitens groups of {group} channels from batches of {batch}; the covariance is "
-                    f"{'rank-deficient' if values <= group else 'noisy'} below {needed} examples"
-                )
-    return [*dict.fromkeys(found), *tune_warnings(study.tune)]
-
-
-def describe(study: Study, device: str) -> str:
-    """One line: data, network, recipe, seeds, device."""
-    run, training = runs_of(study, device)[0], study.training
-    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
-    shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
-    activation = study.model.options.get("activation", "")
-    swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
-    if study.tune or study.bisect:
-        swept |= dict.fromkeys(searched_keys(study), "tuned" if study.tune else "bisected")
-    lr = swept.get("training.lr", f"{training.lr:g}")
-    schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
-    parts = [
-        next((Path(study.data.options[key]).name for key, o in data.options.items() if o.place), study.data.name),
-        f"{study.model.name} {shape} {activation}".strip(),
-        f"batch {swept.get('training.batch_size', training.batch_size)}",
-        f"{training.optimizer.name} lr {lr}{schedule}",
-        f"{training.steps:,} steps",
-        f"{len(study.seeds)} paired seeds" if len(study.seeds) > 1 else "1 seed",
-        device,
-    ]
-    return " · ".join(parts)

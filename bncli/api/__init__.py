@@ -10,19 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bncli.config import Bench, Study
+from bncli.api.timing import bench
+from bncli.config import Study
 from bncli.errors import ConfigError, expect, expect_text, expect_texts
 from bncli.findings import Findings, ShiftFindings
+from bncli.measures import measure_row
 from bncli.norms import norm
 from bncli.plugins import using
-from bncli.presets import preset_path
 from bncli.result import Result
-from bncli.session.events import OnEvent, ignore
-from bncli.session.study import Preset, Session, open_session, read_preset
+from bncli.session.events import OnEvent, check_events, ignore
+from bncli.session.study import Model, Preset, Session, Yours, code_of, open_session, read_preset
 from bncli.session.training import remember, take_look, train_and_look
 from bncli.session.training import train as _train
 from bncli.store.folder import Store
-from bncli.timing.results import BenchRecord
 
 if TYPE_CHECKING:
     from bncli.executors import OpenWorkers
@@ -43,12 +43,14 @@ Changes = Mapping[str, object] | Sequence[str] | None
 
 
 def compare(
-    preset: Preset = "quickstart", *, variants: str | Iterable[str] = (),
+    preset: Preset | None = None, *, variants: str | Iterable[str] = (),
     seeds: int | str | Iterable[int] | None = None, until: str = "", set: Changes = None, device: str = "auto",
     engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore, check: bool = False,
-    aa: bool = False,
+    plugins: Sequence[str] = (), model: Model | None = None, weights: str | Path | None = None,
+    sites: str | None = None, loss: Model | None = None, data: str | Path | None = None,
+    task: Model | None = None, on_event: OnEvent = ignore,
+    check: bool = False, aa: bool = False,
     save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (),
 ) -> Result[Findings]:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is.
@@ -57,7 +59,8 @@ def compare(
     a script, call it under `if __name__ == "__main__":`, since worker processes import the script.
 
     Args:
-        preset: a shipped preset's name, a YAML file, a `Study`, or a preset's keys with their values.
+        preset: a shipped preset's name, a YAML file, a `Study`, or a preset's keys with their values; None is
+            quickstart, and `own` for a model or data of yours.
         variants: only these, or norms that the preset lacks ("batch", "batch,zca", ["batch", "zca"]); all if empty.
         seeds: how many, or which.
         until: "decided", to look at 5, 8, 10, 15, ... seeds, 50 or `seeds` at most, while a headline is open.
@@ -71,7 +74,13 @@ def compare(
             `concurrent.futures.Executor` of yours, which is left open.
         time_limit: seconds after which a job is ended and its runs are `timed out`; None is no limit.
         plugins: files or modules that add norms, models, data sets and more (docs/extend/plugins.md).
+        model: a model instead of the preset's: a name, FILE.py:NAME, MODULE:NAME, torchvision:NAME or timm:NAME, or a
+            class or function at the top of a file. Its norms are replaced by each variant's (docs/yours.md).
+        weights: a file with trained weights for it, a state_dict.
+        sites: a pattern on the paths of the norms that are replaced, "layer4.*".
+        loss: cross_entropy, squared_error, or a function of outputs and targets likewise.
         data: a data set instead of the preset's: its name, FILE.npz, a folder of images, or hf:NAME (docs/data.md).
+        task: a training loop of your own, FILE.py:NAME, MODULE:NAME, a plug-in's, or the function (docs/yours.md).
         on_event: called with everything that happens (bncli.session.events).
         check: judge the preset's claims.
         aa: compare the reference with itself on other seeds.
@@ -85,20 +94,21 @@ def compare(
     from bncli.report.study.json import SCHEMA
     from bncli.session import regression
 
-    _check_events(on_event)
+    check_events(on_event)
     expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
     expect_texts(fail_if=fail_if)
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
-    with using(plugins):
+    yours = Yours(model, weights, sites, loss, data, task)
+    with using([*code_of(yours), *plugins]):
         asked = open_study(
             preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
-            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
+            store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours,
         )  # fmt: skip
         if check:
             regression.refuse_no_claims(asked)
         if aa or save_baseline or baseline:
             regression.refuse_looks(asked)
-        limits = regression.read_limits(fail_if, asked.study.measures, asked.study.variants)
+        limits = regression.limits_of(fail_if, asked.study)
         if save_baseline:
             regression.require_place(asked.store, save_baseline)
         before = regression.read_baseline(asked.store, baseline, SCHEMA) if baseline else None
@@ -111,6 +121,7 @@ def compare(
         found = Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
         document = found.document() if before is not None or save_baseline else {}
         if before is not None:
+            limits = limits or regression.limits_of(fail_if, asked.study, findings.measures)
             checks += regressions(document, before, limits, asked.study.variants if variants else ())
         if aa:
             checks += regression.check_same(findings)
@@ -153,7 +164,8 @@ def compare_results(
     read = read_results(path, variant_from=variant_from, seed_from=seed_from)
     session = open_observed(read, path, _sets(set))
     variants = [run.variant for run in read.runs]
-    limits = regression.read_limits(fail_if, session.study.measures, variants, session.metrics)
+    rows = {name: measure_row(name, session.metrics, session.aim) for name in session.study.measures}
+    limits = regression.read_limits(fail_if, {name: row.direction for name, row in rows.items()}, variants)
     if save_baseline:
         regression.require_place(kept, save_baseline)
     before = regression.read_baseline(kept, baseline, SCHEMA) if baseline else None
@@ -166,34 +178,38 @@ def compare_results(
 
 
 def train(
-    preset: Preset = "quickstart", *, variants: str | Iterable[str] = (),
+    preset: Preset | None = None, *, variants: str | Iterable[str] = (),
     seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
     jobs: int | None = None, store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: "str | Executor | OpenWorkers" = "local", time_limit: float | None = None,
-    plugins: Sequence[str] = (), data: str | Path | None = None, on_event: OnEvent = ignore,
+    plugins: Sequence[str] = (), model: Model | None = None, weights: str | Path | None = None,
+    sites: str | None = None, loss: Model | None = None, data: str | Path | None = None,
+    task: Model | None = None, on_event: OnEvent = ignore,
 ) -> Result[None]:  # fmt: skip
     """Train every run of a preset and store what it measures; no comparison. Arguments are those of `compare`.
 
     Raises:
         BncliError: for what the command line answers with exit code 2.
     """
-    _check_events(on_event)
-    with using(plugins):
+    check_events(on_event)
+    yours = Yours(model, weights, sites, loss, data, task)
+    with using([*code_of(yours), *plugins]):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours,
         )  # fmt: skip
         session, results = _train(session, on_event)
         return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
 
 
 def shift_report(
-    preset: Preset = "figure1-shift", *, layers: str | Iterable[str] = (), metrics: str | Iterable[str] = (),
+    preset: Preset | None = None, *, layers: str | Iterable[str] = (), metrics: str | Iterable[str] = (),
     variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None, set: Changes = None,
     device: str = "auto", engine: str = "auto", jobs: int | None = None, store: str | Path = ".bncli",
     data_dir: str | Path | None = None, executor: "str | Executor | OpenWorkers" = "local",
-    time_limit: float | None = None, plugins: Sequence[str] = (), data: str | Path | None = None,
-    on_event: OnEvent = ignore,
+    time_limit: float | None = None, plugins: Sequence[str] = (), model: Model | None = None,
+    weights: str | Path | None = None, sites: str | None = None, loss: Model | None = None,
+    data: str | Path | None = None, on_event: OnEvent = ignore,
 ) -> Result[ShiftFindings]:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less.
 
@@ -206,12 +222,15 @@ def shift_report(
     """
     from bncli.session.analysis import analyse_shift_session, choose_metrics
 
-    _check_events(on_event)
+    check_events(on_event)
     chosen_metrics, chosen_layers = _listed("metrics", metrics), _listed("layers", layers)
-    with using(plugins):
+    yours = Yours(model, weights, sites, loss, data)
+    with using([*code_of(yours), *plugins]):
+        if preset is None and model is None and data is None:
+            preset = "figure1-shift"
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, data=data, probed=True,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours, probed=True,
         )  # fmt: skip
         chosen = choose_metrics(session, chosen_metrics)
         session, results = _train(session, on_event)
@@ -220,76 +239,9 @@ def shift_report(
         return Result(session.name, session.study, findings, session.study_runs(results), session.store.folder)
 
 
-def bench(
-    preset: str | Path | Bench | Mapping[str, Any] = "bench-quick", *, only: Sequence[str] = (),
-    skip: Sequence[str] = (), kernels: Sequence[str] = (), truth: str | None = None, device: str = "auto",
-    warm: bool = False, graph: bool = False, budget: float | None = None, time_limit: float | None = None,
-    baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
-    fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False, plugins: Sequence[str] = (),
-    store: str | Path = ".bncli", on_event: OnEvent = ignore,
-) -> Result[BenchRecord]:  # fmt: skip
-    """Time norms against torch's own batch norm and a plain copy of the same bytes.
-
-    Args:
-        preset: a shipped bench preset's name, a YAML file, a `Bench`, or a preset's keys with their values.
-        only: keep cases with this in their name, or matching it (*).
-        skip: leave such cases out.
-        kernels: time these too, `MODULE:NAME` or `FILE.py:NAME`, functions of the number of channels.
-        truth: what kernels must compute, a norm, `MODULE:NAME` or `FILE.py:NAME`; None is the preset's, else the norm
-            of a kernel's name, else batch norm for one that is near it.
-        device: auto, cpu or cuda.
-        warm: leave the arguments in the cache instead of rotating copies.
-        graph: on a GPU, time replayed CUDA graphs: kernels, not launches.
-        budget: seconds of measuring, instead of the preset's.
-        time_limit: seconds after which a case that gives no answer is ended; None is 120.
-        baseline: hold the ratios against this, a name in the store or a file.
-        save_baseline: keep the ratios under this name.
-        against: another interpreter, to compare its bncli and torch with these.
-        aa: compare this code with itself.
-        fail_if: what is too slow, "ratio:+5%".
-        allow_other_machine: compare with another machine's baseline too.
-        check: judge the preset's claims.
-        plugins: files or modules that add norms.
-        store: folder where baselines are kept.
-        on_event: called with everything that happens (bncli.session.events).
-
-    Returns:
-        What was measured. A kernel that crashed, raised or gave no answer is among `findings.failures`, one whose
-        results are wrong has `facts.correctness.faults`; both are failed `checks`.
-
-    Raises:
-        BncliError: for what the command line answers with exit code 2 or 4, but for kernels that fail.
-        KeyboardInterrupt: of the kind BenchInterrupted, with what was measured in `record`.
-    """
-    from bncli.config import read_bench
-    from bncli.report.timing.gate import list_checks
-    from bncli.session.bench import measure_plan
-    from bncli.session.bench_plan import plan_bench
-
-    _check_events(on_event)
-    expect("store", store, store is not None, "a folder's path")
-    expect_text("a folder's path", store=store)
-    expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
-    expect_text("another Python interpreter, or None", against=against)
-    expect_text("a norm, MODULE:NAME or FILE.py:NAME, or None", truth=truth)
-    for name, seconds in (("budget", budget), ("time_limit", time_limit)):
-        expect(name, seconds, seconds is None or isinstance(seconds, int | float), "seconds, or None")
-    expect_texts(only=only, skip=skip, kernels=kernels, fail_if=fail_if)
-    with using(plugins):
-        expect("preset", preset, isinstance(preset, str | Path | Bench | Mapping), "a preset's name, a file or a dict")
-        source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
-        name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
-        plan = plan_bench(
-            study, name, only=only, skip=skip, kernels=kernels, truth=truth, device=device, warm=warm, graph=graph,
-            budget=budget, time_limit=time_limit, baseline=baseline, save_baseline=save_baseline, against=against,
-            aa=aa, fail_if=fail_if, allow_other_machine=allow_other_machine, check=check, store=store,
-        )  # fmt: skip
-        record = measure_plan(plan, on_event)
-        return Result(name, study, record, (), Path(store), tuple(list_checks(record)))
-
-
 def open_study(
-    preset: Preset, *, set: Changes = None, aa: bool = False, fresh: bool = False, probed: bool = False, **how: Any,
+    preset: Preset | None, *, set: Changes = None, aa: bool = False, fresh: bool = False, probed: bool = False,
+    **how: Any,
 ) -> Session:  # fmt: skip
     """What a function here is about to train.
 
@@ -301,6 +253,8 @@ def open_study(
     from bncli.session.regression import against_itself, with_fresh_store
 
     session = open_session(preset, sets=_sets(set), **how)
+    if probed and session.study.task:
+        raise ConfigError(f"{session.name}: a task is not probed: its network is not bncli's; use `bncli compare`")
     if probed and not session.study.probes.metrics:
         session = open_session(preset, sets=[*_sets(set), "probes.metrics=light"], **how)
     session = with_fresh_store(session) if fresh else session
@@ -309,15 +263,18 @@ def open_study(
 
 def read_study(
     preset: Preset, *, variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None,
-    set: Changes = None, plugins: Sequence[str] = (), data: str | Path | None = None,
+    set: Changes = None, plugins: Sequence[str] = (), model: Model | None = None,
+    weights: str | Path | None = None, sites: str | None = None, loss: Model | None = None,
+    data: str | Path | None = None, task: Model | None = None,
 ) -> Study:  # fmt: skip
     """Read a preset, with what is to be changed in it, without training anything. Arguments are those of `compare`.
 
     Raises:
         ConfigError: with every mistake, each with its place.
     """
-    with using(plugins):
-        return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set), data=data)[1]
+    yours = Yours(model, weights, sites, loss, data, task)
+    with using([*code_of(yours), *plugins]):
+        return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set), yours=yours)[1]
 
 
 def _sets(given: Changes) -> list[str]:
@@ -337,7 +294,3 @@ def _listed(name: str, given: str | Iterable[str]) -> str:
     parts = [part for each in names for part in (each.split(",") if isinstance(each, str) else [""])]
     expect(name, given, not given or all(map(str.strip, parts)), "names, as in 'a,b' or ['a', 'b']")
     return ",".join(names)
-
-
-def _check_events(on_event: object) -> None:
-    expect("on_event", on_event, callable(on_event), "a function of one event (bncli.session.events)")

@@ -1,0 +1,81 @@
+"""bench as a function."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bncli.config import Bench
+from bncli.errors import expect, expect_text, expect_texts
+from bncli.plugins import using
+from bncli.presets import preset_path
+from bncli.result import Result
+from bncli.session.events import OnEvent, check_events, ignore
+from bncli.timing.results import BenchRecord
+
+
+def bench(
+    preset: str | Path | Bench | Mapping[str, Any] = "bench-quick", *, only: Sequence[str] = (),
+    skip: Sequence[str] = (), kernels: Sequence[str] = (), truth: str | None = None, device: str = "auto",
+    warm: bool = False, graph: bool = False, budget: float | None = None, time_limit: float | None = None,
+    baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
+    fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False, plugins: Sequence[str] = (),
+    store: str | Path = ".bncli", on_event: OnEvent = ignore,
+) -> Result[BenchRecord]:  # fmt: skip
+    """Time norms against torch's own batch norm and a plain copy of the same bytes.
+
+    Args:
+        preset: a shipped bench preset's name, a YAML file, a `Bench`, or a preset's keys with their values.
+        only: keep cases with this in their name, or matching it (*).
+        skip: leave such cases out.
+        kernels: time these too, `MODULE:NAME` or `FILE.py:NAME`, functions of the number of channels.
+        truth: what kernels must compute, a norm, `MODULE:NAME` or `FILE.py:NAME`; None is the preset's, else the norm
+            of a kernel's name, else batch norm for one that is near it.
+        device: auto, cpu or cuda.
+        warm: leave the arguments in the cache instead of rotating copies.
+        graph: on a GPU, time replayed CUDA graphs: kernels, not launches.
+        budget: seconds of measuring, instead of the preset's.
+        time_limit: seconds after which a case that gives no answer is ended; None is 120.
+        baseline: hold the ratios against this, a name in the store or a file.
+        save_baseline: keep the ratios under this name.
+        against: another interpreter, to compare its bncli and torch with these.
+        aa: compare this code with itself.
+        fail_if: what is too slow, "ratio:+5%".
+        allow_other_machine: compare with another machine's baseline too.
+        check: judge the preset's claims.
+        plugins: files or modules that add norms.
+        store: folder where baselines are kept.
+        on_event: called with everything that happens (bncli.session.events).
+
+    Returns:
+        What was measured. A kernel that crashed, raised or gave no answer is among `findings.failures`, one whose
+        results are wrong has `facts.correctness.faults`; both are failed `checks`.
+
+    Raises:
+        BncliError: for what the command line answers with exit code 2 or 4, but for kernels that fail.
+        KeyboardInterrupt: of the kind BenchInterrupted, with what was measured in `record`.
+    """
+    from bncli.config import read_bench
+    from bncli.report.timing.gate import list_checks
+    from bncli.session.bench import measure_plan
+    from bncli.session.bench_plan import plan_bench
+
+    check_events(on_event)
+    expect("store", store, store is not None, "a folder's path")
+    expect_text("a folder's path", store=store)
+    expect_text("a baseline's name or file, or None", save_baseline=save_baseline, baseline=baseline)
+    expect_text("another Python interpreter, or None", against=against)
+    expect_text("a norm, MODULE:NAME or FILE.py:NAME, or None", truth=truth)
+    for name, seconds in (("budget", budget), ("time_limit", time_limit)):
+        expect(name, seconds, seconds is None or isinstance(seconds, int | float), "seconds, or None")
+    expect_texts(only=only, skip=skip, kernels=kernels, fail_if=fail_if)
+    with using(plugins):
+        expect("preset", preset, isinstance(preset, str | Path | Bench | Mapping), "a preset's name, a file or a dict")
+        source = preset_path(str(preset)) if isinstance(preset, str | Path) else preset
+        name, study = source.stem if isinstance(source, Path) else "bench", read_bench(source)
+        plan = plan_bench(
+            study, name, only=only, skip=skip, kernels=kernels, truth=truth, device=device, warm=warm, graph=graph,
+            budget=budget, time_limit=time_limit, baseline=baseline, save_baseline=save_baseline, against=against,
+            aa=aa, fail_if=fail_if, allow_other_machine=allow_other_machine, check=check, store=store,
+        )  # fmt: skip
+        record = measure_plan(plan, on_event)
+        return Result(name, study, record, (), Path(store), tuple(list_checks(record)))
