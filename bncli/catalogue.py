@@ -47,7 +47,7 @@ MOST = 10**9  # of anything that is counted: nothing sensible lies beyond
 LARGEST = 1e30  # of a number: float32 holds it, and its square where it is a divisor
 Natural = Annotated[int, Field(ge=0, le=MOST), WHOLE]
 Count = Annotated[int, Field(ge=1, le=MOST), WHOLE]
-Side = Annotated[int, Field(ge=1, le=8_192), WHOLE]  # of an image, in pixels
+Pixels = Annotated[int, Field(ge=1, le=8_192), WHOLE]  # of a side of an image
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 Fraction = Annotated[float, Field(gt=0, le=1)]

@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 Path = tuple[str | int, ...]
+_UNPRINTABLE = re.compile(r"[^\n\t -~\w\u00a0]")  # asked again one by one
 
 
 class BncliError(Exception):
@@ -53,6 +54,11 @@ class DataError(BncliError):
 def as_line(text: str) -> str:
     """A text from anywhere as one line that every terminal can print: what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def as_lines(text: str) -> str:
+    """A text that every terminal can print, as `as_line`; its line ends and tabs stay, and spaces that do not break."""
+    return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub(lambda found: as_line(found[0]), text)
 
 
 def expect(name: str, given: object, fits: bool, what: str) -> None:
@@ -108,8 +114,8 @@ def typed_path(text: str | FilePath) -> FilePath:
 
 def describe(problem: Problem) -> str:
     """`training.lr: must be > 0`."""
-    place = ".".join(str(part) for part in problem.path)
-    return f"{place}: {problem.message}" if place else problem.message
+    place = as_line(".".join(str(part) for part in problem.path))
+    return f"{place}: {as_lines(problem.message)}" if place else as_lines(problem.message)
 
 
 def unknown(kind: str, name: object, known: Iterable[str], *, in_order: bool = False) -> str:

@@ -115,9 +115,16 @@ def make_temporary_folder() -> tuple[Path, Callable[[], None]]:
 
     Returns:
         The folder, and what removes it.
+
+    Raises:
+        OSError: if there is no place for it.
     """
     folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
-    handle = os.open(folder / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        handle = os.open(folder / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError:
+        folder.rmdir()
+        raise
     _lock(handle)
     for other in folder.parent.glob(f"{TEMPORARY}*/{OWNER}"):
         with suppress(OSError):  # somebody else's, or gone by now
@@ -202,12 +209,21 @@ def set_aside(place: Path, folder: Path) -> Path:
     Raises:
         OSError: if it cannot be moved; it then stays.
     """
+    if os.path.lexists(folder) and not folder.is_dir():  # a file or a link to nowhere has its name
+        folder.rename(_free_name(folder))
     folder.mkdir(parents=True, exist_ok=True)
-    name, number = f"{place.parent.name}-{place.name}", 1
-    while os.path.lexists(target := folder / (name if number == 1 else f"{name}.{number}")):
-        number += 1
+    target = _free_name(folder / f"{place.parent.name}-{place.name}")
     place.rename(target)
     return target
+
+
+def _free_name(place: Path) -> Path:
+    """A place that is free: itself, or the first of NAME.2, NAME.3..."""
+    number, free = 1, place
+    while os.path.lexists(free):
+        number += 1
+        free = place.with_name(f"{place.name}.{number}")
+    return free
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from bncli.errors import ConfigError, did_you_mean, unknown
@@ -61,12 +61,22 @@ def read_limit(text: str, known: Iterable[str], better: Mapping[str, str] = {}, 
         raise ConfigError(f"--fail-if {text}: must tolerate more than 0, which noise alone exceeds; expected {form}")
     if not math.isfinite(change) or (percent and change <= -1):
         raise ConfigError(f"--fail-if {text}: tolerates anything; expected {form}, below 100 % where it is a fall")
-    if better.get(name) == ("higher" if change > 0 else "lower"):
-        turned = f"{name}:{'-' if change > 0 else '+'}{number}{percent}"
+    limit = Limit(name, change, bool(percent), pattern or "*")
+    require_worse(limit, better.get(name))
+    return limit
+
+
+def require_worse(limit: Limit, better: str | None) -> None:
+    """Refuse a limit to the side that is better, "higher" or "lower": it would hold whatever became worse.
+
+    Raises:
+        ConfigError: if it is to that side.
+    """
+    if better == ("higher" if limit.change > 0 else "lower"):
+        turned = str(replace(limit, change=-limit.change, pattern="*"))
         raise ConfigError(
-            f"--fail-if {text}: {better[name]} is better, and a limit says how much worse it may become: {turned}"
+            f"--fail-if {limit}: {better} is better, and a limit says how much worse it may become: {turned}"
         )
-    return Limit(name, change, bool(percent), pattern or "*")
 
 
 def limits_by_name(

@@ -1,5 +1,6 @@
 """What a run leaves behind: numbers measured once, and how the run ended."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -154,6 +155,21 @@ class RunResult:
         found = [(r.step, r.value) for r in self.records if r.layer == layer and r.metric == metric and r.key == key]
         found.sort()
         return [step for step, _ in found], [value for _, value in found]
+
+
+def read_run_document(run: Mapping[str, Any]) -> RunResult:
+    """What a run in a document of findings was; a number that was not finite, and is null there, is infinite.
+
+    Raises:
+        Exception: whatever comes of a document that does not say it.
+    """
+    records = [
+        Record(key.metric, step, math.inf if value is None else value, curve["unit"], *key[1:])
+        for curve in run["curves"]
+        for key in [CurveKey(*(curve[field] for field in CurveKey._fields))]
+        for step, value in zip(curve["steps"], curve["values"], strict=True)
+    ]
+    return RunResult(run["spec"], RunInfo(**run["info"]), records)
 
 
 @dataclass(frozen=True)

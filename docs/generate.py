@@ -173,6 +173,8 @@ def preset_schema() -> str:
         defined[f"{catalogue.kind} name"] = {**known, "description": f"{catalogue.kind}: see `bncli ls`"}
         named = {"$ref": _ref(f"{catalogue.kind} name")}
         defined[catalogue.kind] = {"anyOf": [named, _part_schema(catalogue, default)]}
+    named = {"type": "string", "description": "task: of a plug-in"}  # none is bncli's own
+    defined["task"] = {"anyOf": [named, {"type": "object", "properties": {"name": named}, "required": ["name"]}]}
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "bncli preset",

@@ -87,3 +87,8 @@ def test_variants_keeps_the_reference_and_adds_norms_by_name(tmp_path: Path) -> 
 def test_a_study_survives_its_own_dump() -> None:
     study = study_of({**MINIMAL, "sweep": {"training.lr": [0.1, 0.2]}})
     assert study_of(study.model_dump(mode="json")) == study
+
+
+def test_one_measure_needs_no_brackets(tmp_path: Path) -> None:
+    assert read(tmp_path, "measures: final_accuracy").measures == ("final_accuracy",)
+    assert read(tmp_path, "", "measures=final_loss").measures == ("final_loss",)

@@ -1,6 +1,7 @@
 """The gate for learning: are the numbers the baseline's, from which step on not, is the change within limits."""
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -8,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from bncli.analysis.comparisons import log_margin, on_scale, unpaired
+from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value
 from bncli.format import written_arm, written_change
-from bncli.limits import Limit, limits_by_name
-from bncli.records import CurveKey
+from bncli.limits import Limit, limits_by_name, require_worse
+from bncli.measures import MEASURES
+from bncli.records import CurveKey, read_run_document
 
 Document = Mapping[str, Any]
 RunDocument = Mapping[str, Any]
@@ -33,13 +36,20 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit], chosen
         before: the baseline.
         limits: how far which measures may move.
         chosen: variants that were asked for by name, so that others were left out on purpose; none where all were.
+
+    Raises:
+        ConfigError: for a limit to the side that is better, or for no variant.
     """
+    measures = {m["name"]: Measure(**m) for m in now["measures"]}
+    for limit in limits:
+        if not (limit.measure in MEASURES and MEASURES[limit.measure].of == "probe"):  # which may have no better side
+            require_worse(limit, measures[limit.measure].direction)
     pairs, arms = _paired(now, before), dict[tuple[str, str], list[RunPair]]()
     if not pairs:
         return [Check("runs in common", "undecided", "the baseline has no run of these variants and seeds", "open")]
     for (variant, setting, _), pair in pairs.items():
         arms.setdefault((variant, setting), []).append(pair)
-    measures, study = {m["name"]: Measure(**m) for m in now["measures"]}, now["study"]
+    study = now["study"]
     declared = {f"metrics.{metric}": part["margin"] for metric, part in study.get("metrics", {}).items()}
     margins = {**{m.margin: 0.0 for m in measures.values()}, **study["margins"], **declared}
     asked = limits_by_name(limits, dict.fromkeys(variant for variant, _ in _arms(now)))
@@ -51,6 +61,33 @@ def regressions(now: Document, before: Document, limits: Sequence[Limit], chosen
     return [*found, *_one_sided(now, before, chosen, limited=bool(limits))]
 
 
+def check_values(document: Document) -> None:
+    """Pass if a baseline's values are those that its curves give, of those measures that curves alone give.
+
+    Raises:
+        ValueError: that names the first that is not.
+        Exception: whatever comes of a document that is not whole.
+    """
+    ask = Ask("", "", "", "", (), None, None, {}, "", (), {})
+    named = [measure["name"] for measure in document["measures"]]
+    target = (document["study"] or {}).get("target") or {}
+    aimed = not target.keys() - {"accuracy", "final_of"} and all(
+        "accuracy" in run["curves"] for run in document["runs"]
+    )
+    names = [n for n in named if n in MEASURES and MEASURES[n].of in (("run", "target") if aimed else ("run",))]
+    for arm in document["arms"]:
+        of_arm = [run for run in document["runs"] if run["values"] and _key(run)[:2] == _key({**arm, "seed": 0})[:2]]
+        runs = {run["seed"]: read_run_document(run) for run in of_arm}
+        held = {run["seed"]: run["values"] for run in of_arm}
+        for name in names:
+            for value in values_of(name, ArmRuns(arm["variant"], arm["setting"], runs), arm["target"], ask):
+                said = held[value.seed][name]["value"]
+                near = value.value is not None and said is not None and math.isclose(value.value, said, rel_tol=1e-9)
+                if not near and said != value.value:
+                    at = written_arm(arm["variant"], arm["setting"])
+                    raise ValueError(f"{name} of {at} seed {value.seed} is {said}, by its curves {value.value}")
+
+
 def _one_sided(now: Document, before: Document, chosen: Collection[str], *, limited: bool) -> Iterator[Check]:
     """What only one document has, and was not compared: variants, runs, and measures where no limit says which."""
     ours, theirs = _arms(now), _arms(before)
@@ -59,6 +96,21 @@ def _one_sided(now: Document, before: Document, chosen: Collection[str], *, limi
         lost = sorted(
             run["seed"] for run in now["runs"] if _key(run) in held and _key(run)[:2] == arm and not run["values"]
         )
+        fresh = {
+            _key(run)[2] for run in now["runs"] if run["values"] and _key(run) not in held and _key(run)[:2] == arm
+        }
+        asked = {_key(run)[2] for run in now["runs"] if _key(run)[:2] == arm}
+        less = sorted(seed for *of, seed in held if tuple(of) == arm and seed not in asked)
+        if arm in theirs and fresh:
+            why = (
+                f"not in the baseline: seeds {', '.join(map(str, sorted(fresh)))}; save the baseline anew to hold them"
+            )
+            yield Check(f"{name}: runs", "undecided", why, "new")
+        if less:
+            seeds = ", ".join(map(str, less))
+            yield Check(
+                f"{name}: runs", "passed", f"in the baseline, and not asked for here: seeds {seeds}", "left out"
+            )
         if arm not in theirs:
             why = "not in the baseline; save the baseline anew to hold it too"
             yield Check(f"{name}: runs", "undecided", why, "new")
@@ -91,7 +143,7 @@ def first_difference(now: RunDocument, before: RunDocument) -> int | None:
     curves = [{tuple(c[field] for field in CurveKey._fields): c for c in run["curves"]} for run in (now, before)]
     steps = [
         step
-        for key in curves[0].keys() & curves[1].keys()
+        for key in curves[0].keys() & curves[1].keys()  # what only one has is named apart
         if (step := _first(*(list(zip(c[key]["steps"], c[key]["values"], strict=True)) for c in curves))) is not None
     ]
     ends = [(run["info"]["status"], run["info"]["step"]) for run in (now, before)]
@@ -110,10 +162,13 @@ def _arm(
         yield Check(f"{name}: recipe", "undecided", message, "open")
         return
     gone = sorted({name for now, before in runs for name in _curve_names(before) - _curve_names(now)})
+    new = sorted({name for now, before in runs for name in _curve_names(now) - _curve_names(before)})
     if gone:
         yield Check(
             f"{name}: curves", "undecided", f"in the baseline, and not measured here: {', '.join(gone)}", "gone"
         )
+    if new:
+        yield Check(f"{name}: curves", "undecided", f"measured here, and not in the baseline: {', '.join(new)}", "new")
     firsts = [first_difference(now, before) for now, before in runs]
     changed = [step for step in firsts if step is not None]
     same_machine = all(_machine(now) == _machine(before) for now, before in runs)

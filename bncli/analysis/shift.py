@@ -85,7 +85,8 @@ class ShiftAsk:
 def analyse_shift(arms: Sequence[ArmRuns], ask: ShiftAsk) -> ShiftFindings:
     """Summarise every metric at every layer, compare each arm with the reference, and put it in words."""
     summarised = tuple(_arm(arm, ask) for arm in arms)
-    compared = tuple(c for arm in summarised for c in _compared(arm, summarised, ask))
+    lost = [arm for arm, of in zip(summarised, arms, strict=True) if _all_diverged(of)]
+    compared = tuple(c for arm in summarised for c in _compared(arm, summarised, lost, ask))
     return ShiftFindings(
         ask.name, ask.question, ask.setup, ask.probes, ask.layers, ask.definitions, summarised, compared,
         bands=tuple(band for arm in arms for band in bands(arm, ask.layers)),
@@ -178,11 +179,21 @@ def _rise(curve: Sequence[float]) -> float:
     return float(np.mean(curve[-third:]) - np.mean(curve[:third]))
 
 
-def _compared(arm: ShiftArm, arms: Sequence[ShiftArm], ask: ShiftAsk) -> Iterator[ShiftComparison]:
-    """By every definition, at each layer that both arms have and over all of them."""
+def _all_diverged(arm: ArmRuns) -> bool:
+    return bool(arm.runs) and all(run.info.status == "diverged" for run in arm.runs.values())
+
+
+def _compared(
+    arm: ShiftArm, arms: Sequence[ShiftArm], lost: Sequence[ShiftArm], ask: ShiftAsk
+) -> Iterator[ShiftComparison]:
+    """By every definition, at each layer that both arms have and over all of them; `lost` are those that diverged."""
     if arm.is_reference:
         return
     reference = next((a for a in arms if a.is_reference and dict(a.setting) == dict(arm.setting)), None)
+    if gone := [each for each in (arm, reference) if any(each is other for other in lost)]:
+        names = " and ".join(each.variant for each in gone if each)
+        yield from (_none(arm, d, ask, f"all runs of {names} diverged") for d in ask.definitions)
+        return
     for definition in ask.definitions:
         theirs = {_site(c): c for c in reference.cells if c.metric == definition.name} if reference else {}
         pairs = [(c, theirs[_site(c)]) for c in arm.cells if c.metric == definition.name and _site(c) in theirs]

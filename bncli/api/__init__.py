@@ -292,5 +292,6 @@ def _sets(given: Changes) -> list[str]:
 
 def _listed(name: str, given: str | Iterable[str]) -> str:
     names = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
-    expect(name, given, all(isinstance(each, str) for each in names), "names, as in 'a,b' or ['a', 'b']")
+    parts = [part for each in names for part in (each.split(",") if isinstance(each, str) else [""])]
+    expect(name, given, not given or all(map(str.strip, parts)), "names, as in 'a,b' or ['a', 'b']")
     return ",".join(names)

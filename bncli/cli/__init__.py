@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from errno import ELOOP, ENAMETOOLONG
 from itertools import pairwise
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from bncli.cli.shift_report import shift_report
 from bncli.cli.store import store
 from bncli.cli.train import train
 from bncli.cli.validate import validate
-from bncli.errors import BncliError, ConfigError, UndecidedError
+from bncli.errors import BncliError, ConfigError, UndecidedError, as_line
 
 app = typer.Typer(
     name="bncli",
@@ -51,16 +52,16 @@ def _root(
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuse an empty value, whatever it is of: `--baseline "$BASE"` without BASE would be no gate, and pass.
+    """Refuse an empty value or list, whatever it is of: `--baseline "$BASE"` without BASE would be no gate, and pass.
 
     Raises:
         ConfigError: that names the option, or the argument's place.
     """
     for place, (before, text) in enumerate(pairwise(["", *arguments]), 1):
         option, equals, value = text.partition("=")
-        if not text.strip():
+        if not text.strip(" \t\n,"):
             flag = before if before.startswith("-") and "=" not in before else f"argument {place}"
-        elif option.startswith("--") and equals and not value.strip():
+        elif option.startswith("--") and equals and not value.strip(" \t\n,"):
             flag = option
         else:
             continue
@@ -75,3 +76,8 @@ def main() -> None:
     except BncliError as error:
         print(error, file=sys.stderr)
         sys.exit(4 if isinstance(error, UndecidedError) else 2)
+    except OSError as error:
+        if error.errno not in (ENAMETOOLONG, ELOOP):
+            raise
+        print(f"{as_line(str(error.filename)):.100}: cannot be used ({error.strerror})", file=sys.stderr)
+        sys.exit(2)  # none of the names that we give is

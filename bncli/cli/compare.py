@@ -71,7 +71,8 @@ def compare(
             "PRESET": preset, **{f"--{key}": value for key, value in own.items()}, "--variants": variants,
             "--seeds": seeds, "--until": until,
             "--device": device != "auto", "--engine": engine != "auto", "--jobs": jobs,
-            "--executor": executor != "local", "--time-limit": time_limit, "--plugin": plugin, "--data-dir": data_dir,
+            "--executor": executor != "local", "--time-limit": time_limit, "--plugin": plugin,
+            "--data-dir": data_dir and "BNCLI_DATA" not in os.environ,
             "--dry-run": dry_run, "--yes": yes, "--events": events, "--check": check, "--aa": aa,
         })  # fmt: skip
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}

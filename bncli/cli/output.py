@@ -13,6 +13,7 @@ from bncli.errors import BncliError, ConfigError, unknown
 from bncli.files import append_text, replace_text
 from bncli.findings import Check
 from bncli.records import StudyRun
+from bncli.streams import raw_stdout
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +50,7 @@ def write(place: str, text: str, flag: str, *, append: bool = False, after: str 
         BncliError: that names the flag, if the file cannot be written.
     """
     if place == "-":
-        sys.stdout.write(text)
+        raw_stdout().write(text)
         return
     try:
         (append_text if append else replace_text)(Path(place), text)

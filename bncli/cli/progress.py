@@ -2,17 +2,18 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from bncli.cli.output import is_animated
 from bncli.data import DATASETS
-from bncli.errors import BncliError
+from bncli.errors import BncliError, as_line
 from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
 from bncli.report.study.runs import sparkline
@@ -81,7 +82,7 @@ def show_progress(events: str | None = None) -> Iterator[tuple[OnEvent, Callable
             stream = sys.stdout
         elif events:
             try:
-                stream = stack.enter_context(Path(events).open("w", encoding="utf-8"))
+                stream = stack.enter_context(_open_events(Path(events)))
             except OSError as error:
                 raise BncliError(f"--events {events}: cannot write ({error.strerror})") from None
 
@@ -92,8 +93,6 @@ def show_progress(events: str | None = None) -> Iterator[tuple[OnEvent, Callable
             try:
                 print(text, file=stream, flush=True)
             except OSError as error:
-                if stream is sys.stdout:  # nobody reads it any more
-                    raise
                 with suppress(OSError):  # what is still to be written cannot be
                     stream.close()
                 stream = None
@@ -110,6 +109,13 @@ def show_progress(events: str | None = None) -> Iterator[tuple[OnEvent, Callable
         except KeyboardInterrupt:
             print("interrupted; finished runs are stored, the same command continues", file=sys.stderr)
             raise typer.Exit(130) from None
+
+
+def _open_events(place: Path) -> TextIO:
+    """Open a file for events; a named pipe is never waited for: who reads it may come later, or be too slow."""
+    if not place.is_fifo():
+        return place.open("w", encoding="utf-8")
+    return open(os.open(place, os.O_RDWR | os.O_NONBLOCK), "w", encoding="utf-8")  # noqa: PTH123
 
 
 @contextmanager
@@ -145,7 +151,8 @@ def _say(event: Event) -> None:
         print(event.text, file=sys.stderr, flush=True)
     elif isinstance(event, WorkerDied):
         names = ", ".join(job.runs[0].variant for job in event.jobs) or "none"
-        print(f"a worker process died (jobs running then: {names}); trying again, one at a time", file=sys.stderr)
+        text = f"a worker process died (jobs running then: {names}); trying again, one at a time"
+        print(as_line(text), file=sys.stderr)
 
 
 class Lines:
@@ -174,7 +181,7 @@ class Lines:
             why = "" if info.has_numbers else f" ({info.reason})"
             took = f", {sum(info.seconds.values()):.1f} s" if info.seconds else ""
             head = f"[{self._done}/{self._total}] {run.variant}{setting} seed {run.seed}: {info.status}"
-            print(f"{head}{at}{why}{level}{took}", file=sys.stderr, flush=True)
+            print(as_line(f"{head}{at}{why}{level}{took}"), file=sys.stderr, flush=True)
 
 
 def _live(event: Progress, curve: Sequence[float]) -> str:
@@ -195,8 +202,8 @@ class Bars:
         from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        level = TextColumn("{task.fields[level]}")
-        columns = TextColumn("{task.description}"), BarColumn(None), level, TimeRemainingColumn()
+        level = TextColumn("{task.fields[level]}", markup=False)
+        columns = TextColumn("{task.description}", markup=False), BarColumn(None), level, TimeRemainingColumn()
         self._bars = RichProgress(*columns, console=console or Console(stderr=True), transient=True)
         self._all = TaskID(0)
         self._tasks: dict[str, TaskID] = {}  # of running jobs, by id
@@ -231,7 +238,7 @@ class Bars:
     def _progress(self, event: Progress) -> None:
         job, steps = event.job, event.job.runs[0].steps or None
         if job.id not in self._tasks:
-            name = f"{job.runs[0].variant} x{len(job.runs)}"
+            name = as_line(f"{job.runs[0].variant} x{len(job.runs)}")
             self._tasks[job.id] = self._bars.add_task(name, total=steps, level="")
         curve = self._curves.setdefault(job.id, [])
         if math.isfinite(event.level):

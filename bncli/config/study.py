@@ -64,7 +64,7 @@ class Variant(Frozen):
 
 SWEPT = ("data", "model", "training", "evaluation")  # the keys whose keys can be swept
 _SWEEP = {
-    "type": "object", "propertyNames": {"pattern": rf"^({'|'.join(SWEPT)})(\.[\w-]+)*$"},
+    "type": "object", "propertyNames": {"pattern": rf"^({'|'.join((*SWEPT, 'task'))})(\.[\w-]+)*$"},
     "additionalProperties": {"type": "array", "minItems": 1},
 }  # fmt: skip
 
@@ -272,7 +272,7 @@ def _repeated(study: Study) -> Iterator[Problem]:
         for i, value in enumerate(values):
             with suppress(ConfigError):  # said where every setting is looked at
                 ((_, at),) = study.model_copy(update={"sweep": {key: (value,)}}).settings()
-                first = seen.setdefault(at.model_dump_json(include=set(SWEPT)), i)
+                first = seen.setdefault(at.model_dump_json(include={*SWEPT, "task"}), i)
                 if first != i:
                     same = (
                         f"{values[first]!r} and {value!r} are the same"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bncli.catalogue import WHOLE, Catalogue, Option, Row, Side, resolve
+from bncli.catalogue import WHOLE, Catalogue, Option, Pixels, Row, resolve
 from bncli.errors import BncliError, ConfigError, DataError, Problem, typed_path, unknown
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1), WHOLE]  # eight bytes
@@ -130,7 +130,7 @@ _CHECKSUM = {
 }
 _IMAGES = {
     "size": Option(
-        Annotated[tuple[Side, Side], Field(strict=False)] | None,
+        Annotated[tuple[Pixels, Pixels], Field(strict=False)] | None,
         None,
         "[height, width] to which images are resized; null: all must have one size",
         unit="pixels",

@@ -23,6 +23,7 @@ from bncli.files import write_atomically
 from bncli.plan import Job
 from bncli.plugins import Shipped, using
 from bncli.records import RunInfo, RunResult, Status
+from bncli.streams import guard_streams, interrupts_held
 
 _BUSY = threading.Lock()  # generators and threads of torch are the process's: two jobs would draw from one another
 _LEAVING = threading.Event()  # the job that this process is at ends at its next sign of life
@@ -137,7 +138,9 @@ def _work_in_time(job: Job, at: Surroundings, seconds: float) -> list[RunResult]
     command = [sys.executable, "-c", "from bncli.engine.work import main; main()"]
     pipe = subprocess.PIPE
     # it must find the same modules, from wherever this process was started
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**os.environ, "PYTHONPATH": _path()}) as child:
+    with interrupts_held():
+        started = subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**os.environ, "PYTHONPATH": _path()})
+    with started as child:
         _CHILDREN.add(child)
         assert child.stdin is not None
         assert child.stdout is not None
@@ -177,6 +180,7 @@ def main() -> None:
     """Do one job: read it from stdin, write the results to stdout; what else is printed goes to stderr."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    guard_streams()
     job, at = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
     found: list[RunResult] | BncliError

@@ -6,6 +6,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bncli.executors import Workers
 from bncli.files import make_temporary_folder
 from bncli.plan import Job
 from bncli.records import RunResult
+from bncli.streams import interrupts_held
 
 POLL_SECONDS = 0.25
 ATTEMPTS = 2  # a job whose worker died is tried once more
@@ -68,7 +70,10 @@ def run_jobs(
     Raises:
         BncliError: what a job raised because of a mistake of the user's, such as wrong data.
     """
-    folder, remove = make_temporary_folder()
+    try:
+        folder, remove = make_temporary_folder()
+    except OSError:  # a full disk, say: training goes on without signs of life
+        folder, remove = None, lambda: None
     try:
         crew = _Crew(jobs, open_workers, _Heartbeats(folder), surroundings)
         try:
@@ -104,7 +109,8 @@ class _Crew:
         while queue and len(self.running) < room:
             job = queue[0]
             try:
-                future = self.workers.executor.submit(work, self.jobs[job], self._at(job))
+                with interrupts_held():  # a pool starts its processes here
+                    future = self.workers.executor.submit(work, self.jobs[job], self._at(job))
             except BrokenExecutor:
                 self.broken = True
                 return
@@ -152,7 +158,8 @@ class _Crew:
 
     def _start_again(self) -> Iterator[Finished | WorkerDied]:
         lost = sorted(self.running.values())
-        started = [job for job in lost if self.beats.started(job)] if self.workers.shares_files else lost
+        beating = self.workers.shares_files and self.beats.are_there()
+        started = [job for job in lost if self.beats.started(job)] if beating else lost
         self.barren = 0 if started else self.barren + 1
         if self.barren == ATTEMPTS:
             raise BncliError(
@@ -188,28 +195,36 @@ def _unguarded() -> str:
 class _Heartbeats:
     """Files that workers replace and the loop reads: no queue or lock that a killed worker could leave broken."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._seen: dict[str, float] = {}
 
-    def path(self, job: int) -> Path:
+    def are_there(self) -> bool:
+        """Whether their folder is: somebody may have tidied up temporary folders, or the disk is full."""
+        return self._folder is not None and self._folder.is_dir()
+
+    def path(self, job: int) -> Path | None:
+        if self._folder is None:
+            return None
         path = self._folder / f"{job}.json"
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         return path
 
     def started(self, job: int) -> bool:
-        return (self._folder / f"{job}.json").exists()
+        return self._folder is not None and (self._folder / f"{job}.json").exists()
 
     def news(self) -> Iterator[tuple[int, list[Any]]]:
         try:
-            entries = list(os.scandir(self._folder))
-        except OSError:  # somebody tidied up temporary folders; training goes on without signs of life
+            entries = list(os.scandir(self._folder)) if self._folder else []
+        except OSError:  # training goes on without them
             return
         for entry in entries:
             if not entry.name.endswith(".json"):  # one that is being written, and gone at any moment
                 continue
-            changed = entry.stat().st_mtime
-            if self._seen.get(entry.name) != changed:
-                self._seen[entry.name] = changed
-                if beat := Path(entry.path).read_text():  # empty: started, not yet evaluated
-                    yield int(entry.name.removesuffix(".json")), json.loads(beat)
+            with suppress(OSError, ValueError):  # so may any other be, or cut short by a full disk
+                changed = entry.stat().st_mtime
+                if self._seen.get(entry.name) != changed:
+                    self._seen[entry.name] = changed
+                    if beat := Path(entry.path).read_text():  # empty: started, not yet evaluated
+                        yield int(entry.name.removesuffix(".json")), json.loads(beat)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from bncli.catalogue import Catalogue, Option, Side
+from bncli.catalogue import Catalogue, Option, Pixels
 from bncli.errors import ConfigError, Problem, typed_path
 from bncli.models.rows import ModelRow
 
@@ -27,7 +27,9 @@ WHOLE: dict[str, Option] = {
     "checksum": Option(str | None, None, "SHA-256 of the weights' file; another is refused; null: of the one there"),
     "sites": Option(str | None, None, "pattern on the paths of the norms that are replaced, layer4.*; null: all"),
     "resize": Option(
-        Annotated[tuple[Side, Side], Field(strict=False)] | None, None, "[height, width] to which images are resized"
+        Annotated[tuple[Pixels, Pixels], Field(strict=False)] | None,
+        None,
+        "[height, width] to which images are resized",
     ),
     "repeat": Option(bool, False, "grey images are given to it as three channels alike"),
 }

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from bncli.catalogue import Row
 from bncli.config import Evaluation, Part, Probes, Study, Training
+from bncli.config.budget import training_bytes
 from bncli.config.parts import Before
 from bncli.data import DATASETS
 from bncli.models import MODELS
@@ -297,6 +298,15 @@ def seconds_of(job: Job) -> float:
         return len(job.runs) * facts.seconds * (training.steps * training.batch_size + evaluated / 3)
     evaluating = 2 * weights * evaluated / SPEED
     return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
+
+
+def bytes_of(run: Run) -> int:
+    """Bytes that training one run takes at least; 0 where they are not known: of a task, of a network of others."""
+    if run.task or MODELS[run.model.name].whole:
+        return 0
+    data = DATASETS.describe(run.data.name, run.data.options)
+    layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
+    return training_bytes(layers, run.norm, run.training)
 
 
 def checkpoint_steps(job: Job) -> int:

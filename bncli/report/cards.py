@@ -6,7 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from bncli.errors import as_line
+from bncli.report.layout import say
 
 WIDTH = 100  # of a card on a terminal
 
@@ -18,12 +22,13 @@ def listing(norms: Mapping[str, Any], console: Console) -> None:
     for head in _heads(wide):
         table.add_column(head, no_wrap=True)
     for name, row in norms.items():
-        table.add_row(*_cells(name if row.origin == "bncli" else f"{name} [dim]({row.origin})[/]", row, wide))
+        first, *others = (escape(as_line(cell)) for cell in _cells(name, row, wide))
+        table.add_row(first if row.origin == "bncli" else f"{first} [dim]({escape(as_line(row.origin))})[/]", *others)
     console.print(table)
     if not wide:
-        console.print()
+        say(console, "")
         for name, row in norms.items():
-            console.print(f"{name}: {row.summary}")
+            say(console, as_line(f"{name}: {row.summary}"))
     console.print("\nC channels, G groups of d channels; cost: of a training step, relative to none (docs/norms.md)")
 
 

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 from rich.console import Console
 from rich.text import Text
 
+from bncli.errors import as_line, as_lines
 from bncli.findings import Check
 from bncli.report.layout import say, wrapped
 
@@ -22,6 +23,7 @@ def show_checks(checks: Sequence[Check], console: Console) -> None:
 
 def markdown(title: str, checks: Sequence[Check]) -> str:
     """A table of checks."""
+    title = as_line(title)
     rows = [f"| {c.word} | {_cell(c.name)} | {_cell(c.message)} |" for c in checks]
     return "\n".join([f"### {title}", "", "| outcome | what | measured |", "|---|---|---|", *rows, ""])
 
@@ -31,16 +33,18 @@ def junit(title: str, checks: Sequence[Check]) -> str:
 
     Not `skipped`: dashboards count that as passed, and a gate that could not be decided has not passed.
     """
+    title = as_line(title)  # XML has no control characters
     failed, open_ = (sum(c.outcome == outcome for c in checks) for outcome in ("failed", "undecided"))
     counts = {"tests": str(len(checks)), "failures": str(failed), "errors": str(open_), "skipped": "0"}
     suite = ElementTree.Element("testsuite", {"name": title, **counts})
     for check in checks:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": title, "name": check.name})
+        message = as_line(check.message)
+        case = ElementTree.SubElement(suite, "testcase", {"classname": title, "name": as_line(check.name)})
         if check.outcome == "failed":
-            ElementTree.SubElement(case, "failure", {"message": check.message, "type": check.word})
+            ElementTree.SubElement(case, "failure", {"message": message, "type": check.word})
         elif check.outcome == "undecided":
-            ElementTree.SubElement(case, "error", {"message": check.message, "type": "undecided"})
-        ElementTree.SubElement(case, "system-out").text = check.message
+            ElementTree.SubElement(case, "error", {"message": message, "type": "undecided"})
+        ElementTree.SubElement(case, "system-out").text = message
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -50,9 +54,9 @@ def annotations(checks: Sequence[Check]) -> Iterator[str]:
     for check in checks:
         if check.outcome != "passed":
             level = "error" if check.outcome == "failed" else "warning"
-            text = f"{check.name} ({check.message})".replace("%", "%25").replace("\n", "%0A")
+            text = as_lines(f"{check.name} ({check.message})").replace("%", "%25").replace("\n", "%0A")
             yield f"::{level}::{text}"
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return as_line(text.replace("\n", " ")).replace("|", "\\|")

@@ -9,6 +9,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from bncli.errors import as_line, as_lines
+
 _GLUE = "\u00a0"  # textwrap does not break here
 _NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=%|points\b|steps\b|nats\b|paired\b|seeds\b)|(?<=±) | (?=±)")
 _INTERVAL = re.compile(r"\[[^\]]*\]")
@@ -22,6 +24,13 @@ class Column:
     cells: tuple[Text, ...]
     right: bool = False  # numbers of one column end under each other
     gap: int = 3  # blanks before the next column
+
+    def __post_init__(self) -> None:
+        """Have each cell on one line, whatever names are in it."""
+        lines = tuple(
+            cell if cell.plain.isprintable() else Text(as_line(cell.plain), style=cell.style) for cell in self.cells
+        )
+        object.__setattr__(self, "cells", lines)
 
     @property
     def width(self) -> int:
@@ -58,7 +67,7 @@ def stacked(columns: Sequence[Column], heads: int, room: int) -> list[Text]:
 
 def wrapped(sentence: str, room: int, indent: str = "") -> str:
     """Break a sentence between words; a number keeps its unit, an interval stays whole."""
-    glued = _INTERVAL.sub(lambda found: found[0].replace(" ", _GLUE), sentence)
+    glued = _INTERVAL.sub(lambda found: found[0].replace(" ", _GLUE), as_lines(sentence))
     glued = _NUMBER_AND_UNIT.sub(_GLUE, glued)
     lines = textwrap.wrap(
         glued, max(room, 20), break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
@@ -69,6 +78,8 @@ def wrapped(sentence: str, room: int, indent: str = "") -> str:
 def say(console: Console, text: str | Text, style: str = "") -> None:
     """Print as it stands: no markup, no highlighting, no wrapping, nothing cut off."""
     line = text if isinstance(text, Text) else Text(text, style=style)
+    if (shown := as_lines(line.plain)) != line.plain:  # somebody's name would steer the terminal
+        line = Text(shown, style=line.style)
     console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 

@@ -2,21 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bncli.config.budget import training_bytes, written_bytes
-from bncli.data import DATASETS
+from bncli.config.budget import written_bytes
 from bncli.engine.environment import memory_of
 from bncli.errors import ConfigError
-from bncli.models import MODELS
-from bncli.plan import Job, Run
-
-
-def bytes_of(run: Run) -> int:
-    """Bytes that training one run takes at least; 0 where they are not known: of a task, of a network of others."""
-    if run.task or MODELS[run.model.name].whole:
-        return 0
-    data = DATASETS.describe(run.data.name, run.data.options)
-    layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
-    return training_bytes(layers, run.norm, run.training)
+from bncli.plan import Job, Run, bytes_of
 
 
 def check_memory(runs: Iterable[Run], device: str) -> None:

@@ -9,6 +9,7 @@ from bncli.code_hash import fingerprint
 from bncli.config import Study
 from bncli.config.task import name_metric
 from bncli.errors import ConfigError, StoreError
+from bncli.files import describe_failure
 from bncli.findings import Check, Direction, Findings, Measure
 from bncli.format import written_comparison, written_setting
 from bncli.limits import Limit, limits_by_name, read_limit
@@ -86,15 +87,16 @@ def read_baseline(store: Store, name: str, schema: str) -> Mapping[str, Any]:
         UndecidedError: if there is none.
         StoreError: if it is of another schema, or not whole.
     """
-    from bncli.analysis.regression import regressions
+    from bncli.analysis.regression import check_values, regressions
 
     found, place = store.read_baseline(name), store.baseline(name)
     if found.get("schema") != schema:
         raise StoreError(f"{place}: expected a document of schema {schema!r}, got {found.get('schema')!r}")
     try:
+        check_values(found)
         regressions(found, found, ())  # before hours of training: what it lacks would be missed after them
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{place}: not a whole baseline ({type(error).__name__}: {error}); save it anew") from None
+    except Exception as error:
+        raise StoreError(f"{place}: not a whole baseline ({describe_failure(error)}); save it anew") from None
     return found
 
 

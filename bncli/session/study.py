@@ -296,9 +296,9 @@ def describe_plan(session: Session) -> str:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
         took = "" if first.task else f", ~{seconds_of(job):.0f} s"
-        lines.append(f"  {first.variant}: {len(job.runs)} runs (seeds {seeds}), {kept} stored{took}")
+        lines.append(f"  {as_line(first.variant)}: {len(job.runs)} runs (seeds {seeds}), {kept} stored{took}")
     for variant, notes in dict.fromkeys((run.variant, _notes(run)) for run in session.runs):
-        lines += [f"{variant}: {notes[0]}", *(f"  {note}" for note in notes[1:])] if notes else []
+        lines += [f"{as_line(variant)}: {notes[0]}", *(f"  {note}" for note in notes[1:])] if notes else []
     return "\n".join(lines)
 
 
@@ -327,10 +327,10 @@ def _notes(run: Run) -> tuple[str, ...]:
 def _names(variants: str | Iterable[str]) -> list[str]:
     given: object = variants.split(",") if isinstance(variants, str) else variants
     names = [name for name in given if isinstance(name, str)] if isinstance(given, Iterable) else []
-    blank = not isinstance(variants, str) and not all(map(str.strip, names))
+    blank = bool(variants) and not all(map(str.strip, names))  # a variable that is not set, in a list
     if not isinstance(given, Sequence) or len(names) != len(given) or blank:
         raise ConfigError(f"variants: expected names, as in 'batch,zca' or ['batch', 'zca'], got {variants!r}")
-    return [name.strip() for name in names if name.strip()]
+    return [name.strip() for name in names if variants]
 
 
 def _seeds(seeds: int | str | Iterable[int] | Mapping[str, Any] | None) -> str | list[int] | Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bncli.errors import DamageError, StoreError, UndecidedError, expect, expect_text
+from bncli.errors import DamageError, StoreError, UndecidedError, as_line, expect, expect_text
 from bncli.files import (
     add_digests,
     beside,
@@ -38,6 +38,7 @@ from bncli.store.pack import (
 
 SCHEMA = 2
 PACKED_FROM = 500  # runs; reading fewer one by one takes less than a second
+NAME_BYTES = 255  # of a file, on most file systems
 BASELINE_BYTES = 2**28  # a baseline of 25 runs has 1,200,000
 ATTEMPTS = 5  # to put a run in its place, while other processes put theirs there or set aside what is there
 PROBE_BYTES = 2**16  # written before training: a run of quickstart takes 12,000
@@ -83,7 +84,8 @@ class Store:
             write_atomically(probe := beside(self._runs / "probe"), bytes(PROBE_BYTES))
             probe.unlink()
         except OSError as error:
-            raise StoreError(f"{self._runs}: cannot write here ({error.strerror}); choose another --store") from None
+            why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+            raise StoreError(f"{self._runs}: cannot write here ({why}); choose another --store") from None
 
     def run_ids(self) -> Sequence[str]:
         """The ids of all runs that are stored here, ascending.
@@ -229,9 +231,18 @@ class Store:
         return said
 
     def baseline(self, name: str) -> Path:
-        """Where a baseline is kept: by name here, or in a file of its own (`ci/main.json`)."""
+        """Where a baseline is kept: by name here, or in a file of its own (`ci/main.json`).
+
+        Raises:
+            StoreError: if no file can have that name.
+        """
         is_file = name.endswith(".json") or len(Path(name).parts) > 1
-        return Path(name) if is_file else self.folder / "baselines" / f"{name}.json"
+        place = Path(name) if is_file else self.folder / "baselines" / f"{name}.json"
+        if (size := len(os.fsencode(place.name))) > NAME_BYTES:
+            raise StoreError(
+                as_line(f"{name:.40}...: a file's name may have {NAME_BYTES} bytes, not {size}; choose another")
+            )
+        return place
 
     def write_baseline(self, name: str, document: Mapping[str, Any]) -> Path:
         """Write a baseline in the place of the one before, whole or not at all.
@@ -300,9 +311,12 @@ def list_folder(folder: Path) -> Sequence[str]:
     try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
     except FileNotFoundError:
-        return []
+        why = "a link to nowhere"
+        if not folder.is_symlink():
+            return []
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be read ({error.strerror}); mend that, or choose another --store") from None
+        why = str(error.strerror)
+    raise StoreError(f"{folder}: cannot be read ({why}); mend that, or choose another --store")
 
 
 def require_store(folder: Path) -> None:

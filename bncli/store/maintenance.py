@@ -46,20 +46,25 @@ def verify(folder: Path) -> Iterator[Checked]:
         yield from _check("checkpoint", place / "checkpoints", _checkpoint_problems)
         if os.path.lexists(place / "pack.npz"):
             yield Checked("pack", _problem_of(store.read_pack))
-        strange = [path for path in _content(place) if path.name not in KNOWN]
-        strange += [path for path in _content(place / "sources") if not path.is_dir()]
-        yield from (Checked("file", _foreign(path, "a file")) for path in strange)
+        yield from _check("file", place, lambda path: [_foreign(path, "a file")] if path.name not in KNOWN else None)
+        yield from _check("file", place / "sources", lambda path: None if path.is_dir() else [_foreign(path, "a file")])
+        yield from _check("file", place / "set-aside", lambda path: None)
 
 
-def _check(kind: Kind, folder: Path, problems_of: Callable[[Path], Sequence[str]]) -> Iterator[Checked]:
-    """Everything in one folder of the store."""
+def _check(kind: Kind, folder: Path, problems_of: Callable[[Path], Sequence[str] | None]) -> Iterator[Checked]:
+    """Everything in one folder of the store; what has None for problems is not counted."""
     try:
         content = _content(folder)
     except StoreError as error:
         yield Checked(kind, str(error))
         return
     for path in content:
-        yield from (Checked(kind, problem) for problem in problems_of(path) or [""])
+        try:
+            problems = problems_of(path)
+        except StoreError as error:  # a folder in it cannot be read
+            problems = [str(error)]
+        if problems is not None:
+            yield from (Checked(kind, problem) for problem in problems or [""])
 
 
 def run_problems(store: Store, place: Path) -> list[str]:
@@ -158,7 +163,7 @@ def merge(source: Path, into: Path) -> Iterator[Merged]:
         StoreError: if `source` is no store, or `into` cannot be written; what was copied before stays.
     """
     require_store(source)
-    if source.resolve() == into.resolve():
+    if os.path.realpath(source) == os.path.realpath(into):  # Path.resolve raises for a link to itself
         raise StoreError(f"{source}: cannot be merged into itself; --store names where it goes")
     for place in stores_in(source):
         target = into / place.relative_to(source)

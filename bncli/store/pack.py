@@ -4,6 +4,7 @@ import io
 import json
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,9 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from bncli.errors import StoreError
+from bncli.errors import StoreError, as_line
 from bncli.files import digest
-from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult
+from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult, read_run_document
 
 VERSION = 2  # a pack of another is made anew
 ARRAYS_BYTES = 2**30  # of a file of arrays, packed and unpacked: three million records
@@ -187,7 +188,7 @@ def read_info(document: Mapping[str, Any]) -> RunInfo:
     if not info.has_numbers:
         raise ValueError(f"a run that is {info.status!r} is never stored")
     counts = (info.step, info.parameters, info.peak_memory, info.job_memory)
-    if not all(type(count) is int and count >= 0 for count in counts):
+    if not all(type(count) is int and 0 <= count < 2**63 for count in counts):
         raise ValueError("info has a step, parameters or bytes that are no whole number")
     amounts = (info.samples_per_second, *info.seconds.values())
     if not all(type(n) in (int, float) and math.isfinite(n) and n > -1 for n in amounts):  # sums round, just below 0
@@ -205,6 +206,15 @@ def check_run(run: RunResult) -> None:
     """
     if not isinstance(run.spec, Mapping) or run_id(run.spec) != run.info.id:
         raise ValueError("its spec is that of another run")
+    check_numbers(run)
+
+
+def check_numbers(run: RunResult) -> None:
+    """Pass if a run's steps and numbers are what its spec has asked for.
+
+    Raises:
+        Exception: whatever comes of one whose are not.
+    """
     recipe, info = run.spec.get("training", {}), run.info
     last, every = recipe.get("steps", info.step), run.spec.get("evaluation", {}).get("every")
     if info.step > last or (info.status == "done" and info.step != last):
@@ -215,12 +225,18 @@ def check_run(run: RunResult) -> None:
         bounded = 0 <= value <= 1 if metric == "accuracy" else math.isfinite(value)
         if not bounded and metric != "parameter_norm":  # which may overflow in a network that still works
             raise ValueError(f"{metric} at step {step} is {value}")
+    names = {text for record in run.records for text in (record.metric, record.unit, *record[4:7])}
+    if odd := sorted(name for name in names if not name.isprintable()):
+        raise ValueError(f"it has a name that cannot be printed: {as_line(odd[0])}")
     if len({record[:2] + record[4:] for record in run.records}) < len(run.records):  # without value and unit
         raise ValueError("it has a number twice")
     if every is not None:
-        due = [*range(0, last, every), last] if info.status == "done" else [*range(0, info.step, every)]
-        if sorted(record.step for record in run.records if record.metric == "loss") != due:
-            raise ValueError("it was not evaluated at the steps at which it must have been")
+        due = range(0, last if info.status == "done" else info.step, every)
+        ends = [last] if info.status == "done" else []
+        for metric in ("loss", "accuracy") if run.spec.get("classes") else ("loss",):
+            steps = sorted(record.step for record in run.records if record.metric == metric and not record.layer)
+            if len(steps) != len(due) + len(ends) or steps != [*due, *ends]:
+                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
 
 
 def run_id(spec: Mapping[str, Any]) -> str:
@@ -270,6 +286,8 @@ def check_baseline(document: Mapping[str, Any]) -> None:
         return
     _expect(schema == "bncli/findings/2", f"schema {schema!r} is not that of a baseline")
     _expect(isinstance(document["runs"], list) and bool(document["runs"]), "it has no runs")
+    measures = [measure["name"] for measure in document["measures"]]
+    held = Counter[str]()  # runs of each arm that have values
     for run in document["runs"]:
         _expect(isinstance(run["variant"], str) and type(run["seed"]) is int, "a run has no variant or no seed")
         _expect(isinstance(run["setting"], Mapping), "a run has no setting")
@@ -277,6 +295,10 @@ def check_baseline(document: Mapping[str, Any]) -> None:
             continue
         read_info(run["info"])
         _expect(isinstance(run["spec"], Mapping), "a run has no spec")
+        _expect(run["id"] == run["info"]["id"], "a run has the id of another")
+        if run["values"]:
+            held[_name_arm(run)] += 1
+            _expect(sorted(run["values"]) == sorted(measures), "a run lacks a measure of the study, or has another")
         for value in (run["values"] or {}).values():
             _expect(value.keys() == {"value", "low", "high", "reason"}, "a run has a value without bounds or reason")
             _expect(all(n is None or _is_number(n) for n in [*value.values()][:3]), "a run's value is no number")
@@ -285,6 +307,22 @@ def check_baseline(document: Mapping[str, Any]) -> None:
             _expect(all(type(step) is int for step in curve["steps"]), "a step is no whole number")
             _expect(all(n is None or _is_number(n) for n in curve["values"]), "a curve has something else than numbers")
             _expect(len(curve["steps"]) == len(curve["values"]), "a curve has more steps than values, or fewer")
+        (check_run if "evaluation" in run["spec"] else check_numbers)(read_run_document(run))  # else made elsewhere
+    study = document["study"] or {}
+    if study.get("tune") or study.get("bisect"):  # its trials may be runs of its arms too
+        return
+    runs = Counter(f"{_name_arm(run)} seed {run['seed']}" for run in document["runs"])
+    _expect(max(runs.values()) == 1, f"it has a run twice: {runs.most_common(1)[0][0]}")
+    for arm in document["arms"]:
+        name, count = _name_arm(arm), arm["seeds"]
+        _expect(held[name] == count, f"it has {held[name]} runs of {name}, of {count}")
+        del held[name]
+    _expect(not held, f"it has runs of {next(iter(held), '')}, and no such arm")
+
+
+def _name_arm(of: Mapping[str, Any]) -> str:
+    setting = json.dumps(of["setting"], sort_keys=True) if of["setting"] else ""
+    return f"{of['variant']} {setting}".rstrip()
 
 
 def _is_number(value: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from bncli.errors import StoreError, unknown
 from bncli.files import UNFINISHED, remove_atomically
-from bncli.store.folder import list_folder, require_store, stores_in
+from bncli.store.folder import require_store, stores_in
 from bncli.store.studies import StoredStudy, Studies
 
 DAY = 86_400.0  # seconds: what was written to within a day may still be written to
@@ -54,7 +54,7 @@ def plan_pruning(
     if not (studies or runs or older_than is not None):
         raise StoreError("say what to prune: --study NAME, --run ID or --older-than 30d; --dry-run shows it first")
     require_store(folder)
-    places = {place: Studies(place).list() for place in stores_in(folder)}
+    places = {place: Studies(place).list(looks_needed=False) for place in stores_in(folder)}
     now = time.time() if now is None else now
     since = math.inf if older_than is None else now - older_than
     known = [study for found in places.values() for study in found]
@@ -72,7 +72,7 @@ def plan_pruning(
         if found_here and (place / "pack.npz").exists():
             removals.append(_removal("pack", place / "pack.npz"))
         if everything:
-            aside = [place / "set-aside" / name for name in list_folder(place / "set-aside")]
+            aside = list((place / "set-aside").glob("[!.]*"))
             removals += [_removal("set aside", path) for path in aside if _newest(path) <= limit]
         spared += needed
     unfinished = (path for path in sorted(folder.rglob(f"{UNFINISHED}*")) if _newest(path) <= now - DAY)

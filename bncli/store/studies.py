@@ -186,16 +186,12 @@ class Studies:
         """
         return [name for name in list_folder(self._studies) if NAME.fullmatch(name) and (self._studies / name).is_dir()]
 
-    def list(self) -> Sequence[StoredStudy]:
-        """All studies, the last asked first.
+    def list(self, *, looks_needed: bool = True) -> Sequence[StoredStudy]:
+        """All studies, the last asked first. Raises as `read`."""
+        return sort_studies(self.read(key, looks_needed=looks_needed) for key in self.ids())
 
-        Raises:
-            StoreError: as `read`.
-        """
-        return sort_studies(self.read(key) for key in self.ids())
-
-    def read(self, key: str) -> StoredStudy:
-        """Read one study.
+    def read(self, key: str, *, looks_needed: bool = True) -> StoredStudy:
+        """Read one study; damaged looks are left out where looks are not needed.
 
         Raises:
             StoreError: if a file of it is damaged, foreign, or newer than this bncli.
@@ -209,10 +205,15 @@ class Studies:
         plans = [_plan(file) for file in _documents(place / "plans")]
         if not plans:
             raise DamageError(place, "it has no plan", _remedy(place))
-        looks = sorted((_look(file) for file in _documents(place / "looks")), key=lambda look: look.time)
+        looks = list[Look]()
+        for file in _documents(place / "looks"):
+            with suppress(*[] if looks_needed else [StoreError]):
+                looks.append(_look(file))
         runs = self.folder / "runs"
         stored = frozenset(run for plan in plans for run in plan.runs if (runs / run / "record.json").exists())
-        return StoredStudy(key, str(head.get("question", "")), head["study"], plans, looks, stored)
+        return StoredStudy(
+            key, str(head.get("question", "")), head["study"], plans, sorted(looks, key=lambda look: look.time), stored
+        )
 
     def problems(self, key: str) -> Iterator[str]:
         """What of one study cannot be read, one line a file with the way out."""

@@ -10,6 +10,7 @@ from analysis.made_runs import ask_of
 from bncli.analysis import ArmRuns, analyse
 from bncli.analysis.regression import first_difference, regressions
 from bncli.engine.train import train
+from bncli.errors import ConfigError
 from bncli.limits import read_limit
 from bncli.norms import batch
 from bncli.plan import jobs_of, runs_of
@@ -117,7 +118,7 @@ def test_on_another_machine_numbers_may_differ_and_intervals_judge(before: dict[
 
 @pytest.mark.parametrize(
     ("limit", "outcome"),
-    [("final_accuracy:-0.05", "failed"), ("final_accuracy:-0.2", "passed"), ("final_accuracy:+0.01", "passed"),
+    [("final_accuracy:-0.05", "failed"), ("final_accuracy:-0.2", "passed"),
      ("final_accuracy:-99%", "passed"), ("final_accuracy:-1%", "failed"), ("final_loss:+1%", "passed")],
 )  # fmt: skip
 def test_a_limit_is_to_one_side(before: dict[str, Any], limit: str, outcome: str) -> None:
@@ -129,6 +130,13 @@ def test_a_limit_is_to_one_side(before: dict[str, Any], limit: str, outcome: str
 
     found = regressions(moved(before, nudge), before, [read_limit(limit, MEASURES)])
     assert [check.outcome for check in found] == [outcome, outcome]
+
+
+def test_a_limit_to_the_side_that_is_better_is_refused(before: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        regressions(before, before, [read_limit("final_accuracy:+0.01", MEASURES)])
+    said = "higher is better, and a limit says how much worse it may become: final_accuracy:-0.01"
+    assert str(raised.value) == f"--fail-if final_accuracy:+0.01: {said}"
 
 
 def test_a_ratio_has_its_limit_as_a_ratio(before: dict[str, Any]) -> None:
@@ -249,3 +257,35 @@ def test_a_measure_and_a_curve_that_are_gone_are_named(before: dict[str, Any]) -
     ]
     assert found[0].message == "in the baseline, and not measured here: train_loss"
     assert "final loss (nats)" not in outcomes(regressions(now, before, [read_limit("final_accuracy:-0.01", MEASURES)]))
+
+
+def of_seeds(document: dict[str, Any], *seeds: int) -> dict[str, Any]:
+    """The document of a study with fewer seeds."""
+    return {**document, "runs": [run for run in document["runs"] if run["seed"] in seeds]}
+
+
+def test_seeds_that_the_baseline_lacks_are_named_and_undecided(before: dict[str, Any]) -> None:
+    found = regressions(before, of_seeds(before, 0), [])
+    assert [each for each in said(found) if each[2] != "identical"] == [
+        ("none: runs", "undecided", "new"),
+        ("batch: runs", "undecided", "new"),
+    ]
+    assert found[-1].message.startswith("not in the baseline: seeds 1, 2")
+
+
+def test_seeds_that_are_left_out_are_named_and_pass(before: dict[str, Any]) -> None:
+    found = regressions(of_seeds(before, 0), before, [])
+    assert [each for each in said(found) if each[2] != "identical"] == [
+        ("none: runs", "passed", "left out"),
+        ("batch: runs", "passed", "left out"),
+    ]
+    assert found[-1].message.startswith("in the baseline, and not asked for here: seeds 1, 2")
+
+
+def test_a_curve_that_the_baseline_lacks_is_named_and_undecided(before: dict[str, Any]) -> None:
+    def lose(run: dict[str, Any]) -> None:
+        run["curves"] = [curve for curve in run["curves"] if curve["metric"] != "train_loss"]
+
+    found = regressions(before, moved(before, lose), [])
+    assert found[0].message == "measured here, and not in the baseline: train_loss"
+    assert said(found)[0] == ("none: curves", "undecided", "new")

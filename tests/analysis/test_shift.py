@@ -273,3 +273,14 @@ def test_a_run_with_a_single_probe_has_no_drift_and_says_so() -> None:
     arms = [ArmRuns(name, {}, dict(enumerate(runs))) for name in ("none", "batch")]
     ask = ShiftAsk("p", "?", "s", "p", "none", (DRIFT, RANK), (), 0.05, (), {}, {"w1": "there was one probe"})
     assert "w1 cannot be compared between batch and none: there was one probe" in analyse_shift(arms, ask).sentences
+
+
+@pytest.mark.parametrize("lost", ["batch", "none"])
+def test_nothing_is_said_of_the_shift_of_an_arm_whose_runs_all_diverged(lost: str) -> None:
+    runs = {"none": [drifting(8.0), drifting(16.0)], "batch": [drifting(1.0), drifting(4.0)]}
+    for each in range(2):
+        assert overall(found(runs["none"], runs["batch"])).side != "not comparable"  # one that did not is enough
+        runs[lost][each] = dataclasses.replace(runs[lost][each], info=RunInfo("id", "diverged", 700, seconds=SECONDS))
+    findings = found(runs["none"], runs["batch"])
+    assert findings.sentences == (f"w1 cannot be compared between batch and none: all runs of {lost} diverged",)
+    assert {c.side for c in findings.comparisons} == {"not comparable"}

@@ -217,9 +217,9 @@ def test_cost_is_measured_with_a_verdict_of_its_own(compare: Compare) -> None:
 @pytest.mark.parametrize(
     ("study", "message"),
     [
-        ({"training": {"steps": 5}}, "study: training: a task brings its own data, model and training; leave it out"),
-        ({"data": "mnist"}, "study: data: a task brings its own data, model and training; leave it out"),
-        ({"model": "mlp", "probes": "light"}, "study: model: a task brings .*\nstudy: probes: a task brings"),
+        ({"training": {"steps": 5}}, "training: a task brings its own data, model and training; leave it out"),
+        ({"data": "mnist"}, "data: a task brings its own data, model and training; leave it out"),
+        ({"model": "mlp", "probes": "light"}, "model: a task brings .*\n.*probes: a task brings"),
         ({"variants": {"none": {"norm": "none", "training": {"lr": 1}}}}, "variants.none.training: a task brings"),
         ({"sweep": {"training.lr": [1, 2]}}, "of a task only its options can be swept: task.lr"),
         ({"sweep": {"task.stps": [1, 2]}}, "no such key; did you mean 'steps'"),

@@ -1,15 +1,24 @@
 """Claims, gates, tuning and events as a user types them; each exit code."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 import bncli
+from bncli.cli.output import write
+from bncli.errors import BncliError, ConfigError, Problem
+from bncli.findings import Check
+from bncli.report.checks import annotations, junit, markdown
+from bncli.report.layout import Column, say, table, wrapped
 
 PRESET = """
 question: does it work?
@@ -190,3 +199,43 @@ def test_compare_is_a_function_too(folder: Path) -> None:
     ]
     assert "<td>none (ref)</td>" in found._repr_html_()
     assert events == []  # everything was stored
+
+
+EVIL = "a\x1b]0;title\x07\r\n::error::b\u202e|c"
+SHOWN = r"a\x1b]0;title\x07\r\n::error::b\u202e"
+
+
+def test_no_name_steers_a_document_or_starts_a_command_of_github() -> None:
+    checks = [Check(EVIL, "failed", EVIL, "refuted")]
+    xml = junit(EVIL, checks)
+    case = ElementTree.fromstring(xml)[0]
+    assert (case.get("name"), case.get("classname"), case[0].get("message")) == (f"{SHOWN}|c",) * 3
+    table = markdown(EVIL, checks)
+    assert table.splitlines()[0] == f"### {SHOWN}|c"
+    assert len(table.splitlines()) == 5
+    (line,) = annotations(checks)
+    assert line.startswith(r"::error::a\x1b]0;title\x07\r%0A::error::b\u202e|c (")
+    assert all(text.isprintable() for text in (*table.splitlines(), *xml.splitlines(), line))
+
+
+def test_no_name_steers_a_terminal() -> None:
+    console = Console(file=(file := io.StringIO()), width=400, force_terminal=True, color_system=None)
+    for line in table([Column("variant", (Text(EVIL), Text("b")))]):
+        say(console, line)
+    say(console, wrapped(EVIL, 100))
+    say(console, EVIL)
+    lines = file.getvalue().splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert lines[1].rstrip() == r" a\x1b]0;title\n::error::b\u202e|c"  # rich itself drops bells and returns
+
+
+def test_no_key_of_a_preset_steers_a_terminal_or_makes_a_line_of_its_own() -> None:
+    assert str(ConfigError(Problem((EVIL,), f"no such key {EVIL!r}"))) == rf"{SHOWN}|c: no such key {EVIL!r}"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("flag", ["--json", "--markdown", "--junit", "--to"])
+def test_a_full_target_is_one_line(flag: str) -> None:
+    with pytest.raises(BncliError) as raised:
+        write("/dev/full", "text\n" * 10_000, f"{flag} /dev/full")
+    assert str(raised.value) == f"{flag} /dev/full: cannot write (No space left on device)"

@@ -174,7 +174,13 @@ def test_no_option_and_no_argument_takes_an_empty_text(
     last = words[-1]
     lines = {f"{last if last[0] == '-' else f'argument {len(words) + 1}'}: is empty; give a value or leave it out (is a"
              " variable not set?)\n"}  # fmt: skip
-    for given in ([*words, ""], [*words, "  "], [*words[:-1], f"{last}="] if last[0] == "-" else [*words, ""]):
+    for given in (
+        [*words, ""],
+        [*words, "  "],
+        [*words, ","],
+        [*words, " , "],
+        [*words[:-1], f"{last}="] if last[0] == "-" else [*words, ""],
+    ):
         monkeypatch.setattr(sys, "argv", ["bncli", *given])
         with pytest.raises(SystemExit) as ended:
             main()

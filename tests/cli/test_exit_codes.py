@@ -69,3 +69,27 @@ def test_a_regression_exits_with_3_whatever_else_failed_and_its_checks_are_writt
         main()
     assert caught.value.code == code
     assert Path("checks.xml").read_text().count("<testcase") == len(outcomes)
+
+
+LONG = "é" * 130  # 260 bytes, and a file's name has at most 255
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["validate", LONG], ["compare", LONG], ["bench", LONG], ["compare", "smoke", "--save-baseline", LONG],
+        ["compare", "smoke", "--baseline", f"{LONG}/main.json"], ["compare", "smoke", "--plugin", f"{LONG}.py"],
+        ["compare", "smoke", "--data", LONG], ["compare", "smoke", "--store", LONG], ["compare", "--from", LONG],
+        ["ls", "studies", "--store", LONG], ["store", "verify", "--store", LONG],
+    ],
+)  # fmt: skip
+def test_a_name_that_is_too_long_is_one_line(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bncli", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

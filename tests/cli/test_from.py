@@ -41,6 +41,7 @@ def test_runs_made_elsewhere_are_compared_and_what_we_export_is_read(tmp_path: P
     [
         (["compare", "--seed-from", "s"], "--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too"),
         (["compare", "--from", "runs.csv", "--until", "decided"], "--until: --from compares runs that were made elsewhere, and trains nothing; leave it out"),
+        (["compare", "--from", "runs.csv", "--data", "digits"], "--data: --from compares runs that were made elsewhere, and trains nothing; leave it out"),
         (["compare", "figure1", "--from", "runs.csv", "--seeds", "3"], "PRESET, --seeds: --from compares runs that were made elsewhere, and trains nothing; leave them out"),
         (["compare", "--from", "runs.csv", "--set", "tune.seeds=3"], "--from: tune: these runs were made elsewhere"),
         (["export", "smoke", "--to", "runs.txt"], "--to runs.txt: expected a .csv or .jsonl file, or -"),
@@ -53,3 +54,11 @@ def test_a_mistake_is_one_line_and_exit_2(arguments: list[str], line: str, tmp_p
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_of_data_in_the_environment_hinders_no_comparison_of_runs_made_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs.csv").write_text(TABLE)
+    monkeypatch.setenv("BNCLI_DATA", str(tmp_path))
+    assert run("compare", "--from", "runs.csv", cwd=tmp_path).returncode == 0

@@ -52,3 +52,8 @@ def test_a_loss_between_0_and_1_is_no_percentage(
     lines(Started((job,)))
     lines(Finished(job, tuple(RunResult(run.spec(), RunInfo(run.id, "done", 10), records) for run in job.runs)))
     assert f"none seed {run.seed}: done, loss 0.25\n" in capsys.readouterr().err
+
+
+def test_a_name_that_looks_like_markup_does_not_end_the_bars(tiny: Callable[..., Study]) -> None:
+    job = jobs_of(runs_of(tiny(variants={"[/b]\x1b[2J": "none"}, reference="[/b]\x1b[2J"), "cpu"))[0]
+    assert r"[/b]\x1b[2J x" in shown(job, Progress(job, 10, 0.5, 0.5, 0.5))

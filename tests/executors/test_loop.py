@@ -1,6 +1,7 @@
 """The loop over jobs, through real executors: whatever happens to workers, every job ends and nothing else is lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,6 +56,22 @@ def test_every_executor_gives_the_numbers_of_a_job_trained_here(jobs: list[Job],
 def test_workers_that_share_files_say_how_far_they_are(jobs: list[Job]) -> None:
     events = list(run_jobs(jobs[:1], opened("local")))
     assert any(isinstance(event, Progress) and event.job == jobs[0] for event in events)
+
+
+@pytest.mark.parametrize("what", ["missing", "tidied up meanwhile"])
+def test_training_goes_on_without_a_folder_for_temporary_files(
+    what: str, jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "temporary"
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    if what != "missing":
+        place.mkdir()
+
+    def open_one() -> Workers:
+        shutil.rmtree(place, ignore_errors=True)
+        return Workers(open_thread(1, "cpu"), 1, shares_files=True)
+
+    assert ends(list(run_jobs(jobs, open_one))) == DONE
 
 
 def test_a_job_that_kills_its_worker_is_tried_once_more_and_the_rest_is_done(jobs: list[Job]) -> None:

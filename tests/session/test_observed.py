@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import bncli
+from bncli.analysis.regression import regressions
 from bncli.errors import BncliError, UndecidedError
 from bncli.report.study.tidy import write_tidy
 
@@ -141,3 +142,35 @@ def test_a_result_of_runs_made_elsewhere_is_a_document_too(write: Write) -> None
     found = json.loads(bncli.compare_results(write({"none": NONE, "batch": BATCH})).to_json())
     assert found["study"]["reference"] == "none"
     assert len(found["runs"]) == 12
+
+
+def test_a_gate_on_another_machine_goes_by_the_margins_of_declared_metrics(write: Write) -> None:
+    wide = {"metrics": {"bleu": {"better": "higher", "margin": 2.0}}, "measures": "final_bleu"}
+    before = bncli.compare_results(write({"none": NONE, "batch": BATCH}), set=wide).document()
+    for run in before["runs"]:
+        run["info"]["environment"] = {"processor": "another"}
+    lower = write({"none": [level - 1 for level in NONE], "batch": [level - 5 for level in BATCH]}, "lower.csv")
+    checks = regressions(bncli.compare_results(lower, set=wide).document(), before, ())
+    assert [(check.name, check.outcome) for check in checks] == [
+        ("none: final bleu", "passed"), ("batch: final bleu", "failed"),
+    ]  # fmt: skip
+
+
+def test_runs_that_diverge_lose_against_those_that_do_not_whichever_way_is_better(tmp_path: Path) -> None:
+    for metric, ends in (("bleu", (20, 30)), ("loss", (2, 1))):
+        rows = [f"variant,seed,step,{metric}"]
+        for variant in ("none", "batch"):
+            for seed in range(6):
+                last = "nan" if variant == "none" else ends[1] + seed / 100
+                rows += [f"{variant},{seed},0,{ends[0] + seed / 10}", f"{variant},{seed},9,{last}"]
+        (tmp_path / "runs.csv").write_text("\n".join(rows))
+        found = bncli.compare_results(tmp_path / "runs.csv", set={"measures": f"final_{metric}"}).findings
+        assert found.arms[1].comparisons[0].verdict == "better"
+        assert (found.arms[1].comparisons[0].low is None) == (metric == "loss")
+
+
+def test_a_metric_may_be_called_as_a_margin_is(write: Write) -> None:
+    path = write({"none": NONE, "batch": BATCH}, metric="ratio")
+    parts = {"metrics": {"ratio": {"better": "higher", "margin": 50.0}}, "target": {"ratio": 9.0}}
+    found = bncli.compare_results(path, set={**parts, "measures": ["steps_to_target", "final_ratio"]}).findings
+    assert [c.verdict for c in found.arms[1].comparisons] == ["inconclusive", "equivalent"]

@@ -14,6 +14,9 @@ DAY = 86_400
 BASELINE = {
     "schema": "bncli/findings/2",
     "runs": [{"variant": "batch", "setting": {}, "seed": 0, "info": None}],
+    "measures": [],
+    "arms": [],
+    "study": None,
 }
 NOW = 1_800_000_000.0  # 2027-01-15
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bncli.errors import DamageError, UndecidedError
+from bncli.errors import DamageError, StoreError, UndecidedError
+from bncli.session.regression import read_baseline
 from bncli.store.folder import Store
 from bncli.store.maintenance import verify
 
@@ -26,6 +27,15 @@ def copy(document: dict[str, Any]) -> dict[str, Any]:
 def first(document: dict[str, Any]) -> dict[str, Any]:
     run: dict[str, Any] = document["runs"][0]
     return run
+
+
+def curve(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(curve for curve in first(document)["curves"] if curve["quantity"] == name)
+    return found
+
+
+def keep(document: dict[str, Any], name: str) -> None:
+    first(document)["curves"] = [curve(document, name)]
 
 
 INCOMPLETE: dict[str, tuple[dict[str, Any], Change, str]] = {
@@ -49,6 +59,22 @@ INCOMPLETE: dict[str, tuple[dict[str, Any], Change, str]] = {
     "no curves": (LEARNING, lambda d: first(d).pop("curves"), "'curves' is missing"),
     "a short curve": (LEARNING, lambda d: first(d)["curves"][0]["steps"].pop(), "more steps than values, or fewer"),
     "a curve of texts": (LEARNING, lambda d: first(d)["curves"][0].update(values=["a"]), "something else than numbers"),
+    "a run without any curve": (LEARNING, lambda d: first(d).update(curves=[]), "loss was not measured at the steps"),
+    "a run without accuracy": (LEARNING, lambda d: keep(d, "loss"), "accuracy was not measured at the steps"),
+    "a curve twice": (LEARNING, lambda d: first(d)["curves"].append(first(d)["curves"][0]), "it has a number twice"),
+    "an accuracy of 2": (LEARNING, lambda d: curve(d, "accuracy").update(values=[2.0] * 5), "accuracy at step 0 is 2.0"),
+    "other steps": (LEARNING, lambda d: curve(d, "loss").update(steps=[1, 26, 51, 76, 99]), "loss was not measured at"),
+    "a layer of controls": (LEARNING, lambda d: curve(d, "loss").update(layer="\x1b[2J"), "printed: \\x1b[2J"),
+    "another recipe": (LEARNING, lambda d: first(d)["spec"]["training"].update(lr=3.0), "its spec is that of another"),
+    "another id": (LEARNING, lambda d: first(d).update(id="a"), "a run has the id of another"),
+    "a step of 301 digits": (LEARNING, lambda d: first(d)["info"].update(step=10**300), "bytes that are no whole number"),
+    "a run twice": (LEARNING, lambda d: d["runs"].append(first(d)), "it has a run twice: none seed 0"),
+    "a run less": (LEARNING, lambda d: d["runs"].pop(), "it has 2 runs of batch, of 3"),
+    "a seed that is another's": (LEARNING, lambda d: first(d).update(seed=1), "it has a run twice: none seed 1"),
+    "no arms": (LEARNING, lambda d: d.update(arms=[]), "it has runs of none, and no such arm"),
+    "no measures": (LEARNING, lambda d: d.update(measures=[]), "a run lacks a measure of the study, or has another"),
+    "no values of a measure": (LEARNING, lambda d: first(d)["values"].popitem(), "a run lacks a measure of the study"),
+    "no study": (LEARNING, lambda d: d.pop("study"), "'study' is missing"),
     "no machine": (TIMING, lambda d: d.pop("machine"), "'machine' is missing"),
     "no readings": (TIMING, lambda d: d.update(readings={}), "it has no machine, no readings"),
     "a case without readings": (TIMING, lambda d: d["readings"][CASE].update(native=[]), "a case has no readings"),
@@ -95,3 +121,26 @@ def test_a_baseline_that_is_not_there_is_another_matter(tmp_path: Path) -> None:
     for name in ("main", str(tmp_path / "no.json"), "x" * 300):
         with pytest.raises(UndecidedError, match="there is no such baseline; make one with --save-baseline"):
             Store(tmp_path).read_baseline(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda run: run["values"]["final_accuracy"].update(value=0.1), "final_accuracy of none seed 0 is 0.1, by its"),
+        (lambda run: run["values"]["steps_to_target"].update(value=None), "steps_to_target of none seed 0 is None, by"),
+        (lambda run: run["curves"][-1]["values"].__setitem__(-1, 0.1), "of none seed 0 is 0.8222000002861023, by its"),
+    ],
+)
+def test_a_gate_refuses_a_baseline_whose_values_are_not_those_of_its_curves(
+    change: Callable[[dict[str, Any]], object], why: str, tmp_path: Path
+) -> None:
+    document, place = copy(LEARNING), tmp_path / "main.json"
+    document["runs"][0]["curves"].sort(key=lambda curve: str(curve["quantity"]) == "accuracy")
+    place.write_text(json.dumps(document))
+    assert read_baseline(Store(tmp_path), str(place), "bncli/findings/2")["name"] == "smoke"
+    change(document["runs"][0])
+    place.write_text(json.dumps(document))
+    with pytest.raises(StoreError) as raised:
+        read_baseline(Store(tmp_path), str(place), "bncli/findings/2")
+    assert str(raised.value).startswith(f"{place}: not a whole baseline (")
+    assert why in str(raised.value)

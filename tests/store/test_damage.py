@@ -212,6 +212,31 @@ def test_a_damaged_study_is_set_aside_and_remembered_anew(whole: tuple[Path, dic
     assert len(list((folder / "set-aside").iterdir())) == 2
 
 
+@pytest.mark.parametrize("to", [None, "/nowhere/at/all"], ids=["a file", "a link to nowhere"])
+def test_what_stands_in_the_place_of_set_aside_moves_and_the_run_is_stored(to: str | None, tmp_path: Path) -> None:
+    place, aside = add_run(tmp_path, "a"), tmp_path / "set-aside"
+    result = Store(tmp_path).read("a")
+    (place / "record.json").write_text("{")
+    if to:
+        aside.symlink_to(to)
+    else:
+        aside.write_text("mine")
+    assert Store(tmp_path).write(result).endswith(f"it is in {aside / 'runs-a'} now, the run is stored")
+    assert Store(tmp_path).read("a").info == result.info
+    moved = tmp_path / "set-aside.2"
+    assert str(moved.readlink()) == to if to else moved.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["", "runs"])
+def test_a_link_to_nowhere_in_the_place_of_a_store_is_said_before_training(name: str, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (store / name).parent.mkdir(exist_ok=True)
+    (store / name).symlink_to("/nowhere/at/all")
+    with pytest.raises(StoreError) as raised:
+        Store(store).prepare()
+    assert str(raised.value) == f"{store / 'runs'}: cannot write here (it is no folder); choose another --store"
+
+
 SIGNED: dict[str, tuple[str, Any, str]] = {
     "a schema of 0": ("schema", 0, "not a record of bncli: schema 0"),
     "a negative schema": ("schema", -1, "not a record of bncli: schema -1"),
@@ -223,6 +248,12 @@ SIGNED: dict[str, tuple[str, Any, str]] = {
     "a run that failed": ("info.status", "failed", "a run that is 'failed' is never stored"),
     "no seconds": ("info.seconds", None, "it does not say how the run ended, or how long it took"),
     "seconds of no number": ("info.seconds", {"training": "1"}, "info has seconds or a rate that are no number"),
+    "a step of 401 digits": ("info.step", 10**400, "info has a step, parameters or bytes that are no whole number"),
+    "memory of 401 digits": (
+        "info.peak_memory",
+        10**400,
+        "info has a step, parameters or bytes that are no whole number",
+    ),
     "a step below 0": ("info.step", -1, "info has a step, parameters or bytes that are no whole number"),
     "fallbacks of a text": ("info.fallbacks", "none", "info has something else where there must be a text"),
 }

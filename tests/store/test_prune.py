@@ -216,3 +216,21 @@ def test_interrupted_pruning_leaves_whole_runs_and_goes_on(tmp_path: Path, monke
     assert Store(tmp_path).run_ids() == ["c"]
     assert Store(tmp_path).read("c").info.id == "c"
     assert pruned(tmp_path, "x") == ["run c", f"study {key}"]
+
+
+def test_a_damaged_look_of_another_study_stops_nothing(tmp_path: Path) -> None:
+    add_run(tmp_path, "a")
+    add_run(tmp_path, "shared")
+    gone, kept = add_study(tmp_path, "gone", "a shared"), add_study(tmp_path, "kept", "shared", look=True)
+    look = next((tmp_path / "studies" / kept / "looks").iterdir())
+    look.write_text("{")
+    assert pruned(tmp_path, "gone") == ["run a", f"study {gone}"]
+    assert look.read_text() == "{"
+
+
+def test_a_damaged_plan_of_another_study_stops_it_as_its_runs_are_not_known(tmp_path: Path) -> None:
+    add_study(tmp_path, "gone", "a")
+    kept = add_study(tmp_path, "kept", "shared")
+    next((tmp_path / "studies" / kept / "plans").iterdir()).write_text("{")
+    with pytest.raises(StoreError, match="cannot be read"):
+        pruned(tmp_path, "gone")

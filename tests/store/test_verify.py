@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from bncli.files import with_digest
 from bncli.store.folder import Store
 from bncli.store.maintenance import verify
+from bncli.store.studies import Studies
 from tests.store.made_store import BASELINE, add_checkpoint, add_run, add_study, content
 
 
@@ -143,3 +145,37 @@ def test_what_is_being_written_is_left_alone(store: Path) -> None:
     (store / "runs" / ".writing-1").mkdir()
     (store / "studies" / ".writing-2").write_text("half")
     assert problems(store) == []
+
+
+def put(place: Path, what: str) -> None:
+    """A file, or a link to nowhere or to itself, in the place of a folder."""
+    if place.exists():
+        shutil.rmtree(place)
+    if what == "a file":
+        place.write_text("x")
+    else:
+        place.symlink_to("/nowhere/at/all" if what == "a link to nowhere" else place.name)
+
+
+@pytest.mark.parametrize("name", ["runs", "studies", "baselines", "checkpoints", "sources", "set-aside"])
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("a file", "Not a directory"),
+        ("a link to nowhere", "a link to nowhere"),
+        ("a link to itself", "Too many levels of symbolic links"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_folder_is_named_and_the_rest_is_read(
+    name: str, what: str, why: str, store: Path
+) -> None:
+    put(store / name, what)
+    assert problems(store) == [f"{store / name}: cannot be read ({why}); mend that, or choose another --store"]
+    assert len(list(verify(store))) >= 4
+
+
+def test_looks_that_cannot_be_read_are_named_and_the_rest_is_read(store: Path) -> None:
+    study = Studies(store).ids()[0]
+    put(store / "studies" / study / "looks", "a file")
+    assert problems(store)[0].startswith(f"{store / 'studies' / study / 'looks'}: cannot be read (Not a directory)")
+    assert [checked.kind for checked in verify(store)][-2:] == ["baseline", "checkpoint"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from bncli.errors import as_line
 from bncli.findings import Cell, Definition, ShiftArm, ShiftFindings, Trend
 from bncli.format import written_setting
 from bncli.report.bands import BandPlot
@@ -30,7 +31,7 @@ def show(findings: ShiftFindings, console: Console) -> None:
         setting = f" at {written_setting(arm.setting)}" if arm.setting else ""
         for lines in tables(arm, findings.definitions, names, room, most):
             say(console, "")
-            say(console, f"{arm.variant}{' (ref)' if arm.is_reference else ''}{setting}", "bold")
+            say(console, f"{as_line(arm.variant)}{' (ref)' if arm.is_reference else ''}{setting}", "bold")
             for text in lines:
                 say(console, text)
     for group in last_bands(findings):

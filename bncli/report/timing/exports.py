@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bncli.code_hash import VERSION
+from bncli.errors import as_line
 from bncli.format import written_bytes, written_ratio, written_seconds
 from bncli.report.checks import markdown
 from bncli.report.study.json import dumps, plain
@@ -78,7 +79,7 @@ def export_markdown(record: BenchRecord) -> str:
     rivals = list(record.rows[0].ratios) if record.rows else []
     versus = [f"vs {RIVAL_NAMES[rival]}" for rival in rivals]
     heads = ["", "case", "time", *versus, "peak", "saved", "error", "grad error", "ran", "results"]
-    lines = [f"### {record.name}: {record.question}", ""]
+    lines = [f"### {as_line(f'{record.name}: {record.question}')}", ""]
     if record.gate:
         lines += [*write_gate(record.gate), ""]
     lines += [
@@ -92,7 +93,7 @@ def export_markdown(record: BenchRecord) -> str:
         lines += ["", f"{symbols}: {versus[0]}; [ ] is a 95 % interval over {record.processes} processes."]
     if checks := list(list_result_checks(record)):
         lines += ["", markdown("wrong results and failures", checks)]
-    lines += ["", *(f"- warning: {warning}" for warning in list_warnings(record))]
+    lines += ["", *(f"- warning: {as_line(warning)}" for warning in list_warnings(record))]
     if record.claims:
         lines += ["", markdown("claims", list_claim_checks(record))]
     return "\n".join(lines).rstrip() + "\n"
@@ -194,7 +195,7 @@ def _write_cells(row: BenchRow) -> Iterator[str]:
 
 
 def _join_cells(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(as_line, cells))} |"
 
 
 def _write_time(row: BenchRow) -> str:
