@@ -16,12 +16,9 @@ from bncli.errors import ConfigError
 from bncli.timing.build import DTYPES, Norm, build_norm, check_output, compile_norm, draw_fresh_inputs, first_line
 from bncli.timing.cases import Case, Told, find_truth, is_foreign
 from bncli.timing.results import Correctness
+from bncli.timing.tolerance import ResultError, correlate, measure_error
 
 _CALLS = 3
-# A result may be off by four times what it moves by when its inputs and itself are rounded once, or what the truth
-# loses in the format of the case, and by what sums lose: the norms of the catalogue stay below 0.4 of that.
-_ROUNDINGS = 4.0
-_SUMS = {"f64": 1e-12, "f32": 1e-5, "bf16": 1e-5, "f16": 1e-5}
 _OUTPUT, _GRADIENT = "output", "gradient of "
 _ALIKE = 0.99  # correlation with batch norm from which a kernel that has no other truth is taken for one
 
@@ -33,19 +30,6 @@ class _Call:
     x: Tensor
     g: Tensor
     results: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class _Error:
-    """Of one result of one call: the largest difference from the truth, and what rounding explains of it."""
-
-    value: float  # in root mean squares of the truth's; infinite where it is not finite
-    tolerance: float
-
-    @property
-    def share(self) -> float:
-        """Above 1 is wrong."""
-        return self.value / self.tolerance
 
 
 def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, dict[str, str]]:
@@ -215,23 +199,23 @@ def _move(inputs: tuple[Tensor, Tensor], run: _Run, seed: int) -> tuple[Tensor, 
 class _Comparison:
     """A candidate beside its truth."""
 
-    errors: Mapping[str, Sequence[_Error]]  # of every result that both have, one a call
+    errors: Mapping[str, Sequence[ResultError]]  # of every result that both have, one a call
     nearness: float  # the highest correlation of their outputs in a call
     names: frozenset[str]  # of the truth's results
 
 
 def _compare(case: Case, calls: Sequence[_Call], runs: Sequence[_Run], *, is_warm: bool) -> _Comparison:
     """Run the truth on the inputs of every call, one after the other: all of it at once is too much for memory."""
-    errors, nearness, names = dict[str, list[_Error]](), list[float](), set[str]()
+    errors, nearness, names = dict[str, list[ResultError]](), list[float](), set[str]()
     for run in runs if is_warm else ():
         _warm_up(case, run.norm, run)
     for number, call in enumerate(calls):
         exact, moved, *plain = (_call_truth(run, call, number) for run in runs)
-        nearness.append(_correlate(call.results[_OUTPUT], exact[_OUTPUT]))
+        nearness.append(correlate(call.results[_OUTPUT], exact[_OUTPUT]))
         names |= exact.keys()
         for name in call.results.keys() & exact.keys():
             errors.setdefault(name, []).append(
-                _measure_error(
+                measure_error(
                     case.dtype, call.results[name], exact[name], [r[name] for r in (moved, *plain) if name in r]
                 )
             )
@@ -248,24 +232,7 @@ def _call_truth(run: _Run, call: _Call, number: int) -> dict[str, Tensor]:
         return {}  # it is made for float64 alone
 
 
-def _measure_error(dtype: str, found: Tensor, exact: Tensor, others: Sequence[Tensor]) -> _Error:
-    """The largest difference where the truth says anything; where it is zero everywhere, in no unit."""
-    there = exact.isfinite()
-    a, b, *losses = (each[there].double() for each in (found, exact, *others))
-    if not b.numel():
-        return _Error(0.0, math.inf)
-    scale, unit = float(b.square().mean().sqrt()) or 1.0, torch.finfo(DTYPES[dtype]).eps / 2
-    off, lost = float((a - b).abs().max()), [float((each - b).abs().max()) for each in losses]
-    rounding = max(filter(math.isfinite, lost), default=0.0) + unit * float(b.abs().max())
-    return _Error(off / scale if math.isfinite(off) else math.inf, _ROUNDINGS * rounding / scale + _SUMS[dtype])
-
-
-def _correlate(found: Tensor, exact: Tensor) -> float:
-    a, b = (each.double().flatten() - each.double().mean() for each in (found, exact))
-    return float((a @ b) / (a.norm() * b.norm()))
-
-
-def _describe(truth: str, calls: Sequence[_Call], errors: Mapping[str, Sequence[_Error]]) -> Iterator[str]:
+def _describe(truth: str, calls: Sequence[_Call], errors: Mapping[str, Sequence[ResultError]]) -> Iterator[str]:
     """What of it is beyond rounding, each in words; of a wrong output the gradients say nothing more."""
     for name in sorted(errors, key=lambda name: (name != _OUTPUT, name)):
         beyond = [number for number, error in enumerate(errors[name], 1) if error.share > 1]
@@ -276,7 +243,8 @@ def _describe(truth: str, calls: Sequence[_Call], errors: Mapping[str, Sequence[
             yield idle
             return
         said = (
-            f"its {name} differs from {truth} by {worst.value:.1e}, and rounding explains {worst.tolerance:.1e}"
+            f"its {name} differs from {truth}{f' {worst.how}' if worst.how else ''} by {worst.value:.1e},"
+            f" and rounding explains {worst.tolerance:.1e}"
             if math.isfinite(worst.value) else f"its {name} is not finite"
         )  # fmt: skip
         every = len(beyond) == len(errors[name])
@@ -304,7 +272,7 @@ def _find_broken(calls: Sequence[_Call]) -> list[str]:
 
 
 def _conclude(
-    case: Case, truth: str, errors: Mapping[str, Sequence[_Error]], faults: Sequence[str], why: str
+    case: Case, truth: str, errors: Mapping[str, Sequence[ResultError]], faults: Sequence[str], why: str
 ) -> tuple[Correctness, dict[str, str]]:
     """Of output and gradients the error that is furthest off for its tolerance, and why there is none."""
     gradients = [error for name in errors if name != _OUTPUT for error in errors[name]]

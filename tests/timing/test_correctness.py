@@ -96,8 +96,24 @@ def test_a_right_kernel_is_taken_for_batch_norm_and_found_right(pass_: str, chan
     assert (found.gradient_error is None) == (pass_ == "eval-forward")
 
 
-def test_a_wrong_kernel_is_found_in_half_precision_too() -> None:
-    assert check("Affine", dtype="bf16").verdict == "wrong"
+@pytest.mark.parametrize("kernel", ["Affine", "Shifted", "Scaled", "LargeEps", "ForgetsItsBias"])
+@pytest.mark.parametrize("pass_", ["train-both", "eval-forward"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_a_wrong_kernel_is_found_in_half_precision_too(kernel: str, pass_: str, dtype: str) -> None:
+    assert check(kernel, pass_, "batch", shape=(16, 32, 14, 14), dtype=dtype).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "truth", "changes"),
+    [
+        ("RoundsItsScale", "batch", {"dtype": "bf16", "shape": (16, 32, 14, 14)}),
+        ("group", "group", {"layout": "channels_last", "shape": (16, 32, 14, 14)}),
+        ("group", "group", {"layout": "channels_last", "shape": (8, 64, 56, 56)}),
+    ],
+)
+@pytest.mark.parametrize("pass_", ["train-both", "eval-forward"])
+def test_what_rounding_explains_is_right(kernel: str, truth: str, changes: dict[str, object], pass_: str) -> None:
+    assert check(kernel, pass_, truth, **changes).verdict == "right"
 
 
 def test_what_no_truth_is_known_of_is_unchecked_until_it_is_told() -> None:
