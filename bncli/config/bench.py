@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bncli.catalogue import Count, Positive
+from bncli.catalogue import Count
 from bncli.config.asking import Bounds
 from bncli.config.parts import Frozen, NormPart, Part, validated
 from bncli.errors import ConfigError, Path, Problem, did_you_mean
@@ -78,11 +78,14 @@ class KernelClaim(Frozen):
     source: Annotated[str, Field(min_length=1)]  # who says so, and where
 
 
+MOST_SECONDS = 7 * 24 * 3600  # of measuring: a week
+
+
 class Bench(Frozen):
     """What a bench preset says."""
 
     question: str = "how fast are these norms on this machine?"
-    budget: Positive = 60.0  # seconds of measuring, shared by all cases
+    budget: Annotated[float, Field(gt=0, le=MOST_SECONDS)] = 60.0  # seconds of measuring, shared by all cases
     warm: bool = False  # arguments in the cache; otherwise many sets of them rotate, so that none is
     truth: NormPart | None = None  # what the results of kernels from the command line must be
     cases: Annotated[tuple[Grid, ...], *_LIST]

@@ -1,4 +1,5 @@
-"""Whether a case's results are right: held against a truth in float64, on inputs that are fresh at every call.
+"""Whether a case's results are right: held against a truth in float64, on inputs that are fresh at every call, the last
+time on those that are timed.
 
 The candidate is called first, when memory holds no result of the truth that it could find; then the truth, twice: as it
 is, and on inputs moved by as much as the case's number format rounds, which says how far off rounding alone may be.
@@ -13,13 +14,33 @@ import torch
 from torch import Tensor, nn
 
 from bncli.errors import ConfigError
-from bncli.timing.build import DTYPES, Norm, build_norm, check_output, compile_norm, draw_fresh_inputs, first_line
+from bncli.timing.build import (
+    DTYPES,
+    Norm,
+    build_norm,
+    check_output,
+    compile_norm,
+    draw_fresh_inputs,
+    draw_inputs,
+    quote_error,
+)
 from bncli.timing.cases import Case, Told, find_truth, is_foreign
+from bncli.timing.interference import list_interference
 from bncli.timing.results import Correctness
-from bncli.timing.tolerance import ResultError, correlate, measure_error
+from bncli.timing.state import (
+    Shared,
+    copy_statistics,
+    describe_statistics,
+    lend_statistics,
+    list_parameters,
+    list_statistics,
+    share_state,
+)
+from bncli.timing.tolerance import ResultError, measure_error, measure_nearness
 
-_CALLS = 3
+_CALLS = 4
 _OUTPUT, _GRADIENT = "output", "gradient of "
+_SECOND, _CLOSE = -0.5, 0.01  # a backward pass is linear; a factor that rounds nothing
 _ALIKE = 0.99  # correlation with batch norm from which a kernel that has no other truth is taken for one
 
 
@@ -30,6 +51,7 @@ class _Call:
     x: Tensor
     g: Tensor
     results: Mapping[str, Tensor]
+    statistics: Mapping[str, Tensor]  # after it
 
 
 def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, dict[str, str]]:
@@ -51,25 +73,29 @@ def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, di
     batch = replace(case, norm="batch", options=(), dtype="f64", compiled=False) if case.is_kernel else None
     truth = asked or batch
     runs = _list_runs(truth, case.dtype) if truth else []
-    names = _share_state(norm, [run.norm for run in runs])
-    is_warm = case.pass_ == "eval-forward" and _warm_up(case, norm)
-    calls, why = list(_call_candidate(case, norm, names, faults)), "it is float64 itself"
+    state = share_state(norm, [run.norm for run in runs])
+    before = copy_statistics(runs[0].norm, {name: name for name in list_statistics(runs[0].norm)}) if runs else {}
+    warm = _warm_up(case, norm, state) if case.pass_ == "eval-forward" else None
+    calls, why = list(_call_candidate(case, norm, state, faults)), "it is float64 itself"
+    faults += list_interference() if is_foreign(case.norm) else []
     if truth:
         noise = _read_noise(case)
         try:
-            found = _compare(case, calls, runs, is_warm=is_warm)
+            found = _compare(case, norm, calls, runs, state, before, warm)
         except Exception as error:
             if told and is_foreign(case.norm):
                 on = f"--truth {truth.label}: on the input of {case.name}"
-                raise ConfigError(f"{on}: {first_line(error)}") from None
+                raise ConfigError(f"{on}: {quote_error(error)}") from None
             why = f"its truth, {truth.label}, cannot be had ({type(error).__name__})"
         else:
             if not torch.equal(noise, _read_noise(case)):
                 why = "it draws noise, and other numbers in float64"
             elif asked or found.nearness >= _ALIKE:
-                lacking = sorted(found.names & {_GRADIENT + name for name in names.values()} - calls[0].results.keys())
+                asked_for = {_GRADIENT + name for name in _list_parameters(norm, state.parameters)}
+                lacking = sorted(found.names & asked_for - calls[0].results.keys())
                 against = f"{truth.label} in float64"
                 faults += [f"it gives no {name}" for name in lacking]
+                faults += found.stray if is_foreign(case.norm) else []
                 faults += _describe(against, calls, found.errors)
                 if faults and not asked:
                     faults.append(f"--truth names what it must compute, if that is not {truth.label}")
@@ -96,71 +122,66 @@ def _list_runs(truth: Case, dtype: str) -> list[_Run]:
     return [_Run(case, build_norm(case, "--truth"), unit) for case, unit in kinds]
 
 
-def _share_state(norm: Norm, truths: Sequence[Norm]) -> dict[str, str]:
-    """Give the truths what the norm has of their state, by name; which name a parameter of the norm has there.
+def _warm_up(case: Case, norm: Norm, state: Shared, run: _Run | None = None) -> dict[str, Tensor] | None:
+    """Train a norm, or a run of the truth, for two calls, so that its running statistics are some.
 
-    Weights and biases are moved off one and zero first, where forgetting them would not show. A norm may hold what it
-    has inside another module: "norm.weight" is the truth's "weight".
+    Returns:
+        Its statistics after the first; None where it cannot be trained.
     """
-    own, names = _list_state(norm), dict[str, str]()
-    for theirs in map(_list_state, truths):
-        for name, value in theirs.items():
-            alike = [name] if name in own else [each for each in own if each.endswith(f".{name}")]
-            if len(alike) == 1 and own[alike[0]].shape == value.shape:
-                place = alike[0]
-                if place not in names and name.rpartition(".")[2] in ("weight", "bias"):
-                    chance = torch.Generator(value.device).manual_seed(len(names))
-                    own[place].add_(torch.randn(value.shape, generator=chance, device=value.device), alpha=0.1)
-                names[place] = name
-                value.copy_(own[place])
-    return names
-
-
-def _list_state(norm: Norm) -> dict[str, Tensor]:
     if not isinstance(norm, nn.Module):
-        return {}
-    return {name: value.detach() for name, value in (*norm.named_parameters(), *norm.named_buffers())}
-
-
-def _warm_up(case: Case, norm: Norm, run: _Run | None = None) -> bool:
-    """Train a norm, or a run of the truth, for two calls, so that its running statistics are some; whether it could."""
-    if not isinstance(norm, nn.Module):
-        return False
-    done = False
+        return None
+    moved = list[dict[str, Tensor]]()
     with suppress(Exception), torch.no_grad():  # it may be made for evaluation alone
         norm.train()
         for number in (_CALLS, _CALLS + 1):
             inputs = draw_fresh_inputs(case, number)
             norm((_move(inputs, run, number) if run else inputs)[0])
-        done = True
+            moved.append(copy_statistics(norm, _name_statistics(state, run)))
     norm.eval()
-    return done
+    return moved[0] if len(moved) == 2 else None
 
 
-def _call_candidate(case: Case, norm: Norm, names: Mapping[str, str], faults: list[str]) -> Iterator[_Call]:
+def _name_statistics(state: Shared, run: _Run | None) -> Mapping[str, str]:
+    return {name: name for name in list_statistics(run.norm)} if run else state.statistics
+
+
+def _draw(case: Case, number: int) -> tuple[Tensor, Tensor]:
+    """The inputs of a call: of the last those that are timed."""
+    x, g = draw_fresh_inputs(case, number) if number < _CALLS - 1 else draw_inputs(case)
+    return x.detach(), g
+
+
+def _call_candidate(case: Case, norm: Norm, state: Shared, faults: list[str]) -> Iterator[_Call]:
     """Call a norm with fresh values in the same memory, and look at what it does to that; adds to `faults`."""
-    call, parameters = compile_norm(norm) if case.compiled else norm, _list_parameters(norm, names)
-    x, g = draw_fresh_inputs(case, 0)
-    earlier: tuple[Tensor, Tensor] | None = None
+    call, parameters = compile_norm(norm) if case.compiled else norm, _list_parameters(norm, state.parameters)
+    x, g = (each.clone() for each in _draw(case, 0))
+    given, earlier = {each.untyped_storage().data_ptr() for each in (x, g)}, list[tuple[str, Tensor, Tensor]]()
     for number in range(_CALLS):
-        fresh = draw_fresh_inputs(case, number)
+        fresh = _draw(case, number)
         x.data.copy_(fresh[0])  # in autograd's eyes nothing has changed
         g.copy_(fresh[1])
         blocks = [torch.full_like(g, torch.nan) for _ in range(4)]
         del blocks  # memory that the norm takes and does not write shows what it is
-        found = _call(case, call, parameters, x, g)
+        found = _call(case, call, parameters, x, g, twice=case.pass_ == "train-backward")
+        second = {name: found.pop(f"second {name}") for name in list(found) if f"second {name}" in found}
         kept = {name: value.clone() for name, value in found.items()}
         seen = {
             "it writes into its input": not _is_same(x.detach(), fresh[0]),
             "it writes into the gradient of its output": not _is_same(g, fresh[1]),
-            "it writes into its output of an earlier call": earlier is not None and not _is_same(*earlier),
+            "it gives no gradient of its input": case.pass_ != "eval-forward" and f"{_GRADIENT}x" not in found,
         }
-        seen |= {"it gives no gradient of its input": case.pass_ != "eval-forward" and f"{_GRADIENT}x" not in found}
+        rewritten = [name for name, *both in earlier if not _is_same(*both)]
+        seen |= {f"it writes into its {name} of an earlier call": True for name in rewritten}
+        for name, value in second.items():
+            seen[f"a second backward pass gives another {name} than its own"] = _is_off(found[name], value / _SECOND)
         faults += [fault for fault, is_so in seen.items() if is_so and fault not in faults]
-        y = found[_OUTPUT]
-        is_view = y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-        earlier = None if is_view else (y, kept[_OUTPUT])
-        yield _Call(*fresh, kept)
+        own = [name for name in found if found[name].untyped_storage().data_ptr() not in given]
+        earlier += [(name, found[name], kept[name]) for name in own]
+        yield _Call(*fresh, kept, copy_statistics(norm, state.statistics))
+
+
+def _is_off(a: Tensor, b: Tensor) -> bool:
+    return bool((a.double() - b.double()).norm() > _CLOSE * a.double().norm())
 
 
 def _list_parameters(norm: Norm, names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -169,17 +190,25 @@ def _list_parameters(norm: Norm, names: Mapping[str, str]) -> dict[str, Tensor]:
     return {names.get(name, f"its own {name}"): value for name, value in named if value.requires_grad}
 
 
-def _call(case: Case, norm: Norm, parameters: Mapping[str, Tensor], x: Tensor, g: Tensor) -> dict[str, Tensor]:
-    """The results of one call by name: "output", in training also "gradient of x", "gradient of weight", ..."""
+def _call(
+    case: Case, norm: Norm, parameters: Mapping[str, Tensor], x: Tensor, g: Tensor, *, twice: bool = False
+) -> dict[str, Tensor]:
+    """The results of one call by name: "output", in training also "gradient of x", "gradient of weight", ...
+
+    Where the backward pass runs `twice`, as it does over and over when it is timed, the second is given `_SECOND` g.
+    """
     trains = case.pass_ != "eval-forward"
     with torch.set_grad_enabled(trains):
         y = norm(x.requires_grad_(trains))
         check_output(case, y)
         found = {_OUTPUT: y.detach()}
-        if trains:
-            asked = {"x": x, **parameters}
-            gradients = torch.autograd.grad(y, list(asked.values()), g, allow_unused=True)
-            found |= {_GRADIENT + name: d for name, d in zip(asked, gradients, strict=True) if d is not None}
+        asked = {"x": x, **parameters} if trains else {}
+        for prefix, factor in (("", 1.0), ("second ", _SECOND))[: trains + twice]:
+            gradients = torch.autograd.grad(
+                y, list(asked.values()), factor * g if prefix else g, retain_graph=twice, allow_unused=True
+            )
+            named = zip(asked, gradients, strict=True)
+            found |= {prefix + _GRADIENT + name: d for name, d in named if d is not None}
     return found
 
 
@@ -202,28 +231,41 @@ class _Comparison:
     errors: Mapping[str, Sequence[ResultError]]  # of every result that both have, one a call
     nearness: float  # the highest correlation of their outputs in a call
     names: frozenset[str]  # of the truth's results
+    stray: Sequence[str]  # what its statistics do otherwise
 
 
-def _compare(case: Case, calls: Sequence[_Call], runs: Sequence[_Run], *, is_warm: bool) -> _Comparison:
+def _compare(
+    case: Case, norm: Norm, calls: Sequence[_Call], runs: Sequence[_Run], state: Shared, before: Mapping[str, Tensor],
+    warm: Mapping[str, Tensor] | None,
+) -> _Comparison:  # fmt: skip
     """Run the truth on the inputs of every call, one after the other: all of it at once is too much for memory."""
-    errors, nearness, names = dict[str, list[ResultError]](), list[float](), set[str]()
-    for run in runs if is_warm else ():
-        _warm_up(case, run.norm, run)
+    errors, nearness, names, stray = dict[str, list[ResultError]](), list[float](), set[str](), list[str]()
+    label = runs[0].case.label
+    if warm is not None:
+        moved = [_warm_up(case, run.norm, state, run) or {} for run in runs]
+        stray = describe_statistics(label, before, warm, moved[0])
+        if not stray and is_foreign(case.norm):  # another momentum, then, is no mistake
+            lend_statistics(norm, [run.norm for run in runs], state)
     for number, call in enumerate(calls):
-        exact, moved, *plain = (_call_truth(run, call, number) for run in runs)
-        nearness.append(correlate(call.results[_OUTPUT], exact[_OUTPUT]))
+        exact, rounded, *plain = (_call_truth(run, call, number) for run in runs)
+        if number == 0 and case.pass_ != "eval-forward":
+            theirs = copy_statistics(runs[0].norm, _name_statistics(state, runs[0]))
+            stray = describe_statistics(label, before, call.statistics, theirs)
+        if number < _CALLS - 1:  # on inputs alike in all channels many norms are alike
+            nearness.append(measure_nearness(call.results[_OUTPUT], exact[_OUTPUT]))
         names |= exact.keys()
         for name in call.results.keys() & exact.keys():
             errors.setdefault(name, []).append(
                 measure_error(
-                    case.dtype, call.results[name], exact[name], [r[name] for r in (moved, *plain) if name in r]
+                    case.dtype, call.results[name].reshape(exact[name].shape), exact[name],
+                    [each[name] for each in (rounded, *plain) if name in each],
                 )
-            )
-    return _Comparison(errors, max(nearness), frozenset(names))
+            )  # fmt: skip
+    return _Comparison(errors, max(nearness), frozenset(names), stray)
 
 
 def _call_truth(run: _Run, call: _Call, number: int) -> dict[str, Tensor]:
-    parameters = _list_parameters(run.norm, {name: name for name in _list_state(run.norm)})
+    parameters = _list_parameters(run.norm, {name: name for name in list_parameters(run.norm)})
     try:
         return _call(run.case, run.norm, parameters, *_move((call.x, call.g), run, number))
     except Exception:

@@ -158,7 +158,7 @@ def time_pairs(
             with here() as our, there() as their:
                 check_differs(our, their)
                 try:
-                    while waiting:
+                    while waiting and our.is_sound and their.is_sound:
                         case, seed = waiting.popleft(), chance.randrange(2**32)
                         with our.open(case, effort, seed) as mine, their.open(case, effort, seed) as theirs:
                             timers: dict[str, Timer] = {"case": mine["case"], "against": theirs["case"]}

@@ -15,11 +15,13 @@ from typing import Any
 from bncli.errors import BncliError
 from bncli.plugins import registered
 from bncli.timing.cases import Case, Told
+from bncli.timing.process.family import end_descendants
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase, describe_case, read_facts, read_result
 from bncli.timing.results import CaseFailure, CaseResult, Facts, FailureStatus
 from bncli.timing.workloads import Effort
 
 _START_SECONDS = 120.0  # for torch to be imported
+_HELLO_SECONDS = 10.0  # for an answer between cases, which takes no work
 # glibc returns large blocks to the system or keeps them, by rules that follow a process's history: over ten processes
 # the ratio of a plain batch norm of (16, 64, 28, 28) to torch's had a standard deviation of 21 %. Kept always, 1.4 %.
 _ALLOCATOR = {
@@ -70,9 +72,17 @@ class Worker:
 
     def __init__(self, process: subprocess.Popen[str], command: str, device: str, patience: float) -> None:
         self._process, self._patience, self.device = process, patience, device
-        self.is_sound = True  # not so after a failure that was not in a fork
+        self._is_sound, self._was_asked = True, False
         self._place = f"{command}: " if command else ""  # of what went wrong elsewhere
         self.installation, self._build = self._greet()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can take another case: not after a failure that was not in a fork, nor if it is not itself."""
+        if self._is_sound and self._was_asked:
+            with suppress(CaseError):
+                self._is_sound = "protocol" in self._exchange("", {"do": "hello"}, _HELLO_SECONDS)
+        return self._is_sound
 
     def inspect(self, case: Case, told: Told | None) -> Facts:
         """Look at a case in a process of its own, untimed; `told` is what kernels are held against.
@@ -119,7 +129,7 @@ class Worker:
             raise BncliError(reply["error"])
         if "error" in reply:
             reason = str(reply["error"]).removeprefix(f"{name}: ")
-            self.is_sound = self.device == "cpu" and hasattr(os, "fork")
+            self._is_sound = self.device == "cpu" and hasattr(os, "fork")
             raise CaseError(name, self._place + reason, reply.get("status", "raised"))
         return reply
 
@@ -139,7 +149,7 @@ class Worker:
             late.set()
             _kill(self._process)
 
-        self.is_sound, alarm = False, threading.Timer(patience, end)
+        self._is_sound, self._was_asked, alarm = False, True, threading.Timer(patience, end)
         alarm.daemon = True
         alarm.start()
         try:
@@ -156,11 +166,13 @@ class Worker:
         if not line:
             raise CaseError(name, f"{self._place}the measuring process {self._describe_end()}", "crashed")
         try:
-            reply: dict[str, Any] = json.loads(line)
+            reply = json.loads(line)
         except ValueError:
+            reply = None
+        if not isinstance(reply, dict):
             why = f"said {line.strip()[:80]!r}, not what a bncli says"
-            raise CaseError(name, self._place + why, "crashed") from None
-        self.is_sound = True
+            raise CaseError(name, self._place + why, "crashed")
+        self._is_sound = True
         return reply
 
     def _describe_end(self) -> str:
@@ -246,9 +258,11 @@ def start_worker(
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """With the fork that measures: the process leads its session."""
+    """With the fork that measures, and all that this has started: the process leads its session."""
+    end_descendants(process.pid)
     if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.killpg(process.pid, signal.SIGKILL)
     else:  # Windows, where nothing forks
         process.kill()
 
