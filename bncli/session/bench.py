@@ -38,7 +38,7 @@ from bncli.timing.workloads import Effort
 _TABLE, _LEAST, _GATE, _SAVED = 3, 2, 5, 20
 # Seconds that a process takes to start, that a case takes to be looked at, and to be timed at least: bench-quick on two
 # cores that others used as well.
-_START_SECONDS, _LOOK_SECONDS, _LEAST_SECONDS = 2.5, 1.5, 1.2
+_START_SECONDS, _LOOK_SECONDS, _LEAST_SECONDS = 2.5, 1.2, 0.8
 _AGAIN = 10  # for what a gate suspects, and as many for what it leaves undecided
 
 

@@ -33,7 +33,9 @@ def build_norm(case: Case, flag: str = "--kernel") -> Norm:
     In half precision the parameters stay float32, as mixed precision has it; in float64 they are float64.
 
     Raises:
-        ConfigError: for a kernel that cannot be had; `flag` is what named it.
+        ConfigError: for a kernel or a truth that cannot be found, or a truth that cannot be made; `flag` is what named
+            it.
+        BncliError: for a kernel that cannot be made.
     """
     channels = case.shape[1]
     made = (
@@ -63,13 +65,13 @@ def _place(made: Norm, case: Case) -> Norm:
 
 def _build_kernel(place: str, channels: int, flag: str) -> Norm:
     keep_graphs()
-    make = find_kernel(place, flag)
+    make, kind = find_kernel(place, flag), BncliError if flag == "--kernel" else ConfigError
     try:
         made = make(channels)
     except Exception as error:  # anybody's code
-        raise ConfigError(f"{flag} {place}: {place}({channels}) raised {quote_error(error)}") from None
+        raise kind(f"{flag} {place}: {place}({channels}) raised {quote_error(error)}") from None
     if not callable(made):
-        raise ConfigError(f"{flag} {place}: {place}({channels}) must give a norm to call, got {type(made).__name__}")
+        raise kind(f"{flag} {place}: {place}({channels}) must give a norm to call, got {type(made).__name__}")
     return made  # type: ignore[no-any-return]
 
 
@@ -110,7 +112,10 @@ def check_output(case: Case, y: object) -> None:
 
 def quote_error(error: BaseException) -> str:
     """`RuntimeError: what it says first`, and of a compiler's report the lines that name an error, and the last."""
-    lines = [line for text in str(error).splitlines() if (line := text.strip()) and not line.startswith("frame #")]
+    try:
+        lines = [line for text in str(error).splitlines() if (line := text.strip()) and not line.startswith("frame #")]
+    except Exception:  # an exception of anybody's, which has no text
+        lines = []
     named = [line for line in lines[1:] if "error" in line.lower()]
     said = " | ".join(line[:_QUOTED] for line in dict.fromkeys([*lines[:1], *named[:3], *lines[-1:]]))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -72,6 +72,8 @@ def _run_cases(
                 case = waiting.popleft()
                 try:
                     found: T | CaseFailure = action(worker, case)
+                    if not worker.is_sound:
+                        found = CaseFailure(case.name, "crashed", "it left its measuring process unable to answer")
                 except CaseError as error:
                     found = error.failure
                 yield case, found

@@ -42,7 +42,7 @@ def test_it_returns_a_record_and_tells_every_measurement(capfd: pytest.CaptureFi
     events: list[Event] = []
     record = run_bench(PRESET, "mine", device="cpu", on_event=events.append)
     assert (record.name, record.whole, [row.case.name for row in record.rows]) == ("mine", True, list(NAMES))
-    said = "2 cases, each checked and then timed in 3 processes: about 20 s, longer on a busy machine"
+    said = "2 cases, each checked and then timed in 3 processes: about 17 s, longer on a busy machine"
     assert events[:2] == [Warned(said), Measuring(6, NAMES)]
     assert [(e.done, e.total) for e in events[2:] if isinstance(e, Measured)] == [(n, 6) for n in range(1, 7)]
     assert capfd.readouterr() == ("", "")

@@ -107,7 +107,7 @@ def test_the_profiler_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     ("norm", "error", "line"),
     [
         ("Halves", BncliError, "expected an output of the input's shape (8, 16, 16, 64), got (4, 16, 16, 64)"),
-        ("refuses", ConfigError, f"--kernel {__name__}:refuses: {__name__}:refuses(16) raised RuntimeError: needs a GPU | and more"),
+        ("refuses", BncliError, f"--kernel {__name__}:refuses: {__name__}:refuses(16) raised RuntimeError: needs a GPU | and more"),
         ("SHAPE", ConfigError, f"--kernel {__name__}:SHAPE: must be a function of the number of channels, got {SHAPE}"),
         ("Pluss", ConfigError, f"--kernel {__name__}:Pluss: {__name__} has no 'Pluss'; did you mean 'Plus'?"),
     ],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bncli.errors import BncliError
 from bncli.plugins import registered
@@ -20,6 +20,7 @@ from bncli.timing.process.protocol import PROTOCOL, RemoteCase, describe_case, r
 from bncli.timing.results import CaseFailure, CaseResult, Facts, FailureStatus
 from bncli.timing.workloads import Effort
 
+T = TypeVar("T")
 _START_SECONDS = 120.0  # for torch to be imported
 _HELLO_SECONDS = 10.0  # for an answer between cases, which takes no work
 # glibc returns large blocks to the system or keeps them, by rules that follow a process's history: over ten processes
@@ -92,7 +93,8 @@ class Worker:
             BncliError: if it or its truth cannot be had.
         """
         asked = {"do": "inspect", "truth": told}
-        return read_facts(self._send(describe_case(case), asked, self._patience)["facts"])
+        reply = self._send(describe_case(case), asked, self._patience)
+        return self._read(case.name, lambda: read_facts(reply["facts"]))
 
     def measure(self, case: RemoteCase, effort: Effort, seed: int) -> CaseResult:
         """Measure a case in a process of its own.
@@ -101,7 +103,8 @@ class Worker:
             CaseError: if the case cannot be built or measured there.
         """
         asked = {"do": "measure", "effort": asdict(effort), "seed": seed}
-        return read_result(self._send(case, asked, self._patience + effort.seconds)["result"])
+        reply = self._send(case, asked, self._patience + effort.seconds)
+        return self._read(case.name, lambda: read_result(reply["result"]))
 
     @contextmanager
     def open(self, case: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
@@ -138,6 +141,14 @@ class Worker:
         request = {**asked, "device": self.device, "build": case.build or self._build, "case": case.case}
         request |= {"plugins": plugins} if plugins else {}  # of which a bncli from before knows nothing
         return self.ask(case.name, request, patience)
+
+    def _read(self, name: str, read: Callable[[], T]) -> T:
+        """What an answer holds, whoever wrote it."""
+        try:
+            return read()
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self._is_sound = False
+            raise CaseError(name, f"{self._place}said what no bncli says", "crashed") from None
 
     def _exchange(self, name: str, message: Mapping[str, Any], patience: float) -> dict[str, Any]:
         """Ask, and wait for the answer's line; who gives none in so many seconds is ended."""

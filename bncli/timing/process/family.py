@@ -48,12 +48,15 @@ def end_descendants(process: int) -> None:
         for each in living:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(each, signal.SIGKILL)
-        if process == os.getpid():
-            with suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
         if not living:
             return
+
+
+def forget_children() -> None:
+    """Take note that those of this process's children have ended that have."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _list_descendants(process: int) -> list[int]:

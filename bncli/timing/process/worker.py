@@ -34,7 +34,13 @@ from bncli.timing.cases import is_foreign
 from bncli.timing.clock import Clock, choose_clock
 from bncli.timing.inspection import inspect
 from bncli.timing.interference import list_interference
-from bncli.timing.process.family import adopt_orphans, end_descendants, end_with_parent, end_with_requests
+from bncli.timing.process.family import (
+    adopt_orphans,
+    end_descendants,
+    end_with_parent,
+    end_with_requests,
+    forget_children,
+)
 from bncli.timing.process.protocol import PROTOCOL, build_entry, freeze, read_case
 from bncli.timing.scheduler import measure, pause_garbage_collection
 from bncli.timing.workloads import Effort, Entry, make_timers
@@ -51,7 +57,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a case that reads stdin takes no request
         adopt_orphans()
         end_with_requests(requests.fileno())
-        serve(requests, replies)
+        with suppress(BrokenPipeError):  # whoever asked has ended
+            serve(requests, replies)
     end_descendants(os.getpid())
     os._exit(0)  # a kernel's threads are not waited for
 
@@ -69,9 +76,10 @@ def serve(requests: IO[bytes], replies: IO[str]) -> None:
         prepare_for_forks(message["build"].partition(":")[0])
         if message["device"] == "cpu" and hasattr(os, "fork"):
             _fork(actions[message["do"]], message, requests, replies)
+            end_descendants(os.getpid())
+            forget_children()
         else:
             _answer(actions[message["do"]], message, requests, replies)
-        end_descendants(os.getpid())
 
 
 @cache
