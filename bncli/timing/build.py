@@ -96,8 +96,7 @@ def check_output(case: Case, y: object) -> None:
     """
     if not isinstance(y, Tensor):
         raise WrongError(f"{case.name}: expected an output that is a tensor, got {type(y).__name__}")
-    if type(y) not in (Tensor, nn.Parameter):  # it could compute when somebody looks
-        raise WrongError(f"{case.name}: expected an output that is a plain tensor, got a subclass, {type(y).__name__}")
+    check_plain(case, "output", y)
     kinds = {
         "shape": (case.shape, tuple(y.shape)),
         "dtype": (DTYPES[case.dtype], y.dtype),
@@ -108,6 +107,19 @@ def check_output(case: Case, y: object) -> None:
             raise WrongError(f"{case.name}: expected an output of the input's {kind} {wanted}, got {came}")
     if case.pass_ != "eval-forward" and not y.requires_grad:
         raise WrongError(f"{case.name}: expected an output with a gradient, as a norm in training has it, got none")
+
+
+def check_plain(case: Case, what: str, value: Tensor) -> None:
+    """Refuse a tensor of a class of its own, which may compute when somebody looks.
+
+    Raises:
+        WrongError: that says which.
+    """
+    if type(value) not in (Tensor, nn.Parameter):
+        kind = type(value).__name__
+        raise WrongError(
+            f"{case.name}: expected an {what} that is a plain tensor, got one of a class of its own, {kind}"
+        )
 
 
 def quote_error(error: BaseException) -> str:

@@ -19,13 +19,13 @@ from bncli.timing.build import (
     Norm,
     build_norm,
     check_output,
+    check_plain,
     compile_norm,
     draw_fresh_inputs,
     draw_inputs,
     quote_error,
 )
 from bncli.timing.cases import Case, Told, find_truth, is_foreign
-from bncli.timing.interference import list_interference
 from bncli.timing.results import Correctness
 from bncli.timing.state import (
     Shared,
@@ -77,7 +77,6 @@ def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, di
     before = copy_statistics(runs[0].norm, {name: name for name in list_statistics(runs[0].norm)}) if runs else {}
     warm = _warm_up(case, norm, state) if case.pass_ == "eval-forward" else None
     calls, why = list(_call_candidate(case, norm, state, faults)), "it is float64 itself"
-    faults += list_interference() if is_foreign(case.norm) else []
     if truth:
         noise = _read_noise(case)
         try:
@@ -95,8 +94,8 @@ def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, di
                 lacking = sorted(found.names & asked_for - calls[0].results.keys())
                 against = f"{truth.label} in float64"
                 faults += [f"it gives no {name}" for name in lacking]
-                faults += found.stray if is_foreign(case.norm) else []
                 faults += _describe(against, calls, found.errors)
+                faults += found.stray if is_foreign(case.norm) else []
                 if faults and not asked:
                     faults.append(f"--truth names what it must compute, if that is not {truth.label}")
                 is_itself = truth.norm == case.norm and is_foreign(case.norm)
@@ -208,7 +207,10 @@ def _call(
                 y, list(asked.values()), factor * g if prefix else g, retain_graph=twice, allow_unused=True
             )
             named = zip(asked, gradients, strict=True)
-            found |= {prefix + _GRADIENT + name: d for name, d in named if d is not None}
+            given = {prefix + _GRADIENT + name: d for name, d in named if d is not None}
+            for name, d in given.items():
+                check_plain(case, name, d)
+            found |= given
     return found
 
 

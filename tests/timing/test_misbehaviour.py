@@ -107,6 +107,7 @@ def test_kernels_that_misbehave_are_named_and_cost_the_others_nothing(tmp_path: 
 
 @linux
 @pytest.mark.nightly
+@pytest.mark.timeout(1200)
 def test_no_kernel_of_the_whole_list_passes_for_one_that_is_well(tmp_path: Path) -> None:
     assert len(MISBEHAVIOURS) >= 40
     names = [name for name, said in MISBEHAVIOURS.items() if said != HANGS] + list(GOOD)
@@ -115,9 +116,10 @@ def test_no_kernel_of_the_whole_list_passes_for_one_that_is_well(tmp_path: Path)
 
 @linux
 @pytest.mark.nightly
+@pytest.mark.timeout(1200)
 def test_no_kernel_that_hangs_keeps_the_others_waiting(tmp_path: Path) -> None:
     names = [name for name, said in MISBEHAVIOURS.items() if said == HANGS]
-    check(Bench(tmp_path, names, "train-backward, eval-forward", "--time-limit", "8"), names)
+    check(Bench(tmp_path, names, "train-backward", "--time-limit", "8"), names)
 
 
 @linux

@@ -94,7 +94,7 @@ class Worker:
         """
         asked = {"do": "inspect", "truth": told}
         reply = self._send(describe_case(case), asked, self._patience)
-        return self._read(case.name, lambda: read_facts(reply["facts"]))
+        return self.read(case.name, lambda: read_facts(reply["facts"]))
 
     def measure(self, case: RemoteCase, effort: Effort, seed: int) -> CaseResult:
         """Measure a case in a process of its own.
@@ -104,7 +104,7 @@ class Worker:
         """
         asked = {"do": "measure", "effort": asdict(effort), "seed": seed}
         reply = self._send(case, asked, self._patience + effort.seconds)
-        return self._read(case.name, lambda: read_result(reply["result"]))
+        return self.read(case.name, lambda: read_result(reply["result"]))
 
     @contextmanager
     def open(self, case: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
@@ -115,7 +115,10 @@ class Worker:
         """
         asked = {"do": "open", "effort": asdict(effort), "seed": seed}
         timers = self._send(case, asked, self._patience)
-        yield {name: RemoteTimer(self, case.name, name, **facts) for name, facts in timers.items()}
+        yield self.read(
+            case.name,
+            lambda: {name: RemoteTimer(self, case.name, name, **facts) for name, facts in timers.items()},
+        )
         self.ask(case.name, {"do": "close"})
 
     def ask(self, name: str, message: Mapping[str, Any], patience: float = 0.0) -> dict[str, Any]:
@@ -142,8 +145,12 @@ class Worker:
         request |= {"plugins": plugins} if plugins else {}  # of which a bncli from before knows nothing
         return self.ask(case.name, request, patience)
 
-    def _read(self, name: str, read: Callable[[], T]) -> T:
-        """What an answer holds, whoever wrote it."""
+    def read(self, name: str, read: Callable[[], T]) -> T:
+        """What an answer holds, by `read`.
+
+        Raises:
+            CaseError: if it holds something else: a kernel has written it.
+        """
         try:
             return read()
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -220,12 +227,14 @@ class RemoteTimer:
     def time_chunk(self, block: int) -> float:
         """See Timer."""
         asked = {"do": "chunk", "contender": self._name, "block": block}
-        return float(self._worker.ask(self._case, asked)["seconds"])
+        reply = self._worker.ask(self._case, asked)
+        return self._worker.read(self._case, lambda: float(reply["seconds"]))
 
     def size(self, wanted: float) -> None:
         """See Timer."""
         asked = {"do": "size", "contender": self._name, "seconds": wanted}
-        self.calls = int(self._worker.ask(self._case, asked)["calls"])
+        reply = self._worker.ask(self._case, asked)
+        self.calls = self._worker.read(self._case, lambda: int(reply["calls"]))
 
 
 @contextmanager
