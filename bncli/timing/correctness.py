@@ -18,12 +18,21 @@ from bncli.timing.build import (
     DTYPES,
     Norm,
     build_norm,
-    check_output,
-    check_plain,
     compile_norm,
     draw_fresh_inputs,
     draw_inputs,
     quote_error,
+)
+from bncli.timing.calls import (
+    GRADIENT,
+    OUTPUT,
+    SECOND,
+    CallResults,
+    call_norm,
+    find_broken,
+    find_idle,
+    is_same,
+    list_asked,
 )
 from bncli.timing.cases import Case, Told, find_truth, is_foreign
 from bncli.timing.results import Correctness
@@ -39,19 +48,8 @@ from bncli.timing.state import (
 from bncli.timing.tolerance import ResultError, measure_error, measure_nearness
 
 _CALLS = 4
-_OUTPUT, _GRADIENT = "output", "gradient of "
-_SECOND, _CLOSE = -0.5, 0.01  # a backward pass is linear; a factor that rounds nothing
+_CLOSE = 0.01  # of the gradients of two backward passes
 _ALIKE = 0.99  # correlation with batch norm from which a kernel that has no other truth is taken for one
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What one call was given, and its results by name: "output", "gradient of x", "gradient of weight"."""
-
-    x: Tensor
-    g: Tensor
-    results: Mapping[str, Tensor]
-    statistics: Mapping[str, Tensor]  # after it
 
 
 def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, dict[str, str]]:
@@ -90,7 +88,7 @@ def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, di
             if not torch.equal(noise, _read_noise(case)):
                 why = "it draws noise, and other numbers in float64"
             elif asked or found.nearness >= _ALIKE:
-                asked_for = {_GRADIENT + name for name in _list_parameters(norm, state.parameters)}
+                asked_for = {GRADIENT + name for name in list_asked(norm, state.parameters)}
                 lacking = sorted(found.names & asked_for - calls[0].results.keys())
                 against = f"{truth.label} in float64"
                 faults += [f"it gives no {name}" for name in lacking]
@@ -102,7 +100,7 @@ def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, di
                 return _conclude(case, "" if is_itself else against, found.errors, faults, "")
             else:
                 why = "no norm has its name, nor is it near batch norm: say by --truth what is right"
-    broken = _find_broken(calls) or [idle for idle in [_find_idle(calls)] if idle and case.is_kernel]
+    broken = find_broken(calls) or [idle for idle in [find_idle(calls)] if idle and case.is_kernel]
     return _conclude(case, "", {}, [*faults, *broken], why)
 
 
@@ -150,9 +148,9 @@ def _draw(case: Case, number: int) -> tuple[Tensor, Tensor]:
     return x.detach(), g
 
 
-def _call_candidate(case: Case, norm: Norm, state: Shared, faults: list[str]) -> Iterator[_Call]:
+def _call_candidate(case: Case, norm: Norm, state: Shared, faults: list[str]) -> Iterator[CallResults]:
     """Call a norm with fresh values in the same memory, and look at what it does to that; adds to `faults`."""
-    call, parameters = compile_norm(norm) if case.compiled else norm, _list_parameters(norm, state.parameters)
+    call, parameters = compile_norm(norm) if case.compiled else norm, list_asked(norm, state.parameters)
     x, g = (each.clone() for each in _draw(case, 0))
     given, earlier = {each.untyped_storage().data_ptr() for each in (x, g)}, list[tuple[str, Tensor, Tensor]]()
     for number in range(_CALLS):
@@ -161,57 +159,27 @@ def _call_candidate(case: Case, norm: Norm, state: Shared, faults: list[str]) ->
         g.copy_(fresh[1])
         blocks = [torch.full_like(g, torch.nan) for _ in range(4)]
         del blocks  # memory that the norm takes and does not write shows what it is
-        found = _call(case, call, parameters, x, g, twice=case.pass_ == "train-backward")
+        found = call_norm(case, call, parameters, x, g, twice=case.pass_ == "train-backward")
         second = {name: found.pop(f"second {name}") for name in list(found) if f"second {name}" in found}
         kept = {name: value.clone() for name, value in found.items()}
         seen = {
-            "it writes into its input": not _is_same(x.detach(), fresh[0]),
-            "it writes into the gradient of its output": not _is_same(g, fresh[1]),
-            "it gives no gradient of its input": case.pass_ != "eval-forward" and f"{_GRADIENT}x" not in found,
+            "it writes into its input": not is_same(x.detach(), fresh[0]),
+            "it writes into the gradient of its output": not is_same(g, fresh[1]),
+            "it gives no gradient of its input": case.pass_ != "eval-forward" and f"{GRADIENT}x" not in found,
         }
-        rewritten = [name for name, *both in earlier if not _is_same(*both)]
+        rewritten = [name for name, *both in earlier if not is_same(*both)]
         seen |= {f"it writes into its {name} of an earlier call": True for name in rewritten}
         for name, value in second.items():
-            seen[f"a second backward pass gives another {name} than its own"] = _is_off(found[name], value / _SECOND)
+            seen[f"a second backward pass gives another {name} than its own"] = _is_off(found[name], value / SECOND, g)
         faults += [fault for fault, is_so in seen.items() if is_so and fault not in faults]
         own = [name for name in found if found[name].untyped_storage().data_ptr() not in given]
         earlier += [(name, found[name], kept[name]) for name in own]
-        yield _Call(*fresh, kept, copy_statistics(norm, state.statistics))
+        yield CallResults(*fresh, kept, copy_statistics(norm, state.statistics))
 
 
-def _is_off(a: Tensor, b: Tensor) -> bool:
-    return bool((a.double() - b.double()).norm() > _CLOSE * a.double().norm())
-
-
-def _list_parameters(norm: Norm, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """What gradients are asked of beside x's, by the names of the truth where it has them."""
-    named = norm.named_parameters() if isinstance(norm, nn.Module) else ()
-    return {names.get(name, f"its own {name}"): value for name, value in named if value.requires_grad}
-
-
-def _call(
-    case: Case, norm: Norm, parameters: Mapping[str, Tensor], x: Tensor, g: Tensor, *, twice: bool = False
-) -> dict[str, Tensor]:
-    """The results of one call by name: "output", in training also "gradient of x", "gradient of weight", ...
-
-    Where the backward pass runs `twice`, as it does over and over when it is timed, the second is given `_SECOND` g.
-    """
-    trains = case.pass_ != "eval-forward"
-    with torch.set_grad_enabled(trains):
-        y = norm(x.requires_grad_(trains))
-        check_output(case, y)
-        found = {_OUTPUT: y.detach()}
-        asked = {"x": x, **parameters} if trains else {}
-        for prefix, factor in (("", 1.0), ("second ", _SECOND))[: trains + twice]:
-            gradients = torch.autograd.grad(
-                y, list(asked.values()), factor * g if prefix else g, retain_graph=twice, allow_unused=True
-            )
-            named = zip(asked, gradients, strict=True)
-            given = {prefix + _GRADIENT + name: d for name, d in named if d is not None}
-            for name, d in given.items():
-                check_plain(case, name, d)
-            found |= given
-    return found
+def _is_off(a: Tensor, b: Tensor, g: Tensor) -> bool:
+    noise = 1e-6 * g.double().abs().sum()  # of a gradient that is zero but for rounding
+    return bool((a.double() - b.double()).norm() > _CLOSE * a.double().norm() + noise)
 
 
 def _move(inputs: tuple[Tensor, Tensor], run: _Run, seed: int) -> tuple[Tensor, Tensor]:
@@ -237,8 +205,8 @@ class _Comparison:
 
 
 def _compare(
-    case: Case, norm: Norm, calls: Sequence[_Call], runs: Sequence[_Run], state: Shared, before: Mapping[str, Tensor],
-    warm: Mapping[str, Tensor] | None,
+    case: Case, norm: Norm, calls: Sequence[CallResults], runs: Sequence[_Run], state: Shared,
+    before: Mapping[str, Tensor], warm: Mapping[str, Tensor] | None,
 ) -> _Comparison:  # fmt: skip
     """Run the truth on the inputs of every call, one after the other: all of it at once is too much for memory."""
     errors, nearness, names, stray = dict[str, list[ResultError]](), list[float](), set[str](), list[str]()
@@ -254,7 +222,7 @@ def _compare(
             theirs = copy_statistics(runs[0].norm, _name_statistics(state, runs[0]))
             stray = describe_statistics(label, before, call.statistics, theirs)
         if number < _CALLS - 1:  # on inputs alike in all channels many norms are alike
-            nearness.append(measure_nearness(call.results[_OUTPUT], exact[_OUTPUT]))
+            nearness.append(measure_nearness(call.results[OUTPUT], exact[OUTPUT]))
         names |= exact.keys()
         for name in call.results.keys() & exact.keys():
             errors.setdefault(name, []).append(
@@ -266,24 +234,24 @@ def _compare(
     return _Comparison(errors, max(nearness), frozenset(names), stray)
 
 
-def _call_truth(run: _Run, call: _Call, number: int) -> dict[str, Tensor]:
-    parameters = _list_parameters(run.norm, {name: name for name in list_parameters(run.norm)})
+def _call_truth(run: _Run, call: CallResults, number: int) -> dict[str, Tensor]:
+    parameters = list_asked(run.norm, {name: name for name in list_parameters(run.norm)})
     try:
-        return _call(run.case, run.norm, parameters, *_move((call.x, call.g), run, number))
+        return call_norm(run.case, run.norm, parameters, *_move((call.x, call.g), run, number))
     except Exception:
         if run.case.dtype == "f64":
             raise
         return {}  # it is made for float64 alone
 
 
-def _describe(truth: str, calls: Sequence[_Call], errors: Mapping[str, Sequence[ResultError]]) -> Iterator[str]:
+def _describe(truth: str, calls: Sequence[CallResults], errors: Mapping[str, Sequence[ResultError]]) -> Iterator[str]:
     """What of it is beyond rounding, each in words; of a wrong output the gradients say nothing more."""
-    for name in sorted(errors, key=lambda name: (name != _OUTPUT, name)):
+    for name in sorted(errors, key=lambda name: (name != OUTPUT, name)):
         beyond = [number for number, error in enumerate(errors[name], 1) if error.share > 1]
         if not beyond:
             continue
         worst = max(errors[name], key=lambda error: error.share)
-        if name == _OUTPUT and math.isfinite(worst.value) and (idle := _find_idle(calls)):
+        if name == OUTPUT and math.isfinite(worst.value) and (idle := find_idle(calls)):
             yield idle
             return
         said = (
@@ -293,34 +261,16 @@ def _describe(truth: str, calls: Sequence[_Call], errors: Mapping[str, Sequence[
         )  # fmt: skip
         every = len(beyond) == len(errors[name])
         yield said + ("" if every else f", in call {' and '.join(map(str, beyond))} of {len(errors[name])}")
-        if name == _OUTPUT:
+        if name == OUTPUT:
             return
-
-
-def _find_idle(calls: Sequence[_Call]) -> str:
-    """How a norm does nothing, if it does: known without any truth."""
-    found, first = [call.results[_OUTPUT] for call in calls], calls[0].results[_OUTPUT]
-    if not any(y.any() for y in found):
-        return "it gives zeros, whatever its input"
-    if all(_is_same(y, call.x) for y, call in zip(found, calls, strict=True)):
-        return "it gives its input back"
-    if all(_is_same(y, first) for y in found):
-        return "it gives the result of its first call again, whatever its input"
-    return ""
-
-
-def _find_broken(calls: Sequence[_Call]) -> list[str]:
-    """The results that are not finite."""
-    names = dict.fromkeys(name for call in calls for name, value in call.results.items() if not value.isfinite().all())
-    return [f"its {name} is not finite" for name in names]
 
 
 def _conclude(
     case: Case, truth: str, errors: Mapping[str, Sequence[ResultError]], faults: Sequence[str], why: str
 ) -> tuple[Correctness, dict[str, str]]:
     """Of output and gradients the error that is furthest off for its tolerance, and why there is none."""
-    gradients = [error for name in errors if name != _OUTPUT for error in errors[name]]
-    pairs = {"output": errors.get(_OUTPUT, ()), "gradient": gradients}
+    gradients = [error for name in errors if name != OUTPUT for error in errors[name]]
+    pairs = {"output": errors.get(OUTPUT, ()), "gradient": gradients}
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for key, found in pairs.items():
@@ -339,10 +289,6 @@ def _conclude(
     if len(reasons) == len(pairs):
         reasons["error"] = reasons["output_error"]
     return Correctness(truth, **values, faults=tuple(faults)), reasons
-
-
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _read_noise(case: Case) -> Tensor:

@@ -106,7 +106,7 @@ def describe_statistics(
     """
     faults = []
     for name, old in before.items():
-        if torch.equal(theirs[name], old):
+        if torch.equal(theirs.get(name, old), old):
             continue
         if name not in own:
             faults.append(f"it keeps no {name}, as {truth} does")

@@ -119,7 +119,7 @@ def test_no_kernel_of_the_whole_list_passes_for_one_that_is_well(tmp_path: Path)
 @pytest.mark.timeout(1200)
 def test_no_kernel_that_hangs_keeps_the_others_waiting(tmp_path: Path) -> None:
     names = [name for name, said in MISBEHAVIOURS.items() if said == HANGS]
-    check(Bench(tmp_path, names, "train-backward", "--time-limit", "8"), names)
+    check(Bench(tmp_path, names, "train-both", "--time-limit", "8"), names)
 
 
 @linux
