@@ -5,10 +5,10 @@ from torch import Tensor, nn
 from torch.nn.modules import module
 
 
-def list_interference() -> list[str]:
-    """What is no longer as it was when this was imported, each as a fault."""
-    now = _read()
-    return [f"it changes {name} for everybody" for name, value in _FIRST.items() if now[name] != value]
+def list_interference(threads: int) -> list[str]:
+    """What is no longer as it was when this was imported, or as many threads as it should be, each as a fault."""
+    now, before = {**_read(), _THREADS: torch.get_num_threads()}, {**_FIRST, _THREADS: threads}
+    return [f"it changes {name} for everybody" for name, value in before.items() if now[name] != value]
 
 
 def _read() -> dict[str, object]:
@@ -29,4 +29,4 @@ def _read() -> dict[str, object]:
     }  # fmt: skip
 
 
-_FIRST = _read()
+_FIRST, _THREADS = _read(), "torch's number of threads"

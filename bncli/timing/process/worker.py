@@ -109,20 +109,20 @@ def _inspect(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     add_plugins(message.get("plugins", ()))
     told = message["truth"] and (message["truth"][0], freeze(message["truth"][1]))
     facts = inspect(read_case(message["case"]), told)
-    _refuse_interference()
+    _refuse_interference(message)
     _say(replies, {"facts": asdict(facts)})
 
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     entry, clock, effort = _prepare(message)
     result = measure(entry, clock, effort, message["seed"])
-    _refuse_interference()
+    _refuse_interference(message)
     _say(replies, {"result": asdict(result)})
 
 
-def _refuse_interference() -> None:
+def _refuse_interference(message: Message) -> None:
     """A rival may be slow, or a result right, by what a kernel has changed."""
-    if faults := list_interference():
+    if faults := list_interference(message["case"].get("threads", torch.get_num_threads())):
         raise WrongError(faults[0])
 
 
