@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bncli.catalogue import Count, Meaning, Positive, Spelling
+from bncli.catalogue import Count, Meaning, Spelling
 from bncli.config.asking import ANY_KEYS, Bounds
 from bncli.config.parts import Frozen, Listed, NormPart, Part, validated
 from bncli.errors import ConfigError, Problem, did_you_mean
@@ -97,11 +97,16 @@ class KernelClaim(Frozen):
     source: Annotated[str, Field(min_length=1), Meaning("who says so, and where")]
 
 
+MOST_SECONDS = 7 * 24 * 3600  # of measuring: a week
+
+
 class Bench(Frozen):
     """What a bench preset says."""
 
     question: Annotated[str, Meaning("what is asked, in words")] = "how fast are these norms on this machine?"
-    budget: Annotated[Positive, Meaning("of measuring, shared by all cases", "seconds")] = 60.0
+    budget: Annotated[float, Field(gt=0, le=MOST_SECONDS), Meaning("of measuring, shared by all cases", "seconds")] = (
+        60.0
+    )
     warm: Annotated[
         bool, Meaning("leave the arguments in the cache; otherwise many sets of them rotate, so that none is there")
     ] = False

@@ -89,7 +89,10 @@ def contradictions(study: "Study", variant: str) -> Iterator[Problem]:
     training, data = study.training_of(variant), DATASETS.describe(study.data.name, study.data.options)
     warmup = training.schedule.options["warmup"]
     if warmup >= training.steps:
-        message = f"warmup must be below the {training.steps} steps of training, got {warmup}"
+        message = (
+            f"warmup must be below the {training.steps} steps of training, got {warmup}; set"
+            " training.schedule.warmup, or training.schedule=constant"
+        )
         yield Problem(("training", "schedule"), message)
     if training.label_smoothing and not data.classes:
         yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bncli.config.bench import Bench, KernelClaim
+from bncli.config.bench import MOST_SECONDS, Bench, KernelClaim
 from bncli.engine.environment import resolve_device
 from bncli.errors import ConfigError
 from bncli.limits import BENCH_MEASURES, Limit, limits_by_name, read_limit
@@ -65,10 +65,9 @@ def plan_bench(
     """
     where = _find_device(device, graph=graph)
     cases = choose_cases(expand_cases(preset, where, kernels), only, skip)
-    if budget is not None and not budget > 0:
-        raise ConfigError(f"--budget: must be > 0 seconds, got {budget!r}")
-    if time_limit is not None and not time_limit > 0:
-        raise ConfigError(f"--time-limit: must be > 0 seconds, got {time_limit!r}")
+    for flag, seconds in (("--budget", budget), ("--time-limit", time_limit)):
+        if seconds is not None and not 0 < seconds <= MOST_SECONDS:
+            raise ConfigError(f"{flag}: must be > 0 and at most {MOST_SECONDS} seconds (a week), got {seconds!r}")
     given = {"--baseline": baseline, "--aa": aa, "--against": against}
     flags = [flag for flag, value in given.items() if value]
     if len(flags) > 1:
