@@ -90,23 +90,6 @@ def replace_text(place: Path, text: str) -> None:
     write_atomically(Path(os.path.realpath(place)), text, mode=before)
 
 
-def append_text(place: Path, text: str) -> None:
-    """Add to the end of a file, all or nothing.
-
-    Raises:
-        OSError: if it cannot be written; the file is as long as it was.
-    """
-    with place.open("ab", buffering=0) as file:
-        before, rest = os.fstat(file.fileno()).st_size, text.encode()
-        try:
-            while rest:
-                rest = rest[file.write(rest) :]
-        except OSError:
-            with suppress(OSError):
-                os.truncate(file.fileno(), before)
-            raise
-
-
 def make_temporary_folder() -> tuple[Path, Callable[[], None]]:
     """Make a folder of this process's own, and remove those of processes that were killed.
 

@@ -158,7 +158,7 @@ PARTS: tuple[tuple[Catalogue[Any], str | None], ...] = (  # with the one that op
 )  # fmt: skip
 
 
-LISTED_NAME = "^(" + "|".join(LISTS) + "):."  # torchvision:resnet18
+LISTED_NAME = {"type": "string", "pattern": f"^({'|'.join(LISTS)}):."}  # torchvision:resnet18
 
 
 def preset_schema() -> str:
@@ -169,7 +169,7 @@ def preset_schema() -> str:
     defined = {name: _defined(one) for name, one in found["$defs"].items()}
     for catalogue, default in PARTS:
         known: dict[str, Any] = {"enum": list(catalogue.own)}
-        known = {"anyOf": [known, {"pattern": LISTED_NAME}]} if catalogue is MODELS else known
+        known = {"anyOf": [known, LISTED_NAME]} if catalogue is MODELS else known
         defined[f"{catalogue.kind} name"] = {**known, "description": f"{catalogue.kind}: see `bncli ls`"}
         named = {"$ref": _ref(f"{catalogue.kind} name")}
         defined[catalogue.kind] = {"anyOf": [named, _part_schema(catalogue, default)]}
@@ -195,7 +195,7 @@ def _part_schema(catalogue: Catalogue[Any], default: str | None) -> dict[str, An
         ({"const": name}, name, row.options) for name, row in catalogue.own.items()
     ]
     if catalogue is MODELS:
-        named.append(({"pattern": LISTED_NAME}, "listed", LISTED))
+        named.append((LISTED_NAME, "listed", LISTED))
     for one, name, known_options in named:
         given = {"properties": {"name": one}, **({} if name == default else {"required": ["name"]})}
         options = _defined(options_model(catalogue.kind, name, known_options).model_json_schema())

@@ -3,6 +3,8 @@
 import resource
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import pytest
 from bncli.api import bench, compare, train
 from bncli.config import budget, read_bench, read_study
 from bncli.config.budget import count_runs, training_bytes
+from bncli.config.parts import Part
 from bncli.config.study import Study, study_of
 from bncli.errors import ConfigError
 from bncli.models import MODELS
+from bncli.models.rows import ModelRow
 from bncli.norms.rows import undivided
+from bncli.plan import bytes_of, runs_of
 from bncli.presets import preset_names, preset_path
 from bncli.session.bench_plan import plan_bench
 from bncli.session.study import Session, describe_plan, open_session
@@ -81,6 +86,35 @@ def test_seeds_on_the_command_line_are_counted_before_they_are_listed(seeds: str
     assert "seeds; at most 100,000: 50 decide nearly everything" in mistakes({}, seeds=seeds)
 
 
+@pytest.mark.parametrize("seeds", [10**5000, range(10**12), count()], ids=["one number", "a range", "no end"])
+def test_seeds_of_a_function_are_counted_before_they_are_listed(seeds: Any) -> None:
+    assert "at most 100,000" in mistakes({}, seeds=seeds)
+
+
+@pytest.mark.parametrize("seeds", ["0..5,7..999999999", "1e40"])
+def test_seeds_of_every_spelling_are_counted_before_they_are_listed(seeds: str) -> None:
+    assert "seeds; at most 100,000: 50 decide nearly everything" in mistakes({}, seeds=seeds)
+
+
+def test_seeds_and_runs_of_a_task_are_counted(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.py"
+    loop.write_text("def train(run, steps=3):\n    yield {'loss': 1.0}\n")
+    for seeds, said in ((10**9, "seeds; at most 100,000"), (5001, "10,002 runs, which is more than 10,000")):
+        with pytest.raises(ConfigError, match=said):
+            train({**ARMS, "seeds": seeds, "measures": ["final_loss"]}, task=f"{loop}:train", store=tmp_path)
+
+
+@pytest.mark.usefixtures("small_machine")
+def test_the_memory_of_a_task_or_of_a_network_that_somebody_else_wrote_is_not_guessed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = runs_of(study_of(ARMS), "cpu")[0]
+    assert bytes_of(run) > 0
+    monkeypatch.setitem(MODELS.added, "theirs", ModelRow("theirs:Net", "theirs", whole=True))
+    assert bytes_of(replace(run, model=Part(name="theirs", options={}))) == 0
+    assert bytes_of(replace(run, task=Part(name="loop", options={}))) == 0
+
+
 @pytest.mark.parametrize(
     ("tree", "line"),
     [
@@ -98,7 +132,9 @@ def test_one_number_of_a_bench_preset_is_refused_with_its_limit(tree: dict[str, 
 
 
 def test_a_budget_on_the_command_line_ends_with_the_week() -> None:
-    with pytest.raises(ConfigError, match=r"^--budget: must be at most 604,800 seconds, got 1e\+300$"):
+    with pytest.raises(
+        ConfigError, match=r"^--budget: must be > 0 and at most 604800 seconds \(a week\), got 1e\+300$"
+    ):
         bench({"cases": CASES}, budget=1e300, device="cpu")
 
 

@@ -71,9 +71,7 @@ def check_values(document: Document) -> None:
     ask = Ask("", "", "", "", (), None, None, {}, "", (), {})
     named = [measure["name"] for measure in document["measures"]]
     target = (document["study"] or {}).get("target") or {}
-    aimed = not target.keys() - {"accuracy", "final_of"} and all(
-        "accuracy" in run["curves"] for run in document["runs"]
-    )
+    aimed = not target.keys() - {"accuracy", "final_of"} and all(map(_has_accuracy, document["runs"]))
     names = [n for n in named if n in MEASURES and MEASURES[n].of in (("run", "target") if aimed else ("run",))]
     for arm in document["arms"]:
         of_arm = [run for run in document["runs"] if run["values"] and _key(run)[:2] == _key({**arm, "seed": 0})[:2]]
@@ -86,6 +84,10 @@ def check_values(document: Document) -> None:
                 if not near and said != value.value:
                     at = written_arm(arm["variant"], arm["setting"])
                     raise ValueError(f"{name} of {at} seed {value.seed} is {said}, by its curves {value.value}")
+
+
+def _has_accuracy(run: Mapping[str, Any]) -> bool:
+    return not run["values"] or any(curve["metric"] == "accuracy" for curve in run["curves"])
 
 
 def _one_sided(now: Document, before: Document, chosen: Collection[str], *, limited: bool) -> Iterator[Check]:

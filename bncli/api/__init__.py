@@ -100,7 +100,7 @@ def compare(
     expect_texts(fail_if=fail_if)
     regression.refuse_mixtures(save_baseline, baseline, fail_if, aa, check)
     yours = Yours(model, weights, sites, loss, data, task)
-    with using([*code_of(yours), *plugins]):
+    with using(code_of(yours, plugins)):
         asked = open_study(
             preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
             store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours, yes=yes,
@@ -194,7 +194,7 @@ def train(
     """
     check_events(on_event)
     yours = Yours(model, weights, sites, loss, data, task)
-    with using([*code_of(yours), *plugins]):
+    with using(code_of(yours, plugins)):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
             data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours, yes=yes,
@@ -226,7 +226,7 @@ def shift_report(
     check_events(on_event)
     chosen_metrics, chosen_layers = _listed("metrics", metrics), _listed("layers", layers)
     yours = Yours(model, weights, sites, loss, data)
-    with using([*code_of(yours), *plugins]):
+    with using(code_of(yours, plugins)):
         if preset is None and model is None and data is None:
             preset = "figure1-shift"
         session = open_study(
@@ -274,7 +274,7 @@ def read_study(
         ConfigError: with every mistake, each with its place.
     """
     yours = Yours(model, weights, sites, loss, data, task)
-    with using([*code_of(yours), *plugins]):
+    with using(code_of(yours, plugins)):
         return read_preset(preset, variants=variants, seeds=seeds, sets=_sets(set), yours=yours)[1]
 
 

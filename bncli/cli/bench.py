@@ -99,6 +99,8 @@ def bench(
             record = measure_plan(plan, on_event)
     except BenchInterrupted as cut:
         print(cut, file=sys.stderr)
+        if not (cut.record.rows or cut.record.failures):
+            raise typer.Exit(130) from None
         record, ending = cut.record, typer.Exit(130)
     except BenchError as cut:
         record, ending = cut.record, cut.error

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 ModelText = Annotated[
     str, typer.Argument(help="torchvision:NAME, timm:NAME, FILE.py:NAME or MODULE:NAME; no trained weights are loaded.")
 ]
-To = Annotated[str, typer.Option(help="A norm that would replace them.", autocompletion=complete_norm)]
+To = Annotated[
+    str, typer.Option(help="A norm that would replace them, by name or FILE.py:NAME.", autocompletion=complete_norm)
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="An option of that norm.", metavar="KEY=VALUE")]
 Sites = Annotated[str | None, typer.Option(help='Only norms whose path fits this: "layer4.*".', metavar="PATTERN")]
 InputShape = Annotated[str, typer.Option(help="Of one input: 3,64,64; else guessed from the first layer.")]
@@ -37,6 +39,7 @@ def inspect(
     from bncli.errors import ConfigError
     from bncli.norms.inspection import inspect_model
     from bncli.plugins import add_plugins
+    from bncli.plugins.code import resolve_code
     from bncli.plugins.models import build_model
     from bncli.report.study.json import dumps
 
@@ -46,7 +49,8 @@ def inspect(
         options = override(options, text, {})
     if (sites or options) and not to:
         raise ConfigError("--sites and --set are about the norm that would replace others; say --to NORM")
-    found = inspect_model(build_model(model), to, inputs=_draw(shape, batch), where=sites, **options)
+    new = resolve_code(to, "--to") if ":" in to else to
+    found = inspect_model(build_model(model), new, inputs=_draw(shape, batch), where=sites, **options)
     if json:
         write(json, dumps({"model": model, **found.document()}) + "\n", f"--json {json}")
     if json != "-":

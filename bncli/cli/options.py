@@ -210,7 +210,7 @@ def opened(how: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     own = ("model", "weights", "sites", "loss", "data", "task")
     yours = Yours(**{key: how[key] for key in own if key in how})
     asked = {key: value for key, value in how.items() if key not in (*own, "plugins")}
-    return [*code_of(yours), *how["plugins"]], {**asked, "yours": yours}
+    return code_of(yours, how["plugins"]), {**asked, "yours": yours}
 
 
 def show_plan(

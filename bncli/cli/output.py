@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bncli.errors import BncliError, ConfigError, unknown
-from bncli.files import append_text, replace_text
+from bncli.files import replace_text
 from bncli.findings import Check
 from bncli.records import StudyRun
 from bncli.streams import raw_stdout
@@ -53,7 +54,7 @@ def write(place: str, text: str, flag: str, *, append: bool = False, after: str 
         raw_stdout().write(text)
         return
     try:
-        (append_text if append else replace_text)(Path(place), text)
+        (_append_text if append else replace_text)(Path(place), text)
     except OSError as error:
         raise BncliError(f"{flag}: cannot write ({error.strerror}){after}") from None
 
@@ -209,3 +210,20 @@ def write_record(record: "BenchRecord", destinations: Sequence[Destination]) -> 
             failed.append(str(error))
     if failed:
         raise BncliError("\n".join(failed))
+
+
+def _append_text(place: Path, text: str) -> None:
+    """Add to the end of a file, all or nothing.
+
+    Raises:
+        OSError: if it cannot be written; the file is as long as it was.
+    """
+    with place.open("ab", buffering=0) as file:
+        before, rest = os.fstat(file.fileno()).st_size, text.encode()
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            with suppress(OSError):
+                os.truncate(file.fileno(), before)
+            raise

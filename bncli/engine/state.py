@@ -1,11 +1,15 @@
 """What a job depends on, kept and put back: generators and tensors in memory, checkpoints on disk."""
 
 import io
+import os
+import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -167,3 +171,25 @@ def tensors_kept(tensors: Iterable[Tensor]) -> Iterator[None]:
         with torch.no_grad():
             for tensor, old in kept:
                 tensor.copy_(old)
+
+
+@contextmanager
+def globals_kept() -> Iterator[None]:
+    """Put back what somebody's loop may set for the whole process: generators, folder, paths, ways to compute."""
+    python, array = random.getstate(), np.random.get_state()
+    dtype, device, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+    strict, errors = torch.are_deterministic_algorithms_enabled(), np.geterr()
+    place, paths = Path.cwd(), [*sys.path]
+    try:
+        yield
+    finally:
+        os.chdir(place)
+        sys.path[:] = paths
+        np.seterr(**errors)
+        random.setstate(python)
+        np.random.set_state(array)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)
+        torch.use_deterministic_algorithms(strict)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)

@@ -20,6 +20,7 @@ from torch import nn
 
 from bncli.code_hash import fingerprint
 from bncli.engine.environment import JobMemory, environment
+from bncli.engine.state import globals_kept
 from bncli.engine.train import Report, Sign
 from bncli.errors import ConfigError, as_line
 from bncli.files import CHECKPOINT_BYTES, read_bytes
@@ -92,7 +93,7 @@ def train_task(job: Job, report: Report = lambda sign: None, checkpoints: Path |
         checkpoints: the job's folder, where what the loop keeps and what it has yielded outlive a killed worker.
     """
     (run,) = job.runs
-    with _folder(checkpoints) as folder, _globals_kept():
+    with _folder(checkpoints) as folder, globals_kept():
         random.seed(run.seed)
         np.random.seed(run.seed % 2**32)
         torch.manual_seed(run.seed)
@@ -313,24 +314,6 @@ def _folder(checkpoints: Path | None) -> Iterator[Path]:
     folder = checkpoints / f"task-{fingerprint()}"
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
-
-
-@contextmanager
-def _globals_kept() -> Iterator[None]:
-    """Put back what a loop may have set for the whole process: generators, and how torch computes."""
-    python, array = random.getstate(), np.random.get_state()
-    dtype, device, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
-    strict = torch.are_deterministic_algorithms_enabled()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(array)
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
-        torch.use_deterministic_algorithms(strict)
-        if torch.get_default_device() != device:
-            torch.set_default_device(device)
 
 
 def _described(error: BaseException) -> str:

@@ -124,7 +124,10 @@ def build_whole(
         given = NORMS.changed(norm.name, norm.options)  # what is at its default stays as the old norm has it
         model, report = replace_norms(model, norm.name, inputs=x, where=sites, **given)
     except ConfigError as error:
-        found = [problem.message.replace("where: chooses", "sites: chooses") for problem in error.problems]
+        found = [
+            problem.message.replace("where: chooses", "sites fits whole paths (layer2.*), and chooses")
+            for problem in error.problems
+        ]
         raise ConfigError(*(f"{what}: {problem}" for problem in found if "strict=False" not in problem)) from error
     model.register_forward_pre_hook(lambda module, given: (prepare(given[0]), *given[1:]))
     model.register_forward_hook(lambda module, given, found: _scores(found))
@@ -187,6 +190,11 @@ def _adapt_head(model: nn.Module, x: Tensor, outputs: int, what: str) -> list[st
     above, _, name = path.rpartition(".")
     head = nn.Linear(last.in_features, outputs, bias=last.bias is not None)
     setattr(model.get_submodule(above), name, head.to(last.weight.device, last.weight.dtype))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        found = _scores(model.eval()(x))
+    model.train(mode)
+    if tuple(found.shape) != (len(x), outputs):
+        raise ConfigError(f"{wanted}; {_NO_HEAD}")
     return [f"its last layer {path} gave {last.out_features} numbers; it is drawn anew for {outputs}"]
 
 
@@ -200,7 +208,10 @@ def _load(model: nn.Module, file: str, what: str) -> list[str]:
     try:
         found = _read(file)
     except Exception as error:  # torch raises whatever a file makes it raise
-        raise DataError(f"{what}: weights {place} cannot be read as a state_dict: {first_line(error)}") from None
+        raise DataError(
+            f"{what}: weights {place} cannot be read as a state_dict ({type(error).__name__}); write it by"
+            " torch.save(model.state_dict(), FILE): other objects would run code"
+        ) from None
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
@@ -210,12 +221,21 @@ def _load(model: nn.Module, file: str, what: str) -> list[str]:
     own = model.state_dict()
     other = sorted(key for key in given.keys() & own.keys() if given[key].shape != own[key].shape)
     strange = [key for key in given.keys() ^ own.keys() if not key.endswith(_RUNNING)]
-    if strange or len({key.rpartition(".")[0] for key in other}) > 1:
-        wrong = sorted(strange) or other
+    heads = {key.rpartition(".")[0] for key in other}
+    same = all(given[key].shape[1:] == own[key].shape[1:] for key in other)  # but for the number of classes
+    if (
+        strange
+        or len(heads) > 1
+        or not (same and all(isinstance(model.get_submodule(name), nn.Linear) for name in heads))
+    ):
+        shapes = [f"{key} {list(given[key].shape)} where {list(own[key].shape)} is expected" for key in other]
+        wrong = [f"{key} {'unknown' if key in given else 'missing'}" for key in sorted(strange)] or shapes
         raise DataError(
             f"{what}: weights {place} are of another network: {len(wrong)} names or shapes differ, such as"
             f" {', '.join(wrong[:3])}"
         )
+    if broken := [key for key, value in given.items() if not value.isfinite().all()]:
+        raise DataError(f"{what}: weights {place} hold values that are not finite, in {broken[0]}")
     model.load_state_dict({key: value for key, value in given.items() if key not in other}, strict=False)
     return [f"weights {place} are of other classes: {other[0].rpartition('.')[0]} is drawn anew"] if other else []
 

@@ -65,7 +65,10 @@ def describe(study: Study, device: str) -> str:
     run, training = runs_of(study, device)[0], study.training
     data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
     shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
-    if facts := MODELS.facts(facts_key(run)):
+    changed = {key: values for key, values in study.sweep.items() if key.startswith("model.")}
+    if changed:
+        shape = ", ".join(f"{key.removeprefix('model.')} {', '.join(map(str, v))}" for key, v in changed.items())
+    elif facts := MODELS.facts(facts_key(run)):
         shape = f"({facts.parameters:,} parameters)"
     activation = study.model.options.get("activation", "")
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}

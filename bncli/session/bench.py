@@ -12,6 +12,7 @@ from bncli.engine.environment import device_count, environment
 from bncli.errors import BncliError, UndecidedError
 from bncli.session.bench_plan import BenchPlan
 from bncli.session.events import BaselineSaved, Measured, Measuring, OnEvent, Warned, ignore
+from bncli.session.regression import require_place
 from bncli.store.folder import Store
 from bncli.timing.baseline import Baseline, Machine, check_comparable, read_baseline
 from bncli.timing.cases import choose_names
@@ -35,6 +36,9 @@ from bncli.timing.workloads import Effort
 # Processes a case: starting one takes two seconds and making its argument sets another, so that more cost time and
 # fewer width of interval.
 _TABLE, _LEAST, _GATE, _SAVED = 3, 2, 5, 20
+# Seconds that a process takes to start, that a case takes to be looked at, and to be timed at least: bench-quick on two
+# cores that others used as well.
+_START_SECONDS, _LOOK_SECONDS, _LEAST_SECONDS = 2.5, 1.2, 0.8
 _AGAIN = 10  # for what a gate suspects, and as many for what it leaves undecided
 
 
@@ -104,6 +108,8 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
     started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     machine = Machine.of(environment(plan.device), device_count("cpu"), warm=plan.warm, graph=plan.graph)
     before = _read_baseline(plan, machine)
+    if plan.save_baseline:
+        require_place(Store(plan.store), plan.save_baseline)
     gate: GateResult | None = None
 
     def finish(*, whole: bool) -> BenchRecord:
@@ -119,7 +125,8 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
     except KeyboardInterrupt:
         count = len(session.results) + len(session.again)
         unsaved = ", no baseline is saved" if plan.save_baseline else ""
-        raise BenchInterrupted(f"interrupted after {count} measurements{unsaved}", finish(whole=False)) from None
+        when = f"after {count} measurements" if count else "before the first measurement"
+        raise BenchInterrupted(f"interrupted {when}{unsaved}", finish(whole=False)) from None
     except BncliError as error:
         if not session.results:
             raise
@@ -187,21 +194,37 @@ def _save_baseline(session: _Session, gate: GateResult | None, made: Baseline) -
 
 
 def _measure(session: _Session) -> None:
-    """Every case of the plan: inspected in this process, then timed in others."""
+    """Every case of the plan: looked at, then timed, in processes of their own."""
     plan = session.plan
     busy, stolen = watch()
     session.disturbances += describe_disturbances(device_count("cpu"), busy, read_load(), stolen, read_governor())
     start = partial(start_worker, plan.device, time_limit=plan.time_limit)
-    for found in inspect_cases(start, plan.cases, plan.truth):
+    kernels_first = sorted(plan.cases, key=lambda case: not case.is_kernel)  # a mistake in one is answered at once
+    for number, found in enumerate(inspect_cases(start, kernels_first, plan.truth)):
+        if number == 0:
+            session.on_event(Warned(_describe_duration(session)))
         if isinstance(found, Inspection):
             session.inspections.append(found)
         else:
             _note_failure(session, found)
+    session.inspections.sort(key=lambda each: plan.cases.index(each.case))
     session.metrics.append(read_metrics(plan.device))
     cases = tuple(each.case.name for each in session.inspections)
     if cases:
         session.on_event(Measuring(session.processes * len(cases), cases))
         _time(session, cases, session.processes, plan.budget, session.least, session.results)
+
+
+def _describe_duration(session: _Session) -> str:
+    """How long all of it will take, but for what a gate measures again."""
+    plan, processes = session.plan, session.processes
+    starts, cases = 1 + processes * (2 if plan.compared == "other" else 1), len(plan.cases)
+    seconds = starts * _START_SECONDS + cases * _LOOK_SECONDS + max(plan.budget, _LEAST_SECONDS * cases * processes)
+    duration = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+    return (
+        f"{cases} {'case' if cases == 1 else 'cases'}, each checked and then timed in {processes} processes: about"
+        f" {duration}, longer on a busy machine"
+    )
 
 
 def _note_failure(session: _Session, failure: CaseFailure) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bncli.config.bench import WEEK, Bench, KernelClaim
+from bncli.config.bench import MOST_SECONDS, Bench, KernelClaim
 from bncli.config.budget import MANY_CASES, count_covariances, written_bytes
 from bncli.engine.environment import memory_of, resolve_device
 from bncli.errors import ConfigError
@@ -76,15 +76,12 @@ def plan_bench(
     """
     where = _find_device(device, graph=graph)
     cases = choose_cases(expand_cases(preset, where, kernels), only, skip)
-    if budget is not None and not budget > 0:
-        raise ConfigError(f"--budget: must be > 0 seconds, got {budget!r}")
-    if budget is not None and budget > WEEK:
-        raise ConfigError(f"--budget: must be at most {WEEK:,.0f} seconds, got {budget!r}")
+    for flag, seconds in (("--budget", budget), ("--time-limit", time_limit)):
+        if seconds is not None and not 0 < seconds <= MOST_SECONDS:
+            raise ConfigError(f"{flag}: must be > 0 and at most {MOST_SECONDS} seconds (a week), got {seconds!r}")
     if len(cases) > MANY_CASES and not yes:
         raise ConfigError(f"{len(cases):,} cases, more than {MANY_CASES:,}; choose by --only, or add --yes if meant")
     _check_memory(cases, where)
-    if time_limit is not None and not time_limit > 0:
-        raise ConfigError(f"--time-limit: must be > 0 seconds, got {time_limit!r}")
     given = {"--baseline": baseline, "--aa": aa, "--against": against}
     flags = [flag for flag, value in given.items() if value]
     if len(flags) > 1:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from threading import TIMEOUT_MAX
 from typing import Any
@@ -72,13 +73,15 @@ class Yours:
         return found
 
 
-def code_of(yours: Yours) -> list[NamedCode]:
-    """The code that must be loaded for it.
+def code_of(yours: Yours, plugins: str | Path | Iterable[str | Path] = ()) -> list[NamedCode | str | Path]:
+    """The code that must be loaded for it, and that of plug-ins.
 
     Raises:
         ConfigError: for what has neither name nor place.
     """
-    return [named for _, _, named in yours.named() if isinstance(named, NamedCode)]
+    expect("plugins", plugins, isinstance(plugins, str | Path | Iterable), "files or modules, as in ['norms.py']")
+    others = [plugins] if isinstance(plugins, str | Path) else plugins
+    return [*others, *(named for _, _, named in yours.named() if isinstance(named, NamedCode))]
 
 
 @dataclass(frozen=True)
@@ -250,13 +253,8 @@ def read_preset(
     if until:
         if until != "decided":
             raise ConfigError(f"--until: must be decided, got {until!r}")
-        asked = (
-            {"until": until}
-            if asked is None
-            else asked
-            if isinstance(asked, Mapping)
-            else {"until": until, "max": asked}
-        )
+        if not isinstance(asked, Mapping):
+            asked = {"until": until} | ({} if asked is None else {"max": asked})
     data = yours.data
     expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
     expect_text("a file", weights=yours.weights)
@@ -271,19 +269,24 @@ def describe_damage(damage: DamageError, store: Store) -> str:
     return as_line(f"{damage.place}: cannot be read ({damage.why}); {remedy}")
 
 
+def written_seconds(seconds: float) -> str:
+    """A duration in words."""
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
 def describe_plan(session: Session) -> str:
     """What training the session would do: runs, jobs, which are stored, how long it takes, in lines."""
     found, damaged = session.store.read_intact(run.id for run in session.runs)
     missing = session.missing(found)
     stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
-    searches, minutes = session.study.tune or session.study.bisect, session.expected_seconds(missing) / 60
+    searches, duration = session.study.tune or session.study.bisect, written_seconds(session.expected_seconds(missing))
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
     lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
         f"{session.name}: {len(session.runs)} runs ({stored} stored in {session.store.folder})",
         f"jobs: {len(session.jobs)} ({lanes} with several lanes), {len(missing)} to train, {session.slots()} workers",
-        f"expected: about {minutes:.1f} minutes on {session.device} (a rough estimate)"
+        f"expected: about {duration} on {session.device} (a rough estimate)"
         if not session.study.task
         else "expected: how long a task takes is not known",
     ]
@@ -296,7 +299,9 @@ def describe_plan(session: Session) -> str:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
         took = "" if first.task else f", ~{seconds_of(job):.0f} s"
-        lines.append(f"  {as_line(first.variant)}: {len(job.runs)} runs (seeds {seeds}), {kept} stored{took}")
+        arm = as_line(" ".join([first.variant, *(f"{key}={value}" for key, value in first.setting.items())]))
+        count = f"{len(job.runs)} runs (seeds {seeds})" if job.lanes else f"1 run (seed {seeds})"
+        lines.append(f"  {arm}: {count}, {kept} stored{took}")
     for variant, notes in dict.fromkeys((run.variant, _notes(run)) for run in session.runs):
         lines += [f"{as_line(variant)}: {notes[0]}", *(f"  {note}" for note in notes[1:])] if notes else []
     return "\n".join(lines)
@@ -337,7 +342,7 @@ def _seeds(seeds: int | str | Iterable[int] | Mapping[str, Any] | None) -> str |
     if seeds is None or isinstance(seeds, str | Mapping):
         return seeds
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        return str(seeds)
+        return str(min(seeds, 10**99))  # Python writes no number of thousands of digits
     if not isinstance(seeds, Iterable):
         raise ConfigError(f"seeds: expected how many (5), or which (range(5), [0, 3], '0..4'), got {seeds!r}")
-    return list(seeds)
+    return list(islice(seeds, budget.MOST_RUNS + 1))  # one too many is refused, also of a range without end

@@ -12,7 +12,7 @@ from bncli.plan import facts_key
 from bncli.plugins import registered, ship
 from bncli.records import RunResult, StudyRun
 from bncli.session.events import OnEvent, Started, Warned, ignore
-from bncli.session.study import Session, describe_damage
+from bncli.session.study import Session, describe_damage, written_seconds
 from bncli.store.folder import Store
 from bncli.store.studies import Look, Studies, study_id
 
@@ -137,14 +137,14 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     fetch_data(missing, session.data_dir, lambda text: on_event(Warned(text)))
     session.store.prepare()
     if any(map(facts_key, session.runs)):  # a step was timed
-        minutes = session.expected_seconds(missing) / 60
-        on_event(Warned(f"{sum(len(job.runs) for job in missing)} runs to train: about {minutes:.1f} minutes"))
+        duration = written_seconds(session.expected_seconds(missing))
+        on_event(Warned(f"{sum(len(job.runs) for job in missing)} runs to train: about {duration}"))
     on_event(Started(tuple(missing)))
     same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
     events = run_jobs(
         missing,
         lambda: open_workers(session.executor, session.workers, session.device),
-        lambda job: replace(same, checkpoints=session.store.checkpoints(job.id)),
+        lambda job: replace(same, checkpoints=session.store.checkpoints(job.id).absolute()),
     )
     for place, event in enumerate(events):
         if place == 0:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from bncli.errors import BncliError, ConfigError
 from bncli.norms import norm
@@ -32,7 +33,9 @@ def build_norm(case: Case, flag: str = "--kernel") -> Norm:
     In half precision the parameters stay float32, as mixed precision has it; in float64 they are float64.
 
     Raises:
-        ConfigError: for a kernel that cannot be had; `flag` is what named it.
+        ConfigError: for a kernel or a truth that cannot be found, or a truth that cannot be made; `flag` is what named
+            it.
+        BncliError: for a kernel that cannot be made.
     """
     channels = case.shape[1]
     made = (
@@ -52,18 +55,23 @@ def build_native(case: Case) -> nn.Module:
 def _place(made: Norm, case: Case) -> Norm:
     if isinstance(made, nn.Module):
         made = made.to(case.device, torch.float64 if case.dtype == "f64" else torch.float32)
+        if any(map(is_lazy, (*made.parameters(), *made.buffers()))):  # it learns its channels from the first input
+            made.eval()
+            with torch.no_grad():
+                made(draw_inputs(case)[0])
         return made.train(case.pass_ != "eval-forward")
     return made
 
 
 def _build_kernel(place: str, channels: int, flag: str) -> Norm:
-    make = find_kernel(place, flag)
+    keep_graphs()
+    make, kind = find_kernel(place, flag), BncliError if flag == "--kernel" else ConfigError
     try:
         made = make(channels)
     except Exception as error:  # anybody's code
-        raise ConfigError(f"{flag} {place}: {place}({channels}) raised {first_line(error)}") from None
+        raise kind(f"{flag} {place}: {place}({channels}) raised {quote_error(error)}") from None
     if not callable(made):
-        raise ConfigError(f"{flag} {place}: {place}({channels}) must give a norm to call, got {type(made).__name__}")
+        raise kind(f"{flag} {place}: {place}({channels}) must give a norm to call, got {type(made).__name__}")
     return made  # type: ignore[no-any-return]
 
 
@@ -88,6 +96,7 @@ def check_output(case: Case, y: object) -> None:
     """
     if not isinstance(y, Tensor):
         raise WrongError(f"{case.name}: expected an output that is a tensor, got {type(y).__name__}")
+    check_plain(case, "output", y)
     kinds = {
         "shape": (case.shape, tuple(y.shape)),
         "dtype": (DTYPES[case.dtype], y.dtype),
@@ -100,12 +109,31 @@ def check_output(case: Case, y: object) -> None:
         raise WrongError(f"{case.name}: expected an output with a gradient, as a norm in training has it, got none")
 
 
-def first_line(error: BaseException) -> str:
-    """`RuntimeError: what it says first`."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def check_plain(case: Case, what: str, value: Tensor) -> None:
+    """Refuse a tensor of a class of its own, which may compute when somebody looks.
+
+    Raises:
+        WrongError: that says which.
+    """
+    if type(value) not in (Tensor, nn.Parameter):
+        kind = type(value).__name__
+        raise WrongError(
+            f"{case.name}: expected an {what} that is a plain tensor, got one of a class of its own, {kind}"
+        )
 
 
+def quote_error(error: BaseException) -> str:
+    """`RuntimeError: what it says first`, and of a compiler's report the lines that name an error, and the last."""
+    try:
+        lines = [line for text in str(error).splitlines() if (line := text.strip()) and not line.startswith("frame #")]
+    except Exception:  # an exception of anybody's, which has no text
+        lines = []
+    named = [line for line in lines[1:] if "error" in line.lower()]
+    said = " | ".join(line[:_QUOTED] for line in dict.fromkeys([*lines[:1], *named[:3], *lines[-1:]]))
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+_QUOTED = 300  # characters of a line
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16, "f16": torch.float16}
 _MEAN, _STD = 1.0, 2.0  # of the inputs: off zero and one, so that a norm has something to do
 
@@ -148,7 +176,7 @@ def describe_errors(case: Case) -> Iterator[None]:
         raise
     except Exception as error:
         if case.is_kernel or isinstance(error, RuntimeError | ValueError | TypeError | NotImplementedError):
-            raise BncliError(f"{case.name}: {first_line(error)}") from error
+            raise BncliError(f"{case.name}: {quote_error(error)}") from error
         raise
 
 
@@ -173,10 +201,15 @@ def pair_arguments(candidate: Workload, rival: Workload) -> tuple[Workload, Work
 
 
 def compile_norm(norm: Norm) -> Norm:
-    """`norm` by torch.compile, such that its graph can be run backward any number of times."""
-    import_module("torch._functorch.config").donated_buffer = False  # type: ignore[attr-defined]
+    """`norm` by torch.compile."""
+    keep_graphs()
     made: Norm = torch.compile(norm, dynamic=False)
     return made
+
+
+def keep_graphs() -> None:
+    """Let the graph of what torch.compile makes, also within a kernel, run backward any number of times."""
+    import_module("torch._functorch.config").donated_buffer = False  # type: ignore[attr-defined]
 
 
 def draw_inputs(case: Case) -> tuple[Tensor, Tensor]:
@@ -194,7 +227,8 @@ def draw_fresh_inputs(case: Case, number: int) -> tuple[Tensor, Tensor]:
     """x and the gradient of y of the call of this number.
 
     Channels and examples differ in mean and scale, and neighbouring channels are correlated, so that norms that take
-    their statistics over other axes, or that decorrelate, give other results.
+    their statistics over other axes, or that decorrelate, give other results. A few values are the same in every call:
+    who remembers results by them is found out.
     """
     n, channels, *locations = case.shape
     chance = torch.Generator(case.device).manual_seed(1 + number)
@@ -206,7 +240,10 @@ def draw_fresh_inputs(case: Case, number: int) -> tuple[Tensor, Tensor]:
     scale = (0.3 * (draw(*of_channel) + draw(*of_example))).exp()
     values = draw(*case.shape)
     x = (values + 0.7 * values.roll(1, 1)) * scale + draw(*of_channel) + 0.5 * draw(*of_example)
-    return _lay_out(case, x.to(DTYPES[case.dtype])), _lay_out(case, draw(*case.shape).to(DTYPES[case.dtype]))
+    g = draw(*case.shape)
+    for each in (x, g):
+        each.view(-1)[[0, each.numel() // 2, -1]] = 0.5
+    return _lay_out(case, x.to(DTYPES[case.dtype])), _lay_out(case, g.to(DTYPES[case.dtype]))
 
 
 def _lay_out(case: Case, tensor: Tensor) -> Tensor:

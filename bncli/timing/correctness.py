@@ -1,4 +1,5 @@
-"""Whether a case's results are right: held against a truth in float64, on inputs that are fresh at every call.
+"""Whether a case's results are right: held against a truth in float64, on inputs that are fresh at every call, the last
+time on those that are timed.
 
 The candidate is called first, when memory holds no result of the truth that it could find; then the truth, twice: as it
 is, and on inputs moved by as much as the case's number format rounds, which says how far off rounding alone may be.
@@ -13,39 +14,42 @@ import torch
 from torch import Tensor, nn
 
 from bncli.errors import ConfigError
-from bncli.timing.build import DTYPES, Norm, build_norm, check_output, compile_norm, draw_fresh_inputs, first_line
+from bncli.timing.build import (
+    DTYPES,
+    Norm,
+    build_norm,
+    compile_norm,
+    draw_fresh_inputs,
+    draw_inputs,
+    quote_error,
+)
+from bncli.timing.calls import (
+    GRADIENT,
+    OUTPUT,
+    SECOND,
+    CallResults,
+    call_norm,
+    find_broken,
+    find_idle,
+    is_same,
+    list_asked,
+)
 from bncli.timing.cases import Case, Told, find_truth, is_foreign
 from bncli.timing.results import Correctness
+from bncli.timing.state import (
+    Shared,
+    copy_statistics,
+    describe_statistics,
+    lend_statistics,
+    list_parameters,
+    list_statistics,
+    share_state,
+)
+from bncli.timing.tolerance import ResultError, measure_error, measure_nearness
 
-_CALLS = 3
-# A result may be off by four times what it moves by when its inputs and itself are rounded once, or what the truth
-# loses in the format of the case, and by what sums lose: the norms of the catalogue stay below 0.4 of that.
-_ROUNDINGS = 4.0
-_SUMS = {"f64": 1e-12, "f32": 1e-5, "bf16": 1e-5, "f16": 1e-5}
-_OUTPUT, _GRADIENT = "output", "gradient of "
+_CALLS = 4
+_CLOSE = 0.01  # of the gradients of two backward passes
 _ALIKE = 0.99  # correlation with batch norm from which a kernel that has no other truth is taken for one
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What one call was given, and its results by name: "output", "gradient of x", "gradient of weight"."""
-
-    x: Tensor
-    g: Tensor
-    results: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class _Error:
-    """Of one result of one call: the largest difference from the truth, and what rounding explains of it."""
-
-    value: float  # in root mean squares of the truth's; infinite where it is not finite
-    tolerance: float
-
-    @property
-    def share(self) -> float:
-        """Above 1 is wrong."""
-        return self.value / self.tolerance
 
 
 def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, dict[str, str]]:
@@ -67,33 +71,36 @@ def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, di
     batch = replace(case, norm="batch", options=(), dtype="f64", compiled=False) if case.is_kernel else None
     truth = asked or batch
     runs = _list_runs(truth, case.dtype) if truth else []
-    names = _share_state(norm, [run.norm for run in runs])
-    is_warm = case.pass_ == "eval-forward" and _warm_up(case, norm)
-    calls, why = list(_call_candidate(case, norm, names, faults)), "it is float64 itself"
+    state = share_state(norm, [run.norm for run in runs])
+    before = copy_statistics(runs[0].norm, {name: name for name in list_statistics(runs[0].norm)}) if runs else {}
+    warm = _warm_up(case, norm, state) if case.pass_ == "eval-forward" else None
+    calls, why = list(_call_candidate(case, norm, state, faults)), "it is float64 itself"
     if truth:
         noise = _read_noise(case)
         try:
-            found = _compare(case, calls, runs, is_warm=is_warm)
+            found = _compare(case, norm, calls, runs, state, before, warm)
         except Exception as error:
             if told and is_foreign(case.norm):
                 on = f"--truth {truth.label}: on the input of {case.name}"
-                raise ConfigError(f"{on}: {first_line(error)}") from None
+                raise ConfigError(f"{on}: {quote_error(error)}") from None
             why = f"its truth, {truth.label}, cannot be had ({type(error).__name__})"
         else:
             if not torch.equal(noise, _read_noise(case)):
                 why = "it draws noise, and other numbers in float64"
             elif asked or found.nearness >= _ALIKE:
-                lacking = sorted(found.names & {_GRADIENT + name for name in names.values()} - calls[0].results.keys())
+                asked_for = {GRADIENT + name for name in list_asked(norm, state.parameters)}
+                lacking = sorted(found.names & asked_for - calls[0].results.keys())
                 against = f"{truth.label} in float64"
                 faults += [f"it gives no {name}" for name in lacking]
                 faults += _describe(against, calls, found.errors)
+                faults += found.stray if is_foreign(case.norm) else []
                 if faults and not asked:
                     faults.append(f"--truth names what it must compute, if that is not {truth.label}")
                 is_itself = truth.norm == case.norm and is_foreign(case.norm)
                 return _conclude(case, "" if is_itself else against, found.errors, faults, "")
             else:
                 why = "no norm has its name, nor is it near batch norm: say by --truth what is right"
-    broken = _find_broken(calls) or [idle for idle in [_find_idle(calls)] if idle and case.is_kernel]
+    broken = find_broken(calls) or [idle for idle in [find_idle(calls)] if idle and case.is_kernel]
     return _conclude(case, "", {}, [*faults, *broken], why)
 
 
@@ -112,91 +119,67 @@ def _list_runs(truth: Case, dtype: str) -> list[_Run]:
     return [_Run(case, build_norm(case, "--truth"), unit) for case, unit in kinds]
 
 
-def _share_state(norm: Norm, truths: Sequence[Norm]) -> dict[str, str]:
-    """Give the truths what the norm has of their state, by name; which name a parameter of the norm has there.
+def _warm_up(case: Case, norm: Norm, state: Shared, run: _Run | None = None) -> dict[str, Tensor] | None:
+    """Train a norm, or a run of the truth, for two calls, so that its running statistics are some.
 
-    Weights and biases are moved off one and zero first, where forgetting them would not show. A norm may hold what it
-    has inside another module: "norm.weight" is the truth's "weight".
+    Returns:
+        Its statistics after the first; None where it cannot be trained.
     """
-    own, names = _list_state(norm), dict[str, str]()
-    for theirs in map(_list_state, truths):
-        for name, value in theirs.items():
-            alike = [name] if name in own else [each for each in own if each.endswith(f".{name}")]
-            if len(alike) == 1 and own[alike[0]].shape == value.shape:
-                place = alike[0]
-                if place not in names and name.rpartition(".")[2] in ("weight", "bias"):
-                    chance = torch.Generator(value.device).manual_seed(len(names))
-                    own[place].add_(torch.randn(value.shape, generator=chance, device=value.device), alpha=0.1)
-                names[place] = name
-                value.copy_(own[place])
-    return names
-
-
-def _list_state(norm: Norm) -> dict[str, Tensor]:
     if not isinstance(norm, nn.Module):
-        return {}
-    return {name: value.detach() for name, value in (*norm.named_parameters(), *norm.named_buffers())}
-
-
-def _warm_up(case: Case, norm: Norm, run: _Run | None = None) -> bool:
-    """Train a norm, or a run of the truth, for two calls, so that its running statistics are some; whether it could."""
-    if not isinstance(norm, nn.Module):
-        return False
-    done = False
+        return None
+    moved = list[dict[str, Tensor]]()
     with suppress(Exception), torch.no_grad():  # it may be made for evaluation alone
         norm.train()
         for number in (_CALLS, _CALLS + 1):
             inputs = draw_fresh_inputs(case, number)
             norm((_move(inputs, run, number) if run else inputs)[0])
-        done = True
+            moved.append(copy_statistics(norm, _name_statistics(state, run)))
     norm.eval()
-    return done
+    return moved[0] if len(moved) == 2 else None
 
 
-def _call_candidate(case: Case, norm: Norm, names: Mapping[str, str], faults: list[str]) -> Iterator[_Call]:
+def _name_statistics(state: Shared, run: _Run | None) -> Mapping[str, str]:
+    return {name: name for name in list_statistics(run.norm)} if run else state.statistics
+
+
+def _draw(case: Case, number: int) -> tuple[Tensor, Tensor]:
+    """The inputs of a call: of the last those that are timed."""
+    x, g = draw_fresh_inputs(case, number) if number < _CALLS - 1 else draw_inputs(case)
+    return x.detach(), g
+
+
+def _call_candidate(case: Case, norm: Norm, state: Shared, faults: list[str]) -> Iterator[CallResults]:
     """Call a norm with fresh values in the same memory, and look at what it does to that; adds to `faults`."""
-    call, parameters = compile_norm(norm) if case.compiled else norm, _list_parameters(norm, names)
-    x, g = draw_fresh_inputs(case, 0)
-    earlier: tuple[Tensor, Tensor] | None = None
+    call, parameters = compile_norm(norm) if case.compiled else norm, list_asked(norm, state.parameters)
+    x, g = (each.clone() for each in _draw(case, 0))
+    given, earlier = {each.untyped_storage().data_ptr() for each in (x, g)}, list[tuple[str, Tensor, Tensor]]()
     for number in range(_CALLS):
-        fresh = draw_fresh_inputs(case, number)
+        fresh = _draw(case, number)
         x.data.copy_(fresh[0])  # in autograd's eyes nothing has changed
         g.copy_(fresh[1])
         blocks = [torch.full_like(g, torch.nan) for _ in range(4)]
         del blocks  # memory that the norm takes and does not write shows what it is
-        found = _call(case, call, parameters, x, g)
+        found = call_norm(case, call, parameters, x, g, twice=case.pass_ == "train-backward")
+        second = {name: found.pop(f"second {name}") for name in list(found) if f"second {name}" in found}
         kept = {name: value.clone() for name, value in found.items()}
         seen = {
-            "it writes into its input": not _is_same(x.detach(), fresh[0]),
-            "it writes into the gradient of its output": not _is_same(g, fresh[1]),
-            "it writes into its output of an earlier call": earlier is not None and not _is_same(*earlier),
+            "it writes into its input": not is_same(x.detach(), fresh[0]),
+            "it writes into the gradient of its output": not is_same(g, fresh[1]),
+            "it gives no gradient of its input": case.pass_ != "eval-forward" and f"{GRADIENT}x" not in found,
         }
-        seen |= {"it gives no gradient of its input": case.pass_ != "eval-forward" and f"{_GRADIENT}x" not in found}
+        rewritten = [name for name, *both in earlier if not is_same(*both)]
+        seen |= {f"it writes into its {name} of an earlier call": True for name in rewritten}
+        for name, value in second.items():
+            seen[f"a second backward pass gives another {name} than its own"] = _is_off(found[name], value / SECOND, g)
         faults += [fault for fault, is_so in seen.items() if is_so and fault not in faults]
-        y = found[_OUTPUT]
-        is_view = y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-        earlier = None if is_view else (y, kept[_OUTPUT])
-        yield _Call(*fresh, kept)
+        own = [name for name in found if found[name].untyped_storage().data_ptr() not in given]
+        earlier += [(name, found[name], kept[name]) for name in own]
+        yield CallResults(*fresh, kept, copy_statistics(norm, state.statistics))
 
 
-def _list_parameters(norm: Norm, names: Mapping[str, str]) -> dict[str, Tensor]:
-    """What gradients are asked of beside x's, by the names of the truth where it has them."""
-    named = norm.named_parameters() if isinstance(norm, nn.Module) else ()
-    return {names.get(name, f"its own {name}"): value for name, value in named if value.requires_grad}
-
-
-def _call(case: Case, norm: Norm, parameters: Mapping[str, Tensor], x: Tensor, g: Tensor) -> dict[str, Tensor]:
-    """The results of one call by name: "output", in training also "gradient of x", "gradient of weight", ..."""
-    trains = case.pass_ != "eval-forward"
-    with torch.set_grad_enabled(trains):
-        y = norm(x.requires_grad_(trains))
-        check_output(case, y)
-        found = {_OUTPUT: y.detach()}
-        if trains:
-            asked = {"x": x, **parameters}
-            gradients = torch.autograd.grad(y, list(asked.values()), g, allow_unused=True)
-            found |= {_GRADIENT + name: d for name, d in zip(asked, gradients, strict=True) if d is not None}
-    return found
+def _is_off(a: Tensor, b: Tensor, g: Tensor) -> bool:
+    noise = 1e-6 * g.double().abs().sum()  # of a gradient that is zero but for rounding
+    return bool((a.double() - b.double()).norm() > _CLOSE * a.double().norm() + noise)
 
 
 def _move(inputs: tuple[Tensor, Tensor], run: _Run, seed: int) -> tuple[Tensor, Tensor]:
@@ -215,100 +198,79 @@ def _move(inputs: tuple[Tensor, Tensor], run: _Run, seed: int) -> tuple[Tensor, 
 class _Comparison:
     """A candidate beside its truth."""
 
-    errors: Mapping[str, Sequence[_Error]]  # of every result that both have, one a call
+    errors: Mapping[str, Sequence[ResultError]]  # of every result that both have, one a call
     nearness: float  # the highest correlation of their outputs in a call
     names: frozenset[str]  # of the truth's results
+    stray: Sequence[str]  # what its statistics do otherwise
 
 
-def _compare(case: Case, calls: Sequence[_Call], runs: Sequence[_Run], *, is_warm: bool) -> _Comparison:
+def _compare(
+    case: Case, norm: Norm, calls: Sequence[CallResults], runs: Sequence[_Run], state: Shared,
+    before: Mapping[str, Tensor], warm: Mapping[str, Tensor] | None,
+) -> _Comparison:  # fmt: skip
     """Run the truth on the inputs of every call, one after the other: all of it at once is too much for memory."""
-    errors, nearness, names = dict[str, list[_Error]](), list[float](), set[str]()
-    for run in runs if is_warm else ():
-        _warm_up(case, run.norm, run)
+    errors, nearness, names, stray = dict[str, list[ResultError]](), list[float](), set[str](), list[str]()
+    label = runs[0].case.label
+    if warm is not None:
+        moved = [_warm_up(case, run.norm, state, run) or {} for run in runs]
+        stray = describe_statistics(label, before, warm, moved[0])
+        if not stray and is_foreign(case.norm):  # another momentum, then, is no mistake
+            lend_statistics(norm, [run.norm for run in runs], state)
     for number, call in enumerate(calls):
-        exact, moved, *plain = (_call_truth(run, call, number) for run in runs)
-        nearness.append(_correlate(call.results[_OUTPUT], exact[_OUTPUT]))
+        exact, rounded, *plain = (_call_truth(run, call, number) for run in runs)
+        if number == 0 and case.pass_ != "eval-forward":
+            theirs = copy_statistics(runs[0].norm, _name_statistics(state, runs[0]))
+            stray = describe_statistics(label, before, call.statistics, theirs)
+        if number < _CALLS - 1:  # on inputs alike in all channels many norms are alike
+            nearness.append(measure_nearness(call.results[OUTPUT], exact[OUTPUT]))
         names |= exact.keys()
         for name in call.results.keys() & exact.keys():
             errors.setdefault(name, []).append(
-                _measure_error(
-                    case.dtype, call.results[name], exact[name], [r[name] for r in (moved, *plain) if name in r]
+                measure_error(
+                    case.dtype, call.results[name].reshape(exact[name].shape), exact[name],
+                    [each[name] for each in (rounded, *plain) if name in each],
                 )
-            )
-    return _Comparison(errors, max(nearness), frozenset(names))
+            )  # fmt: skip
+    return _Comparison(errors, max(nearness), frozenset(names), stray)
 
 
-def _call_truth(run: _Run, call: _Call, number: int) -> dict[str, Tensor]:
-    parameters = _list_parameters(run.norm, {name: name for name in _list_state(run.norm)})
+def _call_truth(run: _Run, call: CallResults, number: int) -> dict[str, Tensor]:
+    parameters = list_asked(run.norm, {name: name for name in list_parameters(run.norm)})
     try:
-        return _call(run.case, run.norm, parameters, *_move((call.x, call.g), run, number))
+        return call_norm(run.case, run.norm, parameters, *_move((call.x, call.g), run, number))
     except Exception:
         if run.case.dtype == "f64":
             raise
         return {}  # it is made for float64 alone
 
 
-def _measure_error(dtype: str, found: Tensor, exact: Tensor, others: Sequence[Tensor]) -> _Error:
-    """The largest difference where the truth says anything; where it is zero everywhere, in no unit."""
-    there = exact.isfinite()
-    a, b, *losses = (each[there].double() for each in (found, exact, *others))
-    if not b.numel():
-        return _Error(0.0, math.inf)
-    scale, unit = float(b.square().mean().sqrt()) or 1.0, torch.finfo(DTYPES[dtype]).eps / 2
-    off, lost = float((a - b).abs().max()), [float((each - b).abs().max()) for each in losses]
-    rounding = max(filter(math.isfinite, lost), default=0.0) + unit * float(b.abs().max())
-    return _Error(off / scale if math.isfinite(off) else math.inf, _ROUNDINGS * rounding / scale + _SUMS[dtype])
-
-
-def _correlate(found: Tensor, exact: Tensor) -> float:
-    a, b = (each.double().flatten() - each.double().mean() for each in (found, exact))
-    return float((a @ b) / (a.norm() * b.norm()))
-
-
-def _describe(truth: str, calls: Sequence[_Call], errors: Mapping[str, Sequence[_Error]]) -> Iterator[str]:
+def _describe(truth: str, calls: Sequence[CallResults], errors: Mapping[str, Sequence[ResultError]]) -> Iterator[str]:
     """What of it is beyond rounding, each in words; of a wrong output the gradients say nothing more."""
-    for name in sorted(errors, key=lambda name: (name != _OUTPUT, name)):
+    for name in sorted(errors, key=lambda name: (name != OUTPUT, name)):
         beyond = [number for number, error in enumerate(errors[name], 1) if error.share > 1]
         if not beyond:
             continue
         worst = max(errors[name], key=lambda error: error.share)
-        if name == _OUTPUT and math.isfinite(worst.value) and (idle := _find_idle(calls)):
+        if name == OUTPUT and math.isfinite(worst.value) and (idle := find_idle(calls)):
             yield idle
             return
         said = (
-            f"its {name} differs from {truth} by {worst.value:.1e}, and rounding explains {worst.tolerance:.1e}"
+            f"its {name} differs from {truth}{f' {worst.how}' if worst.how else ''} by {worst.value:.1e},"
+            f" and rounding explains {worst.tolerance:.1e}"
             if math.isfinite(worst.value) else f"its {name} is not finite"
         )  # fmt: skip
         every = len(beyond) == len(errors[name])
         yield said + ("" if every else f", in call {' and '.join(map(str, beyond))} of {len(errors[name])}")
-        if name == _OUTPUT:
+        if name == OUTPUT:
             return
 
 
-def _find_idle(calls: Sequence[_Call]) -> str:
-    """How a norm does nothing, if it does: known without any truth."""
-    found, first = [call.results[_OUTPUT] for call in calls], calls[0].results[_OUTPUT]
-    if not any(y.any() for y in found):
-        return "it gives zeros, whatever its input"
-    if all(_is_same(y, call.x) for y, call in zip(found, calls, strict=True)):
-        return "it gives its input back"
-    if all(_is_same(y, first) for y in found):
-        return "it gives the result of its first call again, whatever its input"
-    return ""
-
-
-def _find_broken(calls: Sequence[_Call]) -> list[str]:
-    """The results that are not finite."""
-    names = dict.fromkeys(name for call in calls for name, value in call.results.items() if not value.isfinite().all())
-    return [f"its {name} is not finite" for name in names]
-
-
 def _conclude(
-    case: Case, truth: str, errors: Mapping[str, Sequence[_Error]], faults: Sequence[str], why: str
+    case: Case, truth: str, errors: Mapping[str, Sequence[ResultError]], faults: Sequence[str], why: str
 ) -> tuple[Correctness, dict[str, str]]:
     """Of output and gradients the error that is furthest off for its tolerance, and why there is none."""
-    gradients = [error for name in errors if name != _OUTPUT for error in errors[name]]
-    pairs = {"output": errors.get(_OUTPUT, ()), "gradient": gradients}
+    gradients = [error for name in errors if name != OUTPUT for error in errors[name]]
+    pairs = {"output": errors.get(OUTPUT, ()), "gradient": gradients}
     values: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     for key, found in pairs.items():
@@ -327,10 +289,6 @@ def _conclude(
     if len(reasons) == len(pairs):
         reasons["error"] = reasons["output_error"]
     return Correctness(truth, **values, faults=tuple(faults)), reasons
-
-
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _read_noise(case: Case) -> Tensor:

@@ -63,10 +63,10 @@ def name_implementation(case: Case, names: Set[str]) -> str:
     """Which implementation the profiler saw, by the names of its operations and kernels."""
     library = next((lib for start, lib in _LIBRARIES.items() if any(n.startswith(start) for n in names)), "composed")
     ours = bool(names & _OURS)
+    if any(name.startswith(_COMPILED) for name in names):  # as the case says, or by a kernel's author
+        return "triton" if library == "triton" else "inductor"
     if case.compiled:
-        compiled = any(name.startswith(_COMPILED) for name in names)
-        found = "triton" if library == "triton" else "inductor"
-        return found if compiled else f"fallback: {'bncli' if ours else library}"
+        return f"fallback: {'bncli' if ours else library}"
     if ours:
         return "bncli"
     asked = ("impl", "fast") in case.options and case.pass_ != "eval-forward"  # evaluation has no fast version

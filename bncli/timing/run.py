@@ -72,6 +72,8 @@ def _run_cases(
                 case = waiting.popleft()
                 try:
                     found: T | CaseFailure = action(worker, case)
+                    if not worker.is_sound:
+                        found = CaseFailure(case.name, "crashed", "it left its measuring process unable to answer")
                 except CaseError as error:
                     found = error.failure
                 yield case, found
@@ -158,7 +160,7 @@ def time_pairs(
             with here() as our, there() as their:
                 check_differs(our, their)
                 try:
-                    while waiting:
+                    while waiting and our.is_sound and their.is_sound:
                         case, seed = waiting.popleft(), chance.randrange(2**32)
                         with our.open(case, effort, seed) as mine, their.open(case, effort, seed) as theirs:
                             timers: dict[str, Timer] = {"case": mine["case"], "against": theirs["case"]}

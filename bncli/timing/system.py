@@ -178,12 +178,15 @@ _SIZE = {"cpu": 1024, "cuda": 8192}
 
 
 def measure_rates(threads: int, dtypes: Sequence[str], device: str) -> Rates:
-    """Measure the ceilings for so many threads; takes half a second. Leaves the threads as it set them."""
+    """Measure the ceilings for so many threads; takes half a second. This process's threads are then as before."""
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    clock = choose_clock(device, threads)
-    return Rates(
-        threads, measure_bandwidth(device, clock), {dtype: measure_products(dtype, device, clock) for dtype in dtypes}
-    )
+    try:
+        clock = choose_clock(device, threads)
+        products = {dtype: measure_products(dtype, device, clock) for dtype in dtypes}
+        return Rates(threads, measure_bandwidth(device, clock), products)
+    finally:
+        torch.set_num_threads(before)
 
 
 def read_cache_size(device: str) -> int:

@@ -62,6 +62,26 @@ def test_an_interruption_keeps_what_is_measured(bncli: Command, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("made")
+def test_an_interruption_before_the_first_result_shows_and_writes_nothing(
+    bncli: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MadeWorker, "measure", measures(0, then=KeyboardInterrupt()))
+    code, text, lines = bncli("bench", "tiny.yaml", "--warm", "--json", "bench.json")
+    assert (code, text) == (130, "")
+    assert lines.endswith("interrupted before the first measurement\n")
+    assert not Path("bench.json").exists()
+
+
+def test_where_every_case_fails_no_empty_table_is_shown(bncli: Command) -> None:
+    kernel = f"--kernel={ROOT / 'tests/timing/made_kernels.py'}:Fails"
+    code, text, _ = bncli("bench", "tiny.yaml", "--warm", "--only", "Fails", kernel)
+    assert code == 2
+    assert "raised     measurement of made_kernels.py:Fails/" in text
+    assert "vs torch" not in text
+    assert "0 measurements" not in text
+
+
+@pytest.mark.usefixtures("made")
 def test_a_failure_keeps_what_is_measured(bncli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = BncliError("layer: the process that measured it was ended by SIGKILL")
     monkeypatch.setattr(MadeWorker, "measure", measures(1, then=failure))

@@ -46,6 +46,13 @@ def test_on_github_the_change_is_annotated(saved: Command, tmp_path: Path, monke
     assert (code, json.loads(text)["gate"]["verdict"]) == (3, "regression")
 
 
+def test_whether_a_baseline_can_be_written_is_asked_before_anything_is_measured(bncli: Command) -> None:
+    Path("place").write_text("no folder")
+    code, text, said = bncli("bench", "tiny.yaml", "--save-baseline", "place/main.json")
+    assert (code, text) == (2, "")
+    assert said == "--save-baseline place/main.json: place/main.json cannot be written; choose another place\n"
+
+
 def test_a_slower_kernel_is_no_new_baseline(saved: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Path(".bncli/baselines/main.json")
     before = place.read_text()

@@ -43,6 +43,15 @@ class Functional(Net):
     def forward(self, x):
         return nn.functional.layer_norm(super().forward(x), [10])
 
+class Half(Net):
+    def forward(self, x):
+        return super().forward(x)[:, :5]
+
+class Normed(Net):
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes)
+        self.conv = nn.utils.parametrizations.spectral_norm(self.conv)
+
 class Shape(Net):
     def forward(self, x):
         return x
@@ -115,6 +124,18 @@ def test_the_head_is_made_for_the_classes_where_the_network_does_not_take_them()
             build(runs({"name": "nets.Shape"})["batch"])
 
 
+def test_a_network_that_gives_less_than_a_number_for_each_class_is_refused_before_training() -> None:
+    with using([NamedCode("MODELS", "nets.py:Half")]), pytest.raises(ConfigError, match=r"must give \(2, 10\)"):
+        build(runs({"name": "nets.Half"})["batch"])
+
+
+def test_a_norm_of_weights_that_the_network_has_stays() -> None:
+    with using([NamedCode("MODELS", "nets.py:Normed")]):
+        model = build(runs({"name": "nets.Normed"})["group"])
+    assert type(model.bn).__name__ == "GroupNorm"
+    assert type(model.conv.parametrizations.weight[0]).__name__ == "_SpectralNorm"
+
+
 def test_shapes_that_a_network_asks_for_are_those_after_resizing_and_repeating() -> None:
     with using([NamedCode("MODELS", "nets.py:big"), NamedCode("MODELS", "nets.py:Pair")]):
         model = build(runs({"name": "nets.big", "resize": [8, 8], "repeat": True})["batch"])
@@ -166,6 +187,15 @@ def test_trained_weights_are_loaded_before_the_norms_are_replaced() -> None:
 
 
 def test_weights_of_other_classes_leave_the_last_layer_as_drawn_and_those_of_another_network_are_refused() -> None:
+    weights_of(lambda found: {**found, "conv.weight": torch.zeros(4, 1, 5, 5)})
+    with using([NamedCode("MODELS", "nets.py:Net")]):
+        wrong = runs({"name": "nets.Net", "weights": "trained.pt"})["batch"]
+        with pytest.raises(BncliError, match=r"conv\.weight \[4, 1, 5, 5\] where \[4, 1, 3, 3\] is expected"):
+            build(wrong)
+        weights_of(lambda found: {**found, "conv.weight": torch.full((4, 1, 3, 3), torch.nan)})
+        wrong = runs({"name": "nets.Net", "weights": "trained.pt"})["batch"]
+        with pytest.raises(BncliError, match=r"hold values that are not finite, in conv\.weight"):
+            build(wrong)
     weights_of(lambda found: {**found, "head.weight": torch.zeros(7, 256), "head.bias": torch.zeros(7)})
     with using([NamedCode("MODELS", "nets.py:Net")]):
         run = runs({"name": "nets.Net", "weights": "trained.pt"})["batch"]

@@ -1,5 +1,6 @@
 """The bench session below the command line: a record, events, and what is kept whatever ends it."""
 
+import math
 import os
 import subprocess
 import sys
@@ -41,8 +42,9 @@ def test_it_returns_a_record_and_tells_every_measurement(capfd: pytest.CaptureFi
     events: list[Event] = []
     record = run_bench(PRESET, "mine", device="cpu", on_event=events.append)
     assert (record.name, record.whole, [row.case.name for row in record.rows]) == ("mine", True, list(NAMES))
-    assert events[0] == Measuring(6, NAMES)
-    assert [(e.done, e.total) for e in events[1:] if isinstance(e, Measured)] == [(n, 6) for n in range(1, 7)]
+    said = "2 cases, each checked and then timed in 3 processes: about 17 s, longer on a busy machine"
+    assert events[:2] == [Warned(said), Measuring(6, NAMES)]
+    assert [(e.done, e.total) for e in events[2:] if isinstance(e, Measured)] == [(n, 6) for n in range(1, 7)]
     assert capfd.readouterr() == ("", "")
 
 
@@ -58,7 +60,7 @@ def test_a_gate_tells_what_it_measures_again_and_why_no_baseline_is_saved(
         events: list[Event] = []
         kernels = ("slow_norms_of_a_session:Slow",)
         run_bench(PRESET, "mine", kernels=kernels, only=("Slow",), store=tmp_path, on_event=events.append, **asked)  # type: ignore[arg-type]
-        return [event for event in events if not isinstance(event, Measured)]
+        return [event for event in events[1:] if not isinstance(event, Measured)]  # the first says how long
 
     (name,) = run(save_baseline="main")[0].cases  # type: ignore[union-attr]
     place = str(tmp_path / "baselines" / "main.json")
@@ -118,10 +120,13 @@ def test_an_interruption_carries_what_was_measured_and_ends_only_its_own_process
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"budget": -1.0}, "--budget: must be > 0 seconds, got -1.0"),
+        *(
+            ({name: seconds}, f"--{flag}: must be > 0 and at most 604800 seconds (a week), got {seconds!r}")
+            for name, flag in (("budget", "budget"), ("time_limit", "time-limit"))
+            for seconds in (-1.0, 0.0, math.nan, math.inf, 1e300)
+        ),
         ({"fail_if": ["ratio:+5%"]}, "--fail-if: compared with what? Add --baseline NAME, --against PYTHON or --aa"),
         ({"only": ["bacth"]}, "--only bacth: no case matches; nearest: batch"),
-        ({"time_limit": 0.0}, "--time-limit: must be > 0 seconds, got 0.0"),
         (
             {"truth": "layer"},
             "--truth: is about kernels and plug-ins' norms, and none is timed; add --kernel FILE.py:NAME",

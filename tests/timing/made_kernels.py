@@ -106,6 +106,41 @@ class Affine(Batch):
         return 1.5 * y + 0.3
 
 
+class Shifted(Batch):
+    def change(self, y: Tensor, x: Tensor) -> Tensor:
+        return y + 0.1
+
+
+class Scaled(Batch):
+    def change(self, y: Tensor, x: Tensor) -> Tensor:
+        return y * 1.02
+
+
+class LargeEps(Batch):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.norm.eps = 1e-2
+
+
+class ForgetsItsBias(_Either):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) - self.bias.view(-1, *(1,) * (x.dim() - 2)).to(x.dtype)
+
+
+class RoundsItsScale(Batch):
+    """Right: its scale is rounded to the format of the case, another way in each channel."""
+
+    def change(self, y: Tensor, x: Tensor) -> Tensor:
+        shape = (1, -1, *(1,) * (x.dim() - 2))
+        scale = 1 + torch.finfo(x.dtype).eps / 2 * (torch.arange(x.shape[1]) * 0.618 % 1 * 2 - 1).view(shape)
+        return (y.float() * scale).to(x.dtype)
+
+
+def group(channels: int) -> Norm:
+    """Torch's own."""
+    return nn.GroupNorm(32, channels)
+
+
 class ForgetsItsWeight(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.batch_norm(x, self.running_mean, self.running_var, training=self.training)

@@ -9,7 +9,7 @@ from bncli.config.bench import misfits
 from bncli.config.parts import Part
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
-from bncli.timing.build import WrongError, draw_fresh_inputs
+from bncli.timing.build import WrongError, draw_fresh_inputs, draw_inputs
 from bncli.timing.cases import Case, find_truth
 from bncli.timing.correctness import check_results
 from bncli.timing.results import Correctness
@@ -53,7 +53,7 @@ def test_what_is_wrong_has_a_name(kernel: str, pass_: str, fault: str) -> None:
     ("kernel", "pass_", "fault"),
     [
         ("Affine", "train-forward", r"its output differs from batch in float64 by \S+, and rounding explains \S+"),
-        ("SecondCall", "train-forward", r"its output differs from batch .*, in call 2 of 3"),
+        ("SecondCall", "train-forward", r"its output differs from batch .*, in call 2 of 4"),
         ("HalfGradient", "train-forward", r"its gradient of bias differs from batch in float64 by .*"),
         ("ForgetsItsWeight", "eval-forward", r"its output differs from batch in float64 by .*"),
         (f"{KERNELS}:layer", "train-both", r"its output differs from layer in float64 by .*"),
@@ -96,8 +96,24 @@ def test_a_right_kernel_is_taken_for_batch_norm_and_found_right(pass_: str, chan
     assert (found.gradient_error is None) == (pass_ == "eval-forward")
 
 
-def test_a_wrong_kernel_is_found_in_half_precision_too() -> None:
-    assert check("Affine", dtype="bf16").verdict == "wrong"
+@pytest.mark.parametrize("kernel", ["Affine", "Shifted", "Scaled", "LargeEps", "ForgetsItsBias"])
+@pytest.mark.parametrize("pass_", ["train-both", "eval-forward"])
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+def test_a_wrong_kernel_is_found_in_half_precision_too(kernel: str, pass_: str, dtype: str) -> None:
+    assert check(kernel, pass_, "batch", shape=(16, 32, 14, 14), dtype=dtype).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "truth", "changes"),
+    [
+        ("RoundsItsScale", "batch", {"dtype": "bf16", "shape": (16, 32, 14, 14)}),
+        ("group", "group", {"layout": "channels_last", "shape": (16, 32, 14, 14)}),
+        ("group", "group", {"layout": "channels_last", "shape": (8, 64, 56, 56)}),
+    ],
+)
+@pytest.mark.parametrize("pass_", ["train-both", "eval-forward"])
+def test_what_rounding_explains_is_right(kernel: str, truth: str, changes: dict[str, object], pass_: str) -> None:
+    assert check(kernel, pass_, truth, **changes).verdict == "right"
 
 
 def test_what_no_truth_is_known_of_is_unchecked_until_it_is_told() -> None:
@@ -113,7 +129,8 @@ def test_what_no_truth_is_known_of_is_unchecked_until_it_is_told() -> None:
 def test_the_error_is_the_largest_difference_in_root_mean_squares() -> None:
     found = check("OffByABit", "eval-forward", truth=f"{__name__}:Plus", shape=(4, 6))
     case = make_case("OffByABit", "eval-forward", (4, 6))
-    sizes = [float((draw_fresh_inputs(case, number)[0] + 1).square().mean().sqrt()) for number in range(3)]
+    drawn = [*(draw_fresh_inputs(case, number)[0] for number in range(3)), draw_inputs(case)[0]]
+    sizes = [float((x + 1).square().mean().sqrt()) for x in drawn]
     assert found.output_error == pytest.approx(0.01 / min(sizes), rel=1e-3)
 
 
@@ -130,7 +147,7 @@ class Plus(nn.Module):
 def test_a_truth_that_cannot_be_had_is_a_line() -> None:
     with pytest.raises(ConfigError, match=r"^--truth .*:Pluss: .* has no 'Pluss'; did you mean 'Plus'\?$"):
         check("Batch", truth=f"{__name__}:Pluss")
-    with pytest.raises(ConfigError, match=r"^--truth .*:Fails: on the input of .*: RuntimeError: planted$"):
+    with pytest.raises(ConfigError, match=r"^--truth .*:Fails: on the input of .*: RuntimeError: planted \| and more$"):
         check("Batch", truth=f"{KERNELS}:Fails")
 
 

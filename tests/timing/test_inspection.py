@@ -1,5 +1,6 @@
 """Errors, memory and what really ran, on cases where the answer is known; and user kernels, good and bad."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bncli.errors import BncliError, ConfigError
-from bncli.timing.build import find_kernel, prepare
+from bncli.timing.build import find_kernel, prepare, quote_error
 from bncli.timing.cases import Case
 from bncli.timing.inspection import inspect, name_implementation
 from bncli.timing.results import Facts
@@ -93,6 +94,29 @@ def test_what_ran_has_a_name(names: set[str], options: tuple[tuple[str, str], ..
     assert name_implementation(case, names) == ran
 
 
+@pytest.mark.parametrize("pass_", ["train-forward", "train-backward", "eval-forward"])
+def test_what_a_kernels_author_has_compiled_is_said_and_timed_in_every_pass(pass_: str) -> None:
+    found = facts(f"{__name__}:compiled", pass_, shape=(8, 4), layout="nc")
+    assert (found.ran, found.correctness.verdict) == ("inductor", "right")
+
+
+def compiled(channels: int) -> Callable[[Tensor], Tensor]:
+    return torch.compile(nn.BatchNorm1d(channels), backend="aot_eager")
+
+
+def test_of_a_compilers_report_the_lines_that_name_an_error_are_quoted() -> None:
+    report = (
+        "Error building extension 'mine': [1/2] c++ -O3 -o mine.o\nFAILED: mine.o\n  mine.cpp:5:10: error: expected ';'\n"
+        "  frame #0: main\nninja: build stopped.\n"
+    )
+    assert quote_error(RuntimeError(report)) == (
+        "RuntimeError: Error building extension 'mine': [1/2] c++ -O3 -o mine.o | mine.cpp:5:10: error: expected ';' |"
+        " ninja: build stopped."
+    )
+    assert quote_error(RuntimeError("x" * 1000)) == f"RuntimeError: {'x' * 300}"
+    assert quote_error(ValueError()) == "ValueError"
+
+
 def test_the_error_is_unknown_with_a_reason_where_nothing_is_to_compare() -> None:
     assert facts("noisy-batch").reasons["error"] == "it draws noise, and other numbers in float64"
     assert facts("batch", dtype="f64").reasons["error"] == "it is float64 itself"
@@ -107,7 +131,7 @@ def test_the_profiler_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     ("norm", "error", "line"),
     [
         ("Halves", BncliError, "expected an output of the input's shape (8, 16, 16, 64), got (4, 16, 16, 64)"),
-        ("refuses", ConfigError, f"--kernel {__name__}:refuses: {__name__}:refuses(16) raised RuntimeError: needs a GPU"),
+        ("refuses", BncliError, f"--kernel {__name__}:refuses: {__name__}:refuses(16) raised RuntimeError: needs a GPU | and more"),
         ("SHAPE", ConfigError, f"--kernel {__name__}:SHAPE: must be a function of the number of channels, got {SHAPE}"),
         ("Pluss", ConfigError, f"--kernel {__name__}:Pluss: {__name__} has no 'Pluss'; did you mean 'Plus'?"),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bncli.timing import system
 from bncli.timing.system import (
     SystemMetrics,
     describe_changes,
@@ -107,3 +108,10 @@ def test_a_gpu_is_asked_for_the_clock_of_its_multiprocessors(monkeypatch: pytest
 
     monkeypatch.setattr(torch.cuda, "clock_rate", missing)
     assert read_gpu_clock() is None
+
+
+def test_measuring_what_a_machine_can_do_leaves_this_processs_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "measure_bandwidth", lambda device, clock: float(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    assert system.measure_rates(before + 1, [], "cpu").bandwidth == before + 1
+    assert torch.get_num_threads() == before

@@ -147,7 +147,7 @@ def _find(model: nn.Module, adapters: Mapping[type, Adapter]) -> Iterator[NormSi
         if any(path.startswith(f"{outer}." if outer else "") for outer in within):
             continue
         kind = kind_of(module, adapters)
-        if kind is None:
+        if kind is None or "parametrizations" in path.split("."):  # of weights, as weight_norm has it
             continue
         within.append(path)
         channels = 0 if kind.refusal else channels_of(module, adapters)

@@ -28,7 +28,7 @@ def show(record: BenchRecord, console: Console) -> None:
     room = console.width
     say(console, wrapped(f"{record.name}: {record.question}", room), "bold")
     say(console, wrapped(_describe_setup(record), room), "dim")
-    lines, left_out = lay_out_table(record.rows, room)
+    lines, left_out = lay_out_table(record.rows, room) if record.rows else ([], [])
     say(console, "")
     for line in lines:
         say(console, line)
@@ -42,7 +42,7 @@ def show(record: BenchRecord, console: Console) -> None:
         say(console, "")
         show_checks(list_claim_checks(record), console)
     say(console, "")
-    for note in _list_notes(record, left_out, room):
+    for note in _list_notes(record, left_out, room) if record.rows else ():
         say(console, wrapped(note, room, "  "), "dim")
     for warning in list_warnings(record):
         say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")

@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bncli.errors import BncliError
 from bncli.plugins import registered
 from bncli.timing.cases import Case, Told
+from bncli.timing.process.family import end_descendants
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase, describe_case, read_facts, read_result
 from bncli.timing.results import CaseFailure, CaseResult, Facts, FailureStatus
 from bncli.timing.workloads import Effort
 
+T = TypeVar("T")
 _START_SECONDS = 120.0  # for torch to be imported
+_HELLO_SECONDS = 10.0  # for an answer between cases, which takes no work
 # glibc returns large blocks to the system or keeps them, by rules that follow a process's history: over ten processes
 # the ratio of a plain batch norm of (16, 64, 28, 28) to torch's had a standard deviation of 21 %. Kept always, 1.4 %.
 _ALLOCATOR = {
@@ -70,9 +73,17 @@ class Worker:
 
     def __init__(self, process: subprocess.Popen[str], command: str, device: str, patience: float) -> None:
         self._process, self._patience, self.device = process, patience, device
-        self.is_sound = True  # not so after a failure that was not in a fork
+        self._is_sound, self._was_asked = True, False
         self._place = f"{command}: " if command else ""  # of what went wrong elsewhere
         self.installation, self._build = self._greet()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can take another case: not after a failure that was not in a fork, nor if it is not itself."""
+        if self._is_sound and self._was_asked:
+            with suppress(CaseError):
+                self._is_sound = "protocol" in self._exchange("", {"do": "hello"}, _HELLO_SECONDS)
+        return self._is_sound
 
     def inspect(self, case: Case, told: Told | None) -> Facts:
         """Look at a case in a process of its own, untimed; `told` is what kernels are held against.
@@ -82,7 +93,8 @@ class Worker:
             BncliError: if it or its truth cannot be had.
         """
         asked = {"do": "inspect", "truth": told}
-        return read_facts(self._send(describe_case(case), asked, self._patience)["facts"])
+        reply = self._send(describe_case(case), asked, self._patience)
+        return self.read(case.name, lambda: read_facts(reply["facts"]))
 
     def measure(self, case: RemoteCase, effort: Effort, seed: int) -> CaseResult:
         """Measure a case in a process of its own.
@@ -91,7 +103,8 @@ class Worker:
             CaseError: if the case cannot be built or measured there.
         """
         asked = {"do": "measure", "effort": asdict(effort), "seed": seed}
-        return read_result(self._send(case, asked, self._patience + effort.seconds)["result"])
+        reply = self._send(case, asked, self._patience + effort.seconds)
+        return self.read(case.name, lambda: read_result(reply["result"]))
 
     @contextmanager
     def open(self, case: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
@@ -102,7 +115,10 @@ class Worker:
         """
         asked = {"do": "open", "effort": asdict(effort), "seed": seed}
         timers = self._send(case, asked, self._patience)
-        yield {name: RemoteTimer(self, case.name, name, **facts) for name, facts in timers.items()}
+        yield self.read(
+            case.name,
+            lambda: {name: RemoteTimer(self, case.name, name, **facts) for name, facts in timers.items()},
+        )
         self.ask(case.name, {"do": "close"})
 
     def ask(self, name: str, message: Mapping[str, Any], patience: float = 0.0) -> dict[str, Any]:
@@ -119,7 +135,7 @@ class Worker:
             raise BncliError(reply["error"])
         if "error" in reply:
             reason = str(reply["error"]).removeprefix(f"{name}: ")
-            self.is_sound = self.device == "cpu" and hasattr(os, "fork")
+            self._is_sound = self.device == "cpu" and hasattr(os, "fork")
             raise CaseError(name, self._place + reason, reply.get("status", "raised"))
         return reply
 
@@ -128,6 +144,18 @@ class Worker:
         request = {**asked, "device": self.device, "build": case.build or self._build, "case": case.case}
         request |= {"plugins": plugins} if plugins else {}  # of which a bncli from before knows nothing
         return self.ask(case.name, request, patience)
+
+    def read(self, name: str, read: Callable[[], T]) -> T:
+        """What an answer holds, by `read`.
+
+        Raises:
+            CaseError: if it holds something else: a kernel has written it.
+        """
+        try:
+            return read()
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self._is_sound = False
+            raise CaseError(name, f"{self._place}said what no bncli says", "crashed") from None
 
     def _exchange(self, name: str, message: Mapping[str, Any], patience: float) -> dict[str, Any]:
         """Ask, and wait for the answer's line; who gives none in so many seconds is ended."""
@@ -139,7 +167,7 @@ class Worker:
             late.set()
             _kill(self._process)
 
-        self.is_sound, alarm = False, threading.Timer(patience, end)
+        self._is_sound, self._was_asked, alarm = False, True, threading.Timer(patience, end)
         alarm.daemon = True
         alarm.start()
         try:
@@ -156,11 +184,13 @@ class Worker:
         if not line:
             raise CaseError(name, f"{self._place}the measuring process {self._describe_end()}", "crashed")
         try:
-            reply: dict[str, Any] = json.loads(line)
+            reply = json.loads(line)
         except ValueError:
+            reply = None
+        if not isinstance(reply, dict):
             why = f"said {line.strip()[:80]!r}, not what a bncli says"
-            raise CaseError(name, self._place + why, "crashed") from None
-        self.is_sound = True
+            raise CaseError(name, self._place + why, "crashed")
+        self._is_sound = True
         return reply
 
     def _describe_end(self) -> str:
@@ -197,12 +227,14 @@ class RemoteTimer:
     def time_chunk(self, block: int) -> float:
         """See Timer."""
         asked = {"do": "chunk", "contender": self._name, "block": block}
-        return float(self._worker.ask(self._case, asked)["seconds"])
+        reply = self._worker.ask(self._case, asked)
+        return self._worker.read(self._case, lambda: float(reply["seconds"]))
 
     def size(self, wanted: float) -> None:
         """See Timer."""
         asked = {"do": "size", "contender": self._name, "seconds": wanted}
-        self.calls = int(self._worker.ask(self._case, asked)["calls"])
+        reply = self._worker.ask(self._case, asked)
+        self.calls = self._worker.read(self._case, lambda: int(reply["calls"]))
 
 
 @contextmanager
@@ -246,9 +278,11 @@ def start_worker(
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """With the fork that measures: the process leads its session."""
+    """With the fork that measures, and all that this has started: the process leads its session."""
+    end_descendants(process.pid)
     if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.killpg(process.pid, signal.SIGKILL)
     else:  # Windows, where nothing forks
         process.kill()
 

@@ -2,6 +2,7 @@
 same protocol, also by one in which these modules and functions had other names: what goes over the wire keeps its own.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,7 +31,14 @@ class RemoteCase:
 
 
 def read_result(document: Mapping[str, Any]) -> CaseResult:
-    """The inverse of `asdict`, also after JSON has made lists of tuples."""
+    """The inverse of `asdict`, also after JSON has made lists of tuples.
+
+    Raises:
+        ValueError: for times that are none.
+    """
+    seconds = [s for blocks in document["samples"].values() for block in blocks for s in block]
+    if not all(0 < each < math.inf for each in seconds):
+        raise ValueError("a time that is not above 0")
     changed = {
         "samples": {name: tuple((a, b) for a, b in blocks) for name, blocks in document["samples"].items()},
         "seconds": {name: Estimate(**estimate) for name, estimate in document["seconds"].items()},

@@ -1,7 +1,8 @@
 """The measuring process: `python -m bncli.timing.process.worker` answers one JSON line with one JSON line.
 
 It imports torch once and forks for each case, so that every measurement starts from a fresh heap and a kernel that
-crashes while it is timed takes only its fork along. Forks share where their process has its libraries and its heap, and
+crashes while it is timed takes only its fork along; what a kernel has started ends with its case, and all of it with
+whoever asks, also where that is killed. Forks share where their process has its libraries and its heap, and
 with it some luck: beside what differs from fork to fork, ratios differ by 1 % from process to process, as
 tests/performance/process_spread.py shows. So a process forks once for each case, and the next measurement of it is in
 another one. Where there is no fork, or on a GPU, which does not survive one, the process measures itself.
@@ -14,6 +15,7 @@ import random
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -27,10 +29,18 @@ import torch
 from bncli.code_hash import VERSION
 from bncli.errors import BncliError, ConfigError
 from bncli.plugins import add_plugins
-from bncli.timing.build import WrongError, first_line
+from bncli.timing.build import WrongError, quote_error
 from bncli.timing.cases import is_foreign
 from bncli.timing.clock import Clock, choose_clock
 from bncli.timing.inspection import inspect
+from bncli.timing.interference import list_interference
+from bncli.timing.process.family import (
+    adopt_orphans,
+    end_descendants,
+    end_with_parent,
+    end_with_requests,
+    forget_children,
+)
 from bncli.timing.process.protocol import PROTOCOL, build_entry, freeze, read_case
 from bncli.timing.scheduler import measure, pause_garbage_collection
 from bncli.timing.workloads import Effort, Entry, make_timers
@@ -45,7 +55,12 @@ def main() -> None:
     os.dup2(2, 1)
     with os.fdopen(os.dup(0), "rb", buffering=0) as requests:  # unbuffered: forks read on where this one stopped
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a case that reads stdin takes no request
-        serve(requests, replies)
+        adopt_orphans()
+        end_with_requests(requests.fileno())
+        with suppress(BrokenPipeError):  # whoever asked has ended
+            serve(requests, replies)
+    end_descendants(os.getpid())
+    os._exit(0)  # a kernel's threads are not waited for
 
 
 def serve(requests: IO[bytes], replies: IO[str]) -> None:
@@ -61,6 +76,8 @@ def serve(requests: IO[bytes], replies: IO[str]) -> None:
         prepare_for_forks(message["build"].partition(":")[0])
         if message["device"] == "cpu" and hasattr(os, "fork"):
             _fork(actions[message["do"]], message, requests, replies)
+            end_descendants(os.getpid())
+            forget_children()
         else:
             _answer(actions[message["do"]], message, requests, replies)
 
@@ -91,12 +108,22 @@ def _greet() -> dict[str, Any]:
 def _inspect(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     add_plugins(message.get("plugins", ()))
     told = message["truth"] and (message["truth"][0], freeze(message["truth"][1]))
-    _say(replies, {"facts": asdict(inspect(read_case(message["case"]), told))})
+    facts = inspect(read_case(message["case"]), told)
+    _refuse_interference(message)
+    _say(replies, {"facts": asdict(facts)})
 
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     entry, clock, effort = _prepare(message)
-    _say(replies, {"result": asdict(measure(entry, clock, effort, message["seed"]))})
+    result = measure(entry, clock, effort, message["seed"])
+    _refuse_interference(message)
+    _say(replies, {"result": asdict(result)})
+
+
+def _refuse_interference(message: Message) -> None:
+    """A rival may be slow, or a result right, by what a kernel has changed."""
+    if faults := list_interference(message["case"].get("threads", torch.get_num_threads())):
+        raise WrongError(faults[0])
 
 
 def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
@@ -132,10 +159,14 @@ def _build(message: Message) -> Entry:
 
 
 def _fork(action: Callable[..., None], message: Message, requests: IO[bytes], replies: IO[str]) -> None:
-    child = os.fork()
+    parent = os.getpid()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that threads do not survive it: they are not to
+        child = os.fork()
     if child == 0:
         code = 1
         try:
+            end_with_parent(parent)
             with suppress(OSError):  # where memory runs out, Linux ends this one and not whoever waits for it
                 Path("/proc/self/oom_score_adj").write_text("1000")
             _answer(action, message, requests, replies)
@@ -159,10 +190,10 @@ def _answer(action: Callable[..., None], message: Message, requests: IO[bytes], 
         _say(replies, {"error": str(error), "status": "wrong" if isinstance(error, WrongError) else "raised"})
     except (SystemExit, KeyboardInterrupt) as error:
         status = "exited" if isinstance(error, SystemExit) else "raised"
-        _say(replies, {"error": f"it raised {first_line(error)}", "status": status})
+        _say(replies, {"error": f"it raised {quote_error(error)}", "status": status})
     except Exception as error:
         if is_foreign(str(message["case"].get("norm", ""))):
-            _say(replies, {"error": f"it raised {first_line(error)}", "status": "raised"})
+            _say(replies, {"error": f"it raised {quote_error(error)}", "status": "raised"})
         else:
             _say(replies, {"bug": traceback.format_exc()})
 
