@@ -29,7 +29,7 @@ WRONG = [
 ]  # fmt: skip
 OURS = re.compile(
     r"must (be|not|have) |is required$|no such key|no [\w ]+ is called |give |only |each |every seed|values must |a key "
-    r"|these |low must be|level is |can never hold|always holds|'\w+' is|nothing lies|none of |warmup|seeds from|variant "
+    r"|these |low must be|level is |can never hold|always holds|'\w+' is|'\w+' needs|nothing lies|none of |warmup|seeds from|variant "
     r"|norm |data |crop |needs |no grid|target: give|a variant needs"
 )
 PYDANTIC = re.compile(
