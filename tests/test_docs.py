@@ -44,7 +44,7 @@ def test_the_section_on_your_model_runs_as_it_stands(
     (command,) = [line.split()[1:] for line in section.splitlines() if line.startswith("    bncli ")]
     done = subprocess.run([sys.executable, "-m", "bncli", *command, "--dry-run"], capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "own: 20 runs (0 stored in .bncli)"), done.stderr
-    assert "group: 1 of 1 norms replaced by group" in done.stdout
+    assert "\n  1 of 1 norms replaced by group\n" in done.stdout
 
 
 def test_the_sections_on_norms_replaced_by_hand_run_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:

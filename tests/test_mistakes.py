@@ -29,7 +29,7 @@ WRONG = [
 ]  # fmt: skip
 OURS = re.compile(
     r"must (be|not|have) |is required$|no such key|no [\w ]+ is called |give |only |each |every seed|values must |a key "
-    r"|these |low must be|level is |can never hold|always holds|'\w+' is|nothing lies|none of |warmup|seeds from|variant "
+    r"|these |low must be|level is |can never hold|always holds|'\w+' is|'\w+' needs|nothing lies|none of |warmup|seeds from|variant "
     r"|norm |data |crop |needs |no grid|target: give|a variant needs"
 )
 PYDANTIC = re.compile(
@@ -102,7 +102,7 @@ KNOWN = ", ".join(Training.model_fields)
         (["model.hidden=[6]"], "--set model.hidden=[6]: variants.group.norm: norm 'group': groups=4 does not divide 6 channels (their divisors: 1, 2, 3, 6)"),
         (["training={lr: 0}"], "--set training={lr: 0}: training.lr: must be > 0, got 0"),
         (["training={lr: .2}", "training.lr=-1"], "--set training.lr=-1: training.lr: must be > 0, got -1"),
-        (["training.schedule.warmup=50"], "--set training.schedule.warmup=50: training.schedule: warmup must be below the 9 steps of training, got 50"),
+        (["training.schedule.warmup=50"], "--set training.schedule.warmup=50: training.schedule: warmup must be below the 9 steps of training, got 50; set training.schedule.warmup, or training.schedule=constant"),
         (["training.lr=.1,1e-1"], "--set training.lr=.1,1e-1: sweep.training.lr: each value counts once, got 0.1 twice"),
         (["training.optimizer=sgd,{name: sgd}"], "--set training.optimizer=sgd,{name: sgd}: sweep.training.optimizer: each value counts once, got 'sgd' and {'name': 'sgd'} are the same"),
         (["measures=final_loss,final_loss"], "--set measures=final_loss,final_loss: measures: each counts once, got ['final_loss', 'final_loss']"),

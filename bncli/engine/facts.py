@@ -38,15 +38,16 @@ def find_facts(run: Run) -> NetworkFacts:
             model, report, notes = MODELS.load(run.model.name).report(data.shape, data.outputs, norm, **options)
         x = torch.randn(count, data.features, generator=torch.Generator().manual_seed(0))
         y = torch.zeros(count, dtype=torch.long) if data.classes else torch.zeros(count, data.targets)
-        found = NetworkFacts(
-            parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-            norms=tuple(dict.fromkeys(row.old for row in report.replaced)),
-            functional=report.functional,
-            notes=(*notes, *str(report).splitlines()),
-        )
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model.eval()(x)
-        found = replace(found, multiply_adds=counter.get_total_flops() // 2 // count)
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        sizes = f"{parameters:,} parameters, {counter.get_total_flops() // 2 // count:,} multiplications for an example"
+        found = NetworkFacts(
+            parameters=parameters,
+            norms=tuple(dict.fromkeys(row.old for row in report.replaced)),
+            functional=report.functional,
+            notes=(sizes, *notes, *str(report).splitlines()),
+        )
         return replace(
             found, seconds=_seconds(model.train().to(run.device), x.to(run.device), y.to(run.device), loss_of(run))
         )

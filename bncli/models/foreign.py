@@ -44,7 +44,6 @@ class NetworkFacts:
     """What a network with some norm in place of its own is like, for one shape of examples: found by building it."""
 
     parameters: int = 0  # trainable numbers
-    multiply_adds: int = 0  # of a forward pass of one example, in layers
     seconds: float = 0.0  # of a training step on this machine, one thread, for each example
     norms: tuple[str, ...] = ()  # classes of the norms that were replaced
     functional: tuple[str, ...] = ()  # norms that are no modules, which nothing replaces

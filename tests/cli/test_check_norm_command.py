@@ -95,7 +95,10 @@ def test_a_plug_ins_name_and_options_may_be_given(check_norm, tmp_path):
             ["group", "--set", "groups=3"],
             "norm 'group': groups=3 does not divide 8 channels (their divisors: 1, 2, 4, 8)",
         ),
-        (["batch", "--set", "epss=1"], "epss: no such key; did you mean 'eps'?"),
+        (
+            ["batch", "--set", "epss=1"],
+            "epss: no such key; did you mean 'eps'? (known: eps, momentum, affine, track_running_stats, impl)",
+        ),
         (["batch", "--json", "no/where.json"], "--json no/where.json: there is no folder no"),
         (["batch", "--time-limit", "0"], "time_limit: expected a number of seconds > 0, got 0.0"),
     ],
