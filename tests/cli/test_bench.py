@@ -153,7 +153,7 @@ def test_a_preset_holds_no_code(bncli: Command) -> None:
     Path("told.yaml").write_text(Path("tiny.yaml").read_text() + "truth: mine.py:fast\n")
     code, _, said = bncli("bench", "told.yaml")
     assert code == 2
-    assert said.startswith("told.yaml:8: truth: no norm is called 'mine.py:fast'")
+    assert said.startswith("told.yaml:8: truth: norm 'mine.py:fast': a preset cannot name code")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that takes nothing is Linux's")

@@ -101,7 +101,7 @@ def test_a_plan_says_that_nobody_knows_how_long_it_takes(tmp_path: Path, bncli: 
     assert out.splitlines()[0] == "task: 4 runs (0 stored in .bncli)"
     assert out.splitlines()[2:4] == [
         "expected: how long a task takes is not known",
-        "  none: 1 runs (seeds 0), 0 stored",
+        "  none: 1 run (seed 0), 0 stored",
     ]
 
 

@@ -2,7 +2,8 @@
 
 import pickle
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bncli.config import read_study
 from bncli.engine.network import build
 from bncli.errors import BncliError, ConfigError
 from bncli.models import MODELS
+from bncli.models.foreign import _listed
 from bncli.plan import Run, runs_of
 from bncli.plugins import using
 from bncli.plugins.code import NamedCode
@@ -239,25 +241,32 @@ def test_a_preset_names_no_code(section: str) -> None:
     assert not Path("executed").exists()
 
 
-def fake_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A torchvision of one model."""
-    (folder / "torchvision-9.1.dist-info").mkdir(parents=True)
-    (folder / "torchvision-9.1.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: torchvision\nVersion: 9.1\n"
-    )
-    (folder / "torchvision").mkdir()
-    (folder / "torchvision" / "__init__.py").write_text("")
-    (folder / "torchvision" / "models.py").write_text(
+@pytest.fixture
+def torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A torchvision of one model, whatever is installed."""
+
+    def forget() -> dict[str, Any]:
+        _listed.cache_clear()
+        return {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "torchvision"}
+
+    info, package = tmp_path / "site" / "torchvision-9.1.dist-info", tmp_path / "site" / "torchvision"
+    for folder in (info, package):
+        folder.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 9.1\n")
+    (package / "__init__.py").write_text("")
+    (package / "models.py").write_text(
         NETS + "def list_models(): return ['net18']\n"
         "def get_model(name, *, weights, num_classes, **more): return Net(num_classes, **more)\n"
     )
-    monkeypatch.syspath_prepend(str(folder))
+    installed = forget()
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    yield
+    forget()
+    sys.modules.update(installed)
 
 
-def test_a_preset_names_models_of_an_installed_packages_own_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_package(tmp_path / "site", monkeypatch)
+@pytest.mark.usefixtures("torchvision")
+def test_a_preset_names_models_of_an_installed_packages_own_list() -> None:
     named = {"name": "torchvision:net18", "arguments": {"width": 5}}
     model = build(runs(named)["batch"])
     assert model.conv.out_channels == 5
