@@ -1,12 +1,13 @@
 """`bncli` in this process, in a folder with a small bench preset and a kernel."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bncli.cli import main
+from bncli.plugins import registered, unregister
 from bncli.session import bench
 from bncli.timing import system as machine
 from tests.timing.made_worker import start_made_worker
@@ -54,3 +55,13 @@ def bncli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def plugins_go() -> Iterator[None]:
+    """What `--plugin` adds stays as long as a process does, and a test's process has other tests."""
+    before = registered()
+    yield
+    for plugin in registered():
+        if plugin not in before:
+            unregister(plugin)
