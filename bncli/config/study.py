@@ -69,14 +69,6 @@ _SWEEP = {
 }  # fmt: skip
 
 
-def _whole(text: str) -> int | None:
-    """A whole number as it is typed; of one too long for Python's `int` the power of ten below it."""
-    if not (text.isascii() and text.isdigit()):
-        return None
-    digits = text.lstrip("0")
-    return int(digits or "0") if len(digits) < 4_000 else 10 ** (len(digits) - 1)
-
-
 class Study(Frozen):
     """What a preset says: one question, the arms that answer it, and the budget."""
 

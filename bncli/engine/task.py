@@ -26,6 +26,7 @@ from bncli.errors import ConfigError, as_line
 from bncli.files import CHECKPOINT_BYTES, read_bytes
 from bncli.norms import NORMS
 from bncli.norms.replace import NormFactory, factory, replace_norms
+from bncli.norms.sites.census import first_line
 from bncli.plan import Job, Run
 from bncli.records import Record, RunInfo, RunResult
 from bncli.tasks import TASKS
@@ -71,9 +72,7 @@ class TaskRun:
             model: with norms; the optimiser is to be made after.
             how: inputs, where, inplace, strict, adapters, and options of the norm.
         """
-        options = NORMS.changed(
-            self._norm.name, self._norm.options
-        )  # what is at its default stays as the old norm has it
+        options = NORMS.changed(self._norm.name, self._norm.options)  # the others stay as the old norm has them
         return replace_norms(model, self._norm.name, **{**options, **how})[0]
 
 
@@ -187,7 +186,7 @@ class _OwnLoop:
         try:
             return part()
         except BaseException as error:  # sys.exit as well: it is this run's end, and no other's
-            raise _LoopError(f"{_described(error)}{self._line_of(error)}") from error
+            raise _LoopError(f"{first_line(error, 300)}{self._line_of(error)}") from error
         finally:
             self._seconds += time.perf_counter() - begun
 
@@ -314,12 +313,6 @@ def _folder(checkpoints: Path | None) -> Iterator[Path]:
     folder = checkpoints / f"task-{fingerprint()}"
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
-
-
-def _described(error: BaseException) -> str:
-    """`TypeError: what it says`, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def _short(value: object) -> str:

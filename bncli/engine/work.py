@@ -139,7 +139,7 @@ def _work_in_time(job: Job, at: Surroundings, seconds: float) -> list[RunResult]
     pipe = subprocess.PIPE
     # it must find the same modules, from wherever this process was started
     with interrupts_held():
-        started = subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**os.environ, "PYTHONPATH": _path()})
+        started = subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**os.environ, "PYTHONPATH": python_path()})
     with started as child:
         _CHILDREN.add(child)
         assert child.stdin is not None
@@ -172,7 +172,8 @@ def _work_in_time(job: Job, at: Surroundings, seconds: float) -> list[RunResult]
     return results
 
 
-def _path() -> str:
+def python_path() -> str:
+    """PYTHONPATH by which another interpreter finds the modules that this one does."""
     return os.pathsep.join(dict.fromkeys([str(Path(__file__).parents[2]), *(str(Path(each)) for each in sys.path)]))
 
 

@@ -26,26 +26,22 @@ _RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 _NO_HEAD = "its last layer is not the one that gives its output; let it take num_classes"
 
 
-def make_torchvision(name: str, **options: Any) -> nn.Module:
-    """A model of torchvision's own list, without trained weights.
+def make_listed(package: str, name: str, **options: Any) -> nn.Module:
+    """A model of torchvision's or timm's own list, without trained weights.
 
     Raises:
         ConfigError: if there is none of that name, or it cannot be made.
     """
-    models = _import("torchvision.models")
-    _check_listed("torchvision", name, models.list_models())
-    return make_model(partial(models.get_model, name, weights=None), f"torchvision:{name}", options)
-
-
-def make_timm(name: str, **options: Any) -> nn.Module:
-    """A model of timm's own list, without trained weights.
-
-    Raises:
-        ConfigError: if there is none of that name, or it cannot be made.
-    """
-    timm = _import("timm")
-    _check_listed("timm", name, timm.list_models())
-    return make_model(partial(timm.create_model, name, pretrained=False), f"timm:{name}", options)
+    models = _import("torchvision.models" if package == "torchvision" else package)
+    known = models.list_models()
+    if name not in known:
+        raise ConfigError(f"model {package}:{name}: {package} has no model {name!r}{did_you_mean(name, known)}")
+    make = (
+        partial(models.get_model, name, weights=None)
+        if package == "torchvision"
+        else partial(models.create_model, name, pretrained=False)
+    )
+    return make_model(make, f"{package}:{name}", options)
 
 
 def make_model(make: Maker, what: str, options: Mapping[str, Any]) -> nn.Module:
@@ -67,7 +63,7 @@ def adapt_listed(name: str, make: Maker, row: ModelRow) -> Maker:
     """A model of a package's list as a target of MODELS."""
     package, _, listed = name.partition(":")
     sizes = ("num_classes", "in_chans") if package == "timm" else ("num_classes",)
-    return _adapt(f"model {name}", partial(make, listed), sizes)
+    return _adapt(f"model {name}", partial(make, package, listed), sizes)
 
 
 def adapt_whole(name: str, make: Any, row: ModelRow) -> Maker:
@@ -120,7 +116,7 @@ def build_whole(
     try:
         settle(model, x)
         notes = _load(model, weights, what) if weights else []
-        notes += _adapt_head(model, x, outputs, what)
+        notes += _adapt_head(model, x, outputs)
         given = NORMS.changed(norm.name, norm.options)  # what is at its default stays as the old norm has it
         model, report = replace_norms(model, norm.name, inputs=x, where=sites, **given)
     except ConfigError as error:
@@ -144,11 +140,6 @@ def _import(module: str) -> Any:
         raise ConfigError(f"{module} cannot be imported ({str(error).splitlines()[0]})") from None
 
 
-def _check_listed(package: str, name: str, known: list[str]) -> None:
-    if name not in known:
-        raise ConfigError(f"model {package}:{name}: {package} has no model {name!r}{did_you_mean(name, known)}")
-
-
 def _scores(found: Any) -> Any:
     """What of a network's output is one number for each class: the first of several, or what is called logits."""
     if isinstance(found, Tensor):
@@ -158,7 +149,17 @@ def _scores(found: Any) -> Any:
     return _scores(found[0]) if isinstance(found, tuple | list) and found else getattr(found, "logits", None)
 
 
-def _adapt_head(model: nn.Module, x: Tensor, outputs: int, what: str) -> list[str]:
+def _evaluate(model: nn.Module, x: Tensor) -> Any:
+    """The scores of an evaluation; mode and generators stay."""
+    mode = model.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return _scores(model.eval()(x))
+    finally:
+        model.train(mode)
+
+
+def _adapt_head(model: nn.Module, x: Tensor, outputs: int) -> list[str]:
     """See that a network gives as many numbers as there are classes, by another last layer if need be."""
     calls: list[tuple[str, nn.Linear, Tensor]] = []
     hooks = [
@@ -166,17 +167,14 @@ def _adapt_head(model: nn.Module, x: Tensor, outputs: int, what: str) -> list[st
         for path, module in model.named_modules()
         if isinstance(module, nn.Linear)
     ]
-    mode = model.training
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = _scores(model.eval()(x))
+        found = _evaluate(model, x)
     except Exception as error:  # anybody's code
         raise ConfigError(
             f"does not take examples of shape {list(x.shape[1:])}: {first_line(error)}; see model.resize and"
             " model.repeat for images of another size or number of channels"
         ) from error
     finally:
-        model.train(mode)
         for hook in hooks:
             hook.remove()
     if not isinstance(found, Tensor):
@@ -190,9 +188,7 @@ def _adapt_head(model: nn.Module, x: Tensor, outputs: int, what: str) -> list[st
     above, _, name = path.rpartition(".")
     head = nn.Linear(last.in_features, outputs, bias=last.bias is not None)
     setattr(model.get_submodule(above), name, head.to(last.weight.device, last.weight.dtype))
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        found = _scores(model.eval()(x))
-    model.train(mode)
+    found = _evaluate(model, x)
     if tuple(found.shape) != (len(x), outputs):
         raise ConfigError(f"{wanted}; {_NO_HEAD}")
     return [f"its last layer {path} gave {last.out_features} numbers; it is drawn anew for {outputs}"]

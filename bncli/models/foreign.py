@@ -117,7 +117,7 @@ def _listed(package: str) -> ModelRow:
     except metadata.PackageNotFoundError:
         raise ConfigError(f"{package} is not installed: pip install {package}") from None
     return ModelRow(
-        f"bncli.models.build:make_{package}", f"a model of {package}'s own list, its norms replaced", LISTED,
+        "bncli.models.build:make_listed", f"a model of {package}'s own list, its norms replaced", LISTED,
         locations=True, lanes=False, traced=False, whole=True, origin=f"{package} {version}",
         code=f"{package} {version}", adapter="bncli.models.build:adapt_listed",
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from bncli.errors import ConfigError
-from bncli.models.build import make_model, make_timm, make_torchvision
+from bncli.models.build import make_listed, make_model
 from bncli.models.foreign import LISTS
 from bncli.plugins.code import resolve_code
 
@@ -25,7 +25,7 @@ def build_model(text: str, what: str = "MODEL", **options: Any) -> nn.Module:
     """
     place, _, name = text.partition(":")
     if place in LISTS and name:
-        return (make_timm if place == "timm" else make_torchvision)(name, **options)
+        return make_listed(place, name, **options)
     found = resolve_code(text, what)
     if isinstance(found, nn.Module):
         return copy.deepcopy(found)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bncli.code_hash import fingerprint
+from bncli.engine.work import python_path
 from bncli.errors import ConfigError, DataError, Problem
 from bncli.files import cache_folder, read_json, write_atomically
 from bncli.models import MODELS
@@ -61,8 +62,7 @@ def _place(key: str) -> Path:
 def _ask(runs: Sequence[Run], data_dir: Path | None) -> list[NetworkFacts]:
     """Facts in the order of the runs, found by another process."""
     command = [sys.executable, "-c", "from bncli.engine.facts import main; main()"]
-    paths = [str(Path(__file__).parents[2]), *(str(Path(each)) for each in sys.path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    environment = {**os.environ, "PYTHONPATH": python_path()}
     told = pickle.dumps((list(runs), ship(registered()), data_dir))
     try:
         done = subprocess.run(

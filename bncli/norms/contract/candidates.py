@@ -6,11 +6,15 @@ Shapes: N examples, C channels, L locations of any number of axes.
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from bncli.norms.sites import census
+
 LOCATIONS: tuple[tuple[int, ...], ...] = ((), (4,), (3, 2), (2, 3, 2))  # of (N, C), (N, C, L), (N, C, H, W), ...
+first_line = partial(census.first_line, most=160)
 PLANE = (6, 6)  # of the batches that stand for images
 
 
@@ -131,9 +135,3 @@ def hold(fits: bool, seen: str) -> None:
 def describe_shape(x: Tensor) -> str:
     """`(6, 8, 4)`."""
     return str(tuple(x.shape))
-
-
-def first_line(error: BaseException) -> str:
-    """`ValueError: expected ...`, not too long."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:160]}".removesuffix(": ")

@@ -75,10 +75,10 @@ def settle(model: nn.Module, inputs: Any) -> None:
             call_model(model.eval(), inputs)
 
 
-def first_line(error: Exception) -> str:
-    """An exception of somebody's code, in one line."""
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """An exception of somebody's code, in one line, of what it says at most so many characters."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[0][:most]}" if lines else type(error).__name__
 
 
 def guess_inputs(model: nn.Module) -> Iterator[Tensor]:
