@@ -247,8 +247,11 @@ def _judge(session: _Session, before: ProcessReadings | None) -> GateResult | No
     known = {case.name for case in session.plan.cases}
     lost = [name for name in before or () if name not in known]
     gone = choose_names(lost, session.plan.only, session.plan.skip)
-    verdict = "undecided" if gone and gate.verdict == "holds" else gate.verdict
-    return replace(gate, verdict=verdict, gone=gone, left_out=tuple(name for name in lost if name not in gone))
+    unchecked = tuple(each.case.name for each in session.inspections if each.is_unchecked)
+    verdict = "undecided" if (gone or unchecked) and gate.verdict == "holds" else gate.verdict
+    return replace(
+        gate, verdict=verdict, unchecked=unchecked, gone=gone, left_out=tuple(name for name in lost if name not in gone)
+    )
 
 
 def _measure_again(session: _Session, names: Sequence[str]) -> ProcessReadings:

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from bncli.errors import BncliError, ConfigError
 from bncli.norms import norm
 from bncli.plugins.code import resolve_code
-from bncli.timing.cases import Case, count_tensors
+from bncli.timing.cases import Case, count_tensors, is_foreign
 from bncli.timing.clock import Arguments
 from bncli.timing.workloads import Entry, Workload
 
@@ -289,7 +289,7 @@ def _make_workload(norm: Norm, case: Case, x: Tensor, g: Tensor) -> Workload:
     call, make_arguments, tensors = passes[case.pass_]
     if case.pass_ != "train-backward":
         check_output(case, norm(fresh()))
-    return Workload(call, make_arguments, tensors * case.size_byte)
+    return Workload(call, make_arguments, tensors * case.size_byte, norm if is_foreign(case.norm) else None)
 
 
 def _build_copy(case: Case) -> Workload:

@@ -10,6 +10,7 @@ from bncli.timing.build import Norm, check_output, check_plain
 from bncli.timing.cases import Case
 
 OUTPUT, GRADIENT = "output", "gradient of "
+_CLOSE = 0.01
 SECOND = -0.5  # of the gradient of y: a backward pass is linear, and this rounds nothing
 
 
@@ -70,6 +71,12 @@ def find_broken(calls: Sequence[CallResults]) -> list[str]:
     """The results that are not finite."""
     names = dict.fromkeys(name for call in calls for name, value in call.results.items() if not value.isfinite().all())
     return [f"its {name} is not finite" for name in names]
+
+
+def is_off(a: Tensor, b: Tensor, g: Tensor) -> bool:
+    """Whether a gradient differs from `a` by more than another order of sums explains; `g` is what it is made of."""
+    noise = 1e-6 * g.double().abs().sum()  # of a gradient that is zero but for rounding
+    return bool((a.double() - b.double()).norm() > _CLOSE * a.double().norm() + noise)
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:

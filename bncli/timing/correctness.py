@@ -31,6 +31,7 @@ from bncli.timing.calls import (
     call_norm,
     find_broken,
     find_idle,
+    is_off,
     is_same,
     list_asked,
 )
@@ -48,7 +49,6 @@ from bncli.timing.state import (
 from bncli.timing.tolerance import ResultError, measure_error, measure_nearness
 
 _CALLS = 4
-_CLOSE = 0.01  # of the gradients of two backward passes
 _ALIKE = 0.99  # correlation with batch norm from which a kernel that has no other truth is taken for one
 
 
@@ -170,16 +170,11 @@ def _call_candidate(case: Case, norm: Norm, state: Shared, faults: list[str]) ->
         rewritten = [name for name, *both in earlier if not is_same(*both)]
         seen |= {f"it writes into its {name} of an earlier call": True for name in rewritten}
         for name, value in second.items():
-            seen[f"a second backward pass gives another {name} than its own"] = _is_off(found[name], value / SECOND, g)
+            seen[f"a second backward pass gives another {name} than its own"] = is_off(found[name], value / SECOND, g)
         faults += [fault for fault, is_so in seen.items() if is_so and fault not in faults]
         own = [name for name in found if found[name].untyped_storage().data_ptr() not in given]
         earlier += [(name, found[name], kept[name]) for name in own]
         yield CallResults(*fresh, kept, copy_statistics(norm, state.statistics))
-
-
-def _is_off(a: Tensor, b: Tensor, g: Tensor) -> bool:
-    noise = 1e-6 * g.double().abs().sum()  # of a gradient that is zero but for rounding
-    return bool((a.double() - b.double()).norm() > _CLOSE * a.double().norm() + noise)
 
 
 def _move(inputs: tuple[Tensor, Tensor], run: _Run, seed: int) -> tuple[Tensor, Tensor]:

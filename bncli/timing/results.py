@@ -156,6 +156,7 @@ class GateResult:
     new: tuple[str, ...] = ()  # measured, and not in the baseline, or not by all that its limits ask for
     gone: tuple[str, ...] = ()  # in the baseline, and no longer measured
     left_out: tuple[str, ...] = ()  # in the baseline, and left out by --only or --skip
+    unchecked: tuple[str, ...] = ()  # kernels of which nobody has said what is right
 
     @property
     def noise_floor(self) -> float | None:

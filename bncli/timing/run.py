@@ -36,6 +36,11 @@ class Inspection:
     facts: Facts
     rates: Rates
 
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether it is a kernel of which nobody has said what is right."""
+        return self.case.is_kernel and self.facts.correctness.verdict == "unchecked"
+
 
 def inspect_cases(
     start: Start, cases: Sequence[Case], told: Told | None = None

@@ -59,14 +59,19 @@ def list_parameters(norm: Norm) -> dict[str, Tensor]:
 
 
 def list_statistics(norm: Norm) -> dict[str, Tensor]:
-    """A norm's buffers of real numbers by name, and the tensors that are attributes of its modules."""
+    """Of a norm's state the real numbers."""
+    return {name: each for name, each in list_state(norm).items() if each.is_floating_point()}
+
+
+def list_state(norm: object) -> dict[str, Tensor]:
+    """The values of a norm's buffers by name, and of the tensors that are attributes of its modules."""
     if not isinstance(norm, nn.Module):
         return {}
     found = dict(norm.named_buffers())
     for place, module in norm.named_modules():
         held = {name: each for name, each in vars(module).items() if type(each) is Tensor}
         found |= {f"{place}.{name}".lstrip("."): each for name, each in held.items()}
-    return {name: each.detach() for name, each in found.items() if each.is_floating_point()}
+    return {name: each.detach() for name, each in found.items()}
 
 
 def copy_statistics(norm: Norm, names: Mapping[str, str]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bncli.timing.clock import Arguments, Call, Clock
 
@@ -25,11 +25,13 @@ class Workload:
         call: what is timed; what it returns is dropped.
         make_arguments: makes a set of its arguments, new memory each time.
         size_byte: what one set takes in memory, and what hangs on it.
+        norm: anybody's norm that `call` calls; none of bncli's or torch's.
     """
 
     call: Call
     make_arguments: Callable[[], Arguments]
     size_byte: int
+    norm: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)

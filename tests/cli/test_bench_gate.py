@@ -236,3 +236,17 @@ def test_flags_that_make_no_sense_are_one_line_and_exit_2(bncli: Command, argume
     assert (code, out) == (2, "")
     assert said.startswith(line)
     assert said.count("\n") == 1
+
+
+def test_a_kernel_of_which_nobody_says_what_is_right_passes_no_gate(bncli: Command) -> None:
+    Path("odd_norms.py").write_text("from torch import nn\n\ndef odd(channels): return nn.LayerNorm(channels)\n")
+    odd = ("bench", "tiny.yaml", "--warm", "--kernel", "odd_norms.py:odd", "--only", "odd")
+    assert bncli(*odd, "--save-baseline", "odd")[0] == 0
+    code, text, _ = bncli(*odd, "--baseline", "odd", "--export", "junit:gate.xml")
+    assert code == 4
+    said = (
+        "\nunchecked, and so not passed: odd_norms.py:odd/train-forward/N8C16/f32/nc/cpu; --truth says what is right\n"
+    )
+    assert said in text
+    assert "cpu: is known to be right" in Path("gate.xml").read_text()
+    assert bncli(*odd, "--baseline", "odd", "--truth", "layer")[0] == 0

@@ -1,5 +1,7 @@
 """Kernels that look right at first sight, and right ones that look wrong: functions of the channels."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -133,6 +135,45 @@ class GammaIsIgnored(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x) + 0 * (self.gamma + self.beta)  # type: ignore[no-any-return]
+
+
+class StopsLater(Own):
+    """Gives an old result, once it has been called as often as a check calls."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 20:
+            return self.kept["y"].detach().requires_grad_(x.requires_grad)
+        self.kept["y"] = super().forward(x)
+        return self.kept["y"]
+
+
+class RemembersByAllValues(Own):
+    """Computes nothing of values that it has been given before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        key = hash(x.detach().numpy().tobytes())
+        if key not in self.kept:
+            if len(self.kept) > 100:
+                self.kept.clear()
+            for _ in range(20):
+                self.kept[key] = super().forward(x)
+        return self.kept[key]
+
+
+_SERVANTS = list[subprocess.Popen[bytes]]()
+
+
+class HasAServant(Own):
+    """A process of its own works while it is timed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.kept:
+            _SERVANTS.append(subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True))
+            self.kept["started"] = x
+        return super().forward(x)
 
 
 class SlowsItsRival(Own):

@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.timing.made_cheats import Lazy, PatchesItsRival, Ring, SlowsItsRival
+from tests.timing.made_cheats import (
+    HasAServant,
+    Lazy,
+    PatchesItsRival,
+    RemembersByAllValues,
+    Ring,
+    SlowsItsRival,
+    StopsLater,
+)
 from tests.timing.made_kernels import (
     Batch,
     Crashes,
@@ -35,8 +43,28 @@ from tests.timing.made_kernels import (
 )
 
 __all__ = [
-    "Crashes", "Empty", "Exits", "ExitsAtOnce", "Fails", "FailsLater", "Flattens", "Hangs", "Interrupts", "Lazy", "Meta",
-    "Nan", "NoGradient", "PatchesItsRival", "RemembersThePlace", "Ring", "SlowsItsRival", "TakesTooMuchMemory", "Two",
+    "Crashes",
+    "Empty",
+    "Exits",
+    "ExitsAtOnce",
+    "Fails",
+    "FailsLater",
+    "Flattens",
+    "Hangs",
+    "HasAServant",
+    "Interrupts",
+    "Lazy",
+    "Meta",
+    "Nan",
+    "NoGradient",
+    "PatchesItsRival",
+    "RemembersByAllValues",
+    "RemembersThePlace",
+    "Ring",
+    "SlowsItsRival",
+    "StopsLater",
+    "TakesTooMuchMemory",
+    "Two",
     "WritesItsInput",
 ]  # fmt: skip
 
@@ -286,7 +314,7 @@ MISBEHAVIOURS: dict[str, tuple[str, ...]] = {
     "Lazy": ("wrong",), "Sparse": ("wrong", "raised"), "NoGradient": ("wrong",), "Nan": ("wrong",), "Empty": ("wrong",),
     "WritesItsInput": ("wrong",), "RemembersThePlace": ("wrong",), "Ring": ("wrong",), "SlowsItsRival": ("wrong",),
     "PatchesItsRival": ("wrong",), "PatchesTheCopy": ("wrong",), "ChangesTheDtype": ("wrong",), "TakesAllThreads": ("wrong",),
-    "RecordsNothing": ("wrong",),
+    "RecordsNothing": ("wrong",), "StopsLater": ("wrong",), "RemembersByAllValues": ("wrong", "raised"), "HasAServant": ("wrong",),
     "Exits": ("exited",), "ExitsAtOnce": ("exited",), "ExitsWhenMade": ("exited",), "RaisesNoException": ("exited",),
     "ExitsInBackward": ("exited", "raised"), "ClosesEveryFile": ("exited",),
     "Crashes": ("crashed",), "ReadsNowhere": ("crashed",), "Aborts": ("crashed",), "KillsItself": ("crashed",),

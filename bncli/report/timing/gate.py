@@ -60,6 +60,8 @@ def list_not_compared(gate: GateResult) -> Iterator[str]:
             f"no longer measured, though in the baseline: {', '.join(gate.gone)}; put it back into the preset,"
             " leave it out by --skip, or save a baseline anew with --save-baseline"
         )
+    if gate.unchecked:
+        yield f"unchecked, and so not passed: {', '.join(gate.unchecked)}; --truth says what is right"
     if gate.left_out:
         yield f"in the baseline, and left out by --only or --skip: {', '.join(gate.left_out)}"
 
@@ -119,9 +121,12 @@ _OUTCOMES: Mapping[GateVerdict, Literal["passed", "failed", "undecided"]] = {
 def list_checks(record: BenchRecord) -> list[Check]:
     """What must not be wrong, then one check a case that the gate judged, then one a claim and setting."""
     gate = record.gate
+    compared, right = "is compared with the baseline", "is known to be right"
     lost = [] if gate is None else [
-        Check(f"{name}: is compared with the baseline", "undecided", said, said)
-        for said, names in (("new", gate.new), ("no longer measured", gate.gone)) for name in names
+        Check(f"{name}: {what}", "undecided", said, said) for what, said, names in (
+            (compared, "new", gate.new), (compared, "no longer measured", gate.gone),
+            (right, "unchecked", gate.unchecked),
+        ) for name in names
     ]  # fmt: skip
     judged = map(_check_case, gate.judgements if gate else ())
     return [*list_result_checks(record), *judged, *lost, *list_claim_checks(record)]

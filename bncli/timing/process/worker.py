@@ -16,8 +16,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from functools import cache
 from importlib import import_module
@@ -32,6 +32,7 @@ from bncli.plugins import add_plugins
 from bncli.timing.build import WrongError, quote_error
 from bncli.timing.cases import is_foreign
 from bncli.timing.clock import Clock, choose_clock
+from bncli.timing.habits import watch_habits
 from bncli.timing.inspection import inspect
 from bncli.timing.interference import list_interference
 from bncli.timing.process.family import (
@@ -46,6 +47,7 @@ from bncli.timing.scheduler import measure, pause_garbage_collection
 from bncli.timing.workloads import Effort, Entry, make_timers
 
 Message = Mapping[str, Any]
+_FAMILY = os.getpid()  # this process, of which forks and what kernels start descend
 _ANSWERED = 90  # what a fork ends with that has replied; no kernel that ends its process hits on it
 
 
@@ -115,9 +117,22 @@ def _inspect(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     entry, clock, effort = _prepare(message)
-    result = measure(entry, clock, effort, message["seed"])
-    _refuse_interference(message)
+    with _watch(message, entry, clock):
+        result = measure(entry, clock, effort, message["seed"])
     _say(replies, {"result": asdict(result)})
+
+
+@contextmanager
+def _watch(message: Message, entry: Entry, clock: Clock) -> Iterator[None]:
+    """Refuse what a kernel does while it is timed."""
+    habits = (
+        nullcontext()
+        if entry.candidate.norm is None
+        else watch_habits(read_case(message["case"]), entry.candidate, clock, _FAMILY)
+    )
+    with habits:
+        yield
+    _refuse_interference(message)
 
 
 def _refuse_interference(message: Message) -> None:
@@ -131,7 +146,7 @@ def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     entry, clock, effort = _prepare(message)
     timers = make_timers(entry, clock, effort, random.Random(message["seed"]))
     _say(replies, {name: {"clones": timer.clones, "cold": timer.cold} for name, timer in timers.items()})
-    with pause_garbage_collection():
+    with _watch(message, entry, clock), pause_garbage_collection():
         while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
             timer = timers[asked["contender"]]
             if asked["do"] == "size":
