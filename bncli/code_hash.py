@@ -29,10 +29,19 @@ def fingerprint(package: Path = Path(__file__).parent, plugins: Iterable[str] = 
     It is of bncli's own files, all but those in APART, with their paths; of the versions of what computes; and of
     plug-ins, by the hash of each. A new room of bncli counts unless it is named there.
     """
-    files = sorted(path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in APART)
-    parts = [(path.relative_to(package).as_posix(), path.read_bytes()) for path in files]
-    parts += [(f"{name}==", version_of(name).encode()) for name in COMPUTING]
+    parts = [*_files(package), *((f"{name}==", version_of(name).encode()) for name in COMPUTING)]
     return digest([*parts, *(("plug-in", code.encode()) for code in sorted(plugins))])[:12]
+
+
+@cache
+def own_code() -> str:
+    """Hash of bncli's own files alone, the same beside any torch; 12 hexadecimal digits."""
+    return digest(_files(Path(__file__).parent))[:12]
+
+
+def _files(package: Path) -> list[tuple[str, bytes]]:
+    files = sorted(path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in APART)
+    return [(path.relative_to(package).as_posix(), path.read_bytes()) for path in files]
 
 
 def digest(parts: Iterable[tuple[str, bytes]]) -> str:

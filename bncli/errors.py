@@ -47,6 +47,10 @@ class UndecidedError(BncliError):
     """A gate that cannot be decided, for want of a baseline or of the machine it was made on: exit code 4."""
 
 
+class HandedBack(Exception):  # noqa: N818 - nothing is wrong
+    """A worker must leave: its job has kept its state, where it has a folder for that, and is to be done elsewhere."""
+
+
 class DataError(BncliError):
     """A data set that is missing or is not what it should be."""
 

@@ -90,19 +90,19 @@ def replace_text(place: Path, text: str) -> None:
     write_atomically(Path(os.path.realpath(place)), text, mode=before)
 
 
-def make_temporary_folder() -> tuple[Path, Callable[[], None]]:
+def make_temporary_folder(parent: Path | None = None) -> tuple[Path, Callable[[], None]]:
     """Make a folder of this process's own, and remove those of processes that were killed.
 
     A lock on a file in it, which the system takes back when its owner ends however it ends, says whether it is still
     somebody's; where there are no such locks, what a killed process leaves is left to the system.
 
     Returns:
-        The folder, and what removes it.
+        The folder, in `parent` or where this machine has temporary files, and what removes it.
 
     Raises:
         OSError: if there is no place for it.
     """
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
     try:
         handle = os.open(folder / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError:

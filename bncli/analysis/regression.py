@@ -251,7 +251,7 @@ def _key(run: RunDocument) -> RunKey:
 
 
 def _machine(run: RunDocument) -> Mapping[str, Any]:
-    return {key: value for key, value in run["info"]["environment"].items() if key != "bncli"}
+    return {key: value for key, value in run["info"]["environment"].items() if key not in ("bncli", "machine")}
 
 
 def _differing(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

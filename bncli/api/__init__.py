@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bncli.api.timing import bench
 from bncli.config import Study
 from bncli.errors import ConfigError, expect, expect_text, expect_texts
+from bncli.executors import Placement
 from bncli.findings import Findings, ShiftFindings
 from bncli.measures import measure_row
 from bncli.norms import norm
@@ -52,6 +53,7 @@ def compare(
     task: Model | None = None, on_event: OnEvent = ignore,
     check: bool = False, aa: bool = False,
     save_baseline: str | None = None, baseline: str | None = None, fail_if: Sequence[str] = (), yes: bool = False,
+    placement: Placement = Placement(),
 ) -> Result[Findings]:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is.
 
@@ -85,6 +87,7 @@ def compare(
         check: judge the preset's claims.
         aa: compare the reference with itself on other seeds.
         yes: train also what is so much that it may be a mistake (docs/studies.md).
+        placement: what jobs are to have of the workers: processors, GPUs, a shared folder (docs/cluster.md).
         save_baseline: train with the code as it is, and keep the result under this name or in this file.
         baseline: train with the code as it is, and hold the result against this.
         fail_if: how far from the baseline is too far, "steps_to_target:+10%".
@@ -104,6 +107,7 @@ def compare(
         asked = open_study(
             preset, variants=variants, seeds=seeds, until=until, set=set, device=device, engine=engine, jobs=jobs,
             store=store, data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours, yes=yes,
+            placement=placement,
         )  # fmt: skip
         if check:
             regression.refuse_no_claims(asked)
@@ -186,6 +190,7 @@ def train(
     plugins: Sequence[str] = (), model: Model | None = None, weights: str | Path | None = None,
     sites: str | None = None, loss: Model | None = None, data: str | Path | None = None,
     task: Model | None = None, yes: bool = False, on_event: OnEvent = ignore,
+    placement: Placement = Placement(),
 ) -> Result[None]:  # fmt: skip
     """Train every run of a preset and store what it measures; no comparison. Arguments are those of `compare`.
 
@@ -197,7 +202,7 @@ def train(
     with using(code_of(yours, plugins)):
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours, yes=yes,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours, yes=yes, placement=placement,
         )  # fmt: skip
         session, results = _train(session, on_event)
         return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
@@ -211,6 +216,7 @@ def shift_report(
     time_limit: float | None = None, plugins: Sequence[str] = (), model: Model | None = None,
     weights: str | Path | None = None, sites: str | None = None, loss: Model | None = None,
     data: str | Path | None = None, yes: bool = False, on_event: OnEvent = ignore,
+    placement: Placement = Placement(),
 ) -> Result[ShiftFindings]:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less.
 
@@ -231,7 +237,8 @@ def shift_report(
             preset = "figure1-shift"
         session = open_study(
             preset, variants=variants, seeds=seeds, set=set, device=device, engine=engine, jobs=jobs, store=store,
-            data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours, yes=yes, probed=True,
+            data_dir=data_dir, executor=executor, time_limit=time_limit, yours=yours, yes=yes, placement=placement,
+            probed=True,
         )  # fmt: skip
         chosen = choose_metrics(session, chosen_metrics)
         session, results = _train(session, on_event)

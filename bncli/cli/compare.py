@@ -9,6 +9,7 @@ from bncli.cli.options import (
     AA,
     BaselineName,
     CheckClaims,
+    CpusPerJob,
     Data,
     DataDir,
     Device,
@@ -19,11 +20,13 @@ from bncli.cli.options import (
     FailIf,
     From,
     Github,
+    GpusPerJob,
     Jobs,
     Json,
     Junit,
     LossCode,
     Markdown,
+    MaxInFlight,
     ModelCode,
     Plugins,
     PresetArgument,
@@ -31,6 +34,7 @@ from bncli.cli.options import (
     SeedFrom,
     Seeds,
     Sets,
+    SharedFolder,
     SitePattern,
     StoreFolder,
     Task,
@@ -40,6 +44,7 @@ from bncli.cli.options import (
     Variants,
     Weights,
     Yes,
+    placed,
     prepare,
     show_plan,
 )
@@ -51,7 +56,9 @@ def compare(
     sites: SitePattern = None, loss: LossCode = None, task: Task = None, variants: Variants = "",
     seeds: Seeds = None, until: Until = "", sets: Sets = None, device: Device = "auto", engine: EngineName = "auto",
     jobs: Jobs = None,
-    executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
+    executor: Executor = "local", cpus_per_job: CpusPerJob = None, gpus_per_job: GpusPerJob = None,
+    max_in_flight: MaxInFlight = None, shared: SharedFolder = None,
+    time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, json: Json = None, dry_run: DryRun = False,
     yes: Yes = False,
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
@@ -62,7 +69,7 @@ def compare(
     if results is None and (variant_from or seed_from):
         raise ConfigError("--variant-from, --seed-from: say how runs made elsewhere are called; give --from FILE too")
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data, "task": task}
-    how = prepare(
+    how = placed(cpus_per_job, gpus_per_job, max_in_flight, shared) | prepare(
         preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, own, until,
         yes=yes,
     )  # fmt: skip
@@ -71,7 +78,8 @@ def compare(
             "PRESET": preset, **{f"--{key}": value for key, value in own.items()}, "--variants": variants,
             "--seeds": seeds, "--until": until,
             "--device": device != "auto", "--engine": engine != "auto", "--jobs": jobs,
-            "--executor": executor != "local", "--time-limit": time_limit, "--plugin": plugin,
+            "--executor": executor != "local", "--cpus-per-job": cpus_per_job, "--gpus-per-job": gpus_per_job,
+            "--max-in-flight": max_in_flight, "--shared": shared, "--time-limit": time_limit, "--plugin": plugin,
             "--data-dir": data_dir and "BNCLI_DATA" not in os.environ,
             "--dry-run": dry_run, "--yes": yes, "--events": events, "--check": check, "--aa": aa,
         })  # fmt: skip

@@ -97,7 +97,28 @@ EngineName = Annotated[
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.")]
 Executor = Annotated[
     str,
-    typer.Option(help="What carries jobs to workers: local, or your own factory.", metavar="NAME|FILE.py:FACTORY"),
+    typer.Option(
+        help="What carries jobs to workers: this machine, a cluster of Ray or Dask, or your own factory.",
+        metavar="local|ray[:ADDRESS]|dask:ADDRESS|FILE.py:FACTORY",
+    ),
+]
+PLACES = "Where jobs run"  # the panel of --help
+CpusPerJob = Annotated[
+    float | None, typer.Option(min=0, help="Processors that a job has of a cluster.", rich_help_panel=PLACES)
+]
+GpusPerJob = Annotated[
+    float | None, typer.Option(min=0, help="GPUs that a job has; 0.25 puts four on one.", rich_help_panel=PLACES)
+]
+MaxInFlight = Annotated[
+    int | None, typer.Option(min=1, help="Jobs given to workers at once, at most.", rich_help_panel=PLACES)
+]
+SharedFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder that all machines see: for progress, and for checkpoints of killed jobs.",
+        metavar="FOLDER",
+        rich_help_panel=PLACES,
+    ),
 ]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds after which a job is ended, as timed out.")]
 Plugins = Annotated[
@@ -201,6 +222,15 @@ def prepare(
         "plugins": plugins or (), "store": store, "data_dir": data_dir, "yes": yes, **own,
         **({"until": until} if until else {}),
     }  # fmt: skip
+
+
+def placed(
+    cpus_per_job: float | None, gpus_per_job: float | None, max_in_flight: int | None, shared: Path | None
+) -> dict[str, Any]:
+    """The argument of a function of `bncli.api` that says what jobs are to have of the workers."""
+    from bncli.executors import Placement
+
+    return {"placement": Placement(cpus_per_job, gpus_per_job, max_in_flight, shared and shared.absolute())}
 
 
 def opened(how: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -151,7 +151,8 @@ def _say(event: Event) -> None:
         print(event.text, file=sys.stderr, flush=True)
     elif isinstance(event, WorkerDied):
         names = ", ".join(job.runs[0].variant for job in event.jobs) or "none"
-        text = f"a worker process died (jobs running then: {names}); trying again, one at a time"
+        died = f"a worker process died (jobs running then: {names}); trying again, one at a time"
+        text = f"{event.why} (it trained {names}); another one takes over" if event.why else died
         print(as_line(text), file=sys.stderr)
 
 

@@ -6,26 +6,31 @@ from typing import Annotated
 import typer
 
 from bncli.cli.options import (
+    CpusPerJob,
     Data,
     DataDir,
     Device,
     DryRun,
     EngineName,
     Executor,
+    GpusPerJob,
     Jobs,
     Json,
     LossCode,
+    MaxInFlight,
     ModelCode,
     Plugins,
     PresetArgument,
     Seeds,
     Sets,
+    SharedFolder,
     SitePattern,
     StoreFolder,
     TimeLimit,
     Variants,
     Weights,
     Yes,
+    placed,
     prepare,
     show_plan,
 )
@@ -40,13 +45,15 @@ def shift_report(
     sites: SitePattern = None, loss: LossCode = None, variants: Variants = "", seeds: Seeds = None,
     sets: Sets = None, layers: Layers = "", metrics: Metrics = "", plot: Plot = None, device: Device = "auto",
     engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
+    cpus_per_job: CpusPerJob = None, gpus_per_job: GpusPerJob = None, max_in_flight: MaxInFlight = None,
+    shared: SharedFolder = None,
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None,
     json: Json = None, dry_run: DryRun = False, yes: Yes = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
-    how = prepare(
+    how = placed(cpus_per_job, gpus_per_job, max_in_flight, shared) | prepare(
         preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, own,
         default="figure1-shift", yes=yes,
     )  # fmt: skip

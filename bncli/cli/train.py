@@ -3,19 +3,23 @@
 from pathlib import Path
 
 from bncli.cli.options import (
+    CpusPerJob,
     Data,
     DataDir,
     Device,
     DryRun,
     EngineName,
     Executor,
+    GpusPerJob,
     Jobs,
     LossCode,
+    MaxInFlight,
     ModelCode,
     Plugins,
     PresetArgument,
     Seeds,
     Sets,
+    SharedFolder,
     SitePattern,
     StoreFolder,
     Task,
@@ -23,6 +27,7 @@ from bncli.cli.options import (
     Variants,
     Weights,
     Yes,
+    placed,
     prepare,
     show_plan,
 )
@@ -32,12 +37,14 @@ def train(
     preset: PresetArgument = None, data: Data = None, model: ModelCode = None, weights: Weights = None,
     sites: SitePattern = None, loss: LossCode = None, task: Task = None, variants: Variants = "", seeds: Seeds = None,
     sets: Sets = None, device: Device = "auto", engine: EngineName = "auto", jobs: Jobs = None,
-    executor: Executor = "local", time_limit: TimeLimit = None, plugin: Plugins = None,
+    executor: Executor = "local", cpus_per_job: CpusPerJob = None, gpus_per_job: GpusPerJob = None,
+    max_in_flight: MaxInFlight = None, shared: SharedFolder = None,
+    time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, dry_run: DryRun = False, yes: Yes = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data, "task": task}
-    how = prepare(
+    how = placed(cpus_per_job, gpus_per_job, max_in_flight, shared) | prepare(
         preset, variants, seeds, sets, device, engine, jobs, executor, time_limit, plugin, store, data_dir, own,
         yes=yes,
     )  # fmt: skip

@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-from bncli.code_hash import VERSION
+from bncli.code_hash import VERSION, own_code
 from bncli.errors import ConfigError
 
 
@@ -61,6 +61,14 @@ def memory_of(device: str) -> int:
 
 
 @cache
+def describe_software() -> dict[str, str]:
+    """What a run's numbers follow from beside its id, as every worker must have it; a build for a GPU is the same."""
+    versions = {name: version(name).partition("+")[0] for name in ("torch", "numpy")}
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"bncli": VERSION, "the code of bncli": own_code(), **versions, "Python": python}
+
+
+@cache
 def environment(device: str) -> dict[str, Any]:
     """The fingerprint stored with every run."""
     import torch
@@ -69,6 +77,7 @@ def environment(device: str) -> dict[str, Any]:
         "bncli": VERSION,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "machine": platform.node(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "device": device,

@@ -20,6 +20,7 @@ from bncli.engine.network import Network, Tensors
 from bncli.engine.probes import Prober
 from bncli.engine.state import Checkpoints, check_form, noise, put_noise
 from bncli.engine.trace import TrainingStep, engine_of
+from bncli.errors import HandedBack
 from bncli.kernels import fallbacks_noted
 from bncli.models.unit import seed_for
 from bncli.optim import OPTIMIZERS
@@ -54,7 +55,7 @@ def train(
     same job draws the same noise, whatever ran before it in this process.
 
     With a folder for checkpoints the whole state is saved there after every `save_every` steps (0: as many as take
-    some minutes), and a job that finds a checkpoint of itself goes on from it, to the same numbers.
+    some minutes), also where `report` raises HandedBack, and a job that finds a checkpoint of itself goes on from it, to the same numbers.
 
     Lanes for which a GPU has too little memory are trained as two jobs of half as many.
     """
@@ -79,15 +80,21 @@ def _trained(job: Job, report: Report, checkpoints: Path | None, save_every: int
         report(loop.measure())
         loop.probe()
     saves = save_every or checkpoint_steps(job)
+    leaving: HandedBack | None = None
     for stop in _stops(loop.step, recipe.steps, every, saves, loop.prober.every(recipe.steps)):
         loop.advance(stop)
         if stop % every == 0 or stop == recipe.steps:
-            report(loop.measure())
+            try:
+                report(loop.measure())
+            except HandedBack as error:
+                leaving = error
             if loop.log.all_diverged():
                 break
         loop.probe()
-        if stop % saves == 0 and stop < recipe.steps:
+        if (stop % saves == 0 or leaving) and stop < recipe.steps:
             loop.save()
+            if leaving:
+                raise leaving
     return loop.log.results(loop.step, loop.clock.seconds, loop.fallbacks)
 
 

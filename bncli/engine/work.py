@@ -9,16 +9,18 @@ import json
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from bncli.errors import BncliError
+from bncli.errors import BncliError, HandedBack
 from bncli.files import write_atomically
 from bncli.plan import Job
 from bncli.plugins import Shipped, using
@@ -27,6 +29,7 @@ from bncli.streams import guard_streams, interrupts_held
 
 _BUSY = threading.Lock()  # generators and threads of torch are the process's: two jobs would draw from one another
 _LEAVING = threading.Event()  # the job that this process is at ends at its next sign of life
+_HANDING_BACK = threading.Event()  # the same, and it keeps its state: this process must leave
 _CHILDREN = set["subprocess.Popen[bytes]"]()  # that jobs with a time limit run in
 
 
@@ -39,6 +42,7 @@ class Surroundings:
     data: Path | None = None  # folder with data sets' files, before the places where they are looked for
     plugins: tuple[Shipped, ...] = ()  # whose names the runs may have
     seconds: float | None = None  # after which the job is ended
+    files: tuple[tuple[str, bytes], ...] = ()  # small ones of data, by name, for a machine that lacks them
 
 
 def work(job: Job, at: Surroundings) -> list[RunResult]:
@@ -60,7 +64,7 @@ def work(job: Job, at: Surroundings) -> list[RunResult]:
     try:
         with using(at.plugins):  # a worker may live longer than this state of their code
             return _train(job, at)
-    except BncliError:
+    except (BncliError, HandedBack):
         raise
     except Exception as error:
         return give_up(job, f"{type(error).__name__}: {error}")
@@ -74,6 +78,13 @@ def leave() -> None:
         _LEAVING.set()
     for child in list(_CHILDREN):
         child.kill()
+
+
+def hand_back() -> None:
+    """Have the job that this process is at keep its state at its next evaluation, and raise HandedBack; so do others."""
+    _HANDING_BACK.set()
+    for child in list(_CHILDREN):
+        child.terminate()
 
 
 @cache
@@ -117,6 +128,8 @@ def _train(job: Job, at: Surroundings) -> list[RunResult]:
     def report(sign: Sign) -> None:
         if _LEAVING.is_set():
             raise InterruptedError("its study has ended")
+        if _HANDING_BACK.is_set():
+            raise HandedBack
         if at.heartbeat:
             with contextlib.suppress(OSError):  # nobody may be looking any more; training goes on
                 write_atomically(at.heartbeat, json.dumps(astuple(sign)), durable=False)
@@ -128,10 +141,27 @@ def _train(job: Job, at: Surroundings) -> list[RunResult]:
     torch.set_num_threads(1)
     try:
         # what anybody's code prints is for people: stdout may be a document's
-        with looking_in(at.data), noise_kept(job.runs[0].device), contextlib.redirect_stdout(sys.stderr):
+        with (
+            _unpacked(at.files, at.data) as data,
+            looking_in(data),
+            noise_kept(job.runs[0].device),
+            contextlib.redirect_stdout(sys.stderr),
+        ):
             return train_task(job, report, at.checkpoints) if own else train(job, report, at.checkpoints)
     finally:
         torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _unpacked(files: tuple[tuple[str, bytes], ...], data: Path | None) -> Iterator[Path | None]:
+    """A folder with files that came with a job, in the place of that of the machine which sent it."""
+    if not files:
+        yield data
+        return
+    with tempfile.TemporaryDirectory(prefix="bncli-", ignore_cleanup_errors=True) as made:
+        for name, content in files:
+            (Path(made) / name).write_bytes(content)
+        yield Path(made)
 
 
 def _work_in_time(job: Job, at: Surroundings, seconds: float) -> list[RunResult]:
@@ -184,10 +214,11 @@ def main() -> None:
     guard_streams()
     job, at = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
-    found: list[RunResult] | BncliError
+    signal.signal(signal.SIGTERM, lambda *_: hand_back())
+    found: list[RunResult] | BncliError | HandedBack
     try:
         found = work(job, at)
-    except BncliError as error:
+    except (BncliError, HandedBack) as error:
         found = error
     with answer:
         pickle.dump(found, answer)

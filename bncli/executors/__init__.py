@@ -1,13 +1,16 @@
 """Executors: what carries jobs to workers. A row here is a factory; any `concurrent.futures.Executor` will do.
 
 The contract: a factory is called with the number of workers (None: as many as the place has) and the device that the
-runs are for, and returns a `Workers`, or a plain executor that runs one job a process at a time. It is called again
-where a pool broke. What an executor offers beyond `submit`, its `Workers` says; the loop assumes nothing else.
+runs are for, and returns a `Workers`, or a plain executor that runs one job a process at a time. What else was asked
+for it is given by name, and only then: `address`, `cpus_per_job`, `gpus_per_job`. It is called again where a pool broke.
+What an executor offers beyond `submit`, its `Workers` says; the loop assumes nothing else.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from bncli.catalogue import Catalogue, Row
@@ -15,8 +18,33 @@ from bncli.errors import BncliError, ConfigError
 
 EXECUTORS: Catalogue[Row] = Catalogue("executor", {
     "local": Row("bncli.executors.local:open_local", "processes on this machine: one a core, or one a GPU"),
+    "ray": Row("bncli.executors.ray:open_ray", "a Ray cluster, ray:ADDRESS; the one at hand, or one made here"),
+    "dask": Row("bncli.executors.dask:open_dask", "workers of Dask, dask:ADDRESS of their scheduler"),
     "thread": Row("bncli.executors.thread:open_thread", "one thread of this process, for a debugger or a profiler"),
 })  # fmt: skip
+
+
+class WorkerLostError(Exception):
+    """The worker of one job is gone, or its machine, or the way there; other jobs go on, and the executor with them."""
+
+    def __init__(self, reason: str, losses: int = 1) -> None:
+        super().__init__(reason)
+        self.losses = losses  # as which it counts: some executors try again themselves
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What jobs are to have of the workers."""
+
+    cpus_per_job: float | None = None
+    gpus_per_job: float | None = None  # a share of one will do: 0.25
+    max_in_flight: int | None = None  # jobs that workers are given before others are done; None: two for each slot
+    shared: Path | None = None  # a folder that all machines see: for progress, and for checkpoints of killed jobs
+
+    def options(self) -> dict[str, float]:
+        """What a factory is told of it, by name."""
+        asked = {"cpus_per_job": self.cpus_per_job, "gpus_per_job": self.gpus_per_job}
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 def _leave_running() -> None:
@@ -30,17 +58,21 @@ class Workers:
     executor: Executor
     slots: int  # jobs that it runs at once; about twice as many are in flight
     shares_files: bool = False  # workers see this machine's files: they show progress and keep checkpoints
+    most: int | None = None  # jobs that it is given at once; None: two for each slot
+    is_remote: bool = False  # they may be on other machines, and small files of data travel with the jobs
     stop: Callable[[], None] = _leave_running  # ends the workers now, and whatever they are at
 
 
 class OpenWorkers(Protocol):
     """A factory of executors."""
 
-    def __call__(self, workers: int | None, device: str, /) -> Workers | Executor:
+    def __call__(self, workers: int | None, device: str, /, **options: Any) -> Workers | Executor:
         """Open an executor of so many workers for runs on this device."""
 
 
-def open_workers(executor: str | Executor | OpenWorkers, workers: int | None, device: str) -> Workers:
+def open_workers(
+    executor: str | Executor | OpenWorkers, workers: int | None, device: str, placement: Placement = Placement()
+) -> Workers:
     """Open the executor that was asked for.
 
     Args:
@@ -48,16 +80,23 @@ def open_workers(executor: str | Executor | OpenWorkers, workers: int | None, de
             caller has opened and will shut down.
         workers: how many jobs are to run at once; None leaves it to the executor.
         device: of the runs.
+        placement: what jobs are to have.
 
     Raises:
-        ConfigError: if there is no such executor, it does not open, or it would run two jobs in one process at once.
+        ConfigError: if there is no such executor, it does not open, it would run two jobs in one process at once, or
+            it cannot give jobs what they are to have.
     """
+    options: dict[str, Any] = placement.options()
     if isinstance(executor, Executor):
         opened: Workers | Executor = executor
+        _refuse(options, "an open executor")
     else:
-        factory = load_factory(executor) if isinstance(executor, str) else executor
+        factory, address = load_factory(executor) if isinstance(executor, str) else (executor, "")
+        options |= {"address": address} if address else {}
+        if options:
+            _refuse({name: value for name, value in options.items() if not _takes(factory, name)}, str(executor))
         try:
-            opened = factory(workers, device)
+            opened = factory(workers, device, **options)
         except BncliError:
             raise
         except Exception as error:
@@ -79,6 +118,8 @@ def open_workers(executor: str | Executor | OpenWorkers, workers: int | None, de
             f"--executor {executor}: its Workers must have a concurrent.futures.Executor and slots above 0, got"
             f" {type(opened.executor).__name__} and {slots!r}"
         )
+    if placement.shared:
+        opened = replace(opened, shares_files=True)
     if isinstance(opened.executor, ThreadPoolExecutor) and _slots(opened.executor) > 1:
         opened.stop()
         raise ConfigError(
@@ -88,21 +129,39 @@ def open_workers(executor: str | Executor | OpenWorkers, workers: int | None, de
     return opened
 
 
-def load_factory(name: str) -> OpenWorkers:
-    """The factory of that name.
+def load_factory(name: str) -> tuple[OpenWorkers, str]:
+    """The factory of that name, and the address that follows it: `ray`, `ray:HOST:PORT`, FILE.py:FACTORY.
 
     Raises:
         ConfigError: if there is none.
     """
-    if ":" not in name:
-        found: OpenWorkers = EXECUTORS.load(name)
-        return found
+    scheme, colon, address = name.partition(":")
+    if scheme in EXECUTORS or not colon:
+        if colon and not address:
+            raise ConfigError(f"--executor {name}: expected an address after the colon, as in {scheme}:HOST:PORT")
+        found: OpenWorkers = EXECUTORS.load(scheme)
+        return found, address
     from bncli.plugins.code import resolve_code
 
     found = resolve_code(name, "--executor")
     if not callable(found):
         raise ConfigError(f"--executor {name}: expected a function that opens an executor, got {type(found).__name__}")
-    return found
+    return found, ""
+
+
+def _takes(factory: Callable[..., Any], name: str) -> bool:
+    try:
+        given = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # of C, say
+        return True
+    return any(each.name == name or each.kind is each.VAR_KEYWORD for each in given)
+
+
+def _refuse(options: Mapping[str, Any], executor: str) -> None:
+    for name, value in options.items():
+        if name == "address":
+            raise ConfigError(f"--executor {executor}: it has no address, got {value!r}")
+        raise ConfigError(f"--{name.replace('_', '-')} {value:g}: the executor {executor} does not place jobs by that")
 
 
 def _slots(executor: Executor) -> int:

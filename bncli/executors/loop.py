@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bncli.engine.work import Surroundings, give_up, work
-from bncli.errors import BncliError
-from bncli.executors import Workers
+from bncli.errors import BncliError, HandedBack
+from bncli.executors import WorkerLostError, Workers
 from bncli.files import make_temporary_folder
 from bncli.plan import Job
 from bncli.records import RunResult
@@ -21,6 +21,7 @@ from bncli.streams import interrupts_held
 
 POLL_SECONDS = 0.25
 ATTEMPTS = 2  # a job whose worker died is tried once more
+LOSSES = 4  # of workers elsewhere, which others end as well, after which their job is given up
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A worker died; the jobs that ran then are tried again, one at a time."""
+    """A worker died; the jobs that ran then are tried again: one at a time, where not one of them is known to be it."""
 
     jobs: tuple[Job, ...]
+    why: str = ""  # in words, where the worker of one job is gone and the others go on
 
 
 def run_jobs(
     jobs: Sequence[Job], open_workers: Callable[[], Workers],
-    surroundings: Callable[[Job], Surroundings] = lambda job: Surroundings(),
+    surroundings: Callable[[Job], Surroundings] = lambda job: Surroundings(), max_in_flight: int | None = None,
+    shared: Path | None = None,
 ) -> Iterator[Progress | Finished | WorkerDied]:  # fmt: skip
     """Run every job and yield what happens, in the order in which it happens.
 
@@ -66,16 +69,20 @@ def run_jobs(
         open_workers: called for the first pool, and for another where one broke.
         surroundings: what a job needs beside its runs; the loop adds signs of life where workers share files, and
             takes checkpoints away where they do not.
+        max_in_flight: jobs that workers are given at once; None is two for each slot.
+        shared: a folder that this machine and all workers see, where those see no other file of it.
 
     Raises:
         BncliError: what a job raised because of a mistake of the user's, such as wrong data.
     """
     try:
-        folder, remove = make_temporary_folder()
+        if shared:
+            shared.mkdir(parents=True, exist_ok=True)
+        folder, remove = make_temporary_folder(shared)
     except OSError:  # a full disk, say: training goes on without signs of life
         folder, remove = None, lambda: None
     try:
-        crew = _Crew(jobs, open_workers, _Heartbeats(folder), surroundings)
+        crew = _Crew(jobs, open_workers, _Heartbeats(folder), surroundings, max_in_flight)
         try:
             while crew.busy():
                 crew.submit()
@@ -93,8 +100,9 @@ class _Crew:
 
     def __init__(
         self, jobs: Sequence[Job], open_workers: Callable[[], Workers], beats: "_Heartbeats",
-        surroundings: Callable[[Job], Surroundings],
+        surroundings: Callable[[Job], Surroundings], max_in_flight: int | None,
     ) -> None:  # fmt: skip
+        self.max_in_flight = max_in_flight
         self.jobs, self.beats, self.open_workers, self.surroundings = jobs, beats, open_workers, surroundings
         self.waiting, self.suspects = deque(range(len(jobs))), deque[int]()
         self.running: dict[Future[list[RunResult]], int] = {}
@@ -105,7 +113,8 @@ class _Crew:
         return bool(self.waiting or self.suspects or self.running)
 
     def submit(self) -> None:
-        queue, room = (self.suspects, 1) if self.suspects else (self.waiting, 2 * self.workers.slots)
+        most = self.max_in_flight or self.workers.most or 2 * self.workers.slots
+        queue, room = (self.suspects, 1) if self.suspects else (self.waiting, most)
         while queue and len(self.running) < room:
             job = queue[0]
             try:
@@ -124,6 +133,8 @@ class _Crew:
 
     def _at(self, job: int) -> Surroundings:
         at = self.surroundings(self.jobs[job])
+        if not self.workers.is_remote:
+            at = replace(at, files=())
         if self.workers.shares_files:
             return replace(at, heartbeat=self.beats.path(job))
         return replace(at, heartbeat=None, checkpoints=None)
@@ -133,12 +144,24 @@ class _Crew:
         for job, sign in self.beats.news():
             yield Progress(self.jobs[job], *sign)
         for future in done:
-            if isinstance(future.exception(), BrokenExecutor):
+            error = future.exception()
+            if isinstance(error, BrokenExecutor):
                 self.broken = True
+            elif isinstance(error, HandedBack | WorkerLostError):
+                yield self._lost(self.running.pop(future), error)
             else:
                 yield self._finished(self.jobs[self.running.pop(future)], future)
         if self.broken:
             yield from self._start_again()
+
+    def _lost(self, job: int, error: Exception) -> Finished | WorkerDied:
+        """A job comes back without results: it waits again, unless it has lost too many workers."""
+        self.deaths[job] += error.losses if isinstance(error, WorkerLostError) else 0
+        if self.deaths[job] >= LOSSES:
+            reason = f"its workers were lost, time after time ({error})"
+            return Finished(self.jobs[job], tuple(give_up(self.jobs[job], reason)))
+        self.waiting.append(job)
+        return WorkerDied((self.jobs[job],), str(error) or "a worker had to leave")
 
     def _finished(self, job: Job, future: Future[list[RunResult]]) -> Finished:
         error = future.exception()

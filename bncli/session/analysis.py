@@ -182,12 +182,22 @@ def _environments(results: Mapping[str, RunResult]) -> list[Mapping[str, Any]]:
     return list({repr(r.info.environment): r.info.environment for r in results.values()}.values())
 
 
-def _mixed(environments: list[Mapping[str, Any]]) -> list[str]:
-    """A warning where there are several."""
-    if len(environments) < 2:
-        return []
+_MACHINE = {"machine", "processor", "system", "threads"}  # of an environment, what a run's seconds follow from
+
+
+def _mixed(environments: list[Mapping[str, Any]], *, timed: bool = False) -> list[str]:
+    """Warnings where there are several: of unlike machines only where seconds are compared."""
     keys = {key for e in environments for key in e if e[key] != environments[0].get(key)}
-    return [f"the runs were made in {len(environments)} environments that differ in {', '.join(sorted(keys))}"]
+    found = []
+    if timed and (unlike := sorted(keys & _MACHINE - {"machine"})):
+        kinds = ", ".join(sorted({str(e.get(unlike[0])) for e in environments}))
+        found.append(
+            f"times are compared over machines that differ in {unlike[0]} ({kinds}): they say more about the machines"
+            " than about the norms; train on one kind of machine to compare times"
+        )
+    if others := sorted(keys - _MACHINE):
+        found.append(f"the runs were made in environments that differ in {', '.join(others)}")
+    return found
 
 
 def _describe_probes(probes: Probes) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from bncli.config import Study, budget, read_study
 from bncli.engine.environment import device_count, resolve_device
 from bncli.errors import ConfigError, DamageError, as_line, expect, expect_text
-from bncli.executors import OpenWorkers, load_factory
+from bncli.executors import OpenWorkers, Placement, load_factory
 from bncli.models import MODELS
 from bncli.optim import LOSSES
 from bncli.plan import Engine, Job, Run, facts_key, jobs_of, runs_of, seconds_of
@@ -99,6 +99,7 @@ class Session:
     workers: int | None = None  # jobs at once; None is as many as the executor has
     data_dir: Path | None = None
     time_limit: float | None = None  # seconds of one job
+    placement: Placement = Placement()
     searched: tuple[Run, ...] = ()  # runs of the search that went before `runs`
 
     def missing(self, found: Container[str]) -> list[Job]:
@@ -155,7 +156,7 @@ class Session:
 
     def slots(self) -> int:
         """How many jobs are expected to run at once."""
-        return self.workers or device_count(self.device)
+        return self.workers or max(1, device_count(self.device))
 
 
 def open_session(
@@ -163,7 +164,7 @@ def open_session(
     sets: Sequence[str] = (), device: str = "auto", engine: str = "auto", jobs: int | None = None,
     store: str | Path = ".bncli", data_dir: str | Path | None = None,
     executor: str | Executor | OpenWorkers = "local", time_limit: float | None = None, until: str = "",
-    yours: Yours = Yours(), yes: bool = False,
+    yours: Yours = Yours(), yes: bool = False, placement: Placement = Placement(),
 ) -> Session:  # fmt: skip
     """Read a preset with what is to be changed in it, and plan it.
 
@@ -182,6 +183,7 @@ def open_session(
         until: "decided", to add seeds at fixed looks while a headline is open.
         yours: what takes the place of the preset's own.
         yes: plan also what is so much that it may be a mistake.
+        placement: what jobs are to have of the workers.
 
     Raises:
         ConfigError: with every mistake found; for what does not fit this machine.
@@ -215,9 +217,9 @@ def open_session(
         raise ConfigError(f"{name}: task: it trains a loop of your own; say which: --task FILE.py:NAME")
     if (count := budget.count_runs(study)) > budget.MANY_RUNS and not yes:
         raise ConfigError(f"{budget.too_many_runs(count)}; {_MEANT}")  # before all of them are planned
-    session = Session(
-        name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
-    )
+    here = device if executor not in HERE and device != "auto" else resolve_device(device)  # workers may have another
+    given = (executor, jobs, folder, time_limit, placement)
+    session = Session(name, study, here, (), (), Store(Path(store)), path, *given)
     if not (study.tune or study.bisect):
         runs: Sequence[Run] = runs_of(study, session.device, session.engine)
     else:

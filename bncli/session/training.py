@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from bncli.engine.work import Surroundings, fetch_data
 from bncli.errors import DamageError, StoreError
 from bncli.executors import open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.findings import Findings
-from bncli.plan import facts_key
+from bncli.plan import Run, facts_key
 from bncli.plugins import registered, ship
 from bncli.records import RunResult, StudyRun
 from bncli.session.events import OnEvent, Started, Warned, ignore
 from bncli.session.study import Session, describe_damage, written_seconds
 from bncli.store.folder import Store
 from bncli.store.studies import Look, Studies, study_id
+
+_SMALL_BYTES = 2**24  # of a file that travels with every job
 
 
 def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[str, RunResult]]:
@@ -140,12 +143,17 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
         duration = written_seconds(session.expected_seconds(missing))
         on_event(Warned(f"{sum(len(job.runs) for job in missing)} runs to train: about {duration}"))
     on_event(Started(tuple(missing)))
-    same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
+    how = session.placement
+    same = Surroundings(
+        data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit, files=pack_data(session.runs)
+    )
+    kept = Store(how.shared) if how.shared else session.store  # where checkpoints are, for every machine to see
     events = run_jobs(
         missing,
-        lambda: open_workers(session.executor, session.workers, session.device),
-        lambda job: replace(same, checkpoints=session.store.checkpoints(job.id).absolute()),
-    )
+        lambda: open_workers(session.executor, session.workers, session.device, how),
+        lambda job: replace(same, checkpoints=kept.checkpoints(job.id).absolute()),
+        how.max_in_flight, how.shared,
+    )  # fmt: skip
     for place, event in enumerate(events):
         if place == 0:
             remember(session, on_event)
@@ -156,11 +164,19 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
                     on_event(Warned(note))
         if isinstance(event, Finished):
             failed |= _store(event, session.store, damaged, on_event)
+            if how.shared and all(result.info.id in session.store for result in event.results):
+                kept.drop_checkpoints(event.job.id)
             trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
         on_event(event)
     known = trained | found | failed
     others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands
     return known | others
+
+
+def pack_data(runs: Sequence[Run]) -> tuple[tuple[str, bytes], ...]:
+    """The files of arrays that runs learn from, for machines that lack them; large ones must be there already."""
+    places = {Path(run.data.options["file"]) for run in runs if run.data.name == "npz" and not run.task}
+    return tuple((p.name, p.read_bytes()) for p in sorted(places) if p.stat().st_size <= _SMALL_BYTES)
 
 
 def _store(
