@@ -65,7 +65,7 @@ def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = N
     """
     studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
     try:
-        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs])
+        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.course for job in session.jobs])
         if look:
             studies.add_look(key, look)
     except StoreError as error:
@@ -144,7 +144,7 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     events = run_jobs(
         missing,
         lambda: open_workers(session.executor, session.workers, session.device),
-        lambda job: replace(same, checkpoints=session.store.checkpoints(job.id).absolute()),
+        lambda job: replace(same, checkpoints=session.store.checkpoints(job.course).absolute()),
     )
     for place, event in enumerate(events):
         if place == 0:
@@ -173,6 +173,6 @@ def _store(
             if not damaged.pop(result.info.id, None) and said:
                 on_event(Warned(said))
     lacking = {r.info.id: r for r in event.results if r.info.id not in store or r.info.id in damaged}
-    if not lacking:
-        store.drop_checkpoints(event.job.id)
+    if not lacking and not event.job.runs[0].pauses:
+        store.drop_checkpoints(event.job.course)
     return lacking

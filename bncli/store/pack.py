@@ -216,7 +216,7 @@ def check_numbers(run: RunResult) -> None:
         Exception: whatever comes of one whose are not.
     """
     recipe, info = run.spec.get("training", {}), run.info
-    last, every = recipe.get("steps", info.step), run.spec.get("evaluation", {}).get("every")
+    last, every = run.spec.get("stop", recipe.get("steps", info.step)), run.spec.get("evaluation", {}).get("every")
     if info.step > last or (info.status == "done" and info.step != last):
         raise ValueError(f"it is {info.status} at step {info.step} of {last}")
     for metric, step, value, *_ in run.records:
