@@ -218,7 +218,7 @@ def open_session(
     session = Session(
         name, study, resolve_device(device), (), (), Store(Path(store)), path, executor, jobs, folder, time_limit
     )
-    if not (study.tune or study.bisect):
+    if not study.any_search:
         runs: Sequence[Run] = runs_of(study, session.device, session.engine)
     else:
         from bncli.session.search import next_stage  # brings in scipy, which a plain study's plan does without
@@ -280,7 +280,7 @@ def describe_plan(session: Session) -> str:
     missing = session.missing(found)
     stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
-    searches, duration = session.study.tune or session.study.bisect, written_seconds(session.expected_seconds(missing))
+    searches, duration = session.study.any_search, written_seconds(session.expected_seconds(missing))
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
     lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
@@ -315,7 +315,7 @@ def list_plan(session: Session) -> dict[str, Any]:
         "study": session.study.model_dump(mode="json"),
         "device": session.device,
         "store": str(session.store.folder),
-        "first_stage_only": bool(session.study.tune or session.study.bisect),
+        "first_stage_only": bool(session.study.any_search),
         "runs": [
             {"id": run.id, "variant": run.variant, "setting": run.setting, "seed": run.seed, "stored": run.id in found}
             for run in session.runs

@@ -30,13 +30,22 @@ def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[s
         BncliError: for a mistake that shows only while training, such as wrong data.
     """
     results = _train_missing(session, on_event)
-    if not (session.study.tune or session.study.bisect):
+    if not session.study.any_search:
         return session, results
-    from bncli.session.search import next_stage, stages_of
+    from bncli.session.search import stages_of
 
-    while stage := next_stage(session.study, results, session.device, session.engine):
-        results |= _train_missing(session.planned(stage.runs), on_event)
-    stages = list(stages_of(session.study, results, session.device, session.engine))
+    stages, waiting = [], set[str]()  # where runs that stopped at a rung left their checkpoints
+    for stage in stages_of(session.study, results, session.device, session.engine):
+        stages.append(stage)
+        planned = session.planned(stage.runs)
+        courses = {job.course for job in planned.jobs}
+        if stage.rung or not stage.searches:  # who goes on is decided
+            for course in waiting - courses:
+                session.store.drop_checkpoints(course)
+            waiting &= courses
+        waiting |= {job.course for job in planned.jobs if job.runs[0].pauses}
+        if any(run.id not in results for run in stage.runs):
+            results |= _train_missing(planned, on_event)
     searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
     runs = [run for stage in stages if not stage.searches for run in stage.runs]
     return replace(session.planned(runs), searched=searched), results
@@ -45,7 +54,7 @@ def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[s
 def read_stored(session: Session) -> tuple[StudyRun, ...]:
     """Every run of the plan, with its result where the store has it; of a search, those of the last stage."""
     results, _ = session.store.read_intact(run.id for run in session.runs)
-    if session.study.tune or session.study.bisect:
+    if session.study.any_search:
         from bncli.session.search import next_stage
 
         runs = session.runs
@@ -65,7 +74,9 @@ def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = N
     """
     studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
     try:
-        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.course for job in session.jobs])
+        key = studies.remember(
+            session.name, study, [run.id for run in session.runs], [job.course for job in session.jobs]
+        )
         if look:
             studies.add_look(key, look)
     except StoreError as error:
