@@ -48,7 +48,9 @@ class Ask:
     environment: Mapping[str, Any]
     claims: tuple[Claim, ...] = ()
     searched: str = ""  # the key that was tuned or bisected
-    chosen_by: str = ""  # by what it was tuned; empty where nothing was chosen
+    chosen_by: str = ""  # by what it was tuned or searched; empty where nothing was chosen
+    space: Mapping[str, Any] = field(default_factory=dict)  # of a search over several keys, as the preset has it
+    sampler: str = ""  # which drew its trials
     looks: Looks = field(default_factory=Looks)
     metrics: Mapping[str, Metric] = field(default_factory=dict)  # that the study declares, by name
     aim: Metric = ACCURACY  # the metric that has a target
