@@ -156,6 +156,7 @@ class Importance:
     key: str
     share: float | None  # eta squared of the scores' ranks, 0 to 1; None with a reason
     p: float | None  # that so much comes by chance (Kruskal & Wallis)
+    distinct: bool = False  # p is below 5 %, allowing for all keys of the arm (Bonferroni)
     reason: str = ""
 
 

@@ -91,13 +91,14 @@ def weigh_keys(trials: Sequence[Trial], space: Mapping[str, Any]) -> Iterator[Im
         groups = _groups([trial.values[key] for trial in trials], kind)
         n, k = len(trials), len(groups)
         if n < LEAST_OF_GROUP * k:
-            yield Importance(key, None, None, f"{n} trials; it takes {LEAST_OF_GROUP * k}")
+            yield Importance(key, None, None, reason=f"{n} trials; it takes {LEAST_OF_GROUP * k}")
         elif k < 2 or len(counts) < 2:
-            yield Importance(key, None, None, "all trials have one value, or one score")
+            yield Importance(key, None, None, reason="all trials have one value, or one score")
         else:
             between = sum(len(group) * (ranks[group].mean() - ranks.mean()) ** 2 for group in groups)
             h = (n - 1) * float(between / np.sum((ranks - ranks.mean()) ** 2))
-            yield Importance(key, min(max((h - k + 1) / (n - k), 0.0), 1.0), float(chdtrc(k - 1, h)))
+            p = float(chdtrc(k - 1, h))
+            yield Importance(key, min(max((h - k + 1) / (n - k), 0.0), 1.0), p, distinct=p < 0.05 / len(space))
 
 
 def _groups(values: Sequence[Any], kind: Any) -> list[NDArray[np.intp]]:
@@ -146,8 +147,7 @@ def _importance(found: SearchFindings) -> str:
     weights = sorted(found.importances, key=lambda weight: -(weight.share or 0))
     if all(weight.share is None for weight in weights):
         return f"how much each key mattered is not known ({weights[0].reason})"
-    level = 0.05 / len(weights)  # for all keys of an arm together (Bonferroni)
-    clear = [weight for weight in weights if weight.p is not None and weight.p < level]
+    clear = [weight for weight in weights if weight.distinct]
     said = [f"{short_key(each.key)} explains {100 * (each.share or 0):.0f} %" for each in clear]
     if others := [short_key(each.key) for each in weights if each.p is not None and each not in clear]:
         said.append(f"{_listed(others)} explain{'s' * (len(others) == 1)} no more than chance would")
