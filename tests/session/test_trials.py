@@ -1,8 +1,11 @@
 """A search over several keys: equal trials for every variant, rungs, and the same trials again after a kill."""
 
+import json
 import math
 import shutil
+import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -290,3 +293,33 @@ def test_rungs_go_on_from_checkpoints_which_stay_as_long_as_they_are_needed(
 def test_jobs_of_a_search_without_rungs_keep_their_lanes(tiny: Any) -> None:
     stage, _ = played(tiny(search=search(trials=9)), peak(0.3))
     assert max(len(job.runs) for job in jobs_of(stage.runs)) > 2
+
+
+@pytest.mark.nightly
+def test_a_command_killed_by_sigkill_again_and_again_ends_with_the_runs_of_one_that_was_not(
+    tiny: Tiny, tmp_path: Path, optuna: Any
+) -> None:
+    study = tiny(search={**SMALL, "trials": 14, "sampler": "tpe", "prune": "halving"}, seeds=1)
+    preset = tmp_path / "study.yaml"
+    preset.write_text(json.dumps(study.model_dump(mode="json")))
+
+    def command(store: str, jobs: int) -> list[str]:
+        plain = ["--device", "cpu", "--jobs", str(jobs), "--store", str(tmp_path / store), "--json", f"{store}.json"]
+        return [sys.executable, "-m", "bncli", "compare", str(preset), *plain]
+
+    subprocess.run(command("whole", 2), cwd=tmp_path, check=True, capture_output=True)
+    for kill in (5, 19, 26, 37):
+        process = subprocess.Popen(
+            command("killed", 1 + kill % 2), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while len([*(tmp_path / "killed" / "runs").glob("[0-9a-f]*")]) < kill:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    subprocess.run(command("killed", 2), cwd=tmp_path, check=True, capture_output=True)
+    whole, killed = (json.loads((tmp_path / f"{store}.json").read_text()) for store in ("whole", "killed"))
+    assert [run["id"] for run in killed["runs"]] == [run["id"] for run in whole["runs"]]
+    assert [run["curves"] for run in killed["runs"]] == [run["curves"] for run in whole["runs"]]
+    assert killed["searches"] == whole["searches"]
+    assert not [*(tmp_path / "killed" / "checkpoints").glob("*")]
