@@ -102,7 +102,7 @@ class Search(Frozen):
         WHOLE,
         Meaning(f"of each trial, from {TUNING_SEED} on: the report's are fresh", "seeds"),
     ] = 3
-    seed: Annotated[Seed, Meaning("of the sampler: another one tries other points", "seed")] = 0
+    sampler_seed: Annotated[Seed, Meaning("another one has the sampler try other points", "seed")] = 0
 
     def count_trials(self) -> list[int]:
         """How many trials of a variant are trained to each rung; without halving to their end alone."""

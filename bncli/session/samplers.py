@@ -19,7 +19,7 @@ def draw_points(search: Search, many: int) -> list[TrialPoint]:
     """
     draw = _draw_random if search.sampler == "random" else _draw_halton
     points: dict[str, TrialPoint] = {}
-    for shares in islice(draw(len(search.over), search.seed), 100 * many):
+    for shares in islice(draw(len(search.over), search.sampler_seed), 100 * many):
         point = {key: _value_at(kind, share) for (key, kind), share in zip(search.over.items(), shares, strict=True)}
         points.setdefault(repr(point), point)
         if len(points) == many:

@@ -47,7 +47,7 @@ def ask_tpe(search: Search, told: Sequence[tuple[TrialPoint, float | None]], ask
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            seed = random.Random(f"{search.seed} {asked}").getrandbits(32)
+            seed = random.Random(f"{search.sampler_seed} {asked}").getrandbits(32)
             sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=True, constant_liar=True)
             study = optuna.create_study(direction="maximize", sampler=sampler)
             for point, score in told:

@@ -63,7 +63,8 @@ def test_every_variant_gets_the_same_points_and_seeds_on_the_validation_examples
 def test_what_is_drawn_is_the_same_on_every_machine_and_moves_with_the_seed(tiny: Any) -> None:
     drawn = {
         (sampler, seed): [
-            list(point.values()) for point in draw_points(tiny(search=search(sampler=sampler, seed=seed)).search, 2)
+            list(point.values())
+            for point in draw_points(tiny(search=search(sampler=sampler, sampler_seed=seed)).search, 2)
         ]
         for sampler in ("halton", "random")
         for seed in (0, 1)
@@ -179,7 +180,7 @@ def test_tpe_tries_no_point_twice(tiny: Any, optuna: Any) -> None:
 
 
 def test_tpe_follows_from_what_it_is_told_alone_and_says_nothing(tiny: Any, optuna: Any, capfd: Any) -> None:
-    wanted = tiny(search=search(sampler="tpe", seed=3)).search
+    wanted = tiny(search=search(sampler="tpe", sampler_seed=3)).search
     told = [(point, score) for point, score in zip(draw_points(wanted, 4), (0.1, None, -math.inf, 0.9), strict=True)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
