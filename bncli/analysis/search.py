@@ -46,7 +46,7 @@ def find_searches(arms: Sequence[ArmRuns], ask: Ask) -> Iterator[SearchFindings]
 
 def _search(arm: ArmRuns, best: TrialRuns, ask: Ask) -> SearchFindings:
     trials = [_trial(trial, ask.chosen_by) for trial in arm.trials if trial.rungs[0]]
-    results = [list(rung.values()) for trial in arm.trials for rung in trial.rungs]
+    results = [result for trial in arm.trials for rung in trial.rungs for result in rung.values()]
     longest = [
         [rung[seed] for rung in trial.rungs if seed in rung][-1] for trial in arm.trials for seed in trial.rungs[0]
     ]
@@ -56,14 +56,14 @@ def _search(arm: ArmRuns, best: TrialRuns, ask: Ask) -> SearchFindings:
         by=ask.chosen_by,
         sampler=ask.sampler,
         space=ask.space,
-        rungs=tuple(sorted({trial.steps for trial in trials})),
+        rungs=tuple(sorted({result.budget or result.info.step for result in results})),
         trials=tuple(trials),
         chosen=best.point,
         score=rate(best.rungs[-1], ask.chosen_by)[1],
         best_so_far=tuple(accumulate((trial.first for trial in trials), max)),
         importances=tuple(weigh_keys(trials, ask.space)),
         on_edge=tuple(key for key, kind in ask.space.items() if _on_edge(best.point[key], kind)),
-        runs=sum(map(len, results)),
+        runs=len(results),
         steps=sum(result.info.step for result in longest),
     )
 

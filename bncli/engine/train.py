@@ -150,6 +150,7 @@ class _Loop:
         self.losses = torch.empty(0, *self.network.lanes, device=first.device)  # since the last evaluation
         self.prober = Prober(job, self.network, self.splits, self.batches, step, self.state, self.hyper)
         self.checkpoints = Checkpoints(checkpoints, job.course)
+        self.spent: Mapping[str, float] = {}  # seconds before the checkpoint that it goes on from
         self.kept: dict[str, Any] = {}  # what training depends on, as it was at the last evaluation
 
     def advance(self, stop: int) -> None:
@@ -218,7 +219,10 @@ class _Loop:
     def resume(self) -> bool:
         """Go on from the newest checkpoint that fits this job, if there is one."""
         with self.clock.of("checkpointing"):
-            return self.checkpoints.resume(self._restore)
+            resumed = self.checkpoints.resume(self._restore)
+        for kind, seconds in self.spent.items():  # out here: they were not spent on reading the checkpoint
+            self.clock.seconds[kind] += seconds
+        return resumed
 
     def _restore(self, found: Mapping[str, Any]) -> None:
         """Put a checkpoint's state back; one that does not fit leaves everything as it was."""
@@ -232,8 +236,7 @@ class _Loop:
             self._put(before)
             raise
         self.losses, self.kept = found["losses"].to(self.device), found["kept"]
-        for kind, seconds in found["seconds"].items():
-            self.clock.seconds[kind] += seconds
+        self.spent = found["seconds"]
 
     def _check(self, found: Mapping[str, Any]) -> None:
         """Raise a ValueError where a state is not of this job's form."""

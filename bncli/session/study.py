@@ -298,7 +298,7 @@ def describe_plan(session: Session) -> str:
     for job in session.jobs:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
-        took = "" if first.task else f", ~{seconds_of(job):.0f} s"
+        took = "" if first.task else f"{f', to step {first.steps:,}' * first.pauses}, ~{seconds_of(job):.0f} s"
         arm = as_line(" ".join([first.variant, *(f"{key}={value}" for key, value in first.setting.items())]))
         count = f"{len(job.runs)} runs (seeds {seeds})" if job.lanes else f"1 run (seed {seeds})"
         lines.append(f"  {arm}: {count}, {kept} stored{took}")

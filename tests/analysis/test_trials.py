@@ -58,24 +58,29 @@ def test_by_loss_the_lowest_is_best_and_a_diverged_trial_the_worst():
 
 def test_findings_say_what_was_tried_and_what_it_cost():
     findings = searched(
-        trial(0.01, 16, [0.2, 0.3]),
+        trial(0.01, 16, [0.2, 0.3], [], []),
         trial(0.1, 32, [0.4, 0.6], [0.7, 0.7], [0.9, 0.8]),
         trial(1, 32, [0.3, 0.4], [0.6, 0.6]),
     )
     (found,) = findings.searches
     assert found.best_so_far == (0.25, 0.5, 0.5)
     assert [(t.first, t.steps, t.median) for t in found.trials] == [
-        (0.25, 90, 0.25), (0.5, 90, pytest.approx(0.85)), (0.35, 30, 0.6)
+        (0.25, 10, 0.25), (0.5, 90, pytest.approx(0.85)), (0.35, 30, 0.6)
     ]  # fmt: skip
-    assert (found.runs, found.steps) == (12, 2 * (90 + 90 + 30))
+    assert (found.runs, found.steps) == (12, 2 * (10 + 90 + 30))
     assert (
         "lr and batch_size were searched for each variant by 3 trials x 2 seeds of halton, the better third going on after"
-        " 30 steps, by validation accuracy: 12 runs, 420 steps; the report's seeds are fresh"
+        " 10 and 30 steps, by validation accuracy: 12 runs, 260 steps; the report's seeds are fresh"
     ) in findings.notes
     assert (
         "none: lr 0.1, batch_size 32 was best (85.0 %); how much each key mattered is not known (3 trials; it takes 20)"
     ) in findings.notes
     assert not [note for note in findings.notes if "Kruskal" in note]
+
+
+def test_a_rung_that_only_the_later_best_passed_counts_as_one():
+    (found,) = searched(trial(0.1, 16, [0.2]), trial(1, 32, [0.5], [0.6], [0.9])).searches
+    assert found.rungs == (10, 30, 90)
 
 
 def tried(score, count=40, seed=0):
