@@ -172,7 +172,6 @@ class SearchFindings:
     rungs: tuple[int, ...]  # steps after which trials were compared, and the worse ones left; the last is the end
     trials: tuple[Trial, ...]  # in the order in which they were tried
     chosen: Mapping[str, Any]
-    score: float  # of the chosen trial at its end
     best_so_far: tuple[float, ...]  # after each trial, at the first rung
     importances: tuple[Importance, ...]
     on_edge: tuple[str, ...]  # keys whose chosen value lies at an end of what was tried: it may be better beyond

@@ -59,7 +59,6 @@ def _search(arm: ArmRuns, best: TrialRuns, ask: Ask) -> SearchFindings:
         rungs=tuple(sorted({result.budget or result.info.step for result in results})),
         trials=tuple(trials),
         chosen=best.point,
-        score=rate(best.rungs[-1], ask.chosen_by)[1],
         best_so_far=tuple(accumulate((trial.first for trial in trials), max)),
         importances=tuple(weigh_keys(trials, ask.space)),
         on_edge=tuple(key for key, kind in ask.space.items() if _on_edge(best.point[key], kind)),
@@ -134,8 +133,9 @@ def search_notes(found: Sequence[SearchFindings]) -> Iterator[str]:
     )
     for each in found:
         unit = " %" if each.by == "validation_accuracy" else ""
+        best = next(trial.median for trial in each.trials if trial.values == each.chosen)
         point = ", ".join(f"{short_key(key)} {written_option(value)}" for key, value in each.chosen.items())
-        yield f"{_name(each)}: {point} was best ({written_score(each.score, each.by)}{unit}); {_importance(each)}"
+        yield f"{_name(each)}: {point} was best ({written_score(best, each.by)}{unit}); {_importance(each)}"
     if any(weight.share is not None for each in found for weight in each.importances):
         yield (
             "a key explains what its value alone says of a trial's rank (eta squared, Kruskal & Wallis), where the"

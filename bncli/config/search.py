@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_serializer
 from bncli.catalogue import LARGEST, WHOLE, Meaning, Spelling
 from bncli.config.asking import TUNING_SEED, Bisect, BySplit, Tune
 from bncli.config.parts import Frozen
+from bncli.config.recipe import Training
 from bncli.data import Seed
 from bncli.errors import ConfigError, Problem
 
@@ -142,6 +143,24 @@ def search_problems(
         points = math.prod(len(each) for each in search.over.values() if isinstance(each, tuple))
         if points < search.trials:
             yield Problem(("search", "trials"), f"there are {points} points in all; at most so many, or a wider space")
+
+
+def at_space(problem: Problem, key: str) -> Problem:
+    """A problem of a swept key as that of the key of a search."""
+    if problem.path != ("sweep", key):
+        return problem
+    remedy = "; give a list of whole numbers" if problem.message.startswith("must be a whole number") else ""
+    message = problem.message.replace("swept", "searched").replace("sweep", "search")
+    return Problem(("search", "over", key), message + remedy)
+
+
+def suggest_option(training: Training, key: str) -> str:
+    """`training.optimizer.momentum` for `training.momentum`; "" where a key is not written so."""
+    section, _, name = key.rpartition(".")
+    parts = {"training.optimizer": training.optimizer, "training.schedule": training.schedule}
+    if section != "training" or name in Training.model_fields:
+        return ""
+    return next((f"{place}.{name}" for place, part in parts.items() if name in part.options), "")
 
 
 def search_warnings(search: Search | None) -> Iterator[str]:

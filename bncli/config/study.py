@@ -21,7 +21,7 @@ from bncli.config.fit import layers_of, misfits_at, references, without_classes
 from bncli.config.keys import places_of
 from bncli.config.parts import DEFINED, ONCE, Frozen, NormPart, Part, listed, validated
 from bncli.config.recipe import DataPart, Evaluation, Margins, MetricPart, ModelPart, Probes, Target, TaskPart, Training
-from bncli.config.search import Search, search_problems
+from bncli.config.search import Search, at_space, search_problems, suggest_option
 from bncli.config.seeds import LOOKS, SEEDS, read_seeds
 from bncli.config.task import RECIPE, metric_problems, task_problems
 from bncli.config.yaml_tree import with_value
@@ -251,7 +251,7 @@ def check(study: Study) -> list[Problem]:
     for space in spaces:
         at = study.model_copy(update={"sweep": {**study.sweep, **space}})
         found = _problems_at(at, own=bool(own), before=before)
-        problems += [_at_space(problem, *space) for problem in found] if study.search else found
+        problems += [at_space(problem, *space) for problem in found] if study.search else found
     return list(dict.fromkeys(problems))
 
 
@@ -259,7 +259,7 @@ def _problems_at(study: Study, *, own: bool, before: bool = False) -> list[Probl
     """What is wrong with swept keys, or at their settings, which are not looked at after problems `before`."""
     problems = list[Problem]()
     for key in study.sweep:
-        if meant := _option_meant(study, key):
+        if meant := suggest_option(study.training, key):
             problems.append(Problem(("sweep", key), f"no such key; did you mean {meant!r}?"))
         for name, variant in study.variants.items():
             if key.startswith("training.") and key.split(".")[1] in variant.training:
@@ -282,24 +282,6 @@ def _problems_at(study: Study, *, own: bool, before: bool = False) -> list[Probl
     except ConfigError as error:
         problems += error.problems
     return problems
-
-
-def _at_space(problem: Problem, key: str) -> Problem:
-    """A problem of a swept key as that of the key of a search."""
-    if problem.path != ("sweep", key):
-        return problem
-    remedy = "; give a list of whole numbers" if problem.message.startswith("must be a whole number") else ""
-    message = problem.message.replace("swept", "searched").replace("sweep", "search")
-    return Problem(("search", "over", key), message + remedy)
-
-
-def _option_meant(study: Study, key: str) -> str:
-    """`training.optimizer.momentum` for `training.momentum`; "" where a key is not written so."""
-    section, _, name = key.rpartition(".")
-    parts = {"training.optimizer": study.training.optimizer, "training.schedule": study.training.schedule}
-    if section != "training" or name in Training.model_fields:
-        return ""
-    return next((f"{place}.{name}" for place, part in parts.items() if name in part.options), "")
 
 
 def _repeated(study: Study) -> Iterator[Problem]:

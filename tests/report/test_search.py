@@ -56,7 +56,7 @@ def test_a_study_without_a_search_has_no_such_table() -> None:
 SEARCH = SearchFindings(
     variant="none", setting={}, by="validation_accuracy", sampler="halton", space={"training.lr": {"log": [0.1, 1.0]}},
     rungs=(10, 90), trials=tuple(Trial({"training.lr": lr}, lr, 90, {0: lr}, lr) for lr in (0.2, 0.5)),
-    chosen={"training.lr": 0.5}, score=0.5, best_so_far=(0.2, 0.5),
+    chosen={"training.lr": 0.5}, best_so_far=(0.2, 0.5),
     importances=(Importance("training.lr", 0.6, 0.001, distinct=True),), on_edge=(), runs=2, steps=180,
 )  # fmt: skip
 
