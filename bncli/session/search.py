@@ -32,7 +32,7 @@ class Stage:
     @property
     def rung(self) -> int:
         """At which rung of a search its runs are, from 0."""
-        return max(0, len(self.runs[0].rungs) - 1)
+        return max([1, *(len(run.rungs) for run in self.runs)]) - 1
 
 
 def next_stage(study: Study, results: Mapping[str, RunResult], device: str, engine: Engine = "auto") -> Stage | None:
@@ -237,10 +237,12 @@ def _trial_runs(
 ) -> tuple[Run, ...]:
     """The runs of each arm's points up to one rung: point after point, and of each the seeds."""
     seeds = range(TUNING_SEED, TUNING_SEED + search.seeds)
-    points = {repr(point): point for asked in wanted.values() for point in asked}
+    points: dict[str, tuple[TrialPoint, set[ArmKey]]] = {}
+    for arm, asked in wanted.items():
+        for point in asked:
+            points.setdefault(repr(point), (point, set()))[1].add(arm)
     found = list[Run]()
-    for name, point in points.items():
-        there = {arm for arm, asked in wanted.items() if any(repr(each) == name for each in asked)}
+    for point, there in points.values():
         some = _only(study, {variant for variant, _ in there})
         runs = _searching(some, {key: (value,) for key, value in point.items()}, seeds, device, engine)
         found += [

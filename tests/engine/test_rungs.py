@@ -79,6 +79,13 @@ def test_a_run_that_stops_at_a_rung_is_another_run_and_one_that_does_not_is_the_
     assert [run.pauses for run in (plain, short, last)] == [False, True, False]
 
 
+def test_a_stored_rung_that_says_it_went_on_is_damaged(tiny: Tiny) -> None:
+    (result,) = train(job_until(tiny, 10, count=1))
+    assert result.budget == 10
+    with pytest.raises(ValueError, match="it is done at step 30 of 10"):
+        check_run(replace(result, info=replace(result.info, step=30)))
+
+
 def test_jobs_that_differ_in_where_they_stop_share_the_folder_of_their_checkpoints(tiny: Tiny) -> None:
     plain, short, longer = (job_until(tiny, *rungs) for rungs in ((), (10,), (10, 17)))
     assert short.course == longer.course == plain.course == plain.id

@@ -22,7 +22,7 @@ from bncli.plan import Run, jobs_of, runs_of
 from bncli.records import RunInfo, RunResult
 from bncli.session.events import Started
 from bncli.session.samplers import draw_points
-from bncli.session.search import next_stage
+from bncli.session.search import Stage, next_stage
 from bncli.session.study import open_session
 from bncli.session.tpe import ask_tpe
 from bncli.session.training import train
@@ -289,6 +289,10 @@ def test_rungs_go_on_from_checkpoints_which_stay_as_long_as_they_are_needed(
     assert {key: [*result.records] for key, result in kept.items()} == {
         key: [*result.records] for key, result in lost.items()
     }
+
+
+def test_a_stage_of_which_every_run_was_raced_off_is_at_no_rung() -> None:
+    assert Stage(()).rung == 0
 
 
 def test_jobs_of_a_search_without_rungs_keep_their_lanes(tiny: Any) -> None:
