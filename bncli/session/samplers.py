@@ -13,7 +13,7 @@ _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 6
 
 
 def draw_points(search: Search, many: int) -> list[TrialPoint]:
-    """The first points, each once; evenly spread by `random` draws or else a Halton sequence.
+    """The first points of a Halton sequence, or of random draws where they are asked for, each once.
 
     Fewer than asked for where the space has no more.
     """
