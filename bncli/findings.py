@@ -139,6 +139,47 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One point of a search; scores are higher where they are better."""
+
+    values: Mapping[str, Any]  # by searched key
+    first: float  # median at the first rung, to which every trial was trained: what can be compared
+    steps: int  # to which it was trained at last
+    scores: Mapping[int, float]  # by seed, there
+    median: float
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much of the differences between trials one key explains by itself."""
+
+    key: str
+    share: float | None  # eta squared of the scores' ranks, 0 to 1; None with a reason
+    p: float | None  # that so much comes by chance (Kruskal & Wallis)
+    distinct: bool = False  # p is below 5 %, allowing for all keys of the arm (Bonferroni)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SearchFindings:
+    """How several keys were chosen for one arm."""
+
+    variant: str
+    setting: Mapping[str, Any]
+    by: str  # "validation_accuracy" or "validation_loss"
+    sampler: str
+    space: Mapping[str, Any]  # as the preset has it: {log: [low, high]}, {linear: [low, high]} or a list
+    rungs: tuple[int, ...]  # steps after which trials were compared, and the worse ones left; the last is the end
+    trials: tuple[Trial, ...]  # in the order in which they were tried
+    chosen: Mapping[str, Any]
+    best_so_far: tuple[float, ...]  # after each trial, at the first rung
+    importances: tuple[Importance, ...]
+    on_edge: tuple[str, ...]  # keys whose chosen value lies at an end of what was tried: it may be better beyond
+    runs: int  # spent on the search
+    steps: int  # training steps spent on it, where rungs went on from their checkpoints
+
+
+@dataclass(frozen=True)
 class Claim:
     """A result that is said to hold: where one number of the runs lies."""
 
@@ -206,6 +247,7 @@ class Findings:
     environment: Mapping[str, Any]
     claims: tuple[Judgement, ...] = ()
     tunings: tuple[Tuning, ...] = ()
+    searches: tuple[SearchFindings, ...] = ()
     looks: Looks = Looks()
 
 

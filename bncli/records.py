@@ -130,7 +130,7 @@ class RunResult:
     @property
     def budget(self) -> int | None:
         """Steps that it was allowed to train; None of a task without an option `steps`."""
-        steps = (self.spec.get("training") or self.spec.get("task") or {}).get("steps")
+        steps = self.spec.get("stop", (self.spec.get("training") or self.spec.get("task") or {}).get("steps"))
         return steps if type(steps) is int else None
 
     def metrics(self) -> list[str]:

@@ -99,6 +99,7 @@ HEAVY = {
     "vl_convert": {"report"},
     "pandas": {"result"},
     "yaml": {"config", "observed"},
+    "optuna": {"session"},
     "tensorboard": {"observed"},
 }
 FILES = sorted(ROOT.rglob("*.py"))

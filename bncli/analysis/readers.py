@@ -12,6 +12,14 @@ from bncli.records import RunResult
 
 
 @dataclass(frozen=True)
+class TrialRuns:
+    """The runs of one trial of a search: one point of its space."""
+
+    point: Mapping[str, Any]  # searched keys and their values
+    rungs: Sequence[Mapping[int, RunResult]]  # by seed, at each rung that it was trained to; of some there are none
+
+
+@dataclass(frozen=True)
 class ArmRuns:
     """The finished runs of one variant at one setting of the sweep."""
 
@@ -20,6 +28,7 @@ class ArmRuns:
     runs: Mapping[int, RunResult]  # by seed; a seed whose run failed or is missing is absent
     # by seed: the runs that were tried beforehand to tune or to bisect, with the value tried, in order of values
     search: Mapping[int, Sequence[tuple[float, RunResult]]] = field(default_factory=dict)
+    trials: Sequence[TrialRuns] = ()  # that were tried beforehand by a search over several keys, in order
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,9 @@ class Ask:
     environment: Mapping[str, Any]
     claims: tuple[Claim, ...] = ()
     searched: str = ""  # the key that was tuned or bisected
-    chosen_by: str = ""  # by what it was tuned; empty where nothing was chosen
+    chosen_by: str = ""  # by what it was tuned or searched; empty where nothing was chosen
+    space: Mapping[str, Any] = field(default_factory=dict)  # of a search over several keys, as the preset has it
+    sampler: str = ""  # which drew its trials
     looks: Looks = field(default_factory=Looks)
     metrics: Mapping[str, Metric] = field(default_factory=dict)  # that the study declares, by name
     aim: Metric = ACCURACY  # the metric that has a target

@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 from bncli.analysis import summaries
 from bncli.analysis.comparisons import compare, judge_study_claims
 from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, final_value, steps_to_target, values_of
+from bncli.analysis.search import find_search_warnings, find_searches, search_notes
 from bncli.analysis.stats import level_of
 from bncli.analysis.summaries import crossing
 from bncli.analysis.text import headlines, level, notes
@@ -24,11 +26,12 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
     Runs that failed count as missing. The order of the arms is kept.
     """
     arms = [_finished(arm) for arm in arms]
-    tuned = tuple(tunings(arms, ask))
+    tuned, searches = tuple(tunings(arms, ask)), tuple(find_searches(arms, ask))
     targets = [_target(arm, arms, ask) for arm in arms]
     measures = tuple(_measure(name, targets, arms, ask) for name in ask.measures)
     claimed = {claim.measure: _measure(claim.measure, targets, arms, ask) for claim in ask.claims}
-    choices = {(t.variant, repr(t.setting)): {t.key: t.chosen} for t in tuned}
+    choices: dict[tuple[str, str], Mapping[str, Any]] = {(t.variant, repr(t.setting)): {t.key: t.chosen} for t in tuned}
+    choices |= {(each.variant, repr(each.setting)): each.chosen for each in searches}
     bare = [
         replace(_arm(arm, target, ask), chosen=choices.get((arm.variant, repr(arm.setting)), {}))
         for arm, target in zip(arms, targets, strict=True)
@@ -42,11 +45,17 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         headlines=headlines(compared, measures[0], ask),
         measures=measures,
         arms=compared,
-        notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned)),
-        warnings=(*ask.warnings, *find_tuning_warnings(tuned), *find_warnings(arms, compared, measures, ask)),
+        notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned), *search_notes(searches)),
+        warnings=(
+            *ask.warnings,
+            *find_tuning_warnings(tuned),
+            *find_search_warnings(searches),
+            *find_warnings(arms, compared, measures, ask),
+        ),
         environment=ask.environment,
         claims=tuple(judge_study_claims(ask.claims, arms, targets, claimed, ask, level_of(ask.looks))),
         tunings=tuned,
+        searches=searches,
         looks=ask.looks,
     )
 

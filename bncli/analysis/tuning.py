@@ -146,12 +146,12 @@ def tuning_notes(found: Sequence[Tuning]) -> Iterator[str]:
     raced = f"; racing saved {saved} runs" if saved else ""
     first, seeds = found[0], max(len(scores) for t in found for scores in t.scores)
     yield (
-        f"{_short(first.key)} was tuned for each variant over {len(first.values)} values x {seeds} seeds by"
+        f"{short_key(first.key)} was tuned for each variant over {len(first.values)} values x {seeds} seeds by"
         f" {first.by.replace('_', ' ')}: {runs} runs, {steps:,} steps{raced}; the report's seeds are fresh"
     )
     for t in found:
         yield (
-            f"{_name(t)}: {_short(t.key)} {written_option(t.chosen)}; usable {written_option(t.usable_low)} to"
+            f"{_name(t)}: {short_key(t.key)} {written_option(t.chosen)}; usable {written_option(t.usable_low)} to"
             f" {written_option(t.usable_high)}; best of {_trials(t)}"
         )
 
@@ -161,8 +161,8 @@ def find_tuning_warnings(found: Sequence[Tuning]) -> Iterator[str]:
     for t in found:
         if t.on_edge:
             yield (
-                f"{_name(t)}: the best {_short(t.key)}, {written_option(t.chosen)}, is on the edge of the grid and may"
-                " be better beyond; widen it for all, or set tune.extend: true"
+                f"{_name(t)}: the best {short_key(t.key)}, {written_option(t.chosen)}, is on the edge of the grid and"
+                " may be better beyond; widen it for all, or set tune.extend: true"
             )
 
 
@@ -204,5 +204,6 @@ def _name(tuning: Tuning) -> str:
     return written_arm(tuning.variant, tuning.setting)
 
 
-def _short(key: str) -> str:
+def short_key(key: str) -> str:
+    """`lr` of `training.lr`."""
     return key.rsplit(".", 1)[-1]

@@ -28,6 +28,7 @@ from bncli.cli.options import (
     Markdown,
     MaxInFlight,
     ModelCode,
+    Plot,
     Plugins,
     PresetArgument,
     SaveBaseline,
@@ -64,6 +65,7 @@ def compare(
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
+    plot: Plot = None,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
@@ -86,6 +88,7 @@ def compare(
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
         unused = {"--junit": junit, "--markdown": markdown, "--github": github, "--events": events}
+        unused["--plot"] = plot
         show_plan(how, aa=aa, fresh=bool(save_baseline or baseline), json=json, unused=unused)
         return
 
@@ -109,6 +112,10 @@ def compare(
             raise ConfigError(f"{told}: nothing is checked; add --check, --baseline NAME or --aa")
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if github else None
     require_writable(json=json, events=events, **files, github=summary)
+    if plot:
+        from bncli.report.figures import require_plots
+
+        require_plots(plot)
     with show_progress(events) as (on_event, tell):
         if results is not None:
             asked = {"variant_from": variant_from, "seed_from": seed_from, "set": sets or (), "store": store}
@@ -128,6 +135,11 @@ def compare(
             show_outcome(result.name, result.checks)
     if json:
         write_json(json, document)
+    if plot:
+        from bncli.report.study.figures import write_search_plots
+
+        if not write_search_plots(result.findings, plot):
+            print(f"--plot {plot}: the study has no `search:`, whose figures these are", file=sys.stderr)
     if result.checks:
         write_checks(result.name, result.checks, junit, markdown, github and not quiet)
     if any(each.outcome == "failed" for each in result.checks):

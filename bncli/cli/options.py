@@ -137,6 +137,7 @@ Task = Annotated[
     typer.Option(help="Train a loop of your own: a generator that yields numbers.", metavar="FILE.py:NAME|MODULE:NAME"),
 ]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
+Plot = Annotated[Path | None, typer.Option(help="Write the figures into this folder, as SVG and PNG.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 Yes = Annotated[bool, typer.Option("--yes", help="Train also what is so much that it may be a mistake.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]

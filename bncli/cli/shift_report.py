@@ -19,6 +19,7 @@ from bncli.cli.options import (
     LossCode,
     MaxInFlight,
     ModelCode,
+    Plot,
     Plugins,
     PresetArgument,
     Seeds,
@@ -37,7 +38,6 @@ from bncli.cli.options import (
 
 Layers = Annotated[str, typer.Option(help="Show only layers that match one of these patterns (a,b*).")]
 Metrics = Annotated[str, typer.Option(help="Show only these metrics of those that the preset probes (a,b).")]
-Plot = Annotated[Path | None, typer.Option(help="Write the figures into this folder, as SVG and PNG.")]
 
 
 def shift_report(
@@ -68,7 +68,7 @@ def shift_report(
 
     require_writable(json=json)
     if plot:
-        from bncli.report.shift.figures import require_plots
+        from bncli.report.figures import require_plots
 
         require_plots(plot)
     with show_progress() as (on_event, _):

@@ -8,6 +8,7 @@ from bncli.config.observed import ObservedStudy
 from bncli.config.parts import Part
 from bncli.config.reading import read_bench, read_preset, read_study
 from bncli.config.recipe import Augmentation, Evaluation, Probes, Target, Training
+from bncli.config.search import Search
 from bncli.config.study import Study, Variant
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ObservedStudy",
     "Part",
     "Probes",
+    "Search",
     "Study",
     "StudyClaim",
     "Target",

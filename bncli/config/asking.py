@@ -25,6 +25,7 @@ MeasureName = Annotated[
 ]
 
 
+BySplit = Literal["validation_accuracy", "validation_loss"]  # of the last evaluation: what a search chooses by
 ANY_KEYS = Spelling("{KEY: value}", {"type": "object"})
 
 
@@ -90,9 +91,7 @@ class Tune(Frozen):
         Field(min_length=1, max_length=1),
         Meaning("dotted key and its values, ascending: `{training.lr: [.1, .3, 1]}`; one key", "the key's"),
     ]
-    by: Annotated[
-        Literal["validation_accuracy", "validation_loss"], Meaning("what is best: the median over seeds, at the end")
-    ] = "validation_accuracy"
+    by: Annotated[BySplit, Meaning("what is best: the median over seeds, at the end")] = "validation_accuracy"
     seeds: Annotated[
         int,
         Field(ge=1, le=10_000),

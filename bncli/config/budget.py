@@ -61,6 +61,8 @@ def count_runs(study: "Study") -> int:
     arms = len(study.variants) * math.prod(map(len, study.sweep.values()))
     if tune := study.tune:
         return arms * (len(tune.values) * tune.seeds + len(study.seeds))
+    if search := study.search:
+        return arms * (sum(search.count_trials()) * search.seeds + len(study.seeds))
     if bisect := study.bisect:
         halvings = math.log2(max(2.0, math.log(bisect.high / bisect.low) / math.log(bisect.within)))
         return arms * len(study.seeds) * (2 + math.ceil(halvings))
@@ -77,10 +79,13 @@ def too_much(study: "Study") -> Iterator[Problem]:
     factors = {"sweep": settings, "variants": variants}
     said, count, most = f"{written(settings)} settings x {variants:,} variants", arms, MOST_ARMS
     if arms <= MOST_ARMS:
-        seeds, tune = len(study.seeds), study.tune
-        search = f" and {len(tune.values)} values x {tune.seeds:,} seeds of a search" if tune else ""
+        seeds, tune, trials = len(study.seeds), study.tune, study.search
+        searching = f" and {len(tune.values)} values x {tune.seeds:,} seeds of a search" if tune else ""
+        if trials:
+            searching = f" and {sum(trials.count_trials()):,} trials x {trials.seeds:,} seeds of a search"
         factors |= {"seeds": seeds, "tune": len(tune.values) * tune.seeds if tune else 0}
-        said, count, most = f"{said} x {seeds:,} seeds{search}", runs, MOST_RUNS
+        factors["search"] = sum(trials.count_trials()) * trials.seeds if trials else 0
+        said, count, most = f"{said} x {seeds:,} seeds{searching}", runs, MOST_RUNS
     if count > most:
         what = f"{said} are {written(count)}{' runs' if most == MOST_RUNS else ''}; at most {most:,} in one preset"
         yield Problem((max(factors, key=lambda key: factors[key]),), f"{what}: ask for fewer, or split it over several")

@@ -41,7 +41,10 @@ class ObservedStudy(Frozen):
         return self
 
 
-RECIPE = ("data", "model", "training", "evaluation", "probes", "variants", "seeds", "sweep", "tune", "bisect", "looks")
+RECIPE = (
+    "data", "model", "training", "evaluation", "probes", "variants", "seeds", "sweep", "tune", "bisect", "search",
+    "looks",
+)  # fmt: skip
 
 
 def observed_of(tree: Mapping[str, Any]) -> ObservedStudy:

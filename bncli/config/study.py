@@ -21,6 +21,7 @@ from bncli.config.fit import layers_of, misfits_at, references, without_classes
 from bncli.config.keys import places_of
 from bncli.config.parts import DEFINED, ONCE, Frozen, NormPart, Part, listed, validated
 from bncli.config.recipe import DataPart, Evaluation, Margins, MetricPart, ModelPart, Probes, Target, TaskPart, Training
+from bncli.config.search import Search, at_space, search_problems, suggest_option
 from bncli.config.seeds import LOOKS, SEEDS, read_seeds
 from bncli.config.task import RECIPE, metric_problems, task_problems
 from bncli.config.yaml_tree import with_value
@@ -127,6 +128,7 @@ class Study(Frozen):
     ] = ()
     tune: Annotated[Tune | None, Meaning("choose one key for each variant before the report")] = None
     bisect: Annotated[Bisect | None, Meaning("search a limit instead of reporting runs at one recipe")] = None
+    search: Annotated[Search | None, Meaning("choose several keys for each variant before the report")] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -152,6 +154,7 @@ class Study(Frozen):
     def without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the recipe where there is a task, and without younger keys where they say nothing."""
         absent = {*(RECIPE if self.task else ("task",)), *(() if self.metrics else ("metrics",))}
+        absent |= set() if self.search else {"search"}
         return {key: value for key, value in write(self).items() if key not in absent}
 
     @field_validator("looks")
@@ -179,6 +182,11 @@ class Study(Frozen):
             raise ValueError(f"every seed counts once, got {list(seeds)}")
         return seeds
 
+    @property
+    def any_search(self) -> Tune | Bisect | Search | None:
+        """What is searched before the report, or instead of it."""
+        return self.tune or self.bisect or self.search
+
     def training_of(self, variant: str) -> Training:
         """The recipe of one variant: the study's, with the variant's overrides.
 
@@ -204,7 +212,11 @@ class Study(Frozen):
         Raises:
             ConfigError: for a swept key that does not exist, or a value out of range.
         """
-        plain = self.model_dump(mode="json") | {"sweep": {}, "claims": [], "tune": None, "bisect": None}
+        plain = self.model_dump(mode="json") | {
+            "sweep": {},
+            "claims": [],
+            **dict.fromkeys(("tune", "bisect", "search")),
+        }
         for values in product(*self.sweep.values()):
             setting = dict(zip(self.sweep, values, strict=True))
             changed = plain
@@ -229,11 +241,26 @@ def check(study: Study) -> list[Problem]:
     problems += claim_problems(study.claims, study.variants, study.sweep)
     problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
+    problems += search_problems(study.tune, study.bisect, study.search, study.sweep, study.seeds)
     if study.looks and len(study.seeds) not in study.looks:
         problems.append(Problem(("looks",), f"none of {list(study.looks)} is the number of seeds, {len(study.seeds)}"))
-    searched = searched_keys(study)
-    study = study.model_copy(update={"sweep": {**study.sweep, **searched}})
+    spaces = [searched_keys(study)]
+    if study.search:  # one key after the other: their combinations are too many
+        spaces = [{key: values} for key, values in spaces[0].items()]
+    before = bool(problems)
+    for space in spaces:
+        at = study.model_copy(update={"sweep": {**study.sweep, **space}})
+        found = _problems_at(at, own=bool(own), before=before)
+        problems += [at_space(problem, *space) for problem in found] if study.search else found
+    return list(dict.fromkeys(problems))
+
+
+def _problems_at(study: Study, *, own: bool, before: bool = False) -> list[Problem]:
+    """What is wrong with swept keys, or at their settings, which are not looked at after problems `before`."""
+    problems = list[Problem]()
     for key in study.sweep:
+        if meant := suggest_option(study.training, key):
+            problems.append(Problem(("sweep", key), f"no such key; did you mean {meant!r}?"))
         for name, variant in study.variants.items():
             if key.startswith("training.") and key.split(".")[1] in variant.training:
                 problems.append(Problem(("sweep", key), f"variant {name!r} sets it too; sweep it or set it, not both"))
@@ -241,7 +268,7 @@ def check(study: Study) -> list[Problem]:
             known = [place for place in places_of(Study) if place.startswith(tuple(f"{kind}." for kind in SWEPT))]
             meant = next((f"; did you mean {place!r}?" for place in known if place.rpartition(".")[2] == key), "")
             problems.append(Problem(("sweep", key), f"only data, model, training and evaluation can be swept{meant}"))
-    if problems or (problems := list(_repeated(study))):
+    if before or problems or (problems := list(_repeated(study))):
         return problems
     try:
         layers = 0
@@ -254,7 +281,7 @@ def check(study: Study) -> list[Problem]:
             problems += misfits_at(at)
     except ConfigError as error:
         problems += error.problems
-    return list(dict.fromkeys(problems))
+    return problems
 
 
 def _repeated(study: Study) -> Iterator[Problem]:
@@ -274,8 +301,10 @@ def _repeated(study: Study) -> Iterator[Problem]:
                     yield Problem(("sweep", key), f"each value counts once, got {same}")
 
 
-def searched_keys(study: Study) -> dict[str, tuple[float, ...]]:
-    """The key that is tuned or bisected, with the values known beforehand."""
+def searched_keys(study: Study) -> dict[str, tuple[Any, ...]]:
+    """The keys that are tuned, bisected or searched, with the values known beforehand."""
+    if study.search:
+        return study.search.known_values()
     if study.tune:
         return study.tune.over
     return {study.bisect.over: (study.bisect.low, study.bisect.high)} if study.bisect else {}

@@ -20,7 +20,7 @@ def task_problems(study: "Study") -> Iterator[Problem]:
     for key in RECIPE:
         if key in study.model_fields_set:
             yield Problem((key,), own)
-    for key, search in (("tune", study.tune), ("bisect", study.bisect)):
+    for key, search in (("tune", study.tune), ("bisect", study.bisect), ("search", study.search)):
         if search:
             yield Problem((key,), "does not search options of a task; sweep them instead: --set task.lr=0.1,0.3,1")
     for name, variant in study.variants.items():

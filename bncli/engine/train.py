@@ -55,7 +55,9 @@ def train(
     same job draws the same noise, whatever ran before it in this process.
 
     With a folder for checkpoints the whole state is saved there after every `save_every` steps (0: as many as take
-    some minutes), also where `report` raises HandedBack, and a job that finds a checkpoint of itself goes on from it, to the same numbers.
+    some minutes), also where `report` raises HandedBack, and a job that finds a checkpoint of itself goes on from it,
+    to the same numbers. Runs that stop before their recipe ends save it there too, for the job that trains them
+    further.
 
     Lanes for which a GPU has too little memory are trained as two jobs of half as many.
     """
@@ -68,22 +70,22 @@ def train(
     torch.cuda.empty_cache()  # out here, where the error no longer holds what was allocated
     half = len(job.runs) // 2
     halves = Job(job.runs[:half]), Job(job.runs[half:])
-    folders = [checkpoints and checkpoints / part.id for part in halves]
+    folders = [checkpoints and checkpoints / part.course for part in halves]
     return [r for part, folder in zip(halves, folders, strict=True) for r in train(part, report, folder, save_every)]
 
 
 def _trained(job: Job, report: Report, checkpoints: Path | None, save_every: int) -> list[RunResult]:
     loop = _Loop(job, checkpoints)
-    recipe, every = job.runs[0].training, job.runs[0].evaluation.every
+    steps, end, every = job.runs[0].training.steps, job.runs[0].steps, job.runs[0].evaluation.every
     if not loop.resume():
         torch.manual_seed(seed_for(job.runs[0].seed, "noise"))
         report(loop.measure())
         loop.probe()
     saves = save_every or checkpoint_steps(job)
     leaving: HandedBack | None = None
-    for stop in _stops(loop.step, recipe.steps, every, saves, loop.prober.every(recipe.steps)):
+    for stop in _stops(loop.step, end, every, saves, loop.prober.every(end)):
         loop.advance(stop)
-        if stop % every == 0 or stop == recipe.steps:
+        if stop % every == 0 or stop == steps:
             try:
                 report(loop.measure())
             except HandedBack as error:
@@ -91,10 +93,12 @@ def _trained(job: Job, report: Report, checkpoints: Path | None, save_every: int
             if loop.log.all_diverged():
                 break
         loop.probe()
-        if (stop % saves == 0 or leaving) and stop < recipe.steps:
+        if stop < steps and (stop % saves == 0 or stop == end or leaving):
             loop.save()
-            if leaving:
+            if leaving and stop < end:
                 raise leaving
+    if loop.kept["step"] < loop.step:  # it stops between two evaluations: this one is no part of its further course
+        report(loop.measure())
     return loop.log.results(loop.step, loop.clock.seconds, loop.fallbacks)
 
 
@@ -133,6 +137,7 @@ class _Loop:
         self.loss = loss_of(first)
         self.clipped = first.training.clip is not None
         self.clock, self.step, self.last = Stopwatch(), 0, first.training.steps - 1
+        self.end = first.steps  # where it stops, if its recipe goes on
         with self.clock.of("start"):
             self.splits: Splits = DATASETS.load(first.data.name)(**first.data.options, device=first.device)
             self.network = Network(job.runs, first.device)
@@ -152,7 +157,8 @@ class _Loop:
         self.log = Log(job, self.network, self.loss, engine)
         self.losses = torch.empty(0, *self.network.lanes, device=first.device)  # since the last evaluation
         self.prober = Prober(job, self.network, self.splits, self.batches, step, self.state, self.hyper)
-        self.checkpoints = Checkpoints(checkpoints, job.id)
+        self.checkpoints = Checkpoints(checkpoints, job.course)
+        self.spent: Mapping[str, float] = {}  # seconds before the checkpoint that it goes on from
         self.kept: dict[str, Any] = {}  # what training depends on, as it was at the last evaluation
 
     def advance(self, stop: int) -> None:
@@ -221,7 +227,10 @@ class _Loop:
     def resume(self) -> bool:
         """Go on from the newest checkpoint that fits this job, if there is one."""
         with self.clock.of("checkpointing"):
-            return self.checkpoints.resume(self._restore)
+            resumed = self.checkpoints.resume(self._restore)
+        for kind, seconds in self.spent.items():  # out here: they were not spent on reading the checkpoint
+            self.clock.seconds[kind] += seconds
+        return resumed
 
     def _restore(self, found: Mapping[str, Any]) -> None:
         """Put a checkpoint's state back; one that does not fit leaves everything as it was."""
@@ -235,8 +244,7 @@ class _Loop:
             self._put(before)
             raise
         self.losses, self.kept = found["losses"].to(self.device), found["kept"]
-        for kind, seconds in found["seconds"].items():
-            self.clock.seconds[kind] += seconds
+        self.spent = found["seconds"]
 
     def _check(self, found: Mapping[str, Any]) -> None:
         """Raise a ValueError where a state is not of this job's form."""
@@ -244,8 +252,8 @@ class _Loop:
         epoch = len(self.splits.train) // self.batches.size
         for state in (found, found["kept"]):
             check_form(form, {name: state[name] for name in form})
-            if not 0 <= state["step"] <= self.last:
-                raise ValueError(f"it is of step {state['step']} of {self.last + 1}")
+            if not 0 <= state["step"] <= min(self.last, self.end):
+                raise ValueError(f"it is of step {state['step']} of {self.end}")
             if not all(0 <= taken < max(epoch, 1) for _, _, taken in state["batches"]):
                 raise ValueError("it has taken more batches than an epoch has")
         since = found["step"] - found["kept"]["step"]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any, Literal
@@ -54,12 +54,20 @@ class Run:
     engine: Engine = "auto"
     probes: Probes = field(default_factory=Probes)
     task: Part | None = None  # a loop of somebody's own, instead of data, model, training, evaluation, engine, probes
+    rungs: tuple[int, ...] = ()  # steps at which a search looks at it, the last where it stops; none: at its end alone
 
     @property
     def steps(self) -> int:
         """Steps that it trains; of a task what its option `steps` says, 0 where nothing does."""
+        if self.rungs:
+            return self.rungs[-1]
         asked = self.task.options.get("steps") if self.task else self.training.steps
         return asked if type(asked) is int and asked > 0 else 0
+
+    @property
+    def pauses(self) -> bool:
+        """Whether it stops before its recipe ends, where a run of the next rung goes on."""
+        return bool(self.rungs) and self.rungs[-1] < self.training.steps
 
     def spec(self) -> dict[str, Any]:
         """Everything that determines this run's numbers, as plain JSON values.
@@ -122,6 +130,7 @@ class Run:
             "device": self.device,
             "engine": self.engine,
             **({"probes": _section(self.probes)} if self.probes.metrics else {}),
+            **({"stop": self.steps} if self.pauses else {}),
             **({"numerics_of": raised} if raised else {}),
             **({"code": code} if code else {}),
         }
@@ -171,6 +180,11 @@ class Job:
         return hashlib.sha256(" ".join(run.id for run in self.runs).encode()).hexdigest()[:20]
 
     @property
+    def course(self) -> str:
+        """The id of the job that trains these runs to their end: jobs that stop on the way to it share checkpoints."""
+        return Job(tuple(replace(run, rungs=()) for run in self.runs)).id if self.runs[0].pauses else self.id
+
+    @property
     def lanes(self) -> bool:
         """Whether the runs train as lanes of one vmap program; else the job has one run, trained plainly."""
         return len(self.runs) > 1
@@ -212,11 +226,13 @@ def jobs_of(runs: Iterable[Run]) -> list[Job]:
     """Group runs of one shape into lanes, the dearest job first.
 
     The rule knows the plan only, never what the store has or how many workers there are: an interrupted study
-    forms the same jobs again, so every lane keeps its company and its numbers.
+    forms the same jobs again, so every lane keeps its company and its numbers. Of a search by rungs the seeds of one
+    trial are all the company there is: they stop together or go on together.
     """
     shapes: dict[str, dict[str, Run]] = {}
     for run in runs:
-        shapes.setdefault(_shape(run), {}).setdefault(run.id, run)
+        alone = repr((run.variant, run.setting)) if run.rungs else ""
+        shapes.setdefault(_shape(run) + alone, {}).setdefault(run.id, run)
     jobs = []
     for same in shapes.values():
         together = list(same.values())
@@ -291,13 +307,13 @@ def seconds_of(job: Job) -> float:
     layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
     weights = sum(layer.multiply_adds for layer in layers)
     step = (2e-4 * len(layers) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
-    evaluations = training.steps // run.evaluation.every + 2
+    evaluations = run.steps // run.evaluation.every + 2
     settling = run.evaluation.precise_batches * training.batch_size if run.evaluation.statistics == "precise" else 0
     evaluated = (data.examples[run.evaluation.split] + settling) * evaluations
     if facts := MODELS.facts(facts_key(run)):
-        return len(job.runs) * facts.seconds * (training.steps * training.batch_size + evaluated / 3)
+        return len(job.runs) * facts.seconds * (run.steps * training.batch_size + evaluated / 3)
     evaluating = 2 * weights * evaluated / SPEED
-    return len(job.runs) * (NORMS[run.norm.name].cost * step * training.steps + evaluating)
+    return len(job.runs) * (NORMS[run.norm.name].cost * step * run.steps + evaluating)
 
 
 def bytes_of(run: Run) -> int:
@@ -311,5 +327,5 @@ def bytes_of(run: Run) -> int:
 
 def checkpoint_steps(job: Job) -> int:
     """Steps between checkpoints: about as many as take CHECKPOINT_SECONDS, by the plan alone."""
-    steps = job.runs[0].training.steps
+    steps = job.runs[0].steps
     return max(1, round(steps * CHECKPOINT_SECONDS / seconds_of(job)))

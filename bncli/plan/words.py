@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bncli.config import Study
 from bncli.config.asking import tune_warnings
+from bncli.config.search import search_warnings
 from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
@@ -37,7 +38,7 @@ def warnings_of(study: Study) -> list[str]:
                     f"{name}: whitens groups of {group} channels from batches of {batch}; the covariance is "
                     f"{'rank-deficient' if values <= group else 'noisy'} below {needed} examples"
                 )
-    return [*dict.fromkeys(found), *tune_warnings(study.tune)]
+    return [*dict.fromkeys(found), *tune_warnings(study.tune), *search_warnings(study.search)]
 
 
 def network_warnings(runs: Iterable[Run]) -> list[str]:
@@ -65,15 +66,16 @@ def describe(study: Study, device: str) -> str:
     run, training = runs_of(study, device)[0], study.training
     data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
     shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
-    changed = {key: values for key, values in study.sweep.items() if key.startswith("model.")}
+    swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
+    if study.any_search:
+        how = "tuned" if study.tune else "bisected" if study.bisect else "searched"
+        swept |= dict.fromkeys(searched_keys(study), how)
+    changed = {key.removeprefix("model."): values for key, values in swept.items() if key.startswith("model.")}
     if changed:
-        shape = ", ".join(f"{key.removeprefix('model.')} {', '.join(map(str, v))}" for key, v in changed.items())
+        shape = ", ".join(f"{key} {values}" for key, values in changed.items())
     elif facts := MODELS.facts(facts_key(run)):
         shape = f"({facts.parameters:,} parameters)"
     activation = study.model.options.get("activation", "")
-    swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
-    if study.tune or study.bisect:
-        swept |= dict.fromkeys(searched_keys(study), "tuned" if study.tune else "bisected")
     lr = swept.get("training.lr", f"{training.lr:g}")
     schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
     parts = [

@@ -1,6 +1,7 @@
 """Figures as Vega-Lite specifications: each a function from plain data to a plain dict, drawn by `drawing.draw`."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ _THEME = {
     },
 }
 _STEPS = {"format": "~s", "tickCount": 5, "labelExpr": "datum.value == 0 ? '0' : datum.label", "labelOverlap": True}
-_STEP = {"field": "step", "type": "quantitative", "title": "training step", "axis": _STEPS}
+_STEP = {"field": "step", "type": "quantitative", "axis": _STEPS}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,16 @@ class Ratio:
     distinct: bool  # told apart from 1 by its interval
 
 
+@dataclass(frozen=True)
+class Share:
+    """How much of something one key of a variant is."""
+
+    key: str
+    variant: str
+    share: float  # 0 to 1
+    distinct: bool  # told apart from chance
+
+
 def percentile_bands(bands: Sequence[Band], *, title: str, subtitle: str = "", y: str = "activation") -> Spec:
     """The paper's figure 1 b, c: three lines over training, one panel a variant (or `Band.panel`), on one scale."""
     lines = [
@@ -76,8 +87,9 @@ def percentile_bands(bands: Sequence[Band], *, title: str, subtitle: str = "", y
 
 
 def curves(
-    bands: Sequence[Band], *, title: str, subtitle: str = "", y: str, log: bool = False, free: bool = False
-) -> Spec:
+    bands: Sequence[Band], *, title: str, subtitle: str = "", y: str, x: str = "training step", log: bool = False,
+    free: bool = False,
+) -> Spec:  # fmt: skip
     """A number over training with its spread: one colour a variant, one panel a layer (`Band.panel`).
 
     Args:
@@ -85,6 +97,7 @@ def curves(
         title: of the figure.
         subtitle: below it.
         y: what is drawn, with its unit.
+        x: what it is drawn over.
         log: a logarithmic scale; values that are not above 0 are left out.
         free: each panel has a scale of its own.
     """
@@ -93,7 +106,7 @@ def curves(
         {"mark": {"type": "area", "opacity": 0.2}, "encoding": {"y": _y("low", y, scale), "y2": {"field": "high"}}},
         {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": _y("middle", y, scale)}},
     ]
-    spec = _over_steps(bands, lines, title, subtitle, legend=True, above=0 if log else -math.inf)
+    spec = _over_steps(bands, lines, title, subtitle, legend=True, above=0 if log else -math.inf, x=x)
     return spec | ({"resolve": {"scale": {"y": "independent"}}} if free else {})
 
 
@@ -178,16 +191,37 @@ def ratios(cells: Sequence[Ratio], *, reference: str, title: str, subtitle: str 
     }
 
 
+def shares(cells: Sequence[Share], *, title: str, subtitle: str = "") -> Spec:
+    """A bar a key, a panel a variant: from 0 to 100 %; pale where chance may have made it."""
+    across = {"field": "share", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}}
+    along = {"field": "key", "type": "nominal", "sort": None, "title": None, "axis": {"domain": False, "ticks": False}}
+    pale = {"condition": {"test": "datum.distinct", "value": 1}, "value": 0.3}
+    axis = {"format": ".0%", "tickCount": 4}
+    faceted = _facets("variant", _unique(cell.variant for cell in cells), columns=3)
+    return _spec([vars(cell) for cell in cells], title, subtitle, faceted) | {
+        "spec": {
+            "width": 200, "height": {"step": 24}, "mark": {"type": "bar", "color": COLOURS[0]},
+            "encoding": {"x": {**across, "axis": axis}, "y": along, "opacity": pale},
+        },
+    }  # fmt: skip
+
+
 def _over_steps(
-    bands: Sequence[Band], lines: list[Spec], title: str, subtitle: str, *, legend: bool, above: float = -math.inf
-) -> Spec:
+    bands: Sequence[Band], lines: list[Spec], title: str, subtitle: str, *, legend: bool, above: float = -math.inf,
+    x: str = "training step",
+) -> Spec:  # fmt: skip
     """Layers of lines over training steps in panels."""
     rows = [row for band in bands for row in _rows(band, above)]
     panels = _unique(band.panel or band.label for band in bands)
     colour = _colour(_unique(band.label for band in bands), "label", legend=legend)
     width = 300 if len(panels) <= 2 else 210
     return _spec(rows, title, subtitle, _facets("panel", panels, columns=2 if len(panels) in (2, 4) else 3)) | {
-        "spec": {"width": width, "height": 0.6 * width, "encoding": {"x": _STEP, "color": colour}, "layer": lines},
+        "spec": {
+            "width": width,
+            "height": 0.6 * width,
+            "encoding": {"x": {**_STEP, "title": x}, "color": colour},
+            "layer": lines,
+        },
     }
 
 
@@ -254,6 +288,18 @@ def draw(spec: Mapping[str, Any], path: Path) -> list[Path]:
     except OSError as error:
         raise BncliError(f"{path.parent}: cannot write figures: {error.strerror}") from None
     return files
+
+
+def require_plots(folder: Path) -> None:
+    """Make sure that figures can be drawn and written, before hours of work go into them.
+
+    Raises:
+        BncliError: if they cannot.
+    """
+    load_converter()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise BncliError(f"--plot {folder}: cannot write figures: {there} is not a folder that can be written to")
 
 
 def load_converter() -> ModuleType:

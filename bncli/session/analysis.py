@@ -62,7 +62,9 @@ def analyse_session(
         environment=environments[0] if environments else {},
         claims=tuple(map(_claim, study.claims)),
         searched=next(iter(searched_keys(study)), ""),
-        chosen_by=study.tune.by if study.tune else "",
+        chosen_by=by.by if (by := study.tune or study.search) else "",
+        space=study.search.model_dump(mode="json")["over"] if study.search else {},
+        sampler=study.search.sampler if study.search else "",
         looks=Looks(study.looks, unplanned_looks(session)),
         metrics=chosen.metrics,
         aim=chosen.aim,
@@ -84,14 +86,17 @@ def _arms(session: Session, results: Mapping[str, RunResult]) -> list[ArmRuns]:
     """The arms of the report with what was searched for them; of a bisection, the arms that were searched."""
     if not session.searched:
         return [ArmRuns(*arm) for arm in session.arms(results)]
-    from bncli.session.search import arm_of, search_of
+    from bncli.session.search import arm_of, search_of, trials_of
 
-    key = next(iter(searched_keys(session.study)))
-    search = search_of(session.searched, key, results)
+    keys = [*searched_keys(session.study)]
     arms = {(variant, repr(dict(setting))): (setting, runs) for variant, setting, runs in session.arms(results)}
     for run in session.searched:
-        setting = {k: v for k, v in run.setting.items() if k != key}
-        arms.setdefault(arm_of(run, key), (setting, {}))
+        setting = {k: v for k, v in run.setting.items() if k not in keys}
+        arms.setdefault(arm_of(run, *keys), (setting, {}))
+    if session.study.search:
+        trials = trials_of(session.searched, session.study.search, results)
+        return [ArmRuns(arm[0], at, runs, trials=trials.get(arm, ())) for arm, (at, runs) in arms.items()]
+    search = search_of(session.searched, keys[0], results)
     return [ArmRuns(arm[0], setting, runs, search.get(arm, {})) for arm, (setting, runs) in arms.items()]
 
 

@@ -132,8 +132,10 @@ def against_itself(session: Session) -> Session:
         ConfigError: for a study that searches first.
     """
     study = session.study
-    if study.tune or study.bisect:
-        raise ConfigError("--aa: a study that tunes or bisects cannot be compared with itself; leave those keys out")
+    if study.any_search:
+        raise ConfigError(
+            "--aa: a study that tunes, bisects or searches cannot be compared with itself; leave those keys out"
+        )
     update = {"variants": {study.reference: study.variants[study.reference]}, "claims": ()}
     seeds = study.seeds + tuple(seed + _shift(session) for seed in study.seeds)
     alone = study.model_copy(update=update)

@@ -1,16 +1,22 @@
-"""Which runs a study needs next: tuning, racing, extension of the grid, bisection, and the report's runs."""
+"""Which runs a study needs next: tuning, racing, a search by trials and rungs, bisection, and the report's runs."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
+from bncli.analysis.readers import TrialRuns
+from bncli.analysis.search import rank, rate
 from bncli.analysis.tuning import Trials, best, bracket, scores_of, survivors
 from bncli.config import Probes, Study
 from bncli.config.asking import TUNING_SEED, Bisect, Tune
+from bncli.config.search import Search
 from bncli.errors import BncliError
 from bncli.plan import Engine, Run, runs_of
 from bncli.records import RunResult
+from bncli.session.samplers import TrialPoint, draw_points
+from bncli.session.tpe import BATCH, START, ask_tpe, require_optuna
 
 EXTENSIONS = 8  # values at most that a grid grows by; beyond them the recipe is at fault
 ArmKey = tuple[str, str]  # variant, and the sweep's setting as text
@@ -21,7 +27,12 @@ class Stage:
     """Runs that are planned together; those of a search carry the value tried in their setting."""
 
     runs: tuple[Run, ...]
-    searches: str = ""  # the key that is searched; empty for the runs of the report
+    searches: str = ""  # the keys that are searched; empty for the runs of the report
+
+    @property
+    def rung(self) -> int:
+        """At which rung of a search its runs are, from 0."""
+        return max([1, *(len(run.rungs) for run in self.runs)]) - 1
 
 
 def next_stage(study: Study, results: Mapping[str, RunResult], device: str, engine: Engine = "auto") -> Stage | None:
@@ -46,6 +57,8 @@ def stages_of(study: Study, results: Mapping[str, RunResult], device: str, engin
         yield from _bisecting(study, study.bisect, results, device, engine)
     elif study.tune:
         yield from _tuning(study, study.tune, results, device, engine)
+    elif study.search:
+        yield from _trying(study, study.search, results, device, engine)
     else:
         yield Stage(tuple(runs_of(study, device, engine)))
 
@@ -63,9 +76,22 @@ def search_of(runs: Iterable[Run], key: str, results: Mapping[str, RunResult]) -
     }
 
 
-def arm_of(run: Run, key: str = "") -> ArmKey:
-    """The arm of a run: its variant and its setting without the searched key."""
-    return run.variant, repr({k: v for k, v in run.setting.items() if k != key})
+def trials_of(runs: Iterable[Run], search: Search, results: Mapping[str, RunResult]) -> dict[ArmKey, list[TrialRuns]]:
+    """The trials of each arm in the order in which they were tried; runs without numbers are left out."""
+    found: dict[ArmKey, dict[str, tuple[TrialPoint, list[dict[int, RunResult]]]]] = {}
+    for run in runs:
+        point = {key: run.setting[key] for key in search.over}
+        _, rungs = found.setdefault(arm_of(run, *point), {}).setdefault(repr(point), (point, []))
+        while len(rungs) < max(1, len(run.rungs)):
+            rungs.append({})
+        if run.id in results and results[run.id].info.has_numbers:
+            rungs[len(run.rungs) - 1][run.seed] = results[run.id]
+    return {arm: [TrialRuns(*trial) for trial in trials.values()] for arm, trials in found.items()}
+
+
+def arm_of(run: Run, *keys: str) -> ArmKey:
+    """The arm of a run: its variant and its setting without the searched keys."""
+    return run.variant, repr({k: v for k, v in run.setting.items() if k not in keys})
 
 
 def _tuning(study: Study, tune: Tune, results: Mapping[str, RunResult], device: str, engine: Engine) -> Iterator[Stage]:
@@ -75,7 +101,7 @@ def _tuning(study: Study, tune: Tune, results: Mapping[str, RunResult], device: 
     while values:
         alive = None  # (arm, value) that get more seeds; all at first
         for first, last in _rungs(tune):
-            planned = _searching(study, tune.key, values, seeds[first:last], device, engine)
+            planned = _searching(study, {tune.key: values}, seeds[first:last], device, engine)
             stage = Stage(tuple(run for run in planned if alive is None or _point(run, tune.key) in alive), tune.key)
             yield stage
             done += stage.runs
@@ -118,14 +144,14 @@ def _chosen(
 def _choice(search: Mapping[int, Trials], by: str, arm: ArmKey) -> float:
     scores = scores_of(search, by)
     if not scores or not math.isfinite(best(scores).median):
-        raise BncliError(f"nothing to choose by for {arm[0]}: no run of its search ended with {by.replace('_', ' ')}")
+        raise _no_choice(arm, by)
     return best(scores).value
 
 
 def _bisecting(
     study: Study, bisect: Bisect, results: Mapping[str, RunResult], device: str, engine: Engine
 ) -> Iterator[Stage]:
-    done = _searching(study, bisect.over, (bisect.low, bisect.high), study.seeds, device, engine)
+    done = _searching(study, {bisect.over: (bisect.low, bisect.high)}, study.seeds, device, engine)
     yield Stage(tuple(done), bisect.over)
     while True:
         wanted = {}
@@ -137,7 +163,7 @@ def _bisecting(
         if not wanted:
             return
         values = sorted(set(wanted.values()))
-        planned = _searching(study, bisect.over, values, study.seeds, device, engine)
+        planned = _searching(study, {bisect.over: values}, study.seeds, device, engine)
         tried = {run.id for run in done}
         runs = [
             run
@@ -150,12 +176,107 @@ def _bisecting(
         done += runs
 
 
+def _trying(
+    study: Study, search: Search, results: Mapping[str, RunResult], device: str, engine: Engine
+) -> Iterator[Stage]:
+    """Every arm's trials, in batches where they follow from those before; then rung after rung the better ones."""
+    keys, done = ", ".join(search.over), list[Run]()
+    arms = dict.fromkeys(arm_of(run) for run in runs_of(study, device, engine))
+    if search.sampler == "tpe":
+        require_optuna()  # a search that could not go on is not begun
+    first = draw_points(search, min(START, search.trials) if search.sampler == "tpe" else search.trials)
+    wanted: Mapping[ArmKey, Sequence[TrialPoint]] = dict.fromkeys(arms, first)
+    asked, found = len(first), dict[ArmKey, list[TrialRuns]]()
+    while True:
+        if runs := _trial_runs(study, search, wanted, 0, device, engine):
+            yield Stage(runs, keys)
+        done += runs
+        found = trials_of(done, search, results)
+        if search.sampler != "tpe" or asked >= search.trials:
+            break
+        many = min(BATCH, search.trials - asked)
+        wanted = {arm: _ask_new(search, found[arm], asked, many) for arm in arms}
+        asked += many
+    for rung, many in enumerate(search.count_trials()[1:], start=1):
+        wanted = {arm: [t.point for t in rank(found[arm], rung - 1, search.by)[:many]] for arm in arms}
+        for arm, points in wanted.items():
+            if not points:
+                raise _no_choice(arm, search.by)
+        runs = _trial_runs(study, search, wanted, rung, device, engine)
+        yield Stage(runs, keys)
+        done += runs
+        found = trials_of(done, search, results)
+    chosen = {arm: choose_trial(found[arm], search, arm).point for arm in arms}
+    yield Stage(tuple(_report_runs(study, chosen, device, engine)))
+
+
+def choose_trial(trials: Sequence[TrialRuns], search: Search, arm: ArmKey) -> TrialRuns:
+    """The best of those that were trained to their end.
+
+    Raises:
+        BncliError: if none gave a number.
+    """
+    last = len(search.count_trials()) - 1
+    ranked = rank(trials, last, search.by)
+    if not ranked or not math.isfinite(rate(ranked[0].rungs[last], search.by)[1]):
+        raise _no_choice(arm, search.by)
+    return ranked[0]
+
+
+def _ask_new(search: Search, trials: Sequence[TrialRuns], asked: int, many: int) -> list[TrialPoint]:
+    """An arm's next points, by its trials' scores at the first rung, to which all were trained.
+
+    One that was tried already counts among those asked for, and need not be trained again.
+    """
+    told = [(trial.point, rate(trial.rungs[0], search.by)[1] if trial.rungs[0] else None) for trial in trials]
+    return [point for point in ask_tpe(search, told, asked, many) if all(point != trial.point for trial in trials)]
+
+
+def _trial_runs(
+    study: Study, search: Search, wanted: Mapping[ArmKey, Sequence[TrialPoint]], rung: int, device: str, engine: Engine
+) -> tuple[Run, ...]:
+    """The runs of each arm's points up to one rung: point after point, and of each the seeds."""
+    seeds = range(TUNING_SEED, TUNING_SEED + search.seeds)
+    points: dict[str, tuple[TrialPoint, set[ArmKey]]] = {}
+    for arm, asked in wanted.items():
+        for point in asked:
+            points.setdefault(repr(point), (point, set()))[1].add(arm)
+    found = list[Run]()
+    for point, there in points.values():
+        some = _only(study, {variant for variant, _ in there})
+        runs = _searching(some, {key: (value,) for key, value in point.items()}, seeds, device, engine)
+        found += [
+            replace(run, rungs=search.ladder(run.training.steps)[: rung + 1])
+            for run in runs
+            if arm_of(run, *point) in there
+        ]
+    return tuple(found)
+
+
+def _report_runs(study: Study, chosen: Mapping[ArmKey, TrialPoint], device: str, engine: Engine) -> Iterator[Run]:
+    """Each arm at its own point, with fresh seeds, in the order of the study."""
+    for arm, point in chosen.items():
+        sweep = {**study.sweep, **{key: (value,) for key, value in point.items()}}
+        for run in runs_of(_only(study, {arm[0]}).model_copy(update={"sweep": sweep}), device, engine):
+            if arm_of(run, *point) == arm:
+                yield replace(run, setting={k: v for k, v in run.setting.items() if k not in point})
+
+
+def _only(study: Study, variants: Container[str]) -> Study:
+    kept = {name: variant for name, variant in study.variants.items() if name in variants}
+    return study.model_copy(update={"variants": kept})
+
+
+def _no_choice(arm: ArmKey, by: str) -> BncliError:
+    return BncliError(f"nothing to choose by for {arm[0]}: no run of its search ended with {by.replace('_', ' ')}")
+
+
 def _searching(
-    study: Study, key: str, values: Sequence[float], seeds: Sequence[int], device: str, engine: Engine
+    study: Study, values: Mapping[str, Sequence[Any]], seeds: Sequence[int], device: str, engine: Engine
 ) -> list[Run]:
     """Runs of every arm at these values and seeds, evaluated on the validation examples, without probes."""
     how = study.evaluation.model_copy(update={"split": "validation"})
-    sweep = {**study.sweep, key: tuple(values)}
+    sweep = {**study.sweep, **{key: tuple(each) for key, each in values.items()}}
     update = {"sweep": sweep, "seeds": tuple(seeds), "evaluation": how, "probes": Probes()}
     return runs_of(study.model_copy(update=update), device, engine)
 

@@ -220,7 +220,7 @@ def open_session(
     here = device if executor not in HERE and device != "auto" else resolve_device(device)  # workers may have another
     given = (executor, jobs, folder, time_limit, placement)
     session = Session(name, study, here, (), (), Store(Path(store)), path, *given)
-    if not (study.tune or study.bisect):
+    if not study.any_search:
         runs: Sequence[Run] = runs_of(study, session.device, session.engine)
     else:
         from bncli.session.search import next_stage  # brings in scipy, which a plain study's plan does without
@@ -282,7 +282,7 @@ def describe_plan(session: Session) -> str:
     missing = session.missing(found)
     stored = sum(run.id in found for run in session.runs)
     lanes = sum(job.lanes for job in session.jobs)
-    searches, duration = session.study.tune or session.study.bisect, written_seconds(session.expected_seconds(missing))
+    searches, duration = session.study.any_search, written_seconds(session.expected_seconds(missing))
     lines = ["this is the first stage only; what follows depends on its results"] if searches else []
     lines += [describe_damage(damage, session.store) for damage in damaged.values()]
     lines += [
@@ -300,7 +300,7 @@ def describe_plan(session: Session) -> str:
     for job in session.jobs:
         first, kept = job.runs[0], sum(run.id in found for run in job.runs)
         seeds = ", ".join(str(run.seed) for run in job.runs)
-        took = "" if first.task else f", ~{seconds_of(job):.0f} s"
+        took = "" if first.task else f"{f', to step {first.steps:,}' * first.pauses}, ~{seconds_of(job):.0f} s"
         arm = as_line(" ".join([first.variant, *(f"{key}={value}" for key, value in first.setting.items())]))
         count = f"{len(job.runs)} runs (seeds {seeds})" if job.lanes else f"1 run (seed {seeds})"
         lines.append(f"  {arm}: {count}, {kept} stored{took}")
@@ -317,7 +317,7 @@ def list_plan(session: Session) -> dict[str, Any]:
         "study": session.study.model_dump(mode="json"),
         "device": session.device,
         "store": str(session.store.folder),
-        "first_stage_only": bool(session.study.tune or session.study.bisect),
+        "first_stage_only": bool(session.study.any_search),
         "runs": [
             {"id": run.id, "variant": run.variant, "setting": run.setting, "seed": run.seed, "stored": run.id in found}
             for run in session.runs

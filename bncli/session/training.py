@@ -33,13 +33,22 @@ def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[s
         BncliError: for a mistake that shows only while training, such as wrong data.
     """
     results = _train_missing(session, on_event)
-    if not (session.study.tune or session.study.bisect):
+    if not session.study.any_search:
         return session, results
-    from bncli.session.search import next_stage, stages_of
+    from bncli.session.search import stages_of
 
-    while stage := next_stage(session.study, results, session.device, session.engine):
-        results |= _train_missing(session.planned(stage.runs), on_event)
-    stages = list(stages_of(session.study, results, session.device, session.engine))
+    stages, waiting = [], set[str]()  # where runs that stopped at a rung left their checkpoints
+    for stage in stages_of(session.study, results, session.device, session.engine):
+        stages.append(stage)
+        planned = session.planned(stage.runs)
+        courses = {job.course for job in planned.jobs}
+        if stage.rung or not stage.searches:  # who goes on is decided
+            for course in waiting - courses:
+                _kept(session).drop_checkpoints(course)
+            waiting &= courses
+        waiting |= {job.course for job in planned.jobs if job.runs[0].pauses}
+        if any(run.id not in results for run in stage.runs):
+            results |= _train_missing(planned, on_event)
     searched = tuple(run for stage in stages if stage.searches for run in stage.runs)
     runs = [run for stage in stages if not stage.searches for run in stage.runs]
     return replace(session.planned(runs), searched=searched), results
@@ -48,7 +57,7 @@ def train(session: Session, on_event: OnEvent = ignore) -> tuple[Session, dict[s
 def read_stored(session: Session) -> tuple[StudyRun, ...]:
     """Every run of the plan, with its result where the store has it; of a search, those of the last stage."""
     results, _ = session.store.read_intact(run.id for run in session.runs)
-    if session.study.tune or session.study.bisect:
+    if session.study.any_search:
         from bncli.session.search import next_stage
 
         runs = session.runs
@@ -68,7 +77,9 @@ def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = N
     """
     studies, study = Studies(session.store.folder), session.study.model_dump(mode="json")
     try:
-        key = studies.remember(session.name, study, [run.id for run in session.runs], [job.id for job in session.jobs])
+        key = studies.remember(
+            session.name, study, [run.id for run in session.runs], [job.course for job in session.jobs]
+        )
         if look:
             studies.add_look(key, look)
     except StoreError as error:
@@ -147,11 +158,11 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     same = Surroundings(
         data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit, files=pack_data(session.runs)
     )
-    kept = Store(how.shared) if how.shared else session.store  # where checkpoints are, for every machine to see
+    kept = _kept(session)
     events = run_jobs(
         missing,
         lambda: open_workers(session.executor, session.workers, session.device, how),
-        lambda job: replace(same, checkpoints=kept.checkpoints(job.id).absolute()),
+        lambda job: replace(same, checkpoints=kept.checkpoints(job.course).absolute()),
         how.max_in_flight, how.shared,
     )  # fmt: skip
     for place, event in enumerate(events):
@@ -163,14 +174,17 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
                     said.add(note)
                     on_event(Warned(note))
         if isinstance(event, Finished):
-            failed |= _store(event, session.store, damaged, on_event)
-            if how.shared and all(result.info.id in session.store for result in event.results):
-                kept.drop_checkpoints(event.job.id)
+            failed |= _store(event, session.store, kept, damaged, on_event)
             trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
         on_event(event)
     known = trained | found | failed
     others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands
     return known | others
+
+
+def _kept(session: Session) -> Store:
+    """Where checkpoints are, for every machine to see."""
+    return Store(session.placement.shared) if session.placement.shared else session.store
 
 
 def pack_data(runs: Sequence[Run]) -> tuple[tuple[str, bytes], ...]:
@@ -180,7 +194,7 @@ def pack_data(runs: Sequence[Run]) -> tuple[tuple[str, bytes], ...]:
 
 
 def _store(
-    event: Finished, store: Store, damaged: dict[str, DamageError], on_event: OnEvent
+    event: Finished, store: Store, kept: Store, damaged: dict[str, DamageError], on_event: OnEvent
 ) -> dict[str, RunResult]:  # fmt: skip
     """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id."""
     for result in event.results:
@@ -189,6 +203,6 @@ def _store(
             if not damaged.pop(result.info.id, None) and said:
                 on_event(Warned(said))
     lacking = {r.info.id: r for r in event.results if r.info.id not in store or r.info.id in damaged}
-    if not lacking:
-        store.drop_checkpoints(event.job.id)
+    if not lacking and not event.job.runs[0].pauses:
+        kept.drop_checkpoints(event.job.course)
     return lacking

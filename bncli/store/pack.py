@@ -216,7 +216,7 @@ def check_numbers(run: RunResult) -> None:
         Exception: whatever comes of one whose are not.
     """
     recipe, info = run.spec.get("training", {}), run.info
-    last, every = recipe.get("steps", info.step), run.spec.get("evaluation", {}).get("every")
+    last, every = run.spec.get("stop", recipe.get("steps", info.step)), run.spec.get("evaluation", {}).get("every")
     if info.step > last or (info.status == "done" and info.step != last):
         raise ValueError(f"it is {info.status} at step {info.step} of {last}")
     for metric, step, value, *_ in run.records:
@@ -309,7 +309,7 @@ def check_baseline(document: Mapping[str, Any]) -> None:
             _expect(len(curve["steps"]) == len(curve["values"]), "a curve has more steps than values, or fewer")
         (check_run if "evaluation" in run["spec"] else check_numbers)(read_run_document(run))  # else made elsewhere
     study = document["study"] or {}
-    if study.get("tune") or study.get("bisect"):  # its trials may be runs of its arms too
+    if any(study.get(key) for key in ("tune", "bisect", "search")):  # its trials may be runs of its arms too
         return
     runs = Counter(f"{_name_arm(run)} seed {run['seed']}" for run in document["runs"])
     _expect(max(runs.values()) == 1, f"it has a run twice: {runs.most_common(1)[0][0]}")

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -152,6 +153,42 @@ def test_a_tuned_study_ends_with_its_choice_and_goes_on_from_the_store(folder: P
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     kinds = [event["event"] for event in events]
     assert (kinds.count("started"), kinds.count("finished"), kinds[-1]) == (2, 18, "findings")
+
+
+def test_a_searched_study_ends_with_its_points_and_goes_on_from_the_store(folder: Path) -> None:
+    space = "{training.lr: {log: [0.1, 1]}, training.weight_decay: [0, 0.001]}"
+    (folder / "searched.yaml").write_text(
+        PRESET + f"search: {{over: {space}, trials: 3, seeds: 1, prune: halving}}\nmeasures: [final_accuracy]\n"
+    )
+    plan = run("compare", "searched.yaml", "--dry-run", "--jobs", "1", cwd=folder)
+    assert "1 run (seed 1000), 0 stored, to step 5, ~" in plan.stdout
+    done = run("compare", "searched.yaml", "--jobs", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "lr and weight_decay were searched for each variant by 3 trials x 1 seed of halton, the better third going on"
+        " after 5 and 14 steps, by"
+    ) in done.stdout
+    assert "best validation accuracy, %, median over seeds, after so many trials of 5 steps" in done.stdout
+    again = run("compare", "searched.yaml", "--json", "-", cwd=folder)
+    assert again.stderr == ""
+    found = json.loads(again.stdout)
+    assert len(found["runs"]) == 2 * (3 + 1 + 1) + 6
+    assert {s["variant"]: s["chosen"] for s in found["searches"]} == {a["variant"]: a["chosen"] for a in found["arms"]}
+    assert "null" not in json.dumps([s["trials"] for s in found["searches"]])
+    for figures, code in (("figures", 0), ("study.yaml/figures", 2)):
+        if find_spec("vl_convert"):
+            plotted = run("compare", "searched.yaml", "--plot", figures, cwd=folder)
+            assert plotted.returncode == code, plotted.stderr
+
+
+def test_figures_of_a_study_that_searches_nothing_are_said_to_be_none(folder: Path) -> None:
+    done = run("compare", "study.yaml", "--plot", "figures", cwd=folder)
+    expected = (
+        (0, "--plot figures: the study has no `search:`, whose figures these are\n")
+        if find_spec("vl_convert")
+        else (2, "bncli: figures need vl-convert: pip install 'bncli[report]'\n")
+    )
+    assert (done.returncode, done.stderr) == expected
 
 
 def test_the_reference_against_itself_is_not_better_or_worse(folder: Path) -> None:

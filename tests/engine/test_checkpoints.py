@@ -69,6 +69,17 @@ def test_a_killed_job_goes_on_to_the_same_numbers_bit_for_bit(
     assert [sign.step for sign in signs] == [20, 30]
 
 
+def test_a_job_that_goes_on_has_spent_what_it_spent_before_and_no_less_than_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    job = job_of(tiny)
+    train_until(job, 20, tmp_path, every=7)
+    before = torch.load(max(tmp_path.iterdir()), weights_only=True)["seconds"]
+    seconds = {
+        kind: 3 * spent for kind, spent in train(job, checkpoints=tmp_path, save_every=7)[0].info.seconds.items()
+    }
+    for kind, spent in before.items():
+        assert seconds[kind] >= spent * (1 - 1e-9), kind
+
+
 def test_checkpoints_change_no_number(tiny: Tiny, tmp_path: Path) -> None:
     job = job_of(tiny)
     assert [r.records for r in train(job, checkpoints=tmp_path, save_every=4)] == [r.records for r in train(job)]

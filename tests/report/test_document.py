@@ -36,7 +36,7 @@ def test_the_document_comes_back_as_it_was_written(made):
 
 def test_the_document_has_every_part(made):
     assert list(made) == [
-        "schema", "name", "question", "setup", "study", "measures", "runs", "arms", "verdicts", "claims", "tunings",
+        "schema", "name", "question", "setup", "study", "measures", "runs", "arms", "verdicts", "claims", "tunings", "searches",
         "headlines", "notes", "warnings", "looks", "environment",
     ]  # fmt: skip
     assert made["schema"] == "bncli/findings/2"

@@ -8,7 +8,7 @@ import pytest
 
 from bncli.errors import BncliError
 from bncli.report.bands import Band
-from bncli.report.figures import Point, Ratio, by_layer, curves, draw, percentile_bands, ratios
+from bncli.report.figures import Point, Ratio, Share, by_layer, curves, draw, percentile_bands, ratios, shares
 
 STEPS = [0, 500, 1000]
 
@@ -30,6 +30,7 @@ FIGURES = {
     "ratios": ratios(
         [Ratio("w1", "a", "batch", 0.16, True), Ratio("ks", "a", "batch", 140, False)], reference="none", title="Times"
     ),
+    "shares": shares([Share(k, v, 0.3, v == "a") for k in ("lr", "width") for v in ("a", "b")], title="What matters"),
 }
 every_figure = pytest.mark.parametrize("spec", FIGURES.values(), ids=FIGURES)
 

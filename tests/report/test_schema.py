@@ -10,6 +10,7 @@ import pytest
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 
 from bncli.analysis import ArmRuns, analyse
+from bncli.analysis.readers import TrialRuns
 from bncli.findings import Claim
 from bncli.records import StudyRun
 from bncli.report.study.json import document, dumps
@@ -69,6 +70,18 @@ def made() -> Any:
     claim = Claim("steps_to_target", "batch", "none", {}, "ratio", 0.6, None, "us")
     ask = ask_of("steps_to_target", "final_accuracy", "final_loss", "usable_range")
     return analyse(arms, dataclasses.replace(ask, claims=(claim,), searched="training.lr", chosen_by="validation_loss"))
+
+
+def test_a_document_of_a_search_keeps_the_schema_also_where_trials_diverged_or_are_too_few() -> None:
+    ends = [run_of({0: 0.1}, {0: 2.3}, status="diverged", step=30), *(run_of({}, {0: 2.3, 9: i / 9}) for i in range(9))]
+    trials = [TrialRuns({"training.lr": i + 1.0, "model.depth": i % 2}, [{1000: run}]) for i, run in enumerate(ends)]
+    space = {"training.lr": {"log": [1.0, 10.0]}, "model.depth": [0, 1]}
+    ask = dataclasses.replace(ask_of("final_accuracy"), chosen_by="validation_loss", space=space, sampler="halton")
+    made = json.loads(dumps(document(analyse([ArmRuns("none", {}, {0: reaching(900)}, trials=trials)], ask))))
+    (search,) = made["searches"]
+    assert errors(made, SCHEMA) == []
+    assert search["trials"][0]["median_reason"] == "a number that was not finite is null"
+    assert [weight.get("share_reason") for weight in search["importances"]] == ["10 trials; it takes 20", None]
 
 
 def test_a_document_keeps_the_schema(made: Any) -> None:

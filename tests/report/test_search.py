@@ -1,8 +1,14 @@
-"""What a search tried, as a table."""
+"""What a search tried, as a table and as figures."""
 
+import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from bncli.findings import Tuning
+import pytest
+
+from bncli.findings import Importance, SearchFindings, Trial, Tuning
+from bncli.report.study.figures import best_figure, importance_figure, write_search_plots
 from bncli.report.study.table import search_lines
 from tests.report.made_findings import figure1
 
@@ -45,3 +51,50 @@ def test_a_narrow_terminal_gets_a_list() -> None:
 
 def test_a_study_without_a_search_has_no_such_table() -> None:
     assert shown() == []
+
+
+SEARCH = SearchFindings(
+    variant="none", setting={}, by="validation_accuracy", sampler="halton", space={"training.lr": {"log": [0.1, 1.0]}},
+    rungs=(10, 90), trials=tuple(Trial({"training.lr": lr}, lr, 90, {0: lr}, lr) for lr in (0.2, 0.5)),
+    chosen={"training.lr": 0.5}, best_so_far=(0.2, 0.5),
+    importances=(Importance("training.lr", 0.6, 0.001, distinct=True),), on_edge=(), runs=2, steps=180,
+)  # fmt: skip
+
+
+def rows(spec: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = spec["data"]["values"]
+    return found
+
+
+def test_the_figure_of_a_search_has_a_line_an_arm_over_its_trials() -> None:
+    batch = replace(SEARCH, variant="batch", setting={"model.depth": 3}, best_so_far=(0.3, 0.3))
+    spec = best_figure(replace(figure1(), searches=(SEARCH, batch)))
+    assert spec is not None
+    assert [(row["label"], row["step"], row["middle"]) for row in rows(spec)] == [
+        ("none", 1, 20), ("none", 2, 50), ("batch (depth 3)", 1, 30), ("batch (depth 3)", 2, 30)
+    ]  # fmt: skip
+    assert spec["title"]["text"] == "Best trial so far, median over seeds, after 10 steps"
+    assert spec["spec"]["encoding"]["x"]["title"] == "trial"
+
+
+def test_losses_are_drawn_as_losses_and_what_diverged_is_left_out() -> None:
+    losses = replace(SEARCH, by="validation_loss", best_so_far=(-math.inf, -0.3))
+    assert [row["middle"] for row in rows(best_figure(replace(figure1(), searches=(losses,))))] == [None, 0.3]
+
+
+def test_the_figure_of_importance_has_the_keys_of_which_it_is_known() -> None:
+    unknown = Importance("model.width", None, None, reason="3 trials; it takes 20")
+    some = replace(SEARCH, importances=(*SEARCH.importances, unknown))
+    spec = importance_figure(replace(figure1(), searches=(some,)))
+    assert rows(spec) == [{"key": "lr", "variant": "none", "share": 0.6, "distinct": True}]
+    assert importance_figure(replace(figure1(), searches=(replace(SEARCH, importances=(unknown,)),))) is None
+
+
+def test_a_study_without_a_search_has_no_figures(tmp_path: Path) -> None:
+    assert write_search_plots(figure1(), tmp_path) == []
+
+
+def test_figures_are_named_after_the_study(tmp_path: Path) -> None:
+    pytest.importorskip("vl_convert", reason="needs the extra: pip install 'bncli[report]'")
+    names = [file.name for file in write_search_plots(replace(figure1(), searches=(SEARCH,)), tmp_path)]
+    assert names == [f"figure1-{name}.{end}" for name in ("search", "importance") for end in ("svg", "png")]

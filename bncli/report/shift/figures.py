@@ -1,10 +1,8 @@
 """Shift findings as figures, each a function of findings: bands, metrics by layer, ratios by definition."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from bncli.errors import BncliError
 from bncli.findings import Cell, PercentileBand, ShiftFindings
 from bncli.format import written_arm
 from bncli.report import figures
@@ -22,18 +20,6 @@ def write_plots(findings: ShiftFindings, folder: Path) -> list[Path]:
     """
     made = {"bands": bands_figure(findings), "layers": layers_figure(findings), "ratios": ratios_figure(findings)}
     return [file for name, spec in made.items() if spec for file in draw(spec, folder / f"{findings.name}-{name}")]
-
-
-def require_plots(folder: Path) -> None:
-    """Make sure that figures can be drawn and written, before hours of work go into them.
-
-    Raises:
-        BncliError: if they cannot.
-    """
-    figures.load_converter()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise BncliError(f"--plot {folder}: cannot write figures: {there} is not a folder that can be written to")
 
 
 def last_bands(findings: ShiftFindings) -> list[list[PercentileBand]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any
 
-from bncli.findings import Arm, Comparison, Findings, Judgement, ShiftFindings
+from bncli.findings import Arm, Comparison, Findings, Judgement, SearchFindings, ShiftFindings
 from bncli.format import written_claim
 from bncli.records import CurveKey, StudyRun
 
@@ -43,6 +43,7 @@ def document(
         "verdicts": [_comparison(comparison) for arm in findings.arms for comparison in arm.comparisons],
         "claims": [_judgement(judgement) for judgement in findings.claims],
         "tunings": [asdict(tuning) for tuning in findings.tunings],
+        "searches": [_search(search) for search in findings.searches],
         "headlines": findings.headlines,
         "notes": findings.notes,
         "warnings": findings.warnings,
@@ -113,6 +114,11 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     return _reasoned(
         asdict(comparison), more_seeds=decided, corrected_low=unbounded, corrected_high=unbounded, method="no interval"
     )
+
+
+def _search(search: SearchFindings) -> dict[str, Any]:
+    weights = [_reasoned(asdict(each), share=each.reason, p=each.reason) for each in search.importances]
+    return {**asdict(search), "importances": weights}
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:

@@ -27,6 +27,21 @@ def search_lines(findings: Findings, room: int) -> Iterator[Text]:
             yield Text(wrapped(f" {_name(tuning)}, best so far in that order: {_so_far(tuning)}", room, "   "), "dim")
 
 
+def trial_lines(findings: Findings, room: int) -> Iterator[Text]:
+    """For each space: variants by how many trials, with the best so far; at the first rung, where all were compared."""
+    for (steps, by), group in groupby(findings.searches, lambda search: (search.rungs[0], search.by)):
+        searches = list(group)
+        columns = [Column("variant", tuple(Text(written_arm(s.variant, s.setting)) for s in searches))]
+        most = max(len(s.trials) for s in searches)
+        for count in sorted({min(most, count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, most)}):
+            cells = (written_score(s.best_so_far[min(count, len(s.trials)) - 1], by) for s in searches)
+            columns.append(Column(f"{count:,}", tuple(map(Text, cells)), right=True, gap=2))
+        unit = ", %" if by == "validation_accuracy" else ""
+        title = f"best {by.replace('_', ' ')}{unit}, median over seeds, after so many trials of {steps:,} steps"
+        yield from (Text(""), Text(wrapped(title, room), style="bold"))
+        yield from table(columns) if width(columns) <= room else stacked(columns, 1, room)
+
+
 def _so_far(tuning: Tuning) -> str:
     """Of the values that were tried on as many seeds as the chosen one; others were raced off."""
     most = max(map(len, tuning.scores))
@@ -67,7 +82,7 @@ def show(findings: Findings, console: Console) -> None:
         say(console, "")
         for line in lines:
             say(console, line)
-    for line in search_lines(findings, room):
+    for line in (*search_lines(findings, room), *trial_lines(findings, room)):
         say(console, line)
     footnotes = [*_legend(findings), *_superiorities(findings), *findings.notes]
     if footnotes:
