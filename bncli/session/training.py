@@ -13,7 +13,8 @@ from bncli.plugins import registered, ship
 from bncli.records import RunResult, StudyRun
 from bncli.session.events import OnEvent, Started, Warned, ignore
 from bncli.session.study import Session, describe_damage, written_seconds
-from bncli.store.folder import Store
+from bncli.store.folder import PACKED_FROM, Store
+from bncli.store.lines import pack_run
 from bncli.store.studies import Look, Studies, study_id
 
 
@@ -146,6 +147,7 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
         lambda: open_workers(session.executor, session.workers, session.device),
         lambda job: replace(same, checkpoints=session.store.checkpoints(job.id).absolute()),
     )
+    many = sum(len(job.runs) for job in missing) >= PACKED_FROM
     for place, event in enumerate(events):
         if place == 0:
             remember(session, on_event)
@@ -155,23 +157,28 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
                     said.add(note)
                     on_event(Warned(note))
         if isinstance(event, Finished):
-            failed |= _store(event, session.store, damaged, on_event)
-            trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
+            failed |= _store(event, session.store, damaged, on_event, many=many)
+            kept = map(pack_run, event.results) if many else event.results
+            trained |= {result.info.id: result for result in kept if result.info.has_numbers}
         on_event(event)
+    session.store.packs.sync()
     known = trained | found | failed
     others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands
     return known | others
 
 
 def _store(
-    event: Finished, store: Store, damaged: dict[str, DamageError], on_event: OnEvent
-) -> dict[str, RunResult]:  # fmt: skip
-    """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id."""
-    for result in event.results:
-        if result.info.has_numbers:
-            said = store.write(result)
-            if not damaged.pop(result.info.id, None) and said:
-                on_event(Warned(said))
+    event: Finished, store: Store, damaged: dict[str, DamageError], on_event: OnEvent, *, many: bool
+) -> dict[str, RunResult]:
+    """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id.
+
+    Runs have a folder each; `many` go into a pack.
+    """
+    ended = [result for result in event.results if result.info.has_numbers]
+    said = store.append(ended) if many else {result.info.id: store.write(result) for result in ended}
+    for result in ended:
+        if not damaged.pop(result.info.id, None) and (text := said.get(result.info.id)):
+            on_event(Warned(text))
     lacking = {r.info.id: r for r in event.results if r.info.id not in store or r.info.id in damaged}
     if not lacking:
         store.drop_checkpoints(event.job.id)

@@ -7,7 +7,8 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import chain
 from typing import IO, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Pack:
     def dump(self) -> bytes:
         """As one file: the documents as JSON, the values of all runs with the same curves as one array."""
         layouts: dict[Layout, list[str]] = {}
-        packed = {run_id: _packed(run) for run_id, run in self.runs.items()}
+        packed = {run_id: pack_records(run) for run_id, run in self.runs.items()}
         for run_id, records in packed.items():
             layouts.setdefault(records.layout, []).append(run_id)
         groups = [
@@ -74,18 +75,19 @@ def load_pack(content: bytes) -> Pack:
     return Pack(runs, {run_id: document["made"] for run_id, document in documents.items()})
 
 
-def _packed(run: RunResult) -> Packed:
+def pack_records(run: RunResult) -> Packed:
     """A run's curves in the order in which they first appear, each in the order of its steps."""
     if isinstance(run.records, Packed):
         return run.records
-    units: dict[CurveKey, str] = {}
-    curves: dict[CurveKey, list[tuple[int, float]]] = {}
-    for record in run.records:
-        key = record.key
-        units[key] = record.unit
-        curves.setdefault(key, []).append((record.step, record.value))
+    units: dict[tuple[Any, ...], str] = {}
+    curves: dict[tuple[Any, ...], list[tuple[int, float]]] = {}
+    for metric, step, value, unit, *rest in run.records:
+        key = (metric, *rest)
+        units[key] = unit
+        curves.setdefault(key, []).append((step, value))
     ordered = [sorted(curve) for curve in curves.values()]
-    layout = Layout(tuple(units), tuple(units.values()), tuple(tuple(step for step, _ in curve) for curve in ordered))
+    keys = tuple(CurveKey(*key) for key in units)
+    layout = Layout(keys, tuple(units.values()), tuple(tuple(step for step, _ in curve) for curve in ordered))
     return Packed(layout, np.array([value for curve in ordered for _, value in curve], dtype=np.float64))
 
 
@@ -215,28 +217,42 @@ def check_numbers(run: RunResult) -> None:
     Raises:
         Exception: whatever comes of one whose are not.
     """
-    recipe, info = run.spec.get("training", {}), run.info
+    recipe, info, packed = run.spec.get("training", {}), run.info, pack_records(run)
     last, every = recipe.get("steps", info.step), run.spec.get("evaluation", {}).get("every")
     if info.step > last or (info.status == "done" and info.step != last):
         raise ValueError(f"it is {info.status} at step {info.step} of {last}")
-    for metric, step, value, *_ in run.records:
-        if not 0 <= step <= last or not metric:
-            raise ValueError(f"it has {metric!r} of step {step}, of {last}")
-        bounded = 0 <= value <= 1 if metric == "accuracy" else math.isfinite(value)
-        if not bounded and metric != "parameter_norm":  # which may overflow in a network that still works
-            raise ValueError(f"{metric} at step {step} is {value}")
-    names = {text for record in run.records for text in (record.metric, record.unit, *record[4:7])}
+    _check_curves(packed.layout, last)
+    for (metric, *_), steps, values in packed.curves():
+        if metric == "accuracy":
+            bounded = (values >= 0) & (values <= 1)
+        elif metric != "parameter_norm":  # which may overflow in a network that still works
+            bounded = np.isfinite(values)
+        else:
+            continue
+        if not bounded.all():
+            first = int(np.argmin(bounded))
+            raise ValueError(f"{metric} at step {steps[first]} is {values[first]}")
+    if every is not None:
+        done = info.status == "done"
+        due = (*range(0, last if done else info.step, every), *([last] if done else []))
+        for metric in ("loss", "accuracy") if run.spec.get("classes") else ("loss",):
+            curves = [steps for key, steps, _ in packed.curves() if key.metric == metric and not key.layer]
+            if tuple(sorted(chain(*curves))) != due:
+                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
+
+
+@lru_cache(64)
+def _check_curves(layout: Layout, last: int) -> None:
+    """Pass if such curves can be of a run of so many steps: asked once for all runs that share them."""
+    for key, steps in zip(layout.keys, layout.steps, strict=True):
+        for step in steps:
+            if not 0 <= step <= last or not key.metric:
+                raise ValueError(f"it has {key.metric!r} of step {step}, of {last}")
+        if len({*steps}) < len(steps) or len({*layout.keys}) < len(layout.keys):
+            raise ValueError("it has a number twice")
+    names = {*layout.units, *(text for key in layout.keys for text in key[:4])}
     if odd := sorted(name for name in names if not name.isprintable()):
         raise ValueError(f"it has a name that cannot be printed: {as_line(odd[0])}")
-    if len({record[:2] + record[4:] for record in run.records}) < len(run.records):  # without value and unit
-        raise ValueError("it has a number twice")
-    if every is not None:
-        due = range(0, last if info.status == "done" else info.step, every)
-        ends = [last] if info.status == "done" else []
-        for metric in ("loss", "accuracy") if run.spec.get("classes") else ("loss",):
-            steps = sorted(record.step for record in run.records if record.metric == metric and not record.layer)
-            if len(steps) != len(due) + len(ends) or steps != [*due, *ends]:
-                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
 
 
 def run_id(spec: Mapping[str, Any]) -> str:
