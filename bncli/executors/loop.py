@@ -136,7 +136,9 @@ class _Crew:
             if isinstance(future.exception(), BrokenExecutor):
                 self.broken = True
             else:
-                yield self._finished(self.jobs[self.running.pop(future)], future)
+                job = self.running.pop(future)
+                self.beats.path(job)  # a sign of life that nobody will give any more, looked at with every poll
+                yield self._finished(self.jobs[job], future)
         if self.broken:
             yield from self._start_again()
 

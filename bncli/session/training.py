@@ -157,9 +157,10 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
                     said.add(note)
                     on_event(Warned(note))
         if isinstance(event, Finished):
+            if many:
+                event = replace(event, results=tuple(map(pack_run, event.results)))
             failed |= _store(event, session.store, damaged, on_event, many=many)
-            kept = map(pack_run, event.results) if many else event.results
-            trained |= {result.info.id: result for result in kept if result.info.has_numbers}
+            trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
         on_event(event)
     session.store.packs.sync()
     known = trained | found | failed

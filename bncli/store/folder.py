@@ -24,10 +24,10 @@ from bncli.files import (
     write_atomically,
 )
 from bncli.records import RunResult
+from bncli.store.baselines import check_baseline
 from bncli.store.pack import (
     ARRAYS_BYTES,
     Pack,
-    check_baseline,
     check_run,
     load_pack,
     migrate_findings,
@@ -107,7 +107,7 @@ class Store:
         return frozenset(run_id for run_id in run_ids if run_id in packed or self._has_folder(run_id))
 
     def _has_folder(self, run_id: str) -> bool:
-        return os.path.exists(self._runs / run_id / "record.json")  # noqa: PTH110 - Path.exists raises for long names
+        return os.path.exists(f"{self._runs}/{run_id}/record.json")  # noqa: PTH110 - Path.exists raises for long names
 
     def place(self, run_id: str) -> Path:
         """Where a run is: its folder, or FILE:LINE of a pack."""
@@ -261,7 +261,7 @@ class Store:
             StoreError: if they cannot be written; what was stored before stays intact.
         """
         known = self.packs.lines()
-        apart = [result for result in results if os.path.lexists(self._runs / result.info.id)]
+        apart = [result for result in results if os.path.lexists(f"{self._runs}/{result.info.id}")]
         said = {result.info.id: self.write(result) for result in apart}
         self.packs.append([result for result in results if result.info.id not in known and result.info.id not in said])
         return said

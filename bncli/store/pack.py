@@ -1,10 +1,9 @@
-"""The numbers of runs as columns: of one in its folder, of thousands in a pack; what they may be, and baselines."""
+"""The numbers of runs as columns: of one in its folder, of thousands in a pack; and what they may be."""
 
 import io
 import json
 import math
 import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
@@ -15,9 +14,10 @@ import numpy as np
 
 from bncli.errors import StoreError, as_line
 from bncli.files import digest
-from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult, read_run_document
+from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult
 
 VERSION = 2  # a pack of another is made anew
+SHARED_RECORDS = 10_000  # of a run; of more it is not remembered how they are arranged
 ARRAYS_BYTES = 2**30  # of a file of arrays, packed and unpacked: three million records
 
 
@@ -79,16 +79,24 @@ def pack_records(run: RunResult) -> Packed:
     """A run's curves in the order in which they first appear, each in the order of its steps."""
     if isinstance(run.records, Packed):
         return run.records
-    units: dict[tuple[Any, ...], str] = {}
-    curves: dict[tuple[Any, ...], list[tuple[int, float]]] = {}
-    for metric, step, value, unit, *rest in run.records:
-        key = (metric, *rest)
-        units[key] = unit
-        curves.setdefault(key, []).append((step, value))
+    _, steps, values, *rest = columns = [*zip(*run.records, strict=True)] or [()] * len(Record._fields)
+    arrange = _arrange if len(steps) <= SHARED_RECORDS else _arrange.__wrapped__
+    layout, order = arrange(columns[0], steps, *rest)
+    return Packed(layout, np.array(values, dtype=np.float64)[order])
+
+
+@lru_cache(16)
+def _arrange(metrics: Sequence[str], steps: Sequence[int], units: Sequence[str], *rest: Any) -> tuple[Layout, Any]:
+    """The curves of records, and the order in which their values are those of one curve after the other."""
+    unit_of: dict[tuple[Any, ...], str] = {}
+    curves: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+    for i, (step, unit, *key) in enumerate(zip(steps, units, metrics, *rest, strict=True)):
+        unit_of[*key,] = unit
+        curves.setdefault((*key,), []).append((step, i))
     ordered = [sorted(curve) for curve in curves.values()]
-    keys = tuple(CurveKey(*key) for key in units)
-    layout = Layout(keys, tuple(units.values()), tuple(tuple(step for step, _ in curve) for curve in ordered))
-    return Packed(layout, np.array([value for curve in ordered for _, value in curve], dtype=np.float64))
+    each = tuple(tuple(step for step, _ in curve) for curve in ordered)
+    layout = Layout(tuple(CurveKey(*key) for key in unit_of), tuple(unit_of.values()), each)
+    return layout, np.array([i for curve in ordered for _, i in curve], dtype=np.int64)
 
 
 _NONE = -1  # in the column of indices: of no single unit
@@ -281,70 +289,3 @@ def migrate_findings(document: dict[str, Any]) -> dict[str, Any]:
 def _migrate_curve(curve: Mapping[str, Any]) -> dict[str, Any]:
     rest = {name: part for name, part in curve.items() if name not in ("quantity", "layer")}
     return {**key_of_schema_1(curve["quantity"], curve["layer"])._asdict(), **rest}
-
-
-def check_baseline(document: Mapping[str, Any]) -> None:
-    """Pass if a baseline has what a gate asks of it: of learning, its runs with their numbers; of timing, readings.
-
-    Raises:
-        Exception: whatever comes of one that has not.
-    """
-    schema = document.get("schema")
-    if type(schema) is int:  # of timing, which says itself which schemas it reads
-        _expect(
-            isinstance(document["machine"], Mapping) and bool(document["readings"]), "it has no machine, no readings"
-        )
-        for of_case in document["readings"].values():
-            for values in of_case.values():
-                _expect(bool(values), "a case has no readings")
-                for ratio, seconds in values:
-                    _expect(_is_number(ratio) and _is_number(seconds) and ratio > 0, "a reading is no number")
-        return
-    _expect(schema == "bncli/findings/2", f"schema {schema!r} is not that of a baseline")
-    _expect(isinstance(document["runs"], list) and bool(document["runs"]), "it has no runs")
-    measures = [measure["name"] for measure in document["measures"]]
-    held = Counter[str]()  # runs of each arm that have values
-    for run in document["runs"]:
-        _expect(isinstance(run["variant"], str) and type(run["seed"]) is int, "a run has no variant or no seed")
-        _expect(isinstance(run["setting"], Mapping), "a run has no setting")
-        if run["info"] is None:
-            continue
-        read_info(run["info"])
-        _expect(isinstance(run["spec"], Mapping), "a run has no spec")
-        _expect(run["id"] == run["info"]["id"], "a run has the id of another")
-        if run["values"]:
-            held[_name_arm(run)] += 1
-            _expect(sorted(run["values"]) == sorted(measures), "a run lacks a measure of the study, or has another")
-        for value in (run["values"] or {}).values():
-            _expect(value.keys() == {"value", "low", "high", "reason"}, "a run has a value without bounds or reason")
-            _expect(all(n is None or _is_number(n) for n in [*value.values()][:3]), "a run's value is no number")
-        for curve in run["curves"]:
-            _expect(curve.keys() >= {*CurveKey._fields}, "a curve does not say what it is of")
-            _expect(all(type(step) is int for step in curve["steps"]), "a step is no whole number")
-            _expect(all(n is None or _is_number(n) for n in curve["values"]), "a curve has something else than numbers")
-            _expect(len(curve["steps"]) == len(curve["values"]), "a curve has more steps than values, or fewer")
-        (check_run if "evaluation" in run["spec"] else check_numbers)(read_run_document(run))  # else made elsewhere
-    study = document["study"] or {}
-    if study.get("tune") or study.get("bisect"):  # its trials may be runs of its arms too
-        return
-    runs = Counter(f"{_name_arm(run)} seed {run['seed']}" for run in document["runs"])
-    _expect(max(runs.values()) == 1, f"it has a run twice: {runs.most_common(1)[0][0]}")
-    for arm in document["arms"]:
-        name, count = _name_arm(arm), arm["seeds"]
-        _expect(held[name] == count, f"it has {held[name]} runs of {name}, of {count}")
-        del held[name]
-    _expect(not held, f"it has runs of {next(iter(held), '')}, and no such arm")
-
-
-def _name_arm(of: Mapping[str, Any]) -> str:
-    setting = json.dumps(of["setting"], sort_keys=True) if of["setting"] else ""
-    return f"{of['variant']} {setting}".rstrip()
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(otherwise)
