@@ -107,12 +107,6 @@ class Packed(Sequence[Record]):
         steps, start, end = self.layout.places.get(key, ([], 0, 0))
         return steps.copy(), self.values[start:end].tolist()
 
-    def curves(self) -> Iterator[tuple[CurveKey, tuple[int, ...], Any]]:
-        """Every curve: what it is of, its steps, its values as an array."""
-        ends = accumulate(map(len, self.layout.steps))
-        for key, steps, end in zip(self.layout.keys, self.layout.steps, ends, strict=True):
-            yield key, steps, self.values[end - len(steps) : end]
-
     def __len__(self) -> int:
         return len(self.values)
 

@@ -53,6 +53,7 @@ class WorkerDied:
 def run_jobs(
     jobs: Sequence[Job], open_workers: Callable[[], Workers],
     surroundings: Callable[[Job], Surroundings] = lambda job: Surroundings(),
+    on_poll: Callable[[], None] = lambda: None,
 ) -> Iterator[Progress | Finished | WorkerDied]:  # fmt: skip
     """Run every job and yield what happens, in the order in which it happens.
 
@@ -65,7 +66,8 @@ def run_jobs(
         jobs: what is to be trained.
         open_workers: called for the first pool, and for another where one broke.
         surroundings: what a job needs beside its runs; the loop adds signs of life where workers share files, and
-            takes checkpoints away where they do not.
+            takes checkpoints away where they do not. Called for a job whenever it is handed to the executor.
+        on_poll: called several times a second, whatever happens.
 
     Raises:
         BncliError: what a job raised because of a mistake of the user's, such as wrong data.
@@ -79,6 +81,7 @@ def run_jobs(
         try:
             while crew.busy():
                 crew.submit()
+                on_poll()
                 yield from crew.collect()
         finally:
             for future in crew.running:

@@ -8,10 +8,11 @@ from bncli.errors import DamageError, StoreError
 from bncli.executors import open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.findings import Findings
-from bncli.plan import facts_key
+from bncli.plan import Job, facts_key
 from bncli.plugins import registered, ship
 from bncli.records import RunResult, StudyRun
-from bncli.session.events import OnEvent, Started, Warned, ignore
+from bncli.session.events import Event, OnEvent, Started, Warned, ignore
+from bncli.session.status import StatusNotes
 from bncli.session.study import Session, describe_damage, written_seconds
 from bncli.store.folder import PACKED_FROM, Store
 from bncli.store.lines import pack_run
@@ -142,26 +143,34 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
         on_event(Warned(f"{sum(len(job.runs) for job in missing)} runs to train: about {duration}"))
     on_event(Started(tuple(missing)))
     same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
-    events = run_jobs(
-        missing,
-        lambda: open_workers(session.executor, session.workers, session.device),
-        lambda job: replace(same, checkpoints=session.store.checkpoints(job.id).absolute()),
-    )
     many = sum(len(job.runs) for job in missing) >= PACKED_FROM
-    for place, event in enumerate(events):
-        if place == 0:
-            remember(session, on_event)
-        if isinstance(event, Progress):
-            for note in event.notes:
-                if note not in said:
-                    said.add(note)
-                    on_event(Warned(note))
-        if isinstance(event, Finished):
-            if many:
-                event = replace(event, results=tuple(map(pack_run, event.results)))
-            failed |= _store(event, session.store, damaged, on_event, many=many)
-            trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
-        on_event(event)
+    with StatusNotes(session, missing) as notes:
+
+        def tell(event: Event) -> None:
+            notes.take(event)
+            on_event(event)
+
+        def surround(job: Job) -> Surroundings:
+            notes.hand_over(job)
+            return replace(same, checkpoints=session.store.checkpoints(job.id).absolute())
+
+        events = run_jobs(
+            missing, lambda: open_workers(session.executor, session.workers, session.device), surround, notes.note
+        )
+        for place, event in enumerate(events):
+            if place == 0:
+                remember(session, tell)
+            if isinstance(event, Progress):
+                for note in event.notes:
+                    if note not in said:
+                        said.add(note)
+                        tell(Warned(note))
+            if isinstance(event, Finished):
+                if many:
+                    event = replace(event, results=tuple(map(pack_run, event.results)))
+                failed |= _store(event, session.store, damaged, tell, many=many)
+                trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
+            tell(event)
     session.store.packs.sync()
     known = trained | found | failed
     others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands

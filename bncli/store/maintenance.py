@@ -26,7 +26,17 @@ from bncli.store.studies import NAME, Studies, read_document, study_id
 
 Kind = Literal["run", "study", "baseline", "checkpoint", "pack", "file"]
 RUN_FILES = ("record.json", "curves.npz")
-KNOWN = {"runs", "studies", "checkpoints", "baselines", "sources", "set-aside", "packs", "pack.npz"}  # in a store
+KNOWN = {
+    "runs",
+    "studies",
+    "checkpoints",
+    "baselines",
+    "sources",
+    "set-aside",
+    "status",
+    "packs",
+    "pack.npz",
+}  # in a store
 CHECKPOINT = re.compile(r"\d{12}-([0-9a-f]{16})\.pt")  # with the digest of its content (engine/state.py)
 
 

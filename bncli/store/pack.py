@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
-from itertools import chain
 from typing import IO, Any
 
 import numpy as np
@@ -229,38 +228,44 @@ def check_numbers(run: RunResult) -> None:
     last, every = recipe.get("steps", info.step), run.spec.get("evaluation", {}).get("every")
     if info.step > last or (info.status == "done" and info.step != last):
         raise ValueError(f"it is {info.status} at step {info.step} of {last}")
-    _check_curves(packed.layout, last)
-    for (metric, *_), steps, values in packed.curves():
-        if metric == "accuracy":
-            bounded = (values >= 0) & (values <= 1)
-        elif metric != "parameter_norm":  # which may overflow in a network that still works
-            bounded = np.isfinite(values)
-        else:
-            continue
-        if not bounded.all():
-            first = int(np.argmin(bounded))
-            raise ValueError(f"{metric} at step {steps[first]} is {values[first]}")
+    shares, finite, evaluated = _check_curves(packed.layout, last)
+    of_shares = packed.values[shares]
+    if not ((of_shares >= 0).all() and (of_shares <= 1).all() and np.isfinite(packed.values[finite]).all()):
+        for record in packed:
+            bounded = 0 <= record.value <= 1 if record.metric == "accuracy" else math.isfinite(record.value)
+            if not bounded and record.metric != "parameter_norm":
+                raise ValueError(f"{record.metric} at step {record.step} is {record.value}")
     if every is not None:
         done = info.status == "done"
-        due = (*range(0, last if done else info.step, every), *([last] if done else []))
+        due = [*range(0, last if done else info.step, every), *([last] if done else [])]
         for metric in ("loss", "accuracy") if run.spec.get("classes") else ("loss",):
-            curves = [steps for key, steps, _ in packed.curves() if key.metric == metric and not key.layer]
-            if tuple(sorted(chain(*curves))) != due:
+            if evaluated.get(metric, []) != due:
                 raise ValueError(f"{metric} was not measured at the steps at which it must have been")
 
 
 @lru_cache(64)
-def _check_curves(layout: Layout, last: int) -> None:
-    """Pass if such curves can be of a run of so many steps: asked once for all runs that share them."""
+def _check_curves(layout: Layout, last: int) -> tuple[Any, Any, Mapping[str, list[int]]]:
+    """Pass if such curves can be of a run of so many steps: asked once for all runs that share them.
+
+    Returns:
+        Which of the values must be within 0 and 1; which must be finite, all but norms of parameters, which may
+        overflow in a network that still works; and at which steps each metric of the whole network was measured.
+    """
+    evaluated: dict[str, list[int]] = {}
     for key, steps in zip(layout.keys, layout.steps, strict=True):
         for step in steps:
             if not 0 <= step <= last or not key.metric:
                 raise ValueError(f"it has {key.metric!r} of step {step}, of {last}")
         if len({*steps}) < len(steps) or len({*layout.keys}) < len(layout.keys):
             raise ValueError("it has a number twice")
+        if not key.layer:
+            evaluated[key.metric] = sorted([*evaluated.get(key.metric, []), *steps])
     names = {*layout.units, *(text for key in layout.keys for text in key[:4])}
     if odd := sorted(name for name in names if not name.isprintable()):
         raise ValueError(f"it has a name that cannot be printed: {as_line(odd[0])}")
+    metrics = [key.metric for key, steps in zip(layout.keys, layout.steps, strict=True) for _ in steps]
+    shares = np.array([metric == "accuracy" for metric in metrics], dtype=bool)
+    return shares, np.array([metric != "parameter_norm" for metric in metrics], dtype=bool), evaluated
 
 
 def run_id(spec: Mapping[str, Any]) -> str:

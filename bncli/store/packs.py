@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bncli.errors import DamageError, StoreError
-from bncli.files import beside, describe_failure, reading, set_aside, sync_folder
+from bncli.files import beside, describe_failure, set_aside, sync_folder
 from bncli.records import RunResult
 from bncli.store.lines import StoredLine, id_of, is_whole, open_pack, read_line, read_lines, write_line
 
@@ -35,7 +35,7 @@ class _Seen:
 
 
 class Packs:
-    """Runs in `folder`/packs/HOST-PID-RANDOM.runs, each a line: a digest of the rest, id, document, curves, values.
+    """Runs in `folder`/packs/HOST-PID-RANDOM.runs, each a line: a digest of the rest, id, spec, info, curves, values.
 
     A pack is appended to by the process that made it and by no other: there are no locks, and any number may write. A
     line counts if its digest is that of the rest, so one that a kill or a full disk cut off is no run. Of two lines of
@@ -108,15 +108,15 @@ class Packs:
                 for line, run_id in here:
                     result: RunResult | StoreError
                     try:
-                        with reading(line.place, REMEDY):
-                            pack = pack or stack.enter_context(open_pack(file))
-                            pack.seek(line.start)
-                            result = read_line(line, pack.read(line.size_byte))
+                        pack = pack or stack.enter_context(open_pack(file))
+                        pack.seek(line.start)
+                        result = read_line(line, pack.read(line.size_byte))
                     except StoreError as error:
                         result = error
-                        if isinstance(error, DamageError):
-                            self._damaged.setdefault(file, {})[run_id] = error
-                            del self._lines[run_id]
+                    except Exception as error:  # as in `reading`
+                        result = DamageError(line.place, describe_failure(error), REMEDY)
+                        self._damaged.setdefault(file, {})[run_id] = result
+                        del self._lines[run_id]
                     yield run_id, result
 
     def raw(self, run_id: str) -> bytes:
@@ -204,8 +204,7 @@ class Packs:
                     self.rewrite(file, damaged.keys() - self._lines.keys(), aside)
 
     def _new_name(self) -> Path:
-        host = re.sub(r"[^\w-]", "-", socket.gethostname())[:60]
-        return self.folder / f"{host}-{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
+        return self.folder / f"{host_name()}-{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
 
     def _read_on(self, file: Path, seen: _Seen, changed: float) -> None:
         for line, raw in read_lines(file, seen.end, seen.lines):
@@ -265,6 +264,11 @@ class Packs:
         handle = os.open(self._own, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
         sync_folder(self.folder)
         return self._own, handle
+
+
+def host_name() -> str:
+    """This machine's name, as part of a file's."""
+    return re.sub(r"[^\w-]", "-", socket.gethostname())[:60]
 
 
 def unwritable(place: Path, error: OSError) -> StoreError:

@@ -81,6 +81,8 @@ def plan_pruning(
             aside = list((place / "set-aside").glob("[!.]*"))
             removals += [_removal("set aside", path) for path in aside if _newest(path) <= limit]
         spared += needed
+        silent = [path for path in (place / "status").glob("[!.]*") if _newest(path) <= now - DAY]
+        removals += [_removal("unfinished", path) for path in silent]
     unfinished = (path for path in sorted(folder.rglob(f"{UNFINISHED}*")) if _newest(path) <= now - DAY)
     removals += [_removal("unfinished", path) for path in unfinished]
     return Pruning(removals, spared)

@@ -1,5 +1,6 @@
 """Stages of many runs: stored in packs while they are trained, by any number of commands."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import pytest
 
 from bncli.config import Study
-from bncli.executors.loop import Finished
+from bncli.executors.loop import Finished, Progress, WorkerDied
+from bncli.plan import seconds_of
 from bncli.session.events import Warned
+from bncli.session.status import StatusNotes
 from bncli.session.study import Session, open_session
 from bncli.session.training import train
 from bncli.store.folder import Store
+from bncli.store.status import CommandStatus, StudyStatus, read_notes, summarise_studies
 from tests.executors.elsewhere import NoWork, make_up, open_thread
 
 Tiny = Callable[..., Study]
@@ -118,3 +122,71 @@ def test_what_is_damaged_in_a_pack_is_said_moved_aside_and_trained_again(opened:
     said.clear()
     train(opened(executor), said.append)
     assert [event for event in said if isinstance(event, Warned)] == []
+
+
+def test_a_stage_notes_in_the_store_how_far_it_is_until_it_ends(
+    opened: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bncli.session.status.EVERY_SECONDS", 0)
+    seen: list[StudyStatus] = []
+
+    def look(event: Any) -> None:
+        if isinstance(event, Finished):
+            ((study,), _) = summarise_studies(session.store.folder, time.time())
+            seen.append(study)
+
+    session = opened(NoWork(lambda job: bool(job.runs[0].seed == 1)))
+    train(session, look)
+    assert [(s.runs, s.done + s.failed + s.in_flight + s.waiting) for s in seen] == [(12, 12)] * 12
+    assert [s.done for s in seen] == sorted(s.done for s in seen)
+    assert (seen[-1].done, max(s.failed for s in seen) > 0, max(s.in_flight for s in seen) > 0) == (6, True, True)
+    assert all(len(s.commands) == 1 and not s.commands[0].silent(time.time()) for s in seen)
+    assert "failed (made to fail)" in "".join(s.said for s in seen)
+    assert [*(session.store.folder / "status").iterdir()] == []
+
+
+def test_an_interrupted_stage_leaves_no_note(opened: Callable[..., Session]) -> None:
+    def interrupt(event: Any) -> None:
+        if isinstance(event, Finished):
+            raise KeyboardInterrupt
+
+    session = opened(NoWork())
+    with pytest.raises(KeyboardInterrupt):
+        train(session, interrupt)
+    assert [*(session.store.folder / "status").iterdir()] == []
+
+
+def test_a_store_that_takes_no_notes_loses_no_runs(opened: Callable[..., Session]) -> None:
+    session = opened(NoWork())
+    session.store.folder.mkdir()
+    (session.store.folder / "status").touch()
+    assert len(train(session)[1]) == 12
+
+
+def test_notes_are_taken_every_few_seconds_with_the_time_left_by_what_is_done(opened: Callable[..., Session]) -> None:
+    session, now = opened(NoWork()), [1000.0]
+    session.store.prepare()
+    expected = session.expected_seconds(session.jobs)
+
+    def noted() -> CommandStatus:
+        (status,) = read_notes(session.store.folder, now[0])
+        return status
+
+    with StatusNotes(session, session.jobs, lambda: now[0]) as notes:
+        notes.note()
+        assert (noted().time, noted().seconds_left, noted().runs) == (1000.0, expected, 12)
+        first, *_ = session.jobs
+        notes.hand_over(first)
+        now[0] += 4
+        notes.note()
+        assert (noted().time, noted().in_flight) == (1000.0, 0)
+        now[0] += 2
+        notes.take(Progress(first, first.runs[0].steps // 2, 0.5))
+        notes.note()
+        assert (noted().time, noted().in_flight) == (1006.0, 1)
+        share = seconds_of(first) / 2 / sum(map(seconds_of, session.jobs))
+        assert noted().seconds_left == pytest.approx(6 * (1 - share) / share)
+        notes.take(WorkerDied((first,)))
+        now[0] += 5
+        notes.note()
+        assert (noted().in_flight, noted().said) == (0, "a worker process died; what it trained is trained again")
