@@ -24,9 +24,8 @@ class StatusNotes:
         runs, now = sum(len(job.runs) for job in missing), clock()
         key = study_id(session.study.model_dump(mode="json"))
         self._folder, self._clock = session.store.folder, clock
-        self._status = CommandStatus(
-            key, session.name, runs, seconds_left=session.expected_seconds(missing), started=now, time=now
-        )
+        left = None if session.study.task else session.expected_seconds(missing)  # of a task nobody knows
+        self._status = CommandStatus(key, session.name, runs, seconds_left=left, started=now, time=now)
         self._expected = {job.id: seconds_of(job) for job in missing}
         self._all = sum(self._expected.values())
         self._at_work: dict[str, tuple[int, float]] = {}  # by job: its runs, and the seconds of its work that are done

@@ -155,6 +155,20 @@ def test_a_full_disk_leaves_no_half_of_a_line(store: Store, monkeypatch: pytest.
     assert the_pack(store).read_bytes() == before
 
 
+def test_packs_are_synced_once_a_second_and_when_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, now = [], [100.0]
+    monkeypatch.setattr("bncli.store.packs.os.fsync", synced.append)
+    monkeypatch.setattr("bncli.store.packs.time.monotonic", lambda: now[0])
+    writer = Store(store.folder)
+    for name in "ghij":
+        now[0] += 0.4
+        writer.append([made(name)])
+    before = len(synced)
+    writer.packs.sync()
+    writer.packs.sync()
+    assert (before, len(synced)) == (1 + 2, 1 + 2 + 1)  # of the new name in the folder, of the first line and the last
+
+
 def test_every_damaged_byte_is_found_and_costs_no_other_line(store: Store) -> None:
     file, rng = the_pack(store), random.Random(0)
     content = file.read_bytes()
