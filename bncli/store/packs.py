@@ -47,7 +47,7 @@ class Packs:
         self.folder = folder / "packs"
         self._lines: dict[str, StoredLine] = {}
         self._seen: dict[str, _Seen] = {}
-        self._damaged: dict[Path, dict[str, DamageError]] = {}  # by file, then by id, or by place if that is unknown
+        self._damaged: dict[Path, dict[int, tuple[str, DamageError]]] = {}  # by file and line, with the run's id
         self._own: Path | None = None
         self._synced: float | None = None  # when last; None where all of it is
 
@@ -78,12 +78,15 @@ class Packs:
                 pass
             except (OSError, ValueError) as error:
                 damage = DamageError(file, describe_failure(error), "delete it to train its runs again")
-                self._damaged[file] = {name: damage}
+                self._damaged[file] = {0: ("", damage)}
         return self._lines
 
     def damaged(self) -> dict[str, DamageError]:
-        """What cannot be read, by the run's id, or by its place where that cannot be read either."""
-        return {key: error for of_file in self._damaged.values() for key, error in of_file.items()}
+        """What cannot be read, by the run's id; by its place where that is damaged too, or the run has another line."""
+        each = [entry for of_file in self._damaged.values() for entry in of_file.values()]
+        return {
+            str(error.place) if run_id in self._lines else run_id or str(error.place): error for run_id, error in each
+        }
 
     def read(self, run_id: str) -> RunResult:
         """Read one run.
@@ -115,7 +118,7 @@ class Packs:
                         result = error
                     except Exception as error:  # as in `reading`
                         result = DamageError(line.place, describe_failure(error), REMEDY)
-                        self._damaged.setdefault(file, {})[run_id] = result
+                        self._damaged.setdefault(file, {})[line.number] = run_id, result
                         del self._lines[run_id]
                     yield run_id, result
 
@@ -201,24 +204,25 @@ class Packs:
                 if file.is_symlink() or not file.is_file():
                     set_aside(file, aside)
                 else:
-                    self.rewrite(file, damaged.keys() - self._lines.keys(), aside)
+                    self.rewrite(file, {run_id for run_id, _ in damaged.values()} - self._lines.keys(), aside)
 
     def _new_name(self) -> Path:
         return self.folder / f"{host_name()}-{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
 
     def _read_on(self, file: Path, seen: _Seen, changed: float) -> None:
         for line, raw in read_lines(file, seen.end, seen.lines):
-            damaged, run_id = self._damaged.setdefault(file, {}), id_of(raw)
-            if not raw.endswith(b"\n"):
-                if time.time() - changed > QUIET_SECONDS:
-                    damaged[run_id] = DamageError(line.place, "it is cut off, as by a kill or a full disk", REMEDY)
-                break
-            seen.end, seen.lines = line.start + line.size_byte, line.number
+            damaged, run_id, why = self._damaged.setdefault(file, {}), id_of(raw), ""
+            damaged.pop(line.number, None)  # it was seen while it was written
             if is_whole(raw):
                 self._lines.setdefault(run_id, line)
-                damaged.pop(run_id, None)  # it was seen while it was written
-            else:
-                damaged[run_id or str(line.place)] = DamageError(line.place, "it is not what was written", REMEDY)
+            elif raw.endswith(b"\n"):
+                why = "it is not what was written"
+            elif time.time() - changed > QUIET_SECONDS:
+                why = "it is cut off, as by a kill or a full disk"
+            if why:
+                damaged[line.number] = run_id, DamageError(line.place, why, REMEDY)
+            if raw.endswith(b"\n"):
+                seen.end, seen.lines = line.start + line.size_byte, line.number
         if not self._damaged.get(file):
             self._damaged.pop(file, None)
 

@@ -3,9 +3,11 @@
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from bncli.store.lines import write_line
 from bncli.store.maintenance import merge, verify
 from bncli.store.prune import plan_pruning, prune
 from bncli.store.studies import Studies
+from tests.store.made_damage import ANYWHERE
 from tests.store.made_store import DAY, NOW, add_run, add_study
 
 
@@ -172,8 +175,9 @@ def test_packs_are_synced_once_a_second_and_when_asked(store: Store, monkeypatch
 def test_every_damaged_byte_is_found_and_costs_no_other_line(store: Store) -> None:
     file, rng = the_pack(store), random.Random(0)
     content = file.read_bytes()
-    for _ in range(300):
-        spoilt, at = bytearray(content), rng.randrange(len(content))
+    for _ in range(150):
+        at = rng.choice([rng.randrange(len(content)), content.index(b"\tc\t") + 1])
+        spoilt = bytearray(content)
         spoilt[at] ^= 1 << rng.randrange(8)
         file.write_bytes(spoilt)
         os.utime(file, (1, 1))
@@ -183,6 +187,32 @@ def test_every_damaged_byte_is_found_and_costs_no_other_line(store: Store) -> No
         assert all(str(file) in str(error) for error in damaged.values())
         assert all(plain(run) == made(name) for name, run in found.items())
         assert any(checked.problem for checked in verify(store.folder))
+
+
+@pytest.mark.parametrize("change", ANYWHERE)
+def test_whatever_becomes_of_a_pack_is_named_and_its_other_runs_are_used(
+    store: Store, change: Callable[[Path, random.Random], None], tmp_path: Path
+) -> None:
+    add_study(store.folder, "one", "a b c d e f")
+    file, whole, rng = the_pack(store), tmp_path / "whole", random.Random(0)
+    shutil.copytree(store.folder, whole)
+    for _ in range(12):
+        shutil.rmtree(store.folder)
+        shutil.copytree(whole, store.folder)
+        change(file, rng)
+        if there := os.path.lexists(file):
+            os.utime(file, (1, 1), follow_symlinks=False)
+        reader = Store(store.folder)
+        found, damaged = reader.read_intact("abcdef")
+        assert all(plain(run) == made(name) for name, run in found.items())
+        problems = [checked.problem for checked in verify(store.folder) if checked.problem]
+        if lacking := sorted({*"abcdef"} - found.keys()):
+            assert bool(damaged) == bool(problems) == (there and (not file.is_file() or file.stat().st_size > 0))
+            reader.prepare()
+            reader.append([made(name) for name in lacking])
+            assert [checked.problem for checked in verify(store.folder) if checked.problem] == []
+        again, _ = Store(store.folder).read_intact("abcdef")
+        assert {name: plain(run) for name, run in again.items()} == {name: made(name) for name in "abcdef"}
 
 
 def test_what_stands_in_the_place_of_a_pack_and_is_none_is_named(store: Store, tmp_path: Path) -> None:
