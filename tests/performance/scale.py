@@ -24,12 +24,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from many_runs import STUDY, made_up
 
-GOALS = {
+GOALS: dict[str, tuple[float | None, str]] = {
     "10,000 runs: plan, progress and store": (5.0, "s of the coordinator's processor time"),
     "10,000 runs: memory": (500.0, "MB"),
     "20,000 runs: planned, stored and read": (120.0, "s by the clock"),
     "20,000 runs: memory": (1000.0, "MB"),
     "20,000 runs: the table from the packs": (5.0, "s of processor time"),
+    "a run stored in a folder": (None, "ms by the clock"),
+    "a run stored in a pack, of ten at once": (None, "ms by the clock"),
 }
 
 
@@ -91,6 +93,27 @@ def read(runs: int, folder: Path) -> dict[str, float]:
     }
 
 
+def store(runs: int, folder: Path) -> dict[str, float]:
+    """Store a tenth of the runs in folders, and all of them in a pack, ten at once."""
+    from bncli.config.study import study_of
+    from bncli.plan import runs_of
+    from bncli.store.folder import Store
+
+    random = np.random.default_rng(0)
+    results = [made_up(run, random) for run in runs_of(study_of({**STUDY, "seeds": runs // 100}), "cpu")]
+    few, many = Store(folder / "few"), Store(folder / "many")
+    few.prepare()
+    times = [time.perf_counter()]
+    for result in results[: runs // 10]:
+        few.write(result)
+    times.append(time.perf_counter())
+    for i in range(0, runs, 10):
+        many.append(results[i : i + 10])
+    many.packs.sync()
+    times.append(time.perf_counter())
+    return {"folder": 1e4 * (times[1] - times[0]) / runs, "pack": 1e3 * (times[2] - times[1]) / runs}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
@@ -99,7 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.once:
         what, runs, folder = options.once
-        print(json.dumps({"train": measure, "read": read}[what](int(runs), Path(folder))))
+        print(json.dumps({"train": measure, "read": read, "store": store}[what](int(runs), Path(folder))))
         return
     found: dict[str, list[float]] = {name: [] for name in GOALS}
     for _ in range(options.rounds):
@@ -110,7 +133,11 @@ def main() -> None:
                 return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
             few, many, table = once("train", 10_000), once("train", 20_000), once("read", 20_000)
-        values = few["own"], few["memory"], many["clock"] + table["clock"], many["memory"], table["own"]
+            each = once("store", 2_000)
+        values = (
+            few["own"], few["memory"], many["clock"] + table["clock"], many["memory"], table["own"], each["folder"],
+            each["pack"],
+        )  # fmt: skip
         for name, value in zip(GOALS, values, strict=True):
             found[name].append(value)
     if options.json:
