@@ -68,7 +68,7 @@ def write_atomically(place: Path, content: bytes | str, *, durable: bool = True,
         working.unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(place.parent)
+        sync_folder(place.parent)
 
 
 def replace_text(place: Path, text: str) -> None:
@@ -154,16 +154,16 @@ def folder_written_atomically(place: Path) -> Iterator[Path]:
         yield working
         for path in sorted(working.rglob("*"), reverse=True):  # what is in a folder before the folder
             if path.is_dir():
-                _sync_folder(path)
+                sync_folder(path)
             else:
                 with path.open("rb+" if os.name == "nt" else "rb") as file:  # Windows syncs only what it may write
                     os.fsync(file.fileno())
-        _sync_folder(working)
+        sync_folder(working)
         working.rename(place)
     except BaseException:
         shutil.rmtree(working, ignore_errors=True)
         raise
-    _sync_folder(place.parent)
+    sync_folder(place.parent)
 
 
 def remove_atomically(place: Path) -> None:
@@ -280,7 +280,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number that bncli writes")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Sync the names in a folder, where the system can: Windows cannot, nor can some network file systems."""
     if os.name == "nt":
         return

@@ -213,7 +213,8 @@ def test_every_file_says_its_topic_and_has_one(path: Path) -> None:
      (["compare", "smoke", "--data", "no.npz"], 2), (["ls", "data"], 0), (["ls", "models", "mlp"], 0),
      (["ls", "norms", "batch", "--json", "-"], 0), (["ls", "keys", "training"], 0), (["ls", "metrics", "w2"], 2),
      (["bench", "--help"], 0), (["bench", "figure1"], 2), (["bench", "--device", "cpu", "--only", "bacth"], 2),
-     (["validate", "bench-ci"], 0), (["ls", "studies"], 0), (["store", "verify"], 2)],
+     (["validate", "bench-ci"], 0), (["ls", "studies"], 0), (["store", "verify"], 2),
+     (["status"], 2)],
 )  # fmt: skip
 def test_what_needs_no_torch_imports_none(arguments: list[str], code: int, tmp_path: Path) -> None:
     script = (

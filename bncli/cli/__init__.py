@@ -16,6 +16,7 @@ from bncli.cli.export import export
 from bncli.cli.inspect import inspect
 from bncli.cli.ls import ls
 from bncli.cli.shift_report import shift_report
+from bncli.cli.status import status
 from bncli.cli.store import store
 from bncli.cli.train import train
 from bncli.cli.validate import validate
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 your mistake, 3 a gate failed, 4 a gate could not be decided, 5 some runs failed, "
     "130 interrupted (run again to continue).",
 )
-for command in (compare, train, shift_report, bench, inspect, check_norm, export, doctor, ls, validate):
+for command in (compare, train, shift_report, bench, inspect, check_norm, export, doctor, ls, validate, status):
     app.command()(command)
 app.add_typer(store)
 

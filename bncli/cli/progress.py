@@ -209,6 +209,7 @@ class Bars:
         self._all = TaskID(0)
         self._tasks: dict[str, TaskID] = {}  # of running jobs, by id
         self._at: dict[str, int] = {}  # run-steps taken, likewise
+        self._taken = 0  # their sum
         self._curves: dict[str, list[float]] = {}
 
     def __call__(self, event: Event) -> None:
@@ -233,7 +234,7 @@ class Bars:
         total = sum(job.runs[0].steps * len(job.runs) for job in jobs)
         self._all = self._bars.add_task(f"{sum(len(job.runs) for job in jobs)} runs", total=total or None, level="")
         self._tasks = {}
-        self._at = {job.id: 0 for job in jobs}
+        self._at, self._taken = {job.id: 0 for job in jobs}, 0
         self._bars.start()
 
     def _progress(self, event: Progress) -> None:
@@ -248,5 +249,7 @@ class Bars:
         self._move(job, event.step)
 
     def _move(self, job: Job, step: int) -> None:
-        self._at[job.id] = step * len(job.runs)
-        self._bars.update(self._all, completed=sum(self._at.values()))
+        key, taken = job.id, step * len(job.runs)
+        self._taken += taken - self._at[key]
+        self._at[key] = taken
+        self._bars.update(self._all, completed=self._taken)

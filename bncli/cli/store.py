@@ -115,9 +115,9 @@ def list_studies(folder: Path) -> None:
     from bncli.format import written_bytes
     from bncli.store.folder import Store, stores_in
     from bncli.store.prune import size_byte
-    from bncli.store.studies import Studies, sort_studies
+    from bncli.store.studies import StoredStudy, Studies, sort_studies
 
-    studies, found = Studies(folder), []
+    studies, kept, found = Studies(folder), Store(folder), list[StoredStudy]()
     for key in studies.ids():
         try:
             found.append(studies.read(key))
@@ -126,8 +126,10 @@ def list_studies(folder: Path) -> None:
     rows = [("id", "name", "last looked at (UTC)", "runs", "seeds", "size")]
     for study in sort_studies(found):
         looked = study.looks[-1].time.replace("T", " ")[:16] if study.looks else "never"
-        places = [folder / "runs" / run for run in study.stored] + [folder / "studies" / study.id]
-        size = written_bytes(sum(map(size_byte, places)))
+        packed = kept.packs.lines()
+        places = [folder / "runs" / run for run in study.stored if run not in packed]
+        in_packs = sum(packed[run].size_byte for run in study.stored & packed.keys())
+        size = written_bytes(sum(map(size_byte, [*places, folder / "studies" / study.id])) + in_packs)
         runs = f"{len(study.stored)} of {len(study.planned)}"
         rows.append((study.id[:SHOWN], as_line(study.name), looked, runs, str(len(study.seeds)), size))
     if len(rows) > 1:
@@ -138,7 +140,7 @@ def list_studies(folder: Path) -> None:
             ]
             print(f"  {'  '.join(cells)}")
     elif not studies.ids():
-        unnamed = len(Store(folder).run_ids())
+        unnamed = len(kept.run_ids())
         why = f", only runs of which it does not know what for ({unnamed:,})" if unnamed else ""
         print(f"no studies in {folder}{why}; `bncli compare` trains one and remembers it, --store names another place")
     gates = [size_byte(place) for place in stores_in(folder)[1:]]

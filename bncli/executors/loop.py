@@ -54,8 +54,8 @@ class WorkerDied:
 
 def run_jobs(
     jobs: Sequence[Job], open_workers: Callable[[], Workers],
-    surroundings: Callable[[Job], Surroundings] = lambda job: Surroundings(), max_in_flight: int | None = None,
-    shared: Path | None = None,
+    surroundings: Callable[[Job], Surroundings] = lambda job: Surroundings(),
+    on_poll: Callable[[], None] = lambda: None, max_in_flight: int | None = None, shared: Path | None = None,
 ) -> Iterator[Progress | Finished | WorkerDied]:  # fmt: skip
     """Run every job and yield what happens, in the order in which it happens.
 
@@ -68,7 +68,8 @@ def run_jobs(
         jobs: what is to be trained.
         open_workers: called for the first pool, and for another where one broke.
         surroundings: what a job needs beside its runs; the loop adds signs of life where workers share files, and
-            takes checkpoints away where they do not.
+            takes checkpoints away where they do not. Called for a job whenever it is handed to the executor.
+        on_poll: called several times a second, whatever happens.
         max_in_flight: jobs that workers are given at once; None is two for each slot.
         shared: a folder that this machine and all workers see, where those see no other file of it.
 
@@ -86,6 +87,7 @@ def run_jobs(
         try:
             while crew.busy():
                 crew.submit()
+                on_poll()
                 yield from crew.collect()
         finally:
             for future in crew.running:
@@ -150,7 +152,9 @@ class _Crew:
             elif isinstance(error, HandedBack | WorkerLostError):
                 yield self._lost(self.running.pop(future), error)
             else:
-                yield self._finished(self.jobs[self.running.pop(future)], future)
+                job = self.running.pop(future)
+                self.beats.path(job)  # a sign of life that nobody will give any more, looked at with every poll
+                yield self._finished(self.jobs[job], future)
         if self.broken:
             yield from self._start_again()
 

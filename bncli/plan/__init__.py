@@ -174,7 +174,7 @@ class Job:
     runs: tuple[Run, ...]
     fallback: str = ""  # why its run trains alone although there are enough for lanes
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A hash of the runs' ids, in their order."""
         return hashlib.sha256(" ".join(run.id for run in self.runs).encode()).hexdigest()[:20]

@@ -9,12 +9,14 @@ from bncli.errors import DamageError, StoreError
 from bncli.executors import open_workers
 from bncli.executors.loop import Finished, Progress, run_jobs
 from bncli.findings import Findings
-from bncli.plan import Run, facts_key
+from bncli.plan import Job, Run, facts_key
 from bncli.plugins import registered, ship
 from bncli.records import RunResult, StudyRun
-from bncli.session.events import OnEvent, Started, Warned, ignore
+from bncli.session.events import Event, OnEvent, Started, Warned, ignore
+from bncli.session.status import StatusNotes
 from bncli.session.study import Session, describe_damage, written_seconds
-from bncli.store.folder import Store
+from bncli.store.folder import PACKED_FROM, Store
+from bncli.store.lines import pack_run
 from bncli.store.studies import Look, Studies, study_id
 
 _SMALL_BYTES = 2**24  # of a file that travels with every job
@@ -158,25 +160,36 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     same = Surroundings(
         data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit, files=pack_data(session.runs)
     )
-    kept = _kept(session)
-    events = run_jobs(
-        missing,
-        lambda: open_workers(session.executor, session.workers, session.device, how),
-        lambda job: replace(same, checkpoints=kept.checkpoints(job.course).absolute()),
-        how.max_in_flight, how.shared,
-    )  # fmt: skip
-    for place, event in enumerate(events):
-        if place == 0:
-            remember(session, on_event)
-        if isinstance(event, Progress):
-            for note in event.notes:
-                if note not in said:
-                    said.add(note)
-                    on_event(Warned(note))
-        if isinstance(event, Finished):
-            failed |= _store(event, session.store, kept, damaged, on_event)
-            trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
-        on_event(event)
+    many, kept = sum(len(job.runs) for job in missing) >= PACKED_FROM, _kept(session)
+    with StatusNotes(session, missing) as notes:
+
+        def tell(event: Event) -> None:
+            notes.take(event)
+            on_event(event)
+
+        def surround(job: Job) -> Surroundings:
+            notes.hand_over(job)
+            return replace(same, checkpoints=kept.checkpoints(job.course).absolute())
+
+        events = run_jobs(
+            missing, lambda: open_workers(session.executor, session.workers, session.device, how), surround, notes.note,
+            how.max_in_flight, how.shared,
+        )  # fmt: skip
+        for place, event in enumerate(events):
+            if place == 0:
+                remember(session, tell)
+            if isinstance(event, Progress):
+                for note in event.notes:
+                    if note not in said:
+                        said.add(note)
+                        tell(Warned(note))
+            if isinstance(event, Finished):
+                if many:
+                    event = replace(event, results=tuple(map(pack_run, event.results)))
+                failed |= _store(event, session.store, kept, damaged, tell, many=many)
+                trained |= {result.info.id: result for result in event.results if result.info.has_numbers}
+            tell(event)
+    session.store.packs.sync()
     known = trained | found | failed
     others, _ = session.store.read_intact(run.id for run in session.runs if run.id not in known)  # of other commands
     return known | others
@@ -194,14 +207,17 @@ def pack_data(runs: Sequence[Run]) -> tuple[tuple[str, bytes], ...]:
 
 
 def _store(
-    event: Finished, store: Store, kept: Store, damaged: dict[str, DamageError], on_event: OnEvent
-) -> dict[str, RunResult]:  # fmt: skip
-    """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id."""
-    for result in event.results:
-        if result.info.has_numbers:
-            said = store.write(result)
-            if not damaged.pop(result.info.id, None) and said:
-                on_event(Warned(said))
+    event: Finished, store: Store, kept: Store, damaged: dict[str, DamageError], on_event: OnEvent, *, many: bool
+) -> dict[str, RunResult]:
+    """Store the runs of a job that ended as they should, forget its checkpoints; the other runs by id.
+
+    Runs have a folder each; `many` go into a pack.
+    """
+    ended = [result for result in event.results if result.info.has_numbers]
+    said = store.append(ended) if many else {result.info.id: store.write(result) for result in ended}
+    for result in ended:
+        if not damaged.pop(result.info.id, None) and (text := said.get(result.info.id)):
+            on_event(Warned(text))
     lacking = {r.info.id: r for r in event.results if r.info.id not in store or r.info.id in damaged}
     if not lacking and not event.job.runs[0].pauses:
         kept.drop_checkpoints(event.job.course)

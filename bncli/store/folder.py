@@ -24,10 +24,10 @@ from bncli.files import (
     write_atomically,
 )
 from bncli.records import RunResult
+from bncli.store.baselines import check_baseline
 from bncli.store.pack import (
     ARRAYS_BYTES,
     Pack,
-    check_baseline,
     check_run,
     load_pack,
     migrate_findings,
@@ -35,6 +35,7 @@ from bncli.store.pack import (
     read_info,
     write_curves,
 )
+from bncli.store.packs import Packs, list_folder, unwritable
 
 SCHEMA = 2
 PACKED_FROM = 500  # runs; reading fewer one by one takes less than a second
@@ -51,8 +52,8 @@ class Store:
     """Finished runs under `folder`/runs/ID: `record.json`, and the measured curves in `curves.npz`.
 
     A run is written to a temporary folder, synced and renamed, so it is there whole or not at all. Any number of
-    processes may write; folders of several machines merge by copying. Beside them, checkpoints/JOB/ holds the state of
-    a job while it trains.
+    processes may write; folders of several machines merge by copying. Runs by the thousand go into `packs` instead.
+    Beside them, checkpoints/JOB/ holds the state of a job while it trains.
 
     Raises:
         ConfigError: if `folder` is neither a path nor a text.
@@ -63,6 +64,7 @@ class Store:
         expect_text("a path", folder=folder)
         self.folder = folder = Path(folder)
         self.aside = folder / "set-aside"  # where damaged and foreign things go that stood in the place of a run
+        self.packs = Packs(folder)
         self._runs = folder / "runs"
 
     def checkpoints(self, job_id: str) -> Path:
@@ -74,7 +76,7 @@ class Store:
         shutil.rmtree(self.checkpoints(job_id), ignore_errors=True)
 
     def prepare(self) -> None:
-        """Make sure that results can be written, before anything is trained for them.
+        """Make sure that results can be written, before anything is trained; packs that were found damaged are mended.
 
         Raises:
             StoreError: if they cannot.
@@ -83,6 +85,7 @@ class Store:
             self._runs.mkdir(parents=True, exist_ok=True)
             write_atomically(probe := beside(self._runs / "probe"), bytes(PROBE_BYTES))
             probe.unlink()
+            self.packs.mend(self.aside)
         except OSError as error:
             why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
             raise StoreError(f"{self._runs}: cannot write here ({why}); choose another --store") from None
@@ -93,10 +96,22 @@ class Store:
         Raises:
             StoreError: if the folder cannot be read.
         """
-        return [name for name in list_folder(self._runs) if name in self]
+        return sorted({*filter(self._has_folder, list_folder(self._runs)), *self.packs.lines()})
 
     def __contains__(self, run_id: str) -> bool:
-        return os.path.exists(self._runs / run_id / "record.json")  # noqa: PTH110 - Path.exists raises for long names
+        return self._has_folder(run_id) or run_id in self.packs
+
+    def select_stored(self, run_ids: Iterable[str]) -> frozenset[str]:
+        """Those of many runs that are here."""
+        packed = self.packs.lines()
+        return frozenset(run_id for run_id in run_ids if run_id in packed or self._has_folder(run_id))
+
+    def _has_folder(self, run_id: str) -> bool:
+        return os.path.exists(f"{self._runs}/{run_id}/record.json")  # noqa: PTH110 - Path.exists raises for long names
+
+    def place(self, run_id: str) -> Path:
+        """Where a run is: its folder, or FILE:LINE of a pack."""
+        return self.packs.lines()[run_id].place if run_id in self.packs else self._runs / run_id
 
     def read(self, run_id: str) -> RunResult:
         """Read one run.
@@ -105,6 +120,10 @@ class Store:
             DamageError: if its files are damaged, foreign, or say what cannot be.
             StoreError: if it is newer than this bncli.
         """
+        return self.packs.read(run_id) if run_id in self.packs else self.read_folder(run_id)
+
+    def read_folder(self, run_id: str) -> RunResult:
+        """Read one run from its folder. Raises as `read`."""
         place = self._runs / run_id
         with reading(place, TRAIN_AGAIN):
             if place.is_symlink():
@@ -122,27 +141,32 @@ class Store:
     def read_intact(self, run_ids: Iterable[str]) -> tuple[dict[str, RunResult], dict[str, DamageError]]:
         """Read what there is of many runs, by id; and what is wrong with those that are there but damaged.
 
-        Hundreds of them come from one file, `pack.npz`, which is made where it lacks many.
+        Hundreds of folders come from one file, `pack.npz`, which is made where it lacks many. Where runs are missing,
+        what is damaged in packs counts too, by its place where it does not say of which run it is.
 
         Raises:
             StoreError: if some are newer than this bncli, with a line for each.
         """
         found, damaged, newer = dict[str, RunResult](), dict[str, DamageError](), list[str]()
-        ids = dict.fromkeys(run_ids)
-        made = self._list_runs() if len(ids) >= PACKED_FROM else {}
+        asked = dict.fromkeys(run_ids)
+        packed = dict(self.packs.read_many(asked))
+        made = self._list_runs() if len(asked) - len(packed) >= PACKED_FROM else {}
         kept = self._pack(made) if made else {}
-        for run_id in ids:
-            if run_id in kept:
-                found[run_id] = kept[run_id]
-            elif os.path.lexists(self._runs / run_id):
-                try:
-                    found[run_id] = self.read(run_id)
-                except DamageError as error:
-                    damaged[run_id] = error
-                except StoreError as error:
-                    newer.append(str(error))
+        for run_id in asked:
+            result = packed.get(run_id) or kept.get(run_id)
+            try:
+                if isinstance(result, StoreError):
+                    raise result
+                if result or os.path.lexists(self._runs / run_id):
+                    found[run_id] = result or self.read_folder(run_id)
+            except DamageError as error:
+                damaged[run_id] = error
+            except StoreError as error:
+                newer.append(str(error))
         if newer:
             raise StoreError("\n".join(newer))
+        if len(found) < len(asked):
+            damaged |= {key: error for key, error in self.packs.damaged().items() if key not in found}
         fresh = {run_id: run for run_id, run in found.items() if run_id not in kept and run_id in made}
         if made and len(fresh) >= PACKED_FROM // 2:
             self._write_pack(Pack({**kept, **fresh}, made))
@@ -156,7 +180,7 @@ class Store:
         """
         ids = list(run_ids)
         found, _ = self.read_intact(ids)
-        return {run_id: found[run_id] if run_id in found else self.read(run_id) for run_id in ids}
+        return {run_id: found.get(run_id) or self.read(run_id) for run_id in ids}
 
     def _list_runs(self) -> Mapping[str, int]:
         """When each run's folder or a file in it was last changed (ns)."""
@@ -175,9 +199,7 @@ class Store:
             pack = self.read_pack()
         except DamageError:
             return {}
-        return {
-            run_id: run for run_id, run in pack.runs.items() if run_id in made and made[run_id] == pack.made[run_id]
-        }
+        return {run_id: run for run_id, run in pack.runs.items() if made.get(run_id) == pack.made[run_id]}
 
     def read_pack(self) -> Pack:
         """Read the copy of many runs.
@@ -206,11 +228,13 @@ class Store:
             StoreError: if it cannot be written; what was stored before stays intact.
         """
         place, said = self._runs / result.info.id, ""
+        if result.info.id in self.packs:
+            return said
         for attempt in range(ATTEMPTS):
             try:
                 if os.path.lexists(place):
                     try:
-                        self.read(result.info.id)
+                        self.read_folder(result.info.id)
                     except DamageError as damage:
                         with suppress(FileNotFoundError):  # another process was faster
                             moved = set_aside(place, self.aside)
@@ -223,11 +247,23 @@ class Store:
             except OSError as error:
                 if os.path.lexists(place) and attempt < ATTEMPTS - 1:  # another process was faster
                     continue
-                raise StoreError(
-                    f"{place}: cannot write ({error.strerror}); runs stored before are intact: free the space or choose"
-                    " another --store, and run the same command again"
-                ) from None
+                raise unwritable(place, error) from None
             break
+        return said
+
+    def append(self, results: Sequence[RunResult]) -> Mapping[str, str]:
+        """Write many runs into a pack, in a tenth of the time; where a folder is there, as `write` does.
+
+        Returns:
+            What `write` says of runs, by id.
+
+        Raises:
+            StoreError: if they cannot be written; what was stored before stays intact.
+        """
+        known = self.packs.lines()
+        apart = [result for result in results if os.path.lexists(f"{self._runs}/{result.info.id}")]
+        said = {result.info.id: self.write(result) for result in apart}
+        self.packs.append([result for result in results if result.info.id not in known and result.info.id not in said])
         return said
 
     def baseline(self, name: str) -> Path:
@@ -251,10 +287,8 @@ class Store:
             StoreError: if it cannot be written.
         """
         place, text = self.baseline(name), json.dumps(with_digest(document), indent=1, allow_nan=False)
-        if len(text) > BASELINE_BYTES:
-            raise StoreError(
-                f"{place}: a baseline may have {BASELINE_BYTES:,} bytes, not {len(text):,}; probe less often"
-            )
+        if (size := len(text)) > BASELINE_BYTES:
+            raise StoreError(f"{place}: a baseline may have {BASELINE_BYTES:,} bytes, not {size:,}; probe less often")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(place, text)
@@ -302,27 +336,10 @@ def _migrate(place: Path, document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def list_folder(folder: Path) -> Sequence[str]:
-    """The names in a folder of the store, ascending, without hidden ones and what is being written; none without it.
-
-    Raises:
-        StoreError: if it cannot be read.
-    """
-    try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
-    except FileNotFoundError:
-        why = "a link to nowhere"
-        if not folder.is_symlink():
-            return []
-    except OSError as error:
-        why = str(error.strerror)
-    raise StoreError(f"{folder}: cannot be read ({why}); mend that, or choose another --store")
-
-
 def require_store(folder: Path) -> None:
     """Raise a StoreError where there is no store, so that a mistyped folder is not taken for an empty one."""
     is_folder = os.path.isdir  # Path.is_dir raises for names that are too long
-    if not any(is_folder(folder / name) for name in ("runs", "studies", "baselines", "sources")):
+    if not any(is_folder(folder / name) for name in ("runs", "packs", "studies", "baselines", "sources")):
         inside = folder / ".bncli"
         near = f"; did you mean {inside}?" if is_folder(inside) else "; --store names another"
         raise StoreError(f"{folder}: there is no store of bncli{near}")

@@ -18,13 +18,25 @@ from bncli.files import (
     read_bytes,
     write_atomically,
 )
-from bncli.store.folder import BASELINE_BYTES, Store, list_folder, require_store, stores_in
+from bncli.records import RunResult
+from bncli.store.folder import BASELINE_BYTES, Store, require_store, stores_in
 from bncli.store.pack import ARRAYS_BYTES
+from bncli.store.packs import SUFFIX, list_folder
 from bncli.store.studies import NAME, Studies, read_document, study_id
 
 Kind = Literal["run", "study", "baseline", "checkpoint", "pack", "file"]
 RUN_FILES = ("record.json", "curves.npz")
-KNOWN = {"runs", "studies", "checkpoints", "baselines", "sources", "set-aside", "pack.npz"}  # in a store
+KNOWN = {
+    "runs",
+    "studies",
+    "checkpoints",
+    "baselines",
+    "sources",
+    "set-aside",
+    "status",
+    "packs",
+    "pack.npz",
+}  # in a store
 CHECKPOINT = re.compile(r"\d{12}-([0-9a-f]{16})\.pt")  # with the digest of its content (engine/state.py)
 
 
@@ -41,6 +53,7 @@ def verify(folder: Path) -> Iterator[Checked]:
     for place in stores_in(folder):
         store, studies = Store(place), Studies(place)
         yield from _check("run", place / "runs", partial(run_problems, store))
+        yield from _check_packs(store)
         yield from _check("study", place / "studies", partial(_study_problems, studies))
         yield from _check("baseline", place / "baselines", partial(_baseline_problems, store))
         yield from _check("checkpoint", place / "checkpoints", _checkpoint_problems)
@@ -67,12 +80,23 @@ def _check(kind: Kind, folder: Path, problems_of: Callable[[Path], Sequence[str]
             yield from (Checked(kind, problem) for problem in problems or [""])
 
 
+def _check_packs(store: Store) -> Iterator[Checked]:
+    """The runs in packs, each a line."""
+    runs = store.packs.lines()
+    for damage in store.packs.damaged().values():
+        yield Checked("run", str(damage))
+    for _, result in store.packs.read_many(list(runs)):
+        yield Checked("run", str(result) if isinstance(result, StoreError) else "")
+    strange = (file for file in _content(store.packs.folder) if file.suffix != SUFFIX)
+    yield from (Checked("file", _foreign(file, "a pack")) for file in strange)
+
+
 def run_problems(store: Store, place: Path) -> list[str]:
     """What is wrong with the folder of one run, one line each."""
     meant = re.fullmatch("[0-9a-f]{20}", place.name) or any(os.path.lexists(place / name) for name in RUN_FILES)
     if not meant:
         return [_foreign(place, "a run")]
-    if problem := _problem_of(lambda: store.read(place.name)):
+    if problem := _problem_of(lambda: store.read_folder(place.name)):
         return [problem]
     return [_foreign(file, "a file") for file in _content(place) if file.name not in RUN_FILES]
 
@@ -182,23 +206,35 @@ def _merge_runs(source: Store, into: Store) -> Iterator[Merged]:
         run = place.name
         if problems := run_problems(source, place):
             yield from (Merged("run", "refused", problem) for problem in problems)
-        elif os.path.lexists(into.folder / "runs" / run) or not _copy_folder(place, into.folder / "runs" / run):
-            problem = _difference(source, into, run)
-            yield Merged("run", "refused" if problem else "there", problem)
+        elif run in into or not _copy_folder(place, into.folder / "runs" / run):
+            yield _compare(source.read_folder(run), source, into)
         else:
             yield Merged("run", "added")
+    runs, there = source.packs.lines(), into.packs.lines()
+    yield from (Merged("run", "refused", str(damage)) for damage in source.packs.damaged().values())
+    for run, result in source.packs.read_many(list(runs)):
+        if isinstance(result, StoreError):
+            yield Merged("run", "refused", str(result))
+        elif run in there or os.path.lexists(into.folder / "runs" / run):
+            yield _compare(result, source, into)
+        else:
+            into.packs.append_lines([(run, source.packs.raw(run))])
+            yield Merged("run", "added")
+    into.packs.sync()
 
 
-def _difference(source: Store, into: Store, run: str) -> str:
-    """Why two runs of one id are not the same: their numbers differ. When and where they were made may."""
-    kept = into.folder / "runs" / run
-    if problems := run_problems(into, kept):
-        return problems[0]
-    one, other = source.read(run), into.read(run)
-    ends = [(result.spec, result.info.status, result.info.step) for result in (one, other)]
-    if ends[0] == ends[1] and repr([*one.records]) == repr([*other.records]):  # as texts, where nan is nan
-        return ""
-    return f"{kept}: {source.folder} has other numbers for this run; it stays as it is: delete it to take the others"
+def _compare(run: RunResult, source: Store, into: Store) -> Merged:
+    """What becomes of a run that both have: its numbers must be the same, when and where they were made need not."""
+    kept = into.place(run.info.id)
+    if run.info.id not in into.packs and (problems := run_problems(into, kept)):
+        return Merged("run", "refused", problems[0])
+    other = into.read(run.info.id)
+    ends = [(result.spec, result.info.status, result.info.step) for result in (run, other)]
+    numbers = [sorted(map(repr, result.records)) for result in (run, other)]  # as texts, where nan is nan
+    if ends[0] == ends[1] and numbers[0] == numbers[1]:
+        return Merged("run", "there")
+    differs = f"{kept}: {source.folder} has other numbers for this run; it stays as it is: delete it to take the others"
+    return Merged("run", "refused", differs)
 
 
 def _merge_studies(source: Studies, into: Studies) -> Iterator[Merged]:

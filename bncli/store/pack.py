@@ -1,22 +1,22 @@
-"""The numbers of runs as columns: of one in its folder, of thousands in a pack; what they may be, and baselines."""
+"""The numbers of runs as columns: of one in its folder, of thousands in a pack; and what they may be."""
 
 import io
 import json
 import math
 import zipfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import IO, Any
 
 import numpy as np
 
 from bncli.errors import StoreError, as_line
 from bncli.files import digest
-from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult, read_run_document
+from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult
 
 VERSION = 2  # a pack of another is made anew
+SHARED_RECORDS = 10_000  # of a run; of more it is not remembered how they are arranged
 ARRAYS_BYTES = 2**30  # of a file of arrays, packed and unpacked: three million records
 
 
@@ -30,7 +30,7 @@ class Pack:
     def dump(self) -> bytes:
         """As one file: the documents as JSON, the values of all runs with the same curves as one array."""
         layouts: dict[Layout, list[str]] = {}
-        packed = {run_id: _packed(run) for run_id, run in self.runs.items()}
+        packed = {run_id: pack_records(run) for run_id, run in self.runs.items()}
         for run_id, records in packed.items():
             layouts.setdefault(records.layout, []).append(run_id)
         groups = [
@@ -74,19 +74,28 @@ def load_pack(content: bytes) -> Pack:
     return Pack(runs, {run_id: document["made"] for run_id, document in documents.items()})
 
 
-def _packed(run: RunResult) -> Packed:
+def pack_records(run: RunResult) -> Packed:
     """A run's curves in the order in which they first appear, each in the order of its steps."""
     if isinstance(run.records, Packed):
         return run.records
-    units: dict[CurveKey, str] = {}
-    curves: dict[CurveKey, list[tuple[int, float]]] = {}
-    for record in run.records:
-        key = record.key
-        units[key] = record.unit
-        curves.setdefault(key, []).append((record.step, record.value))
+    _, steps, values, *rest = columns = [*zip(*run.records, strict=True)] or [()] * len(Record._fields)
+    arrange = _arrange if len(steps) <= SHARED_RECORDS else _arrange.__wrapped__
+    layout, order = arrange(columns[0], steps, *rest)
+    return Packed(layout, np.array(values, dtype=np.float64)[order])
+
+
+@lru_cache(16)
+def _arrange(metrics: Sequence[str], steps: Sequence[int], units: Sequence[str], *rest: Any) -> tuple[Layout, Any]:
+    """The curves of records, and the order in which their values are those of one curve after the other."""
+    unit_of: dict[tuple[Any, ...], str] = {}
+    curves: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+    for i, (step, unit, *key) in enumerate(zip(steps, units, metrics, *rest, strict=True)):
+        unit_of[*key,] = unit
+        curves.setdefault((*key,), []).append((step, i))
     ordered = [sorted(curve) for curve in curves.values()]
-    layout = Layout(tuple(units), tuple(units.values()), tuple(tuple(step for step, _ in curve) for curve in ordered))
-    return Packed(layout, np.array([value for curve in ordered for _, value in curve], dtype=np.float64))
+    each = tuple(tuple(step for step, _ in curve) for curve in ordered)
+    layout = Layout(tuple(CurveKey(*key) for key in unit_of), tuple(unit_of.values()), each)
+    return layout, np.array([i for curve in ordered for _, i in curve], dtype=np.int64)
 
 
 _NONE = -1  # in the column of indices: of no single unit
@@ -215,28 +224,48 @@ def check_numbers(run: RunResult) -> None:
     Raises:
         Exception: whatever comes of one whose are not.
     """
-    recipe, info = run.spec.get("training", {}), run.info
+    recipe, info, packed = run.spec.get("training", {}), run.info, pack_records(run)
     last, every = run.spec.get("stop", recipe.get("steps", info.step)), run.spec.get("evaluation", {}).get("every")
     if info.step > last or (info.status == "done" and info.step != last):
         raise ValueError(f"it is {info.status} at step {info.step} of {last}")
-    for metric, step, value, *_ in run.records:
-        if not 0 <= step <= last or not metric:
-            raise ValueError(f"it has {metric!r} of step {step}, of {last}")
-        bounded = 0 <= value <= 1 if metric == "accuracy" else math.isfinite(value)
-        if not bounded and metric != "parameter_norm":  # which may overflow in a network that still works
-            raise ValueError(f"{metric} at step {step} is {value}")
-    names = {text for record in run.records for text in (record.metric, record.unit, *record[4:7])}
+    shares, finite, evaluated = _check_curves(packed.layout, last)
+    of_shares = packed.values[shares]
+    if not ((of_shares >= 0).all() and (of_shares <= 1).all() and np.isfinite(packed.values[finite]).all()):
+        for record in packed:
+            bounded = 0 <= record.value <= 1 if record.metric == "accuracy" else math.isfinite(record.value)
+            if not bounded and record.metric != "parameter_norm":
+                raise ValueError(f"{record.metric} at step {record.step} is {record.value}")
+    if every is not None:
+        done = info.status == "done"
+        due = [*range(0, last if done else info.step, every), *([last] if done else [])]
+        for metric in ("loss", "accuracy") if run.spec.get("classes") else ("loss",):
+            if evaluated.get(metric, []) != due:
+                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
+
+
+@lru_cache(64)
+def _check_curves(layout: Layout, last: int) -> tuple[Any, Any, Mapping[str, list[int]]]:
+    """Pass if such curves can be of a run of so many steps: asked once for all runs that share them.
+
+    Returns:
+        Which of the values must be within 0 and 1; which must be finite, all but norms of parameters, which may
+        overflow in a network that still works; and at which steps each metric of the whole network was measured.
+    """
+    evaluated: dict[str, list[int]] = {}
+    for key, steps in zip(layout.keys, layout.steps, strict=True):
+        for step in steps:
+            if not 0 <= step <= last or not key.metric:
+                raise ValueError(f"it has {key.metric!r} of step {step}, of {last}")
+        if len({*steps}) < len(steps) or len({*layout.keys}) < len(layout.keys):
+            raise ValueError("it has a number twice")
+        if not key.layer:
+            evaluated[key.metric] = sorted([*evaluated.get(key.metric, []), *steps])
+    names = {*layout.units, *(text for key in layout.keys for text in key[:4])}
     if odd := sorted(name for name in names if not name.isprintable()):
         raise ValueError(f"it has a name that cannot be printed: {as_line(odd[0])}")
-    if len({record[:2] + record[4:] for record in run.records}) < len(run.records):  # without value and unit
-        raise ValueError("it has a number twice")
-    if every is not None:
-        due = range(0, last if info.status == "done" else info.step, every)
-        ends = [last] if info.status == "done" else []
-        for metric in ("loss", "accuracy") if run.spec.get("classes") else ("loss",):
-            steps = sorted(record.step for record in run.records if record.metric == metric and not record.layer)
-            if len(steps) != len(due) + len(ends) or steps != [*due, *ends]:
-                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
+    metrics = [key.metric for key, steps in zip(layout.keys, layout.steps, strict=True) for _ in steps]
+    shares = np.array([metric == "accuracy" for metric in metrics], dtype=bool)
+    return shares, np.array([metric != "parameter_norm" for metric in metrics], dtype=bool), evaluated
 
 
 def run_id(spec: Mapping[str, Any]) -> str:
@@ -265,70 +294,3 @@ def migrate_findings(document: dict[str, Any]) -> dict[str, Any]:
 def _migrate_curve(curve: Mapping[str, Any]) -> dict[str, Any]:
     rest = {name: part for name, part in curve.items() if name not in ("quantity", "layer")}
     return {**key_of_schema_1(curve["quantity"], curve["layer"])._asdict(), **rest}
-
-
-def check_baseline(document: Mapping[str, Any]) -> None:
-    """Pass if a baseline has what a gate asks of it: of learning, its runs with their numbers; of timing, readings.
-
-    Raises:
-        Exception: whatever comes of one that has not.
-    """
-    schema = document.get("schema")
-    if type(schema) is int:  # of timing, which says itself which schemas it reads
-        _expect(
-            isinstance(document["machine"], Mapping) and bool(document["readings"]), "it has no machine, no readings"
-        )
-        for of_case in document["readings"].values():
-            for values in of_case.values():
-                _expect(bool(values), "a case has no readings")
-                for ratio, seconds in values:
-                    _expect(_is_number(ratio) and _is_number(seconds) and ratio > 0, "a reading is no number")
-        return
-    _expect(schema == "bncli/findings/2", f"schema {schema!r} is not that of a baseline")
-    _expect(isinstance(document["runs"], list) and bool(document["runs"]), "it has no runs")
-    measures = [measure["name"] for measure in document["measures"]]
-    held = Counter[str]()  # runs of each arm that have values
-    for run in document["runs"]:
-        _expect(isinstance(run["variant"], str) and type(run["seed"]) is int, "a run has no variant or no seed")
-        _expect(isinstance(run["setting"], Mapping), "a run has no setting")
-        if run["info"] is None:
-            continue
-        read_info(run["info"])
-        _expect(isinstance(run["spec"], Mapping), "a run has no spec")
-        _expect(run["id"] == run["info"]["id"], "a run has the id of another")
-        if run["values"]:
-            held[_name_arm(run)] += 1
-            _expect(sorted(run["values"]) == sorted(measures), "a run lacks a measure of the study, or has another")
-        for value in (run["values"] or {}).values():
-            _expect(value.keys() == {"value", "low", "high", "reason"}, "a run has a value without bounds or reason")
-            _expect(all(n is None or _is_number(n) for n in [*value.values()][:3]), "a run's value is no number")
-        for curve in run["curves"]:
-            _expect(curve.keys() >= {*CurveKey._fields}, "a curve does not say what it is of")
-            _expect(all(type(step) is int for step in curve["steps"]), "a step is no whole number")
-            _expect(all(n is None or _is_number(n) for n in curve["values"]), "a curve has something else than numbers")
-            _expect(len(curve["steps"]) == len(curve["values"]), "a curve has more steps than values, or fewer")
-        (check_run if "evaluation" in run["spec"] else check_numbers)(read_run_document(run))  # else made elsewhere
-    study = document["study"] or {}
-    if any(study.get(key) for key in ("tune", "bisect", "search")):  # its trials may be runs of its arms too
-        return
-    runs = Counter(f"{_name_arm(run)} seed {run['seed']}" for run in document["runs"])
-    _expect(max(runs.values()) == 1, f"it has a run twice: {runs.most_common(1)[0][0]}")
-    for arm in document["arms"]:
-        name, count = _name_arm(arm), arm["seeds"]
-        _expect(held[name] == count, f"it has {held[name]} runs of {name}, of {count}")
-        del held[name]
-    _expect(not held, f"it has runs of {next(iter(held), '')}, and no such arm")
-
-
-def _name_arm(of: Mapping[str, Any]) -> str:
-    setting = json.dumps(of["setting"], sort_keys=True) if of["setting"] else ""
-    return f"{of['variant']} {setting}".rstrip()
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(otherwise)

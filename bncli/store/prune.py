@@ -3,13 +3,16 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bncli.errors import StoreError, unknown
 from bncli.files import UNFINISHED, remove_atomically
-from bncli.store.folder import require_store, stores_in
+from bncli.store.folder import Store, require_store, stores_in
+from bncli.store.lines import StoredLine, made
+from bncli.store.packs import Packs
 from bncli.store.studies import StoredStudy, Studies
 
 DAY = 86_400.0  # seconds: what was written to within a day may still be written to
@@ -21,8 +24,10 @@ class Removal:
     """One thing to be removed."""
 
     kind: Literal["run", "checkpoint", "study", "pack", "unfinished", "set aside"]
-    place: Path
+    place: Path  # of a run in a pack FILE:LINE
     size_byte: int
+    line: StoredLine | None = None  # of a pack, which is written anew without it
+    run: str = ""  # its id
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,14 @@ def plan_pruning(
     since = math.inf if older_than is None else now - older_than
     known = [study for found in places.values() for study in found]
     ids = {_study_named(text, known) for text in studies}
-    chosen = {_run_named(text, [name for place in places for name in _folders(place / "runs")]) for text in runs}
+    there = {place: _list_runs(place) for place in places}
+    chosen = {_run_named(text, [name for of_store in there.values() for name in of_store]) for text in runs}
     everything = not ids and not chosen  # then age alone selects
     removals, spared = list[Removal](), 0
     for place, found in places.items():
         going = [study for study in found if (study.id in ids or everything) and study.asked <= since]
         kept = [study for study in found if study not in going]
-        found_here, needed = _select_runs(place, going, kept, chosen, since, everything=everything)
+        found_here, needed = _select_runs(there[place], going, kept, chosen, since, everything=everything)
         limit = min(since, now - DAY) if everything else -math.inf
         removals += [*found_here, *_select_checkpoints(place, going, kept, limit, now - DAY)]
         removals += [_removal("study", place / "studies" / study.id) for study in going]
@@ -75,6 +81,8 @@ def plan_pruning(
             aside = list((place / "set-aside").glob("[!.]*"))
             removals += [_removal("set aside", path) for path in aside if _newest(path) <= limit]
         spared += needed
+        silent = [path for path in (place / "status").glob("[!.]*") if _newest(path) <= now - DAY]
+        removals += [_removal("unfinished", path) for path in silent]
     unfinished = (path for path in sorted(folder.rglob(f"{UNFINISHED}*")) if _newest(path) <= now - DAY)
     removals += [_removal("unfinished", path) for path in unfinished]
     return Pruning(removals, spared)
@@ -86,9 +94,17 @@ def prune(pruning: Pruning) -> Iterator[Removal]:
     Raises:
         StoreError: if something cannot be removed; it then stays whole.
     """
+    lines: dict[Path, set[str]] = {}
+    for removal in pruning.removals:
+        if removal.line:
+            lines.setdefault(removal.line.file, set()).add(removal.run)
     for removal in pruning.removals:
         try:
-            remove_atomically(removal.place)
+            if not removal.line:
+                remove_atomically(removal.place)
+            elif going := lines.pop(removal.line.file, None):  # all of one pack with the first of them
+                with suppress(FileNotFoundError):  # somebody else was faster
+                    Packs(removal.line.file.parents[1]).rewrite(removal.line.file, going)
         except OSError as error:
             raise StoreError(f"{removal.place}: cannot be removed ({error.strerror})") from None
         yield removal
@@ -100,24 +116,32 @@ def size_byte(place: Path) -> int:
     return sum(_stat(file)[1] for file in files if not file.is_dir())
 
 
+def _list_runs(place: Path) -> Mapping[str, tuple[Removal, float]]:
+    """Every run of a store, as it would be removed, and when it was made."""
+    packs = Store(place).packs
+    found = {
+        run: (Removal("run", line.place, line.size_byte, line, run), made(packs.raw(run)))
+        for run, line in packs.lines().items()
+    }
+    return found | {run: (_removal("run", at), _newest(at)) for run, at in _folders(place / "runs").items()}
+
+
 def _select_runs(
-    place: Path, going: Sequence[StoredStudy], kept: Sequence[StoredStudy], chosen: set[str], since: float, *,
-    everything: bool,
+    there: Mapping[str, tuple[Removal, float]], going: Sequence[StoredStudy], kept: Sequence[StoredStudy],
+    chosen: set[str], since: float, *, everything: bool,
 ) -> tuple[list[Removal], int]:  # fmt: skip
-    there = _folders(place / "runs")
     needed = {run: study for study in kept for run in study.planned}
-    for run in sorted(chosen & needed.keys()):
+    for run in sorted(chosen & needed.keys() & there.keys()):
         study = needed[run]
         raise StoreError(
             f"--run {run}: study {study.name!r} needs it; remove that too (--study {study.id}), or delete"
-            f" {place / 'runs' / run} to train the run again"
+            f" {there[run][0].place} to train the run again"
         )
     planned = {run for study in going for run in study.planned}
-    wanted = {run for run in there if run in planned}
-    old = {run for run, folder in there.items() if _newest(folder) <= since}
-    wanted |= old if everything else chosen & old
+    old = {run for run, (_, time_made) in there.items() if time_made <= since}
+    wanted = (planned & there.keys()) | (old if everything else chosen & old)
     spared = len(planned & needed.keys() & there.keys())
-    return [_removal("run", there[run]) for run in sorted(wanted - needed.keys())], spared
+    return [there[run][0] for run in sorted(wanted - needed.keys())], spared
 
 
 def _select_checkpoints(

@@ -22,7 +22,8 @@ from bncli.files import (
     with_digest,
     write_atomically,
 )
-from bncli.store.folder import list_folder
+from bncli.store.folder import Store
+from bncli.store.packs import list_folder
 
 SCHEMA = 1
 NOT_ASKED = ("seeds", "looks", "question")  # how much of an answer, and how the question is worded
@@ -122,8 +123,7 @@ class Studies:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._studies = folder / "studies"
+        self.folder, self._studies, self._store = folder, folder / "studies", Store(folder)
 
     def remember(
         self, name: str, study: Mapping[str, Any], run_ids: Sequence[str], job_ids: Sequence[str] = ()
@@ -209,8 +209,7 @@ class Studies:
         for file in _documents(place / "looks"):
             with suppress(*[] if looks_needed else [StoreError]):
                 looks.append(_look(file))
-        runs = self.folder / "runs"
-        stored = frozenset(run for plan in plans for run in plan.runs if (runs / run / "record.json").exists())
+        stored = self._store.select_stored(run for plan in plans for run in plan.runs)
         return StoredStudy(
             key, str(head.get("question", "")), head["study"], plans, sorted(looks, key=lambda look: look.time), stored
         )

@@ -186,7 +186,7 @@ def test_an_interrupt_is_said_and_exits_with_130(
 
     for folder in (STORE, Path("one")):
         add_run(folder, "abcd")
-    monkeypatch.setattr("bncli.store.folder.Store.read", interrupt)
+    monkeypatch.setattr("bncli.store.folder.Store.read_folder", interrupt)
     monkeypatch.setattr("bncli.store.prune.remove_atomically", interrupt)
     code, _, err = bncli("store", *command)
     assert code == 130

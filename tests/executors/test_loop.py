@@ -58,6 +58,17 @@ def test_workers_that_share_files_say_how_far_they_are(jobs: list[Job]) -> None:
     assert any(isinstance(event, Progress) and event.job == jobs[0] for event in events)
 
 
+def test_signs_of_life_of_jobs_that_have_ended_are_looked_at_no_more(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen = []
+    for event in run_jobs(jobs, lambda: Workers(open_thread(1, "cpu"), 1, shares_files=True)):
+        ended = len(seen) + isinstance(event, Finished)
+        seen += [len([*tmp_path.rglob("*.json")]) <= len(jobs) - ended] if isinstance(event, Finished) else []
+    assert seen == [True, True, True]
+
+
 @pytest.mark.parametrize("what", ["missing", "tidied up meanwhile"])
 def test_training_goes_on_without_a_folder_for_temporary_files(
     what: str, jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

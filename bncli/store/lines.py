@@ -1,0 +1,151 @@
+"""A run as a line of text with its digest: what a pack consists of."""
+
+import base64
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from bncli.errors import StoreError
+from bncli.files import digest_bytes
+from bncli.records import CurveKey, Layout, Packed, RunResult
+from bncli.store.pack import ARRAYS_BYTES, check_numbers, check_run, pack_records, read_info
+
+VERSION = 1  # of a line
+
+
+class StoredLine(NamedTuple):
+    """Where a run is: the bytes of a pack from `start` on, its line `number`, counted from 1."""
+
+    file: Path
+    number: int
+    start: int
+    size_byte: int
+
+    @property
+    def place(self) -> Path:
+        """As it is named to users."""
+        return Path(f"{self.file}:{self.number}")
+
+
+def write_line(result: RunResult) -> bytes:
+    """A run as a line of a pack.
+
+    Raises:
+        StoreError: if its numbers are more than can be read back.
+    """
+    packed = pack_records(result)
+    document = {"version": VERSION, "made": time.time(), "info": vars(result.info)}
+    layout = packed.layout
+    curves = {"keys": layout.keys, "units": layout.units, "steps": layout.steps}
+    values = base64.b64encode(np.asarray(packed.values, "<f8").tobytes())
+    spec = json.dumps(result.spec, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()  # as for `run_id`
+    parts = (result.info.id.encode(), spec, _dump(document), _dump(curves), values)
+    rest = b"\t".join(parts)
+    if len(rest) > ARRAYS_BYTES // 2:
+        raise StoreError(
+            f"a run's numbers may take {ARRAYS_BYTES // 2:,} bytes, not {len(rest):,}; probe or evaluate less often"
+        )
+    return b"%s\t%s\n" % (digest_bytes(rest).encode(), rest)
+
+
+def pack_run(result: RunResult) -> RunResult:
+    """The same run with its numbers as an array, which takes a twentieth of the memory."""
+    return replace(result, records=pack_records(result))
+
+
+def read_line(line: StoredLine, raw: bytes) -> RunResult:
+    """The inverse of `write_line`.
+
+    Raises:
+        StoreError: if it is newer than this bncli.
+        Exception: whatever comes of a line that is damaged, or says what cannot be.
+    """
+    if not is_whole(raw):
+        raise ValueError("it is not what was written")
+    _, name, spec, text, curves, values = raw[:-1].split(b"\t")
+    document = json.loads(text)
+    if document["version"] > VERSION:
+        raise StoreError(f"{line.place}: version {document['version']}, this bncli reads up to {VERSION}; update bncli")
+    layout = _read_layout(curves)
+    numbers = np.frombuffer(base64.b64decode(values, validate=True), "<f8")
+    if len(numbers) != sum(map(len, layout.steps)):
+        raise ValueError("it has more numbers than steps, or fewer")
+    result = RunResult(json.loads(spec), read_info(document["info"]), Packed(layout, numbers))
+    if name.decode() != result.info.id:
+        raise ValueError(f"it is the record of run {result.info.id}")
+    if digest_bytes(spec)[:20] == result.info.id:
+        check_numbers(result)
+    else:
+        check_run(result)
+    return result
+
+
+def read_lines(file: Path, start: int = 0, number: int = 0) -> Iterator[tuple[StoredLine, bytes]]:
+    """The lines of a pack from byte `start` on, of which there are `number` before; the last may lack its end.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no file.
+    """
+    with open_pack(file) as pack:
+        pack.seek(start)
+        while raw := pack.readline(ARRAYS_BYTES):
+            number += 1
+            yield StoredLine(file, number, start, len(raw)), raw
+            start += len(raw)
+
+
+def id_of(raw: bytes) -> str:
+    """The id of the run in a line; of a damaged one whatever stands there."""
+    return raw.split(b"\t", 2)[1].decode(errors="replace") if raw.count(b"\t", 0, 1000) > 1 else ""
+
+
+def made(raw: bytes) -> float:
+    """When the run in a whole line was stored, in seconds since 1970."""
+    return float(json.loads(raw.split(b"\t")[3])["made"])
+
+
+def is_whole(raw: bytes) -> bool:
+    """Whether a line is what was written."""
+    digest, _, rest = raw[:-1].partition(b"\t")
+    return raw.endswith(b"\n") and digest_bytes(rest).encode() == digest
+
+
+def open_pack(file: Path) -> BinaryIO:
+    """Open what must be a file: a link is not followed, and a pipe not waited for. Raises as `read_lines`."""
+    if file.is_symlink():
+        raise ValueError("it is a link, which is not followed")
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    opened = os.fdopen(os.open(file, flags), "rb")
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+        opened.close()
+        raise ValueError("it is no file")
+    return opened
+
+
+def _dump(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+@lru_cache(256)
+def _read_layout(text: bytes) -> Layout:
+    """Curves; the runs of a study share them."""
+    document = json.loads(text)
+    keys = tuple(CurveKey(*key) for key in document["keys"])
+    units, steps = tuple(document["units"]), tuple(map(tuple, document["steps"]))
+    if not len(keys) == len(units) == len(steps):
+        raise ValueError("it has curves without a unit or steps")
+    if not all(isinstance(text, str) for key, unit in zip(keys, units, strict=True) for text in (*key[:4], unit)):
+        raise ValueError("it has a name that is no text")
+    if not all(type(number) is int for number in (*chain(*steps), *(key.index or 0 for key in keys))):
+        raise ValueError("it has a step or an index that is no whole number")
+    return Layout(keys, units, steps)
