@@ -17,7 +17,7 @@ from bncli.code_hash import VERSION, fingerprint
 from bncli.files import CHECKPOINT_BYTES, describe_failure, digest_checkpoint, read_bytes, set_aside, write_atomically
 
 KEPT = 2
-SCHEMA = 3  # of what a checkpoint holds; one of another is not used
+SCHEMA = 4  # of what a checkpoint holds; one of another is not used
 ASIDE = "set-aside"  # a folder beside what could not be used, which goes with the job's checkpoints
 
 
@@ -135,6 +135,16 @@ def check_form(form: Any, found: Any, place: str = "") -> None:
             check_form(part, found[i], f"{place}[{i}]")
     elif type(form) is not type(found):
         raise ValueError(f"{place or 'it'} is {found!r}, expected one of type {type(form).__name__}")
+
+
+@torch.no_grad()
+def copy_into(target: Any, source: Any) -> None:
+    """Copy the numbers of a tree of tensors into another of the same form."""
+    if isinstance(target, Tensor):
+        target.copy_(source)
+        return
+    for key in target if isinstance(target, Mapping) else range(len(target)):
+        copy_into(target[key], source[key])
 
 
 @contextmanager

@@ -154,8 +154,9 @@ class Session:
             yield from doubt_memory(self.jobs, self.slots())
 
     def slots(self) -> int:
-        """How many jobs are expected to run at once."""
-        return self.workers or device_count(self.device)
+        """How many jobs are expected to run at once; runs of several ranks share the devices out."""
+        ranks = max((run.training.ranks for run in self.runs), default=1)
+        return self.workers or max(1, device_count(self.device) // ranks)
 
 
 def open_session(

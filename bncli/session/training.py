@@ -140,10 +140,11 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
         duration = written_seconds(session.expected_seconds(missing))
         on_event(Warned(f"{sum(len(job.runs) for job in missing)} runs to train: about {duration}"))
     on_event(Started(tuple(missing)))
+    slots = session.slots() if session.executor == "local" else session.workers
     same = Surroundings(data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit)
     events = run_jobs(
         missing,
-        lambda: open_workers(session.executor, session.workers, session.device),
+        lambda: open_workers(session.executor, slots, session.device),
         lambda job: replace(same, checkpoints=session.store.checkpoints(job.id).absolute()),
     )
     for place, event in enumerate(events):
