@@ -42,8 +42,9 @@ def joined(meeting: Meeting | None, device: str) -> Iterator[None]:
     if meeting is None:
         yield
         return
-    for library in ("GLOO", "NCCL"):  # nothing is listened to from outside
-        os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    if loopback := {"linux": "lo", "darwin": "lo0"}.get(sys.platform):  # nothing is listened to from outside
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
     if device == "cuda":
         torch.cuda.set_device(meeting.rank)
     dist.init_process_group(

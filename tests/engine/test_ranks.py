@@ -77,13 +77,13 @@ def test_with_synchronised_statistics_two_ranks_learn_as_one(tiny: Tiny) -> None
     one, two = found["batch"], found["sync"]
     assert two.info.engine == "plain, 2 ranks (gloo)"
     assert [(r.metric, r.step, r.layer) for r in two.records] == [(r.metric, r.step, r.layer) for r in one.records]
-    assert [r.value for r in two.records] == pytest.approx([r.value for r in one.records], rel=1e-5)
+    assert [r.value for r in two.records] == pytest.approx([r.value for r in one.records], rel=2e-6)
 
 
 def test_with_statistics_of_their_own_ranks_are_virtual_batches(tiny: Tiny) -> None:
     found = train(tiny, {"two": {"norm": "batch", **TWO}, "ghost": {"norm": {"name": "ghost", "ghost_size": 21}}})
     two, ghost = (values(found[name], "train_loss", "parameter_norm") for name in ("batch", "ghost"))
-    assert two == pytest.approx(ghost, rel=1e-5)
+    assert two == pytest.approx(ghost, rel=2e-6)
 
 
 @contextmanager
@@ -140,10 +140,18 @@ def test_ranks_end_with_the_worker_that_started_them(tiny: Tiny, tmp_path: Path,
         assert process.stdout.read().decode().strip() == ("" if limit is None else "not done within 30 s")
         process.stdout.close()
         process.wait()
-        pid, until = int(found[0].name), time.monotonic() + 20
-        while Path(f"/proc/{pid}/stat").exists() and time.monotonic() < until:
+        stat, until = Path(f"/proc/{found[0].name}/stat"), time.monotonic() + 20
+        while runs(stat) and time.monotonic() < until:
             time.sleep(0.1)
-        assert not Path(f"/proc/{pid}/stat").exists()
+        assert not runs(stat)
+
+
+def runs(stat: Path) -> bool:
+    """Whether a process is there, and not only its exit status, which nobody may have asked for."""
+    try:
+        return stat.read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.nightly

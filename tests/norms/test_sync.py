@@ -20,7 +20,7 @@ UNIONS = [f"{kind} {locations}" for kind in SHARES for locations in ((), (3, 2))
 def seen(tmp_path_factory):
     """What each of two processes saw."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
     ranks = [
         subprocess.Popen(
             [sys.executable, SCRIPT, str(rank), folder / "rendezvous", folder / f"{rank}.json"], env=environment
