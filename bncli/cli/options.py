@@ -210,10 +210,17 @@ def prepare(
     looking at faults.
 
     Raises:
-        ConfigError: if there is no such preset: a mistyped name is answered before anything heavy is imported.
+        ConfigError: if there is no such preset: a mistyped name is answered before anything heavy is imported; or
+            within torchrun, each of whose processes would train the whole study.
     """
+    from bncli.errors import ConfigError
     from bncli.presets import preset_path
 
+    if (processes := os.environ.get("WORLD_SIZE") or "1") != "1":
+        raise ConfigError(
+            f"torchrun (WORLD_SIZE={processes}) starts this command {processes} times, and each would train everything;"
+            f" run it once, with --set training.ranks={processes}: bncli starts a run's ranks itself, on one machine"
+        )
     preset = preset or ("task" if own.get("task") else "own" if own["model"] or own["data"] else default)
     untraced = engine == "auto" and os.environ.get("BNCLI_COMPILE") == "0"
     return {

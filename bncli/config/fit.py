@@ -94,6 +94,7 @@ def _too_small(study: "Study", variant: str, kinds: Kinds) -> Iterator[Problem]:
     """A batch of which a norm cannot take its statistics, or that the data do not fill."""
     study.evaluation_of(variant)
     training, norm = study.training_of(variant), study.variants[variant].norm
+    yield from _too_many_ranks(study, variant)
     if NORMS[norm.name].batch_statistics and training.batch_size < 2:
         yield Problem(
             ("training", "batch_size"),
@@ -119,12 +120,29 @@ def _too_small(study: "Study", variant: str, kinds: Kinds) -> Iterator[Problem]:
         yield Problem(("training", "batch_size"), f"{most}, got {training.batch_size}")
 
 
+def _too_many_ranks(study: "Study", variant: str) -> Iterator[Problem]:
+    """Ranks without an example, or with one alone where statistics are each rank's own; and what takes one process."""
+    training, row = study.training_of(variant), NORMS[study.variants[variant].norm.name]
+    if training.ranks > training.batch_size:
+        most = f"must be <= training.batch_size {training.batch_size}, an example for each"
+        yield Problem(("training", "ranks"), f"{most}, got {training.ranks}")
+    elif row.batch_statistics and not row.synchronised and 1 < training.batch_size < 2 * training.ranks:
+        yield Problem(
+            ("training", "ranks"),
+            f"variant {variant!r}: each rank takes statistics of its own share, and of a batch of {training.batch_size}"
+            f" some of {training.ranks} ranks have 1 example; use norm 'sync', fewer ranks or a larger batch",
+        )
+    if training.ranks > 1 and study.probes.metrics:
+        yield Problem(("training", "ranks"), "probes look at runs of one process; leave probes out, or use 1 rank")
+
+
 def _batches(
     study: "Study", variant: str, examples: Mapping[str, int]
 ) -> Iterator[tuple[tuple[str, ...], Iterable[int]]]:
     """The sizes of the batches of which norms take statistics, with the key that says so."""
     batch, probes, evaluation = study.training_of(variant).batch_size, study.probes, study.evaluation_of(variant)
-    yield ("training", "batch_size"), (batch,)
+    ranks = study.training_of(variant).ranks
+    yield ("training", "batch_size"), {batch // ranks, -(-batch // ranks)}
     if evaluation.statistics == "batch":  # the split in even parts of about a batch
         there = examples[evaluation.split]
         parts = max(1, there // batch)

@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from bncli.catalogue import WHOLE, Count, Fraction, Meaning, Natural, NonNegative, Positive, Spelling
 from bncli.config.parts import ONCE, Before, Frozen, Part, part_of
@@ -66,6 +73,17 @@ class Training(Frozen):
     augment: Annotated[Augmentation | None, Before(None), Meaning("what is done to training images; null: nothing")] = (
         None
     )
+    ranks: Annotated[
+        int,
+        Field(ge=1, le=1_000),
+        WHOLE,
+        Meaning("that train one run, each on its share of every batch; on CUDA each with its own GPU", "processes"),
+    ] = 1
+
+    @model_serializer(mode="wrap")
+    def without_ranks(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the ranks of a run in one process: studies and runs that are older than the key have none."""
+        return {key: value for key, value in write(self).items() if key != "ranks" or value != 1}
 
 
 class Evaluation(Frozen):

@@ -23,19 +23,23 @@ class Batches:
 
     def __init__(
         self, split: Split, size: int, seeds: Sequence[int], lanes: tuple[int, ...],
-        augmentation: Augmentation | None = None, shape: tuple[int, ...] = (),
+        augmentation: Augmentation | None = None, shape: tuple[int, ...] = (), share: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
-        """`shape` is that of an example, which augmentation needs to know."""
-        self.split, self.size, self._lanes = split, size, lanes
+        """`shape` is that of an example, which augmentation needs to know; `share` is where a rank's examples of each
+        batch begin, and how many they are.
+        """
+        self.split, self.size, self._lanes, self._share = split, size, lanes, share or (0, size)
         self._how, self._shape = augmentation, shape
         self._orders = {seed: _Order(len(split), size, generator(seed, "batches")) for seed in seeds}
         self._seeds = seeds
 
     def next(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The next `steps` batches as (inputs (*lanes, N, features), targets (*lanes, N, ...))."""
+        """The next `steps` batches, or shares, as (inputs (*lanes, N, features), targets (*lanes, N, ...))."""
         drawn = {seed: order.next(steps, augmented=self._how is not None) for seed, order in self._orders.items()}
         index, chance = (
-            torch.stack([drawn[seed][i] for seed in self._seeds], 1).view(steps, *self._lanes, self.size, *more)
+            torch.stack([drawn[seed][i] for seed in self._seeds], 1)
+            .view(steps, *self._lanes, self.size, *more)
+            .narrow(1 + len(self._lanes), *self._share)
             for i, more in ((0, ()), (1, (-1,)))
         )
         for (x, y), draws in zip(self.split.batches(index), chance, strict=True):

@@ -17,7 +17,7 @@ from bncli.code_hash import VERSION, fingerprint
 from bncli.files import CHECKPOINT_BYTES, describe_failure, digest_checkpoint, read_bytes, set_aside, write_atomically
 
 KEPT = 2
-SCHEMA = 3  # of what a checkpoint holds; one of another is not used
+SCHEMA = 4  # of what a checkpoint holds; one of another is not used
 ASIDE = "set-aside"  # a folder beside what could not be used, which goes with the job's checkpoints
 
 
@@ -137,6 +137,16 @@ def check_form(form: Any, found: Any, place: str = "") -> None:
         raise ValueError(f"{place or 'it'} is {found!r}, expected one of type {type(form).__name__}")
 
 
+@torch.no_grad()
+def copy_into(target: Any, source: Any) -> None:
+    """Copy the numbers of a tree of tensors into another of the same form."""
+    if isinstance(target, Tensor):
+        target.copy_(source)
+        return
+    for key in target if isinstance(target, Mapping) else range(len(target)):
+        copy_into(target[key], source[key])
+
+
 @contextmanager
 def noise_kept(device: str) -> Iterator[None]:
     """Put the generators back as they were, so that what is drawn meanwhile shifts nothing in training."""
@@ -193,3 +203,20 @@ def globals_kept() -> Iterator[None]:
         torch.use_deterministic_algorithms(strict)
         if torch.get_default_device() != device:
             torch.set_default_device(device)
+
+
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Keep a GPU's products and convolutions in float32 unless tf32 is asked for: torch takes it for convolutions."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    places: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = precision == "tf32"
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed

@@ -1,7 +1,6 @@
 """The training loop: one job in, its records out, read from top to bottom."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,13 @@ from bncli.engine.log import Log, Stopwatch, first_overflows
 from bncli.engine.moment import copied
 from bncli.engine.network import Network, Tensors
 from bncli.engine.probes import Prober
-from bncli.engine.state import Checkpoints, check_form, noise, put_noise
+from bncli.engine.ranks import BACKENDS, Ranks
+from bncli.engine.state import Checkpoints, check_form, copy_into, noise, products_in, put_noise
 from bncli.engine.trace import TrainingStep, engine_of
 from bncli.errors import HandedBack
 from bncli.kernels import fallbacks_noted
 from bncli.models.unit import seed_for
+from bncli.norms.sync import alone
 from bncli.optim import OPTIMIZERS
 from bncli.optim.optimizers import Hyper, Optimizer, State, clipped, factor_of
 from bncli.plan import Job, checkpoint_steps, loss_of
@@ -60,9 +61,12 @@ def train(
     further.
 
     Lanes for which a GPU has too little memory are trained as two jobs of half as many.
+
+    A run of several ranks is trained by as many processes of one group (`bncli.engine.ranks`), each of which calls this
+    and returns the same; the first evaluates, reports and keeps checkpoints, and the others follow it.
     """
     try:
-        with _products_in(job.runs[0].training.precision):
+        with products_in(job.runs[0].training.precision):
             return _trained(job, report, checkpoints, save_every)
     except torch.OutOfMemoryError:
         if not job.lanes:
@@ -78,7 +82,7 @@ def _trained(job: Job, report: Report, checkpoints: Path | None, save_every: int
     loop = _Loop(job, checkpoints)
     steps, end, every = job.runs[0].training.steps, job.runs[0].steps, job.runs[0].evaluation.every
     if not loop.resume():
-        torch.manual_seed(seed_for(job.runs[0].seed, "noise"))
+        torch.manual_seed(seed_for(job.runs[0].seed, f"noise {loop.ranks.rank or ''}".strip()))
         report(loop.measure())
         loop.probe()
     saves = save_every or checkpoint_steps(job)
@@ -89,6 +93,8 @@ def _trained(job: Job, report: Report, checkpoints: Path | None, save_every: int
             try:
                 report(loop.measure())
             except HandedBack as error:
+                if loop.ranks.count > 1:  # the others do not know of it, and keeping takes all of them
+                    raise
                 leaving = error
             if loop.log.all_diverged():
                 break
@@ -100,23 +106,6 @@ def _trained(job: Job, report: Report, checkpoints: Path | None, save_every: int
     if loop.kept["step"] < loop.step:  # it stops between two evaluations: this one is no part of its further course
         report(loop.measure())
     return loop.log.results(loop.step, loop.clock.seconds, loop.fallbacks)
-
-
-@contextmanager
-def _products_in(precision: str) -> Iterator[None]:
-    """Keep a GPU's products and convolutions in float32 unless tf32 is asked for: torch takes it for convolutions."""
-    if not torch.cuda.is_available():
-        yield
-        return
-    places: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    try:
-        for place in places:
-            place.allow_tf32 = precision == "tf32"
-        yield
-    finally:
-        for place, allowed in zip(places, before, strict=True):
-            place.allow_tf32 = allowed
 
 
 def _stops(step: int, steps: int, *every: int) -> Iterator[int]:
@@ -143,21 +132,26 @@ class _Loop:
             self.network = Network(job.runs, first.device)
         seeds = [run.seed for run in job.runs]
         recipe, lanes = first.training, self.network.lanes
-        self.batches = Batches(self.splits.train, recipe.batch_size, seeds, lanes, recipe.augment, data.shape)
+        self.ranks = Ranks(recipe.ranks, recipe.batch_size)
+        self.ranks.spread(self.network.parameters.values())  # somebody's network may draw them without torch
+        share = self.ranks.start, self.ranks.examples
+        self.batches = Batches(self.splits.train, recipe.batch_size, seeds, lanes, recipe.augment, data.shape, share)
         self.hyper = _hyper(job, self.network)
         schedule = first.training.schedule
         self.lr, self.factor = self.hyper.lr.clone(), factor_of(schedule.name, schedule.options, first.training.steps)
         optimizer: Optimizer = OPTIMIZERS.load(first.training.optimizer.name)
         self.state = optimizer.init(list(self.network.parameters.values()), self.hyper)
-        step = step_of(self.network, optimizer, self.loss, first.training)
+        step = step_of(self.network, optimizer, self.loss, first.training, self.ranks)
         with self.clock.of("compilation"):
             self.train_step, engine, self.fallbacks = engine_of(
                 job, step, self.network, self.state, self.hyper, self.splits.train
             )
+        if recipe.ranks > 1:
+            engine = f"{engine}, {recipe.ranks} ranks ({BACKENDS[first.device]})"
         self.log = Log(job, self.network, self.loss, engine)
         self.losses = torch.empty(0, *self.network.lanes, device=first.device)  # since the last evaluation
         self.prober = Prober(job, self.network, self.splits, self.batches, step, self.state, self.hyper)
-        self.checkpoints = Checkpoints(checkpoints, job.course)
+        self.checkpoints = Checkpoints(checkpoints if self.ranks.first else None, job.course)
         self.spent: Mapping[str, float] = {}  # seconds before the checkpoint that it goes on from
         self.kept: dict[str, Any] = {}  # what training depends on, as it was at the last evaluation
 
@@ -168,6 +162,7 @@ class _Loop:
             for i, (x, y) in enumerate(self.clock.each("data", self.batches.next(stop - self.step))):
                 torch.mul(self.lr, self.factor(self.step + i), out=self.hyper.lr)
                 losses[i] = self.train_step(x, y)
+            losses = self.ranks.sum(losses * self.ranks.share)
             if self.device == "cuda":
                 torch.cuda.synchronize()
         self.losses, self.step = torch.cat([self.losses, losses]), stop
@@ -175,8 +170,7 @@ class _Loop:
     def measure(self) -> Sign:
         """Evaluate, and take down what was found."""
         with self.clock.of("evaluation"):
-            split = getattr(self.splits, self.how.split)
-            found = evaluate(self.network, split, self.how, self.loss, self.batches)
+            found = self.ranks.take_first(self._evaluate)
             self.log.add(self.step, found, self.losses if self.step else None)
         self.losses = self.losses[:0]
         if self.kept and (steps := self.log.blown_up_since(self.kept["step"])):
@@ -185,6 +179,11 @@ class _Loop:
         notes = (*(f"{self.variant}: {each}" for each in self.fallbacks), *self.checkpoints.notes)
         return Sign(self.step, self.log.level(), self.log.loss(), self.hyper.lr.mean().item(), notes)
 
+    def _evaluate(self) -> dict[str, Tensor]:
+        with alone():
+            found = evaluate(self.network, getattr(self.splits, self.how.split), self.how, self.loss, self.batches)
+        return {metric: values.cpu() for metric, values in found.items()}
+
     def _blame(self, steps: Mapping[int, Sequence[int]]) -> None:
         """Find the layers that blew up at these steps in these lanes: train again up to there, look, and come back."""
         now, lr, last = self._kept(), self.hyper.lr.clone(), max(steps)
@@ -192,7 +191,8 @@ class _Loop:
             self._put(self.kept)
             for step, (x, y) in enumerate(self.batches.next(last - self.step), self.step + 1):
                 if lanes := steps.get(step):
-                    blamed = first_overflows(self.network, x, clipped=self.clipped)
+                    each = self.ranks.gather(first_overflows(self.network, x, clipped=self.clipped))
+                    blamed = [next(filter(None, names), "") for names in zip(*each, strict=True)]
                     for lane in lanes:
                         self.log.blame(lane, blamed[lane])
                 if step < last:
@@ -207,7 +207,7 @@ class _Loop:
 
     def _put(self, kept: Mapping[str, Any]) -> None:
         for name, tensors in self._tensors().items():
-            _copy(kept[name], tensors)
+            copy_into(tensors, kept[name])
         self.step = kept["step"]
         self.batches.restore(kept["batches"])
         put_noise(self.device, kept["noise"])
@@ -222,15 +222,30 @@ class _Loop:
     def save(self) -> None:
         """Write a checkpoint."""
         with self.clock.of("checkpointing"):
-            self.checkpoints.save(self.step, {**self._tensors(), **self._plain()})
+            drawn = self.ranks.gather((noise(self.device), self.kept["noise"]))
+            self.checkpoints.save(self.step, {**self._tensors(), **self._plain(), "drawn": drawn})
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint that fits this job, if there is one."""
         with self.clock.of("checkpointing"):
-            resumed = self.checkpoints.resume(self._restore)
+            found = self.ranks.take_first(self._resume)
+            if found and not self.ranks.first:
+                own, of_kept = found["drawn"][self.ranks.rank]
+                self._restore({**found, "noise": own, "kept": {**found["kept"], "noise": of_kept}})
         for kind, seconds in self.spent.items():  # out here: they were not spent on reading the checkpoint
             self.clock.seconds[kind] += seconds
-        return resumed
+        return found is not None
+
+    def _resume(self) -> dict[str, Any] | None:
+        """The state of the checkpoint that was put back, if there is one."""
+        taken = list[dict[str, Any]]()
+
+        def restore(found: dict[str, Any]) -> None:
+            self._restore(found)
+            taken.append(found)
+
+        self.checkpoints.resume(restore)
+        return taken[-1] if taken else None
 
     def _restore(self, found: Mapping[str, Any]) -> None:
         """Put a checkpoint's state back; one that does not fit leaves everything as it was."""
@@ -256,6 +271,8 @@ class _Loop:
                 raise ValueError(f"it is of step {state['step']} of {self.end}")
             if not all(0 <= taken < max(epoch, 1) for _, _, taken in state["batches"]):
                 raise ValueError("it has taken more batches than an epoch has")
+        if len(found["drawn"]) != self.ranks.count:
+            raise ValueError("it is of another number of ranks")
         since = found["step"] - found["kept"]["step"]
         check_form(self.losses.new_zeros(max(since, 0), *self.network.lanes), found["losses"])
         check_form(self.clock.seconds, found["seconds"])
@@ -273,17 +290,7 @@ class _Loop:
         return {"step": self.step, "batches": self.batches.state(), "noise": noise(self.device)}
 
 
-@torch.no_grad()
-def _copy(source: Any, target: Any) -> None:
-    """Copy a tree of tensors into another of the same form."""
-    if isinstance(target, Tensor):
-        target.copy_(source)
-        return
-    for key in target if isinstance(target, Mapping) else range(len(target)):
-        _copy(source[key], target[key])
-
-
-def step_of(network: Network, optimizer: Optimizer, loss: str, recipe: Training) -> TrainingStep:
+def step_of(network: Network, optimizer: Optimizer, loss: str, recipe: Training, ranks: Ranks) -> TrainingStep:
     """One training step of a recipe, as a function of tensors only.
 
     `step(parameters, buffers, state, hyper, x, y)` takes a batch x (*lanes, N, features), y (*lanes, N, ...), changes
@@ -291,18 +298,21 @@ def step_of(network: Network, optimizer: Optimizer, loss: str, recipe: Training)
     in it changes from step to step but in those tensors, so whoever traces it once has every step.
     """
 
+    forward = ranks.forward(network)
+
     def step(parameters: Tensors, buffers: Tensors, state: State, hyper: Hyper, x: Tensor, y: Tensor) -> Tensor:
         changed = list(parameters.values())
         if recipe.precision == "mixed":
             with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
-                outputs = network.pure(parameters, buffers, x).float()
+                outputs = forward(parameters, buffers, x).float()
         else:
-            outputs = network.pure(parameters, buffers, x)
+            outputs = forward(parameters, buffers, x)
         losses = losses_of(outputs, y, loss, recipe.label_smoothing)
         grads: Sequence[Tensor] = torch.autograd.grad(
-            losses.sum(), changed, allow_unused=True, materialize_grads=True
+            ranks.weigh(losses.sum()), changed, allow_unused=True, materialize_grads=True
         )  # frn leaves its eps unused where there are locations
         with torch.no_grad():
+            grads = ranks.add(grads)
             if recipe.clip is not None:
                 grads = clipped(grads, recipe.clip, len(network.lanes))
             optimizer.update(changed, grads, state, hyper)

@@ -2,8 +2,8 @@
 
 The contract: a factory is called with the number of workers (None: as many as the place has) and the device that the
 runs are for, and returns a `Workers`, or a plain executor that runs one job a process at a time. What else was asked
-for it is given by name, and only then: `address`, `cpus_per_job`, `gpus_per_job`. It is called again where a pool broke.
-What an executor offers beyond `submit`, its `Workers` says; the loop assumes nothing else.
+for it is given by name, and only then: `address`, `cpus_per_job`, `gpus_per_job`. It is called again where a pool
+broke. What an executor offers beyond `submit`, its `Workers` says; the loop assumes nothing else.
 """
 
 import inspect

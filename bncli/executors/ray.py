@@ -46,11 +46,12 @@ def open_ray(
     gpus = gpus_per_job if gpus_per_job is not None else float(device == "cuda")
     slots = _count_slots(ray, cpus_per_job, gpus)
     if not slots:
+        nodes = _describe_nodes(ray)
         if ours:
             ray.shutdown()
         raise ConfigError(
             f"--executor ray: a job needs {cpus_per_job:g} CPUs and {gpus:g} GPUs, and no node of the cluster has them:"
-            f" {_describe_nodes(ray)}; lower --cpus-per-job or --gpus-per-job, or add a node"
+            f" {nodes}; lower --cpus-per-job or --gpus-per-job, or add a node"
         )
     task = ray.remote(num_cpus=cpus_per_job, num_gpus=gpus, max_retries=0)(call)
     sent = set[Any]()

@@ -1,4 +1,4 @@
-"""What goes to workers on other machines: jobs, with what a worker must be like to do them; and back, if it must leave."""
+"""What goes to workers on other machines: jobs, with what a worker must be like; and back, where one must leave."""
 
 import importlib
 import os
@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from bncli.engine.environment import describe_software
-from bncli.engine.work import hand_back
+from bncli.engine.work import hand_back, is_leaving
 from bncli.errors import BncliError, ConfigError, HandedBack
 from bncli.executors import WorkerLostError
 
-_LAST_WORD_SECONDS = 1.0  # for an answer to leave before its process ends
+_LAST_WORD_SECONDS = 0.3  # for an answer to leave before its process ends
 
 
 class UnlikeError(BncliError):
@@ -77,6 +77,8 @@ def call(expected: Mapping[str, str], packed: bytes) -> Any:
                 f"--executor: the worker on {socket.gethostname()} has {name} {own.get(name) or 'none'}, this machine"
                 f" {wanted}: its numbers could differ; install the same there"
             )
+    if is_leaving():  # it has answered, and is about to end
+        raise HandedBack
     function, args, kwargs = pickle.loads(packed)
     with _leaving_on_sigterm():
         return function(*args, **kwargs)

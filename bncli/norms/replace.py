@@ -27,7 +27,7 @@ from bncli.norms.sites.layout import NormLayout, adapt
 from bncli.norms.sites.options import options_at
 
 NewNorm = str | Callable[[int], nn.Module]
-_WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "OptimizedModule")
+_DISTRIBUTED = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}  # the last of fully_shard
 
 
 def replace_norms(
@@ -74,8 +74,9 @@ def replace_norms(
     if not (where is None or isinstance(where, str) or callable(where)):
         raise ConfigError(f"where: expected a pattern or a function of path and module, got {type(where).__name__}")
     _check_target(to, options)
-    if type(model).__name__ in _WRAPPERS:
-        raise ConfigError(f"the model is wrapped in {type(model).__name__} already; replace its norms before")
+    kinds = {kind.__name__ for part in model.modules() for kind in type(part).__mro__} & _DISTRIBUTED
+    if wrapper := next(iter(kinds), "OptimizedModule" if type(model).__name__ == "OptimizedModule" else ""):
+        raise ConfigError(f"the model is wrapped in {wrapper} already; replace its norms before")
     settle(model, inputs)
     if inplace and inputs is not None:  # what fails then fails on a copy
         replace_norms(model, to, inputs=inputs, where=where, strict=strict, adapters=adapters, **options)

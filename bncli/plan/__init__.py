@@ -193,7 +193,8 @@ class Job:
     def traced(self) -> bool:
         """Whether the training step is traced into a flat list of operations: if it may be, and is repeated enough."""
         run = self.runs[0]
-        return not run.task and (
+        alone = not run.task and run.training.ranks == 1
+        return alone and (
             run.engine == "auto" and run.training.steps >= TRACED_STEPS and all(r.traced for r in _rows(run).values())
         )
 
@@ -264,7 +265,7 @@ def _rows(run: Run) -> dict[str, Row]:
 def _want_lanes(runs: Sequence[Run]) -> bool:
     """On a CPU, lanes of convolutions take 1.5 to 2.3 times as long as one by one."""
     slow = MODELS[runs[0].model.name].locations and runs[0].device == "cpu"
-    return len(runs) >= MIN_LANES and runs[0].engine != "plain" and not slow
+    return len(runs) >= MIN_LANES and runs[0].engine != "plain" and not slow and runs[0].training.ranks == 1
 
 
 def _lanes_missed(runs: Sequence[Run]) -> str:

@@ -155,8 +155,9 @@ class Session:
             yield from doubt_memory(self.jobs, self.slots())
 
     def slots(self) -> int:
-        """How many jobs are expected to run at once."""
-        return self.workers or max(1, device_count(self.device))
+        """How many jobs are expected to run at once; runs of several ranks share the devices out."""
+        ranks = max((run.training.ranks for run in self.runs), default=1)
+        return self.workers or max(1, device_count(self.device) // ranks)
 
 
 def open_session(
@@ -218,8 +219,9 @@ def open_session(
     if (count := budget.count_runs(study)) > budget.MANY_RUNS and not yes:
         raise ConfigError(f"{budget.too_many_runs(count)}; {_MEANT}")  # before all of them are planned
     here = device if executor not in HERE and device != "auto" else resolve_device(device)  # workers may have another
-    given = (executor, jobs, folder, time_limit, placement)
-    session = Session(name, study, here, (), (), Store(Path(store)), path, *given)
+    session = Session(
+        name, study, here, (), (), Store(Path(store)), path, executor, jobs, folder, time_limit, placement
+    )
     if not study.any_search:
         runs: Sequence[Run] = runs_of(study, session.device, session.engine)
     else:

@@ -157,6 +157,7 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
         on_event(Warned(f"{sum(len(job.runs) for job in missing)} runs to train: about {duration}"))
     on_event(Started(tuple(missing)))
     how = session.placement
+    slots = session.slots() if session.executor == "local" else session.workers
     same = Surroundings(
         data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit, files=pack_data(session.runs)
     )
@@ -172,7 +173,7 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
             return replace(same, checkpoints=kept.checkpoints(job.course).absolute())
 
         events = run_jobs(
-            missing, lambda: open_workers(session.executor, session.workers, session.device, how), surround, notes.note,
+            missing, lambda: open_workers(session.executor, slots, session.device, how), surround, notes.note,
             how.max_in_flight, how.shared,
         )  # fmt: skip
         for place, event in enumerate(events):

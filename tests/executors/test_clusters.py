@@ -240,7 +240,7 @@ def test_a_worker_that_must_leave_hands_its_job_back_with_what_it_has_done(
 
     how = {"store": tmp_path / "there", "device": "cpu", "placement": Placement(shared=tmp_path / "shared")}
     found = bncli.train(long, executor=f"ray:{ray_cluster.address}", on_event=terminate, **how)
-    (died,) = [place for place, event in enumerate(events) if isinstance(event, WorkerDied)]
+    *_, died = [place for place, event in enumerate(events) if isinstance(event, WorkerDied)]
     steps = [event.step for event in events[died:] if type(event).__name__ == "Progress"]
     assert min(steps) >= 500  # from its checkpoint, in another process
     (run,) = found.runs

@@ -665,12 +665,13 @@ def test_arguments_of_a_wrong_type_are_one_line(arguments, message):
     assert str(error.value) == message
 
 
-def test_a_wrapped_model_is_refused():
-    class DistributedDataParallel(nn.Module):
-        pass
-
-    with pytest.raises(ConfigError, match="wrapped in DistributedDataParallel already; replace its norms before"):
-        replace(DistributedDataParallel(), "group")
+@pytest.mark.parametrize("wrapper", ["DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"])
+@pytest.mark.parametrize("part", [False, True])
+def test_a_wrapped_model_is_refused(wrapper, part):
+    norm = type("MyNorm", (type(wrapper, (), {}), nn.BatchNorm1d), {})(4)  # as fully_shard makes of a class
+    model = nn.Sequential(nn.Linear(4, 4), norm) if part else norm
+    with pytest.raises(ConfigError, match=f"^the model is wrapped in {wrapper} already; replace its norms before$"):
+        replace(model, "group")
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")

@@ -26,6 +26,7 @@ STATE = {  # what saved networks name
     "batch-var": "weight bias running_var num_batches_tracked",
     "batch-l1": "weight bias running_mean running_scale num_batches_tracked",
     "ghost": "weight bias running_mean running_var num_batches_tracked",
+    "sync": "weight bias running_mean running_var num_batches_tracked",
     "renorm": "weight bias running_mean running_std num_batches_tracked",
     "noisy-batch": "weight bias running_mean running_var num_batches_tracked",
     "frozen": "weight bias running_mean running_var num_batches_tracked",

@@ -152,7 +152,7 @@ def test_a_truth_that_cannot_be_had_is_a_line() -> None:
 
 
 # Batch norm's output within a correlation of .99 on these inputs; others must be told, or have the norm's name.
-LIKE_BATCH = {"batch", "batch-l1", "ghost", "renorm", "detached"}
+LIKE_BATCH = {"batch", "batch-l1", "ghost", "sync", "renorm", "detached"}
 
 
 @pytest.mark.parametrize("norm", [name for name, row in NORMS.items() if row.side == "activation"])

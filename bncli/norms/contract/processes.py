@@ -122,7 +122,8 @@ def _end(child: int) -> None:
 def train_in_two_processes(candidates: Mapping[str, Candidate]) -> dict[str, str]:
     """Each norm in `DistributedDataParallel` on two processes of this machine: what went wrong, by name.
 
-    Gradients are the mean of both processes' own, and what evaluation needs is the first one's in both.
+    Gradients are the mean of both processes' own, or those of one process on both batches together; what evaluation
+    needs is the first process's in both, or that of the batches together.
     """
     with tempfile.TemporaryDirectory() as folder:
         context = torch.multiprocessing.get_context("fork")
@@ -141,36 +142,51 @@ def train_in_two_processes(candidates: Mapping[str, Candidate]) -> dict[str, str
 def _take_part(rank: int, rendezvous: str, candidates: Mapping[str, Candidate], queue: object) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    wrong = {}
+    networks, alone, wrong = {}, {}, {}
     for each, candidate in candidates.items():
         try:
-            _train_distributed(candidate, rank)
+            torch.manual_seed(0)
+            network = nn.Sequential(nn.Conv2d(candidate.channels, candidate.channels, 1), candidate.settled())
+            networks[each], alone[each] = network, _train_alone(candidate, network)
+        except Exception as error:
+            wrong[each] = first_line(error)
+    init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    for each, twins in alone.items():
+        try:
+            _train_distributed(candidates[each], rank, networks[each], twins)
         except Exception as error:
             wrong[each] = first_line(error)
     destroy_process_group()
     queue.put(wrong)  # type: ignore[attr-defined]
 
 
-def _train_distributed(candidate: Candidate, rank: int) -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(candidate.channels, candidate.channels, 1), candidate.settled())
-    alone = [copy.deepcopy(network) for _ in range(2)]
+def _train_alone(candidate: Candidate, network: nn.Module) -> list[nn.Module]:
+    """Copies that have seen the batch of the first process, that of the second, and both as one batch."""
+    both = [candidate.images(rank) for rank in range(2)]
+    weights = torch.randn(both[0].shape, generator=torch.Generator().manual_seed(4))  # of `step`, for each batch
+    twins = []
+    for x, gy in ((both[0], weights), (both[1], weights), (torch.cat(both), torch.cat([weights, weights]) / 2)):
+        twins.append(copy.deepcopy(network))
+        step(twins[-1], [twins[-1]], x, gy)
+    return twins
+
+
+def _train_distributed(candidate: Candidate, rank: int, network: nn.Module, alone: list[nn.Module]) -> None:
     wrapped = DistributedDataParallel(network, find_unused_parameters=True)
     step(wrapped, [], candidate.images(rank))
-    for other, twin in enumerate(alone):
-        step(twin, [twin], candidate.images(other))
-    for (key, found), *both in zip(network.named_parameters(), *(twin.parameters() for twin in alone), strict=True):
-        gradients = [each.grad for each in both if each.grad is not None]
-        if gradients:
-            mean = torch.stack(gradients).mean(0)
-            assert_close(found.grad, mean, rtol=1e-3, atol=1e-4, msg=prefix(key))
+    first, second, union = alone
+    gradients = [[p.grad for p in each.parameters()] for each in (network, first, second, union)]
+    for (key, _), found, *own, whole in zip(network.named_parameters(), *gradients, strict=True):
+        there = [gradient for gradient in own if gradient is not None]
+        if there and not (whole is not None and torch.allclose(found, whole, rtol=1e-3, atol=1e-4)):
+            assert_close(found, torch.stack(there).mean(0), rtol=1e-3, atol=1e-4, msg=prefix(key))
     network.eval()
     network(candidate.images())
     with torch.no_grad():
         y = wrapped(
             candidate.images()
         )  # which gives all processes the first one's buffers, in a way that no version counts
-    for buffer, first in zip(network.buffers(), alone[0].buffers(), strict=True):
-        assert_close(buffer, first)
+    for buffer, wanted, whole in zip(network.buffers(), first.buffers(), union.buffers(), strict=True):
+        if not torch.allclose(buffer, whole):
+            assert_close(buffer, wanted)
     assert_close(y, copy.deepcopy(network)(candidate.images()), rtol=0, atol=0)

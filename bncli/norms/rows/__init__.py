@@ -28,6 +28,7 @@ class NormRow(Row):
     cost: float = 1.0  # of a training step of the quickstart network, relative to `none` (docs/norms.md)
     absorbs_bias: bool = False  # it subtracts each channel's mean over examples, so a bias before it does nothing
     batch_statistics: bool = False  # training needs at least two values for each channel
+    synchronised: bool = False  # its batch is that of all ranks together (training.ranks)
     whitens: bool = False  # and more values than channels in a group, to have a full-rank covariance
     needs_locations: bool = False  # takes statistics over locations, of which (N, C) has none
     equal_groups: bool = False  # its `groups` must divide the channels, and hold more than one value

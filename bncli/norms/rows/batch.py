@@ -16,6 +16,10 @@ def _momentum(given: Any) -> Any:
     raise ValueError(f"must be a number > 0 and <= 1, or 'cumulative', got {given!r}")
 
 
+CUMULATIVE = Option(
+    Annotated[Fraction | Literal["cumulative"], BeforeValidator(_momentum)], 0.1,
+    "weight of the new value in the running statistics; cumulative: all batches weigh the same", "share",
+)  # fmt: skip
 AtLeastOne = Annotated[float, Field(ge=1, le=LARGEST)]
 
 BATCH = {
@@ -27,11 +31,7 @@ BATCH = {
         "bncli.norms.batch:BatchNorm", "each channel to mean 0, variance 1 over the batch",
         {
             "eps": eps(1e-5),
-            "momentum": Option(
-                Annotated[Fraction | Literal["cumulative"], BeforeValidator(_momentum)], 0.1,
-                "weight of the new value in the running statistics; cumulative: all batches weigh the same",
-                "share",
-            ),
+            "momentum": CUMULATIVE,
             "affine": PARTS,
             "track_running_stats": Option(
                 bool, True, "keep running statistics; without, evaluation is by the batch too", before=True
@@ -83,6 +83,16 @@ BATCH = {
         differs="The paper moves the running statistics once for each virtual batch, this once a step, towards the "
         "virtual batches' mean; torch has no such layer.",
         parameters="2*C", buffers="2*C", cost=1.9, absorbs_bias=True, batch_statistics=True,
+    ),
+    "sync": NormRow(
+        "bncli.norms.sync:SyncBatchNorm", "batch normalisation over the batches of all ranks that train one network",
+        {"eps": eps(1e-5), "momentum": CUMULATIVE, "affine": PARTS},
+        family="batch", citation="Peng et al. 2018, arXiv:1711.07240",
+        formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased, both of all ranks' batches as one",
+        over="examples and locations", evaluation="running mean and running unbiased variance",
+        differs="Without other ranks it is `batch`. Unlike torch's SyncBatchNorm it runs on a CPU, takes ranks with "
+        "unequal numbers of examples to the last digit, and can be differentiated twice.",
+        parameters="2*C", buffers="2*C", cost=1.5, absorbs_bias=True, batch_statistics=True, synchronised=True,
     ),
     "renorm": NormRow(
         "bncli.norms.renorm:BatchRenorm", "batch normalisation corrected towards the running statistics in training",
