@@ -97,7 +97,7 @@ def leave() -> None:
 
 
 def hand_back() -> None:
-    """Have the job that this process is at keep its state at its next evaluation, and raise HandedBack; so do others."""
+    """Have the job that this process is at keep its state at its next evaluation, and raise HandedBack."""
     _HANDING_BACK.set()
     for child in list(_CHILDREN):
         child.terminate()

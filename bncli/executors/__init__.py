@@ -40,6 +40,7 @@ class Placement:
     gpus_per_job: float | None = None  # a share of one will do: 0.25
     max_in_flight: int | None = None  # jobs that workers are given before others are done; None: two for each slot
     shared: Path | None = None  # a folder that all machines see: for progress, and for checkpoints of killed jobs
+    ranks: int = 1  # of a job, each with a processor of its own, or a GPU
 
     def options(self) -> dict[str, float]:
         """What a factory is told of it, by name."""
@@ -93,6 +94,11 @@ def open_workers(
     else:
         factory, address = load_factory(executor) if isinstance(executor, str) else (executor, "")
         options |= {"address": address} if address else {}
+        if placement.ranks > 1:
+            counted = {"cpus_per_job": float(placement.ranks)} | (
+                {"gpus_per_job": float(placement.ranks)} if device == "cuda" else {}
+            )
+            options = {name: value for name, value in counted.items() if _takes(factory, name)} | options
         if options:
             _refuse({name: value for name, value in options.items() if not _takes(factory, name)}, str(executor))
         try:

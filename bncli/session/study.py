@@ -183,8 +183,7 @@ def open_session(
         time_limit: seconds after which a job is ended, as `timed out`; None is no limit.
         until: "decided", to add seeds at fixed looks while a headline is open.
         yours: what takes the place of the preset's own.
-        yes: plan also what is so much that it may be a mistake.
-        placement: what jobs are to have of the workers.
+        yes: plan also what is so much that it may be a mistake; `placement` is what jobs are to have of the workers.
 
     Raises:
         ConfigError: with every mistake found; for what does not fit this machine.
@@ -218,10 +217,9 @@ def open_session(
         raise ConfigError(f"{name}: task: it trains a loop of your own; say which: --task FILE.py:NAME")
     if (count := budget.count_runs(study)) > budget.MANY_RUNS and not yes:
         raise ConfigError(f"{budget.too_many_runs(count)}; {_MEANT}")  # before all of them are planned
-    here = device if executor not in HERE and device != "auto" else resolve_device(device)  # workers may have another
-    session = Session(
-        name, study, here, (), (), Store(Path(store)), path, executor, jobs, folder, time_limit, placement
-    )
+    device = resolve_device(device) if executor in HERE or device == "auto" else device  # elsewhere are other devices
+    how = (executor, jobs, folder, time_limit, placement)
+    session = Session(name, study, device, (), (), Store(Path(store)), path, *how)
     if not study.any_search:
         runs: Sequence[Run] = runs_of(study, session.device, session.engine)
     else:

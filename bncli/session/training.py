@@ -156,7 +156,7 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
         duration = written_seconds(session.expected_seconds(missing))
         on_event(Warned(f"{sum(len(job.runs) for job in missing)} runs to train: about {duration}"))
     on_event(Started(tuple(missing)))
-    how = session.placement
+    how = replace(session.placement, ranks=max(run.training.ranks for run in session.runs))
     slots = session.slots() if session.executor == "local" else session.workers
     same = Surroundings(
         data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit, files=pack_data(session.runs)
