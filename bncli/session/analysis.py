@@ -39,7 +39,7 @@ def analyse_session(
     good = {key: result for key, result in results.items() if result.info.has_numbers}
     study, environments = session.study, _environments(good)
     arms = _arms(session, good) if arms is None else arms
-    warnings = [*warnings_of(study), *network_warnings(session.runs), *_mixed(environments)]
+    warnings = [*warnings_of(study), *network_warnings(session.runs)]
     if study.task:
         chosen = choose_task_measures(study, [good[run.id] for run in session.runs if run.id in good])
         arms = allow_steps(arms)
@@ -48,6 +48,7 @@ def analyse_session(
         declared = declare_metrics(study.metrics, ())
         aim = name_metric(study)
         chosen = MeasureChoice(study.measures, declared, declared.get(aim) or RECORDED[aim])
+    warnings += _mixed(environments, timed=any("second" in name for name in chosen.measures))
     ask = Ask(
         name=session.name,
         question=study.question,

@@ -18,8 +18,8 @@ import torch
 from bncli.config import Study
 from bncli.engine.train import train
 from bncli.engine.work import Surroundings, work
-from bncli.errors import BncliError, ConfigError, DataError
-from bncli.executors import Workers, open_workers
+from bncli.errors import BncliError, ConfigError, DataError, HandedBack
+from bncli.executors import Placement, WorkerLostError, Workers, open_workers
 from bncli.executors.loop import Finished, Progress, WorkerDied, run_jobs
 from bncli.plan import Job, jobs_of, runs_of
 from bncli.plugins import ship, using
@@ -367,3 +367,101 @@ def test_a_pool_of_the_callers_that_broke_is_said_to_be_his(jobs: list[Job]) -> 
 def test_the_double_runs_what_it_is_given() -> None:
     workers: Executor = breaking(lambda *_: False)().executor
     assert workers.submit(max, 1, 2).result() == 2
+
+
+class _Losing(ThreadPoolExecutor):
+    """One thread; the first calls end as if the worker of each were gone, or had to leave."""
+
+    def __init__(self, *ends: Exception) -> None:
+        super().__init__(1)
+        self.ends, self.calls = list(ends), 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        self.calls += 1
+        if not self.ends:
+            return super().submit(fn, *args, **kwargs)
+        future: Future[Any] = Future()
+        future.set_exception(self.ends.pop(0))
+        return future
+
+
+def test_a_job_whose_worker_is_lost_or_must_leave_is_done_by_another(jobs: list[Job]) -> None:
+    with _Losing(WorkerLostError("node 7 is gone"), HandedBack(), HandedBack(), *[WorkerLostError("gone")] * 2) as pool:
+        events = list(run_jobs(jobs[:1], opened(pool)))
+    died = [event for event in events if isinstance(event, WorkerDied)]
+    assert [event.why for event in died] == ["node 7 is gone", *["a worker had to leave"] * 2, *["gone"] * 2]
+    assert list(ends(events).values()) == ["done"]
+
+
+def test_a_job_that_has_lost_four_workers_is_given_up(jobs: list[Job]) -> None:
+    with _Losing(WorkerLostError("gone"), WorkerLostError("gone for good", 3)) as pool:
+        (died, finished) = run_jobs(jobs[:1], opened(pool))
+    assert isinstance(died, WorkerDied)
+    assert isinstance(finished, Finished)
+    assert finished.results[0].info.status == "failed"
+    assert finished.results[0].info.reason == "its workers were lost, time after time (gone for good)"
+
+
+def test_no_more_jobs_are_in_flight_than_was_asked(jobs: list[Job]) -> None:
+    waiting = list[Future[Any]]()
+
+    class Slow(Executor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+            waiting.append(Future())
+            return waiting[-1]
+
+    counts = list[int]()
+
+    def look() -> None:
+        counts.append(len(waiting))
+        if len(counts) == 4:
+            raise BncliError("seen enough")
+
+    with pytest.raises(BncliError, match="seen enough"):
+        list(run_jobs(jobs * 3, lambda: Workers(Slow(), 2), max_in_flight=3, on_poll=look))
+    assert counts == [3] * 4
+
+
+@pytest.mark.parametrize(
+    ("executor", "placement", "said"),
+    [
+        (
+            "local",
+            Placement(gpus_per_job=0.5),
+            r"^--gpus-per-job 0\.5: the executor local does not place jobs by that$",
+        ),
+        (ThreadPoolExecutor(1), Placement(cpus_per_job=2), "^--cpus-per-job 2: the executor an open executor does not"),
+        ("local:here", Placement(), "^--executor local:here: it has no address, got 'here'$"),
+    ],
+)
+def test_what_an_executor_cannot_be_asked_is_one_line(executor: Any, placement: Placement, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        open_workers(executor, 1, "cpu", placement)
+
+
+def test_a_factory_is_told_what_jobs_are_to_have() -> None:
+    told = dict[str, Any]()
+
+    def factory(workers: int | None, device: str, *, cpus_per_job: float, gpus_per_job: float = 0) -> Executor:
+        told.update(cpus=cpus_per_job, gpus=gpus_per_job)
+        return ThreadPoolExecutor(1)
+
+    open_workers(factory, 1, "cuda", Placement(cpus_per_job=3, ranks=2)).stop()
+    assert told == {"cpus": 3, "gpus": 2}
+
+
+def test_a_job_that_is_handed_back_goes_on_from_what_it_has_kept(tiny: Tiny, tmp_path: Path) -> None:
+    (job,) = jobs_of(runs_of(tiny(variants={"none": "none"}, seeds=1), "cpu"))
+    whole, said = train(job), list[int]()
+
+    def leave(sign: Any) -> None:
+        said.append(sign.step)
+        if len(said) == 2:
+            raise HandedBack
+
+    with pytest.raises(HandedBack):
+        train(job, leave, tmp_path)
+    half = said[-1]
+    (run,) = train(job, lambda sign: said.append(sign.step), tmp_path)
+    assert 0 < half < said[2]
+    assert run.records == whole[0].records
