@@ -186,7 +186,7 @@ def test_figures_of_a_study_that_searches_nothing_are_said_to_be_none(folder: Pa
     expected = (
         (0, "--plot figures: the study has no `search:`, whose figures these are\n")
         if find_spec("vl_convert")
-        else (2, "bncli: figures need vl-convert: pip install 'bncli[report]'\n")
+        else (2, "figures need vl-convert: pip install 'bncli[report]'\n")
     )
     assert (done.returncode, done.stderr) == expected
 
