@@ -6,8 +6,9 @@ A study of 60 runs, each a job of its own of 1 to 2 s, on two workers: the local
 each, and two workers of Dask, all on this machine. They take turns, in another order in every round, and a cluster is
 started for its turn only, so that its processes burden nobody else. Start-up (new workers import torch) is not timed:
 the clock runs from the sixth job that is done to the last, over 54 jobs. On a machine that others use this clock is
-noisy; so the same is also worked out from what the jobs say they took: the share of its two workers' time that an
-executor spends on them, the local pool's over its own. Goals: the same records, and times under 1.1 of the local pool's.
+noisy, and favours clusters: Linux shares processors out by session, of which each node has its own and the local pool one.
+So the same is also worked out from what the jobs say they took: the share of its two workers' time that an executor spends
+on them, the local pool's over its own. Goals: the same records, and times under 1.1 of the local pool's.
 
 Then each has the study once more while every 10 s, six times, one worker that trains is sent SIGKILL; where new workers
 have not yet finished a job, the killer waits until they have. Goals: 60 of 60 records, each job done once, all equal
