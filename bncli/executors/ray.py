@@ -43,12 +43,14 @@ def open_ray(
                 f"--executor ray{address and f':{address}'}: no cluster answers ({quote_first_line(error)}); start one"
                 " by `ray start --head` and name its address"
             ) from None
+        _let_print(ray, False)
     gpus = gpus_per_job if gpus_per_job is not None else float(device == "cuda")
     slots = _count_slots(ray, cpus_per_job, gpus)
     if not slots:
         nodes = _describe_nodes(ray)
         if ours:
             ray.shutdown()
+            _let_print(ray, True)
         raise ConfigError(
             f"--executor ray: a job needs {cpus_per_job:g} CPUs and {gpus:g} GPUs, and no node of the cluster has them:"
             f" {nodes}; lower --cpus-per-job or --gpus-per-job, or add a node"
@@ -69,6 +71,7 @@ def open_ray(
                 ray.cancel(reference, force=True)
         if ours:
             ray.shutdown()
+            _let_print(ray, True)
 
     problems = ray.exceptions
     lost = dict.fromkeys((
@@ -76,6 +79,12 @@ def open_ray(
         problems.LocalRayletDiedError, problems.RaySystemError,
     ), 1)  # fmt: skip
     return Workers(Remote(start, lost), min(slots, workers or slots), most=workers, is_remote=True, stop=stop)
+
+
+def _let_print(ray: Any, wanted: bool) -> None:
+    """Whether Ray prints deaths of workers to stdout, where a document may be; `log_to_driver=False` leaves that on."""
+    with suppress(AttributeError):  # no public switch
+        ray._private.worker._worker_logs_enabled = wanted
 
 
 def _require_answer(address: str) -> None:

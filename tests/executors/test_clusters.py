@@ -87,6 +87,15 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(executor: str, tmp_path:
     assert len((tmp_path / "bad-0").read_text().split()) == 2
 
 
+def test_a_killed_worker_prints_nothing_into_a_document(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(json.dumps(of_task(tmp_path, "dies once", seconds=0.3)))
+    words = ["compare", "own.yaml", "--task", TASK, "--executor", f"ray:{ray_cluster.address}", "--events", "-"]
+    how: Any = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    done = subprocess.run([sys.executable, "-m", "bncli", *words], capture_output=True, text=True, check=True, **how)
+    assert len((tmp_path / "bad-0").read_text().split()) == 2
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()].count("finished") == 6
+
+
 def test_a_job_that_always_dies_is_given_up_and_the_rest_is_done(executor: str, tmp_path: Path) -> None:
     results, _ = train(executor, tmp_path / "store", of_task(tmp_path, "dies"), task=TASK)
     assert status_of(results) == ["done"] * 4 + ["failed"] * 2
