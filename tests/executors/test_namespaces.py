@@ -24,8 +24,7 @@ NET = f"10.213.{os.getpid() % 250}"
 SOON = {  # how soon each notices that a machine has gone without a word; by default after minutes
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
     "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "4", "RAY_grpc_client_keepalive_time_ms": "5000",
-    "RAY_grpc_client_keepalive_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "4",
 }  # fmt: skip
 LOOP = """
 def train(run, length: int = 6, seconds: float = 0.3):
