@@ -11,6 +11,7 @@ from bncli.executors import Workers
 from bncli.executors.remote import Remote, call, import_or_say, quote_first_line
 
 _PATIENCE_SECONDS = 600  # with a head that does not answer
+_SILENCE_MILLISECONDS = "20000"  # of a worker, then of its answer to a ping, after which its machine is gone
 
 
 def open_ray(
@@ -31,6 +32,8 @@ def open_ray(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_PATIENCE_SECONDS))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # tasks without a GPU see what their node shows
+    for name in ("time", "timeout"):
+        os.environ.setdefault(f"RAY_grpc_client_keepalive_{name}_ms", _SILENCE_MILLISECONDS)
     ray = import_or_say("ray", "ray")
     ours = not ray.is_initialized()
     if ours:

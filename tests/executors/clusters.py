@@ -73,24 +73,25 @@ class Node:
 
 
 class RayCluster:
-    """A head with one processor, and nodes beside it."""
+    """A head with one processor, or none, and nodes with one beside it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1", cpus: int = 1, **environment: str) -> None:
         self.folder, self.port, self.nodes = folder, free_port(), list[Node]()
-        self.address = f"127.0.0.1:{self.port}"
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+        self.host, self.address = host, f"{host}:{self.port}"
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         self._ray = [*ray, "--object-store-memory=100000000"]
         self.head = Node(
-            [*self._ray, "--head", f"--port={self.port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"],
-            folder, "head",
+            [*self._ray, "--head", f"--port={self.port}", f"--node-ip-address={host}", f"--num-cpus={cpus}",
+             "--include-dashboard=false"],
+            folder, "head", **environment,
         )  # fmt: skip
-        wait_until(lambda: answers(self.port), "the head answers")
+        wait_until(lambda: answers(self.port, host), "the head answers")
 
-    def add_node(self, count: int) -> Node:
-        """One more, after which the cluster has so many."""
-        node = Node(
-            [*self._ray, f"--address={self.address}", f"--node-ip-address=127.0.0.{count}"], self.folder, f"node{count}"
-        )
+    def add_node(self, count: int, inside: Sequence[str] = (), **environment: str) -> Node:
+        """One more, after which the cluster has so many; `inside` is a command that runs the one which follows."""
+        own = f"{self.host.rpartition('.')[0]}.{count}"
+        command = [*inside, *self._ray, f"--address={self.address}", f"--node-ip-address={own}", "--num-cpus=1"]
+        node = Node(command, self.folder, f"node{count}", **environment)
         self.nodes.append(node)
         wait_until(lambda: "Ray runtime started" in node.log.read_text(errors="replace"), f"node {count} is up")
         return node
@@ -103,21 +104,22 @@ class RayCluster:
 class DaskCluster:
     """A scheduler, and workers of one thread each, under nannies that start them anew."""
 
-    def __init__(self, folder: Path, workers: int = 2) -> None:
+    def __init__(self, folder: Path, workers: int = 2, host: str = "127.0.0.1", **environment: str) -> None:
         self.folder, self.port, self.workers = folder, free_port(), list[Node]()
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{host}:{self.port}"
         self.head = Node(
-            [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host=127.0.0.1", f"--port={self.port}",
+            [sys.executable, "-m", "distributed.cli.dask_scheduler", f"--host={host}", f"--port={self.port}",
              "--no-dashboard", "--no-show"],
-            folder, "scheduler",
+            folder, "scheduler", **environment,
         )  # fmt: skip
-        wait_until(lambda: answers(self.port), "the scheduler answers")
+        wait_until(lambda: answers(self.port, host), "the scheduler answers")
         for _ in range(workers):
             self.add_worker()
 
-    def add_worker(self, *options: str, **environment: str) -> Node:
+    def add_worker(self, *options: str, inside: Sequence[str] = (), **environment: str) -> Node:
+        """One more; `inside` is a command that runs the one which follows."""
         name = f"worker{len(self.workers)}"
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://{self.address}", "--nworkers=1",
+        command = [*inside, sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://{self.address}", "--nworkers=1",
                    "--no-dashboard", f"--local-directory={self.folder / name}", *(options or ("--nthreads=1",))]  # fmt: skip
         node = Node(command, self.folder, name, **environment)
         self.workers.append(node)
