@@ -55,6 +55,9 @@ def test_a_range_is_even_on_its_scale_and_keeps_to_its_ends(tiny: Any) -> None:
     ("changes", "message"),
     [
         ({"search": {"over": {"training.lr": {"log": [0, 1]}}}}, "search.over.training.lr: log: both ends must be > 0, got [0, 1]; a list of values may hold 0"),
+        ({"search": {"over": {"evaluation.split": ["validation", "test"]}, "trials": 2}}, "search.over.evaluation.split: a search chooses keys of the recipe and of the model, as training.lr or model.width, and trials must be scored on the same data"),
+        ({"search": {"over": {"training": [{"lr": 1}, {"lr": 2}]}, "trials": 2}}, "search.over.training: a search chooses keys of the recipe"),
+        ({"search": {"over": {"training.steps": [9, 18]}, "trials": 2, "prune": "halving"}}, "search.over.training.steps: trials of unlike length have no rungs in common; take prune out"),
         ({"search": {"over": {"training.lr": {"log": [10, 1]}}}}, "search.over.training.lr: log: the low end comes first and the high end above it, got [10, 1]"),
         ({"search": {"over": {"training.lr": {"linear": [1, 1]}}}}, "search.over.training.lr: linear: the low end comes first"),
         ({"search": {"over": {"training.lr": {"logg": [1, 2]}}}}, "search.over.training.lr: must be {log: [LOW, HIGH]}, {linear: [LOW, HIGH]} or a list of values, got {'logg': [1, 2]}"),

@@ -66,7 +66,8 @@ def _describe(study: "StudyStatus", now: float) -> list[str]:
     elif study.done < study.runs:
         left = f"no command trains it; last asked for {_ago(now - study.asked)}"
     else:
-        left = f"complete; last asked for {_ago(now - study.asked)}"
+        done = "all that is planned so far; the same command goes on" if study.unfinished else "complete"
+        left = f"{done}; last asked for {_ago(now - study.asked)}"
     lines = [as_line(f"{study.name} ({study.id[:12]}): {', '.join(counts)}; {left}")]
     return lines + [as_line(f"  {_describe_command(command, now)}") for command in study.commands]
 

@@ -139,6 +139,12 @@ def search_problems(
                 yield Problem(
                     (kind, "over", *([key] * (kind != "bisect"))), f"{key} is swept too; take one of them out"
                 )
+    for key in search.over if search else ():
+        if key.partition(".")[0] in ("data", "evaluation") or key == "training":
+            what = "a search chooses keys of the recipe and of the model, as training.lr or model.width"
+            yield Problem(("search", "over", key), f"{what}, and trials must be scored on the same data")
+        elif search and search.prune and key == "training.steps":
+            yield Problem(("search", "over", key), "trials of unlike length have no rungs in common; take prune out")
     if search and not any(isinstance(each, Range) for each in search.over.values()):
         points = math.prod(len(each) for each in search.over.values() if isinstance(each, tuple))
         if points < search.trials:

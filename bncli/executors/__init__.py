@@ -24,6 +24,9 @@ EXECUTORS: Catalogue[Row] = Catalogue("executor", {
 })  # fmt: skip
 
 
+_LEAST = 0.001  # of a processor or a GPU that a job may have
+
+
 class WorkerLostError(Exception):
     """The worker of one job is gone, or its machine, or the way there; other jobs go on, and the executor with them."""
 
@@ -41,6 +44,21 @@ class Placement:
     max_in_flight: int | None = None  # jobs that workers are given before others are done; None: two for each slot
     shared: Path | None = None  # a folder that all machines see: for progress, and for checkpoints of killed jobs
     ranks: int = 1  # of a job, each with a processor of its own, or a GPU
+
+    def __post_init__(self) -> None:
+        """Refuse what no executor can give.
+
+        Raises:
+            ConfigError: naming the option.
+        """
+        if self.cpus_per_job is not None and not self.cpus_per_job >= _LEAST:
+            raise ConfigError(f"--cpus-per-job: must be {_LEAST:g} or more, got {self.cpus_per_job:g}")
+        if self.gpus_per_job is not None and not (self.gpus_per_job == 0 or self.gpus_per_job >= _LEAST):
+            raise ConfigError(f"--gpus-per-job: must be 0, or {_LEAST:g} or more, got {self.gpus_per_job:g}")
+        if self.max_in_flight is not None and self.max_in_flight < 1:
+            raise ConfigError(f"--max-in-flight: must be 1 or more, got {self.max_in_flight}")
+        if self.shared and not self.shared.is_dir():
+            raise ConfigError(f"--shared {self.shared}: expected a folder that is there, and that all machines see")
 
     def options(self) -> dict[str, float]:
         """What a factory is told of it, by name."""

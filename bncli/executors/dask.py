@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from bncli.errors import ConfigError
 from bncli.executors import Workers
-from bncli.executors.remote import Remote, import_or_say, quote_first_line
+from bncli.executors.remote import Remote, import_or_say, quote_first_line, require_answer
 
 _START = "start `dask scheduler`, and on each machine `dask worker tcp://HOST:8786 --nthreads 1 --nworkers auto`"
 
@@ -24,6 +24,7 @@ def open_dask(workers: int | None, device: str, *, address: str = "") -> Workers
     if not address:
         raise ConfigError(f"--executor dask: expected the scheduler's address, as in dask:HOST:8786; {_START}")
     distributed = import_or_say("distributed", "dask")
+    require_answer("dask", address, "the scheduler that `dask scheduler` has started")
     try:
         client = distributed.Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:

@@ -77,8 +77,6 @@ def run_jobs(
         BncliError: what a job raised because of a mistake of the user's, such as wrong data.
     """
     try:
-        if shared:
-            shared.mkdir(parents=True, exist_ok=True)
         folder, remove = make_temporary_folder(shared)
     except OSError:  # a full disk, say: training goes on without signs of life
         folder, remove = None, lambda: None

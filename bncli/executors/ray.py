@@ -1,14 +1,13 @@
 """A Ray cluster: one task a job, placed by what the job is to have; https://docs.ray.io/en/latest/ray-core/tasks.html."""
 
 import os
-import socket
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
 from bncli.errors import ConfigError
 from bncli.executors import Workers
-from bncli.executors.remote import Remote, call, import_or_say, quote_first_line
+from bncli.executors.remote import Remote, call, import_or_say, quote_first_line, require_answer
 
 _PATIENCE_SECONDS = 600  # with a head that does not answer
 _SILENCE_MILLISECONDS = "20000"  # of a worker, then of its answer to a ping, after which its machine is gone
@@ -36,9 +35,11 @@ def open_ray(
         os.environ.setdefault(f"RAY_grpc_client_keepalive_{name}_ms", _SILENCE_MILLISECONDS)
     ray = import_or_say("ray", "ray")
     ours = not ray.is_initialized()
+    if address.startswith("//"):  # of ray://HOST:PORT, whose scheme is the executor's name
+        address = f"ray:{address}"
     if ours:
-        if address and "://" not in address:
-            _require_answer(address)
+        if address:
+            require_answer("ray", address, "a head that `ray start --head` has started")
         try:
             ray.init(address=address or None, log_to_driver=False, logging_level="error")
         except Exception as error:
@@ -88,18 +89,6 @@ def _let_print(ray: Any, wanted: bool) -> None:
     """Whether Ray prints deaths of workers to stdout, where a document may be; `log_to_driver=False` leaves that on."""
     with suppress(AttributeError):  # no public switch
         ray._private.worker._worker_logs_enabled = wanted
-
-
-def _require_answer(address: str) -> None:
-    """Ray itself asks a head that does not answer for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"--executor ray:{address}: nothing answers there ({error}); expected HOST:PORT of a head that `ray start"
-            " --head` has started, and that this machine can reach"
-        ) from None
 
 
 def _count_slots(ray: Any, cpus: float, gpus: float) -> int:

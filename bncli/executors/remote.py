@@ -135,3 +135,19 @@ def import_or_say(module: str, executor: str) -> Any:
         raise ConfigError(
             f"--executor {executor}: {error.name or module} is not installed; pip install 'bncli[{executor}]'"
         ) from None
+
+
+def require_answer(executor: str, address: str, of: str) -> None:
+    """Pass if something takes a connection there: packages ask for minutes, and some leave a traceback behind.
+
+    Raises:
+        ConfigError: if nothing does.
+    """
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"--executor {executor}:{address}: nothing answers there ({error}); expected HOST:PORT of {of}, in reach of"
+            " this machine"
+        ) from None

@@ -33,3 +33,9 @@ def doubt_memory(jobs: Sequence[Job], at_once: int) -> Iterator[str]:
     if have and (need := sum(needs[:at_once])) > have:
         what = f"{written_bytes(need)} or more for {at_once} jobs at once, of {written_bytes(have)} there are"
         yield f"{what} (--jobs 1 and --engine plain, one run at a time, take less)"
+
+
+def doubt_ranks(runs: Sequence[Run], cores: int) -> Iterator[str]:
+    """Say that a run has more ranks than there are cores: each is a process that imports torch."""
+    if (ranks := max((run.training.ranks for run in runs), default=1)) > 4 * cores:
+        yield f"training.ranks: {ranks} processes for each run, and there are {cores} cores here"

@@ -18,7 +18,7 @@ from bncli.plan import Engine, Job, Run, facts_key, jobs_of, runs_of, seconds_of
 from bncli.plugins.code import NamedCode, code_text
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun, group_arms
-from bncli.session.memory import check_memory, doubt_memory
+from bncli.session.memory import check_memory, doubt_memory, doubt_ranks
 from bncli.session.resolve import resolve
 from bncli.store.folder import Store
 from bncli.tasks import TASKS
@@ -152,7 +152,7 @@ class Session:
         if days > budget.MANY_DAYS:
             yield f"about {days:,.0f} days of training, which is more than {budget.MANY_DAYS:.0f}"
         if self.device == "cpu" and self.executor in HERE:
-            yield from doubt_memory(self.jobs, self.slots())
+            yield from (*doubt_memory(self.jobs, self.slots()), *doubt_ranks(self.runs, device_count("cpu")))
 
     def slots(self) -> int:
         """How many jobs are expected to run at once; runs of several ranks share the devices out."""

@@ -57,6 +57,7 @@ class StudyStatus:
     said: str  # what a command that trains it said last
     asked: float  # when it was last planned or looked at, in seconds since 1970
     commands: Sequence[CommandStatus]  # that train it, or gave no sign of life since; the first started first
+    unfinished: bool = False  # a search that was never reported: its results say what else is to be trained
 
 
 def note_status(folder: Path, status: CommandStatus) -> None:
@@ -121,8 +122,9 @@ def _summarise(study: StoredStudy, commands: Sequence[CommandStatus], now: float
         shown = shown if done < runs else []
         failed = min(study.looks[-1].failed, runs - done) if study.looks else 0
         return StudyStatus(
-            study.id, study.name, runs, done, 0, failed, runs - done - failed, None, "", study.asked, shown
-        )
+            study.id, study.name, runs, done, 0, failed, runs - done - failed, None, "", study.asked, shown,
+            not study.looks and any(study.study.get(kind) for kind in ("tune", "bisect", "search")),
+        )  # fmt: skip
     failed = min(max(command.failed for command in alive), runs - done)
     in_flight = min(sum(command.in_flight for command in alive), runs - done - failed)
     return StudyStatus(

@@ -9,7 +9,8 @@ from time import process_time
 import torch
 from torch import Tensor
 
-from bncli.timing.build import Norm, WrongError, draw_fresh_inputs
+from bncli.errors import BncliError
+from bncli.timing.build import Norm, WrongError, draw_fresh_inputs, quote_error
 from bncli.timing.calls import call_norm, is_off, list_asked
 from bncli.timing.cases import Case
 from bncli.timing.clock import Clock
@@ -38,25 +39,40 @@ def watch_habits(case: Case, workload: Workload, clock: Clock, family: int) -> I
     """
     norm = workload.norm
     assert norm is not None
-    first = _call(case, norm)
+    with _named(case):
+        first = _call(case, norm)
     others, own = measure_others(family), process_time()
     yield
     others, own = measure_others(family) - others, process_time() - own
     if others > _SHARE * own:
         raise WrongError(f"{case.name}: processes that it has started worked for {others:.2g} s while it was timed")
-    now = _call(case, norm)
+    with _named(case):
+        now = _call(case, norm)
     for name, value in first.items():
         if name not in now or is_off(value, now[name], value):
             raise WrongError(f"{case.name}: once it has been timed, it gives another {name} for the same input")
     ratios = []
     for _ in range(_TRIES):
-        ratios.append(_compare_seen(workload, clock))
+        with _named(case):
+            ratios.append(_compare_seen(workload, clock))
         if ratios[-1] > _FASTER:
             return
     raise WrongError(
         f"{case.name}: on the values of the call before it takes {statistics.median(ratios):.0%} of its time on new"
         " ones: it remembers results"
     )
+
+
+@contextmanager
+def _named(case: Case) -> Iterator[None]:
+    """What raises here was right in the check, with fewer calls."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BncliError):
+            raise
+        why = quote_error(error)
+        raise WrongError(f"{case.name}: called again with other values in the same memory, it raises {why}") from None
 
 
 def _call(case: Case, norm: Norm) -> dict[str, Tensor]:

@@ -104,7 +104,7 @@ def test_json_is_the_same_as_data_and_nothing_is_written_to_the_store(bncli: Com
     assert (code, json.loads(out)["schema"], asked > 0) == (0, "bncli/status/1", True)
     assert found == {
         "id": study, "name": "one", "runs": 3, "done": 0, "in_flight": 2, "failed": 0, "waiting": 1,
-        "seconds_left": 180.0, "said": "it\x1b[2J goes",
+        "seconds_left": 180.0, "said": "it\x1b[2J goes", "unfinished": False,
     }  # fmt: skip
     assert (command["host"], command["pid"], command["silent"], command["seconds_ago"]) == ("node7", 7, False, 3.0)
     assert "\x1b" not in bncli("status")[1]

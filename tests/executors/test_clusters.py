@@ -154,7 +154,8 @@ def test_workers_of_several_threads_are_refused_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("executor", "said"),
-    [("ray:127.0.0.1:1", "nothing answers there"), ("dask:127.0.0.1:1", "no scheduler answers"),
+    [("ray:127.0.0.1:1", "nothing answers there"), ("dask:127.0.0.1:1", "nothing answers there"), ("dask:nonsense", "nothing answers there"),
+     ("ray://127.0.0.1:1", "nothing answers there .*refused"),
      ("dask", "expected the scheduler's address"), ("ray:", "expected an address after the colon")],
 )  # fmt: skip
 def test_a_cluster_that_is_not_there_is_one_line(executor: str, said: str, tmp_path: Path) -> None:
@@ -238,6 +239,8 @@ def test_a_worker_that_must_leave_hands_its_job_back_with_what_it_has_done(
     long["evaluation"] = {"every": 50, "split": "validation"}
     here, _ = train("local", tmp_path / "here", long, jobs=1)
     events: list[Any] = []
+    shared = tmp_path / "shared"
+    shared.mkdir()
 
     def terminate(event: Any) -> None:
         events.append(event)
@@ -247,7 +250,7 @@ def test_a_worker_that_must_leave_hands_its_job_back_with_what_it_has_done(
                 for pid in node.started("ray::call"):
                     os.kill(pid, signal.SIGTERM)
 
-    how = {"store": tmp_path / "there", "device": "cpu", "placement": Placement(shared=tmp_path / "shared")}
+    how = {"store": tmp_path / "there", "device": "cpu", "placement": Placement(shared=shared)}
     found = bncli.train(long, executor=f"ray:{ray_cluster.address}", on_event=terminate, **how)
     *_, died = [place for place, event in enumerate(events) if isinstance(event, WorkerDied)]
     steps = [event.step for event in events[died:] if type(event).__name__ == "Progress"]

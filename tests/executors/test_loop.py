@@ -465,3 +465,17 @@ def test_a_job_that_is_handed_back_goes_on_from_what_it_has_kept(tiny: Tiny, tmp
     (run,) = train(job, lambda sign: said.append(sign.step), tmp_path)
     assert 0 < half < said[2]
     assert run.records == whole[0].records
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"cpus_per_job": 0.0}, r"^--cpus-per-job: must be 0\.001 or more, got 0$"),
+        ({"gpus_per_job": -1.0}, r"^--gpus-per-job: must be 0, or 0\.001 or more, got -1$"),
+        ({"max_in_flight": 0}, "^--max-in-flight: must be 1 or more, got 0$"),
+        ({"shared": Path("nowhere")}, "^--shared nowhere: expected a folder that is there, and that all machines see$"),
+    ],
+)
+def test_what_no_worker_can_have_is_one_line(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Placement(**asked)

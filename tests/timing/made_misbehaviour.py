@@ -314,7 +314,7 @@ MISBEHAVIOURS: dict[str, tuple[str, ...]] = {
     "Lazy": ("wrong",), "Sparse": ("wrong", "raised"), "NoGradient": ("wrong",), "Nan": ("wrong",), "Empty": ("wrong",),
     "WritesItsInput": ("wrong",), "RemembersThePlace": ("wrong",), "Ring": ("wrong",), "SlowsItsRival": ("wrong",),
     "PatchesItsRival": ("wrong",), "PatchesTheCopy": ("wrong",), "ChangesTheDtype": ("wrong",), "TakesAllThreads": ("wrong",),
-    "RecordsNothing": ("wrong",), "StopsLater": ("wrong",), "RemembersByAllValues": ("wrong", "raised"), "HasAServant": ("wrong",),
+    "RecordsNothing": ("wrong",), "StopsLater": ("wrong",), "RemembersByAllValues": ("wrong",), "HasAServant": ("wrong",),
     "Exits": ("exited",), "ExitsAtOnce": ("exited",), "ExitsWhenMade": ("exited",), "RaisesNoException": ("exited",),
     "ExitsInBackward": ("exited", "raised"), "ClosesEveryFile": ("exited",),
     "Crashes": ("crashed",), "ReadsNowhere": ("crashed",), "Aborts": ("crashed",), "KillsItself": ("crashed",),
