@@ -13,6 +13,7 @@ def validate(
 ) -> None:
     """Check presets and print every mistake with its line; exit 2 if there is one."""
     from bncli.config import Bench, read_preset
+    from bncli.config.budget import count_runs
     from bncli.errors import ConfigError
     from bncli.plan import runs_of
     from bncli.plan.words import warnings_of
@@ -32,13 +33,18 @@ def validate(
         if isinstance(preset, Bench):
             print(f"{name}: good ({len(expand_cases(preset, 'cpu'))} cases)")
             continue
-        runs = runs_of(preset, "cpu")
+        runs, searched = runs_of(preset, "cpu"), count_runs(preset)
         try:
             check_memory(runs, "cpu")
+            if preset.any_search:
+                from bncli.session.search import next_stage  # with scipy
+
+                next_stage(preset, {}, "cpu")
         except ConfigError as error:
             wrong.append(f"{name}: {error}")
             continue
-        print(f"{name}: good ({len(runs)} runs)")
+        before = f", after {searched - len(runs):,} or fewer of its search" if preset.any_search else ""
+        print(f"{name}: good ({len(runs)} runs{before})")
         for warning in warnings_of(preset):
             print(f"{name}: warning: {warning}")
     if wrong:

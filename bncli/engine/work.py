@@ -256,6 +256,8 @@ class _Family:
             pickle.dump((job, at), child.stdin)
             child.stdin.flush()
         self._answers[rank] = child.stdout.read()
+        with contextlib.suppress(OSError):  # it was ended before it had read all of its job
+            child.stdin.close()
         if child.wait() or rank == 0:
             for other in self._children:  # one that fell first, or has no more to do, ends by itself
                 with contextlib.suppress(subprocess.TimeoutExpired):

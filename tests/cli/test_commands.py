@@ -242,6 +242,18 @@ def test_validate_says_good_and_warns(tmp_path: Path) -> None:
     assert "figure1: good (10 runs)" in done.stdout
 
 
+def test_validate_counts_and_plans_what_a_search_tries(tmp_path: Path) -> None:
+    rest = "data: digits\nmodel: mlp\ntraining: {steps: 9}\nvariants: {none: none}\nreference: none\nseeds: 4\nsearch: "
+    (tmp_path / "good.yaml").write_text(rest + "{over: {training.lr: {log: [0.01, 1]}}, trials: 5, seeds: 2}\n")
+    wrong = "{over: {training.optimizer: [sgd, adam], training.optimizer.momentum: {linear: [0, 0.9]}}, trials: 4}\n"
+    (tmp_path / "wrong.yaml").write_text(rest + wrong)
+    good = bncli("validate", "good.yaml", cwd=tmp_path)
+    assert good.stdout.startswith("good.yaml: good (4 runs, after 10 or fewer of its search)\n")
+    found = bncli("validate", "wrong.yaml", cwd=tmp_path)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "no such key" in found.stderr
+
+
 def start(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bncli", "compare", "study.yaml", "--jobs", "1"]
     environment = dict(
