@@ -55,6 +55,12 @@ class DataError(BncliError):
     """A data set that is missing or is not what it should be."""
 
 
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """An exception of somebody's code, in one line, of what it says at most so many characters."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:most]}" if lines else type(error).__name__
+
+
 def as_line(text: str) -> str:
     """A text from anywhere as one line that every terminal can print: what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

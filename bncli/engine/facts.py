@@ -17,11 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bncli.data import DATASETS, looking_in
 from bncli.engine.evaluate import losses_of
-from bncli.errors import BncliError
+from bncli.errors import BncliError, first_line
 from bncli.models import MODELS
 from bncli.models.foreign import NetworkFacts
 from bncli.models.unit import Normaliser, drawn_from
-from bncli.norms.sites.census import first_line
 from bncli.plan import Run, loss_of
 from bncli.plugins import using
 

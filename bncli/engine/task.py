@@ -22,11 +22,10 @@ from bncli.code_hash import fingerprint
 from bncli.engine.environment import JobMemory, environment
 from bncli.engine.state import globals_kept
 from bncli.engine.train import Report, Sign
-from bncli.errors import ConfigError, as_line
+from bncli.errors import ConfigError, as_line, first_line
 from bncli.files import CHECKPOINT_BYTES, read_bytes
 from bncli.norms import NORMS
 from bncli.norms.replace import NormFactory, factory, replace_norms
-from bncli.norms.sites.census import first_line
 from bncli.plan import Job, Run
 from bncli.records import Record, RunInfo, RunResult
 from bncli.tasks import TASKS

@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 
-from bncli.errors import ConfigError
+from bncli.errors import ConfigError, first_line
 from bncli.executors import Workers
-from bncli.executors.remote import Remote, import_or_say, quote_first_line, require_answer
+from bncli.executors.remote import Remote, import_or_say, require_answer
 
 _START = "start `dask scheduler`, and on each machine `dask worker tcp://HOST:8786 --nthreads 1 --nworkers auto`"
 
@@ -28,9 +28,7 @@ def open_dask(workers: int | None, device: str, *, address: str = "") -> Workers
     try:
         client = distributed.Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        raise ConfigError(
-            f"--executor dask:{address}: no scheduler answers ({quote_first_line(error)}); {_START}"
-        ) from None
+        raise ConfigError(f"--executor dask:{address}: no scheduler answers ({first_line(error)}); {_START}") from None
     known = client.scheduler_info(n_workers=-1)["workers"]
     threads = {worker["nthreads"] for worker in known.values()}
     if threads != {1}:

@@ -5,9 +5,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from bncli.errors import ConfigError
+from bncli.errors import ConfigError, first_line
 from bncli.executors import Workers
-from bncli.executors.remote import Remote, call, import_or_say, quote_first_line, require_answer
+from bncli.executors.remote import Remote, call, import_or_say, require_answer
 
 _PATIENCE_SECONDS = 600  # with a head that does not answer
 _SILENCE_MILLISECONDS = "20000"  # of a worker, then of its answer to a ping, after which its machine is gone
@@ -44,7 +44,7 @@ def open_ray(
             ray.init(address=address or None, log_to_driver=False, logging_level="error")
         except Exception as error:
             raise ConfigError(
-                f"--executor ray{address and f':{address}'}: no cluster answers ({quote_first_line(error)}); start one"
+                f"--executor ray{address and f':{address}'}: no cluster answers ({first_line(error)}); start one"
                 " by `ray start --head` and name its address"
             ) from None
         _let_print(ray, False)

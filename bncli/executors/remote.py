@@ -13,7 +13,7 @@ from typing import Any
 
 from bncli.engine.environment import describe_software
 from bncli.engine.work import hand_back, is_leaving
-from bncli.errors import BncliError, ConfigError, HandedBack
+from bncli.errors import BncliError, ConfigError, HandedBack, first_line
 from bncli.executors import WorkerLostError
 
 _LAST_WORD_SECONDS = 0.3  # for an answer to leave before its process ends
@@ -52,7 +52,7 @@ class Remote(Executor):
             result = done.result()
         except BaseException as error:
             losses = next((count for kind, count in self._lost.items() if isinstance(error, kind)), 0)
-            answer.set_exception(WorkerLostError(quote_first_line(error), losses) if losses else _explain(error))
+            answer.set_exception(WorkerLostError(first_line(error), losses) if losses else _explain(error))
         else:
             answer.set_result(result)
 
@@ -112,15 +112,9 @@ def _explain(error: BaseException) -> BaseException:
             f"{name} {value}" for name, value in describe_software().items() if name != "the code of bncli"
         )
         return UnlikeError(
-            f"--executor: a worker cannot load bncli ({quote_first_line(found)}); every worker must have {needs}"
+            f"--executor: a worker cannot load bncli ({first_line(found)}); every worker must have {needs}"
         )
-    return found if isinstance(found, Exception) else RuntimeError(quote_first_line(found))
-
-
-def quote_first_line(error: BaseException) -> str:
-    """`OSError: what it says first`."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+    return found if isinstance(found, Exception) else RuntimeError(first_line(found))
 
 
 def import_or_say(module: str, executor: str) -> Any:

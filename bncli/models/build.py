@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bncli.errors import ConfigError, DataError, did_you_mean
+from bncli.errors import ConfigError, DataError, did_you_mean, first_line
 from bncli.models.foreign import SIZES
 from bncli.models.rows import ModelRow
 from bncli.models.unit import Normaliser
 from bncli.norms import NORMS
 from bncli.norms.replace import replace_norms
 from bncli.norms.sites import Replacement
-from bncli.norms.sites.census import first_line, settle
+from bncli.norms.sites.census import settle
 
 Maker = Callable[..., Any]
 _RUNNING = ("running_mean", "running_var", "num_batches_tracked")

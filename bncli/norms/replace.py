@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from bncli.errors import ConfigError
+from bncli.errors import ConfigError, first_line
 from bncli.norms import NORMS, norm
 from bncli.norms.rows import NormRow
 from bncli.norms.sites import Census, NormCall, NormChoice, NormSite, ReplacedNorm, Replacement, list_refusals
-from bncli.norms.sites.census import first_line, settle, take_census
+from bncli.norms.sites.census import settle, take_census
 from bncli.norms.sites.handover import check_frozen, device_of, find_hidden, hand_hooks_over, hand_over, leave_fused
 from bncli.norms.sites.known import Adapter, followers_of
 from bncli.norms.sites.layout import NormLayout, adapt

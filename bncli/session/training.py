@@ -14,7 +14,7 @@ from bncli.plugins import registered, ship
 from bncli.records import RunResult, StudyRun
 from bncli.session.events import Event, OnEvent, Started, Warned, ignore
 from bncli.session.status import StatusNotes
-from bncli.session.study import Session, describe_damage, written_seconds
+from bncli.session.study import HERE, Session, describe_damage, written_seconds
 from bncli.store.folder import PACKED_FROM, Store
 from bncli.store.lines import pack_run
 from bncli.store.studies import Look, Studies, study_id
@@ -159,7 +159,10 @@ def _train_missing(session: Session, on_event: OnEvent) -> dict[str, RunResult]:
     how = replace(session.placement, ranks=max(run.training.ranks for run in session.runs))
     slots = session.slots() if session.executor == "local" else session.workers
     same = Surroundings(
-        data=session.data_dir, plugins=ship(registered()), seconds=session.time_limit, files=pack_data(session.runs)
+        data=session.data_dir,
+        plugins=ship(registered()),
+        seconds=session.time_limit,
+        files=() if session.executor in HERE else pack_data(session.runs),
     )
     many, kept = sum(len(job.runs) for job in missing) >= PACKED_FROM, _kept(session)
     with StatusNotes(session, missing) as notes:

@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bncli.norms.sites import census
+from bncli import errors
 
 LOCATIONS: tuple[tuple[int, ...], ...] = ((), (4,), (3, 2), (2, 3, 2))  # of (N, C), (N, C, L), (N, C, H, W), ...
-first_line = partial(census.first_line, most=160)
+first_line = partial(errors.first_line, most=160)
 PLANE = (6, 6)  # of the batches that stand for images
 
 

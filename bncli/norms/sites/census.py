@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bncli.errors import ConfigError
+from bncli.errors import ConfigError, first_line
 from bncli.norms.sites import Census, NormCall, NormSite
 from bncli.norms.sites.known import Adapter, channels_of, is_lazy_class, kind_of, name_of
 
@@ -73,12 +73,6 @@ def settle(model: nn.Module, inputs: Any) -> None:
     if lazy:
         with as_it_was(model):
             call_model(model.eval(), inputs)
-
-
-def first_line(error: BaseException, most: int | None = None) -> str:
-    """An exception of somebody's code, in one line, of what it says at most so many characters."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:most]}" if lines else type(error).__name__
 
 
 def guess_inputs(model: nn.Module) -> Iterator[Tensor]:
