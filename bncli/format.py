@@ -45,14 +45,15 @@ def written(number: float, unit: str) -> str:
 
 
 def written_summary(summary: Summary, unit: str) -> str:
-    """Centre and spread: `12,500 ± 310`, `97.1 ± 0.1 %`; a median says so."""
-    if summary.centre is None:
+    """Mean and standard deviation: `12,500 ± 310`, `97.1 ± 0.1 %`; a median says so."""
+    if summary.mean is None:
+        if summary.median is not None:
+            return f"{written(summary.median, unit)} (median)"
         return "not reached" if unit in _TIMES and any(v.low is not None for v in summary.values) else "n/a"
-    if summary.spread is not None:
-        notation = _notation(unit)
-        return f"{_fixed(summary.centre * notation.factor, notation.decimals)} ± {written(summary.spread, unit)}"
-    median = any(v.value is None for v in summary.values)
-    return written(summary.centre, unit) + (" (median)" if median else "")
+    if summary.std is None:
+        return written(summary.mean, unit)
+    notation = _notation(unit)
+    return f"{_fixed(summary.mean * notation.factor, notation.decimals)} ± {written(summary.std, unit)}"
 
 
 def written_comparison(

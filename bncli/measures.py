@@ -95,7 +95,7 @@ MEASURES = Catalogue("measure", {
         noun="examples seen to the target {target}", unit="examples", scale="ratio", of="target",
     ),
     "restricted_steps": MeasureRow(
-        f"{_TIME}:restricted_steps", "restricted steps",
+        f"{_TIME}:restricted_steps", "restricted mean steps",
         noun="mean steps to the target, counted up to the budget", unit="steps", scale="ratio", of="target",
     ),
     "reached": MeasureRow(

@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 from bncli.config import Bench, Study
 from bncli.config.observed import ObservedStudy
 from bncli.errors import BncliError
-from bncli.findings import Check, Findings, ShiftFindings
+from bncli.findings import Check, Findings
+from bncli.findings.shift import ShiftFindings
 from bncli.records import StudyRun
 from bncli.timing.results import BenchRecord
 

@@ -46,7 +46,7 @@ def test_a_comparison_is_written_with_its_interval(measure, numbers, expected):
 
 def test_a_median_says_that_it_is_one():
     values = (Value(0, 400.0, 300.0, 400.0), Value(1, 500.0, 400.0, 500.0), Value(2, None, 1000.0, None, "not reached"))
-    assert written_summary(Summary("steps_to_target", values, 500.0, None), "steps") == "500 (median)"
+    assert written_summary(Summary("steps_to_target", values, None, None, median=500.0), "steps") == "500 (median)"
     assert written_summary(Summary("steps_to_target", values, None, None), "steps") == "not reached"
 
 

@@ -23,10 +23,10 @@ from bncli.analysis.stats import (
     level_of,
     observed,
     paired_test,
+    probability_of_improvement,
     ranked,
     share_difference_interval,
     share_interval,
-    superiority,
     verdict,
 )
 from bncli.analysis.text import CLAIM_PAIRS
@@ -104,18 +104,18 @@ def _compare_alone(
         return bare, pairs
     points, ranks = observed(pairs, measure.scale), ranked(pairs)
     low, high = interval(pairs, measure.scale) if len(pairs) > 1 else (-math.inf, math.inf)
-    share = superiority(pairs, measure.direction) or (None, None, None)
+    share = probability_of_improvement(pairs, measure.direction) or (None, None, None)
     tested = ranks if points is None else points
     alone = replace(
         bare,
         estimate=None if points is None else on_scale(float(np.mean(points)), measure),
         low=on_scale(low, measure),
         high=on_scale(high, measure),
-        superiority=share[0],
+        probability_of_improvement=share[0],
         verdict="inconclusive",
         reason="one seed: no interval" if len(pairs) == 1 else _open(pairs, sides, measure.scale),
-        superiority_low=share[1],
-        superiority_high=share[2],
+        probability_of_improvement_low=share[1],
+        probability_of_improvement_high=share[2],
         p=None if tested is None else paired_test(tested),
     )
     return alone, pairs

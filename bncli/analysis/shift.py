@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from bncli.analysis.readers import AVERAGES, ArmRuns
 from bncli.analysis.shift_text import notes, sentences
 from bncli.analysis.stats import CONFIDENCE, half_width
-from bncli.findings import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
+from bncli.findings.shift import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
 from bncli.records import PERCENTILES, RunResult
 
 LayerPlace = tuple[str, str]  # a layer and a place in it
@@ -124,16 +124,16 @@ def _cell(runs: Mapping[int, RunResult], metric: str, site: LayerPlace) -> Itera
     if not curves:
         return
     values = {seed: float(np.mean(curve)) for seed, curve in curves.items()}
-    centre = float(np.mean(list(values.values())))
+    mean = float(np.mean(list(values.values())))
     null = noise_edge([draw for seed in curves for draw in _draws(runs[seed], metric, site)])
     lost = any(run.info.status == "diverged" for run in runs.values())  # what it came to is no number, so no noise
     yield Cell(
-        metric, *site, values, centre,
-        spread=float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else None,
+        metric, *site, values, mean,
+        std=float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else None,
         first=float(np.mean([curve[0] for curve in curves.values()])),
         last=float(np.mean([curve[-1] for curve in curves.values()])),
         trend=_trend(list(curves.values())), null=null,
-        within_noise=null is not None and centre <= null and not lost,
+        within_noise=null is not None and mean <= null and not lost,
     )  # fmt: skip
 
 

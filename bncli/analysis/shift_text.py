@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bncli.findings import Definition, ShiftArm, ShiftComparison, Side
+from bncli.findings.shift import Definition, ShiftArm, ShiftComparison, Side
 from bncli.format import written_estimate, written_setting
 
 SHIFTS = ("pair", "gradient")  # kinds of metrics that define a shift; the others say what is or comes with it
@@ -117,7 +117,7 @@ def _notes(
     kinds = {definition.kind for definition in definitions}
     if "pair" in kinds:
         yield "a drift is over one interval between probes; each number is the mean over units and over all intervals"
-    if any(cell.spread is not None for cell in cells):
+    if any(cell.std is not None for cell in cells):
         yield "± is the standard deviation over seeds"
     if any(cell.trend != "open" for cell in cells):
         yield "↑ ↓ it rose or fell from the first third of the probes to the last, by a 95 % t-interval over seeds"

@@ -261,7 +261,7 @@ def ranked(pairs: Sequence[Pair]) -> Floats | None:
     return np.array([0.0 if a == b else a - b for a, b in ranks])
 
 
-def superiority(pairs: Sequence[Pair], direction: Direction) -> tuple[float, float, float] | None:
+def probability_of_improvement(pairs: Sequence[Pair], direction: Direction) -> tuple[float, float, float] | None:
     """P(A > B): share of pairs in which the variant is better, ties counted half, with its exact 95 % interval.
 
     A censored run is worse than any that has a value, and ties with another censored one. None if something is unknown.

@@ -15,7 +15,7 @@ from bncli.analysis.summaries import crossing
 from bncli.analysis.text import headlines, level, notes
 from bncli.analysis.tuning import find_tuning_warnings, tuning_notes, tunings
 from bncli.analysis.warnings import find_warnings
-from bncli.findings import Arm, Findings, Measure
+from bncli.findings import Arm, Findings, Measure, Note
 from bncli.measures import ACCURACY, CROSSINGS, Metric
 from bncli.records import RunResult
 
@@ -45,7 +45,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         headlines=headlines(compared, measures[0], ask),
         measures=measures,
         arms=compared,
-        notes=(*notes(arms, compared, measures, ask), *tuning_notes(tuned), *search_notes(searches)),
+        notes=tuple(map(Note, (*notes(arms, compared, measures, ask), *tuning_notes(tuned), *search_notes(searches)))),
         warnings=(
             *ask.warnings,
             *find_tuning_warnings(tuned),

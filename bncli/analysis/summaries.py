@@ -22,14 +22,14 @@ def summary(measure: str, values: Sequence[Value]) -> Summary:
     if not known:
         return Summary(measure, tuple(values), None, None, missing[0].reason if missing else "no run")
     if not missing:
-        spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
-        reason = "" if len(known) > 1 else "one run has no spread"
-        return Summary(measure, tuple(values), float(np.mean(known)), spread, reason)
+        std = float(np.std(known, ddof=1)) if len(known) > 1 else None
+        reason = "" if len(known) > 1 else "one run has no standard deviation"
+        return Summary(measure, tuple(values), float(np.mean(known)), std, reason)
     reason = f"{len(missing)} of {len(values)} runs have no value: {missing[0].reason}"
     if any(v.low is None and v.high is None for v in missing):
         return Summary(measure, tuple(values), None, None, reason)
-    centre = float(np.median(known + [math.inf if v.high is None else -math.inf for v in missing]))
-    return Summary(measure, tuple(values), centre if math.isfinite(centre) else None, None, reason)
+    median = float(np.median(known + [math.inf if v.high is None else -math.inf for v in missing]))
+    return Summary(measure, tuple(values), None, None, reason, median if math.isfinite(median) else None)
 
 
 def statuses(runs: Iterable[RunResult]) -> Mapping[str, int]:

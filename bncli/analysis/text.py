@@ -102,7 +102,7 @@ def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Meas
             f"{ask.aim.noun} is measured every {every:,} steps, so a crossing is known to lie between two evaluations; "
             "[ ] includes that"
         )
-    if any(s.spread is not None for arm in arms for s in arm.summaries):
+    if any(s.std is not None for arm in arms for s in arm.summaries):
         yield "± is the standard deviation over seeds"
     yield from _of_intervals([c for c in comparisons if c.method], ask.looks)
     if timed and any(arm.reached is not None and arm.reached < arm.seeds for arm in arms):

@@ -14,7 +14,8 @@ from bncli.api.timing import bench
 from bncli.config import Study
 from bncli.errors import ConfigError, expect, expect_text, expect_texts
 from bncli.executors import Placement
-from bncli.findings import Findings, ShiftFindings
+from bncli.findings import Findings
+from bncli.findings.shift import ShiftFindings
 from bncli.measures import measure_row
 from bncli.norms import norm
 from bncli.plugins import using

@@ -9,7 +9,8 @@ from bncli.config import Probes, StudyClaim
 from bncli.config.study import searched_keys
 from bncli.config.task import name_metric
 from bncli.errors import ConfigError, did_you_mean
-from bncli.findings import Claim, Definition, Findings, Looks, ShiftFindings
+from bncli.findings import Claim, Findings, Looks
+from bncli.findings.shift import Definition, ShiftFindings
 from bncli.measures import RECORDED
 from bncli.plan.words import describe, network_warnings, warnings_of
 from bncli.records import RunResult

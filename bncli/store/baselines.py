@@ -27,7 +27,7 @@ def check_baseline(document: Mapping[str, Any]) -> None:
                 for ratio, seconds in values:
                     _expect(_is_number(ratio) and _is_number(seconds) and ratio > 0, "a reading is no number")
         return
-    _expect(schema == "bncli/findings/2", f"schema {schema!r} is not that of a baseline")
+    _expect(schema == "bncli/findings/3", f"schema {schema!r} is not that of a baseline")
     _expect(isinstance(document["runs"], list) and bool(document["runs"]), "it has no runs")
     measures = [measure["name"] for measure in document["measures"]]
     held = Counter[str]()  # runs of each arm that have values

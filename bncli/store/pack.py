@@ -285,10 +285,30 @@ def key_of_schema_1(quantity: str, layer: str) -> CurveKey:
 
 def migrate_findings(document: dict[str, Any]) -> dict[str, Any]:
     """A JSON document of findings, as it would have been written today; any other document as it is."""
-    if document.get("schema") != "bncli/findings/1":
+    if document.get("schema") == "bncli/findings/1":
+        runs = [{**run, "curves": list(map(_migrate_curve, run["curves"]))} for run in document["runs"]]
+        document = {**document, "schema": "bncli/findings/2", "runs": runs}
+    if document.get("schema") != "bncli/findings/2":
         return document
-    runs = [{**run, "curves": list(map(_migrate_curve, run["curves"]))} for run in document["runs"]]
-    return {**document, "schema": "bncli/findings/2", "runs": runs}
+    arms = [{**arm, "summaries": list(map(_migrate_summary, arm["summaries"]))} for arm in document["arms"]]
+    renamed = {f"superiority{end}": f"probability_of_improvement{end}" for end in ("", "_low", "_high")}
+    verdicts = [{renamed.get(key, key): value for key, value in each.items()} for each in document["verdicts"]]
+    notes = [{"text": text, "explanation": ""} for text in document["notes"]]
+    new = {"schema": "bncli/findings/3", "arms": arms, "verdicts": verdicts, "notes": notes, "answer": "", "curves": []}
+    return {**document, **new}
+
+
+def _migrate_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Until schema 2 one number, `centre`, was the mean, or the median where a run had no value."""
+    rest = {key: value for key, value in summary.items() if key not in ("centre", "spread", "centre_reason")}
+    whole = summary["spread"] is not None or summary["reason"] == "one run has no spread"
+    centre = {"mean": summary["centre"] if whole else None, "median": None if whole else summary["centre"]}
+    return {
+        **rest,
+        **centre,
+        "std": summary["spread"],
+        "reason": summary["reason"].replace("spread", "standard deviation"),
+    }
 
 
 def _migrate_curve(curve: Mapping[str, Any]) -> dict[str, Any]:

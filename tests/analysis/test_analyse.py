@@ -29,7 +29,7 @@ def test_a_faster_variant_is_better():
     assert found.pairs == 5
     assert found.estimate == pytest.approx(4 / 9)
     assert (found.low, found.high) == pytest.approx((3 / 9, 4 / 8))
-    assert found.superiority == 1.0
+    assert found.probability_of_improvement == 1.0
     assert found.reason == ""
 
 
@@ -145,23 +145,23 @@ def test_a_target_of_a_variant_without_runs_is_no_target():
 
 def test_a_summary_is_mean_and_standard_deviation_over_seeds():
     found = analyse([arm_of("none", [reaching(s) for s in (400, 500, 600)])], ask_of()).arms[0].summaries[0]
-    assert (found.centre, found.spread, found.reason) == (500, 100, "")
+    assert (found.mean, found.std, found.reason) == (500, 100, "")
 
 
 def test_a_summary_with_a_censored_run_is_the_median():
     found = analyse([arm_of("none", [reaching(s) for s in (400, 500, None)])], ask_of()).arms[0].summaries[0]
-    assert (found.centre, found.spread) == (500, None)
+    assert (found.mean, found.std, found.median) == (None, None, 500)
     assert found.reason == "1 of 3 runs have no value: not reached within 1,000 steps"
 
 
 def test_the_median_is_not_reached_where_half_did_not():
     found = analyse([arm_of("none", [reaching(s) for s in (400, None)])], ask_of()).arms[0].summaries[0]
-    assert found.centre is None
+    assert (found.mean, found.median) == (None, None)
 
 
 def test_the_spread_of_one_run_is_unknown_not_zero():
     found = analyse([arm_of("none", [reaching(400)])], ask_of()).arms[0].summaries[0]
-    assert (found.centre, found.spread, found.reason) == (400, None, "one run has no spread")
+    assert (found.mean, found.std, found.reason) == (400, None, "one run has no standard deviation")
 
 
 def test_time_a_step_is_in_milliseconds():

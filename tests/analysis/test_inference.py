@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bncli.analysis.stats import interval, observed, superiority, verdict
+from bncli.analysis.stats import interval, observed, probability_of_improvement, verdict
 from bncli.findings import Value
 
 T2, T4 = 4.302652730, 2.776445105  # two-sided 95 % quantiles of t with 2 and 4 degrees of freedom
@@ -102,18 +102,18 @@ def test_the_bracketed_interval_covers_the_ratio_on_a_coarse_grid():
 
 
 def test_superiority_counts_ties_half():
-    assert superiority(pairs_of(exact(1, 2, 3, 9), exact(2, 2, 4, 5)), "lower")[0] == 2.5 / 4
-    assert superiority(pairs_of(exact(1, 2, 3, 9), exact(2, 2, 4, 5)), "higher")[0] == 1.5 / 4
+    assert probability_of_improvement(pairs_of(exact(1, 2, 3, 9), exact(2, 2, 4, 5)), "lower")[0] == 2.5 / 4
+    assert probability_of_improvement(pairs_of(exact(1, 2, 3, 9), exact(2, 2, 4, 5)), "higher")[0] == 1.5 / 4
 
 
 def test_a_censored_run_is_worse_than_any_that_got_there_and_two_tie():
     pairs = [(censored(10), crossing(900, 1000)), (crossing(900, 1000), censored(10)), (censored(10), censored(10))]
-    assert superiority(pairs, "lower")[0] == 1.5 / 3
-    assert superiority(pairs[1:], "lower")[0] == 0.75
+    assert probability_of_improvement(pairs, "lower")[0] == 1.5 / 3
+    assert probability_of_improvement(pairs[1:], "lower")[0] == 0.75
 
 
 def test_superiority_is_unknown_where_a_value_is():
-    assert superiority([(Value(0, None, None, None), exact(1)[0])], "lower") is None
+    assert probability_of_improvement([(Value(0, None, None, None), exact(1)[0])], "lower") is None
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_findings_say_what_was_chosen_and_what_it_cost():
     assert findings.arms[0].chosen == {"training.lr": 10}
     assert (
         "lr was tuned for each variant over 4 values x 3 seeds by validation accuracy: 10 runs, 10,000 steps; racing saved 2 runs; the report's seeds are fresh"
-        in findings.notes
+        in [n.text for n in findings.notes]
     )
     assert not [w for w in findings.warnings if "edge" in w]
 

@@ -11,7 +11,8 @@ import torch
 
 from bncli.analysis import ArmRuns
 from bncli.analysis.shift import ShiftAsk, analyse_shift, noise_edge
-from bncli.findings import Definition, Scale, ShiftComparison, ShiftFindings
+from bncli.findings import Scale
+from bncli.findings.shift import Definition, ShiftComparison, ShiftFindings
 from bncli.records import PERCENTILES, CurveKey, Record, RunInfo, RunResult
 from bncli.shift.samples import noise_of
 
@@ -52,8 +53,8 @@ def overall(findings: ShiftFindings, metric: str = "w1") -> ShiftComparison:
 
 def test_a_cell_is_the_mean_over_probes_then_over_seeds() -> None:
     cell = found([drifting(1, 3), drifting(2, 6)], []).arms[0].cells[0]
-    assert (cell.values, cell.centre, cell.first, cell.last) == ({0: 2.0, 1: 4.0}, 3.0, 1.5, 4.5)
-    assert cell.spread == pytest.approx(math.sqrt(2))
+    assert (cell.values, cell.mean, cell.first, cell.last) == ({0: 2.0, 1: 4.0}, 3.0, 1.5, 4.5)
+    assert cell.std == pytest.approx(math.sqrt(2))
 
 
 def test_the_ratio_is_of_geometric_means_with_a_paired_t_interval_of_logarithms() -> None:

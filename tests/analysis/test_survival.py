@@ -67,5 +67,5 @@ def test_every_measure_of_a_run_can_be_asked_for():
     arms = [arm_of("none", [reaching(900), reaching(None), reaching(900)]), arm_of("batch", [reaching(400)] * 3)]
     found = analyse(arms, ask_of(*names))
     assert [m.label for m in found.measures[1:3]] == ["seconds to 95 %", "examples to 95 %"]
-    assert [s.centre for s in found.arms[1].summaries] == pytest.approx([400, 0.2, 24000, 1, 0.97, 0])
+    assert [s.mean for s in found.arms[1].summaries] == pytest.approx([400, 0.2, 24000, 1, 0.97, 0])
     assert [c.verdict for c in found.arms[1].comparisons[1:3]] == ["better", "better"]

@@ -71,11 +71,11 @@ def test_findings_say_what_was_tried_and_what_it_cost():
     assert (
         "lr and batch_size were searched for each variant by 3 trials x 2 seeds of halton, the better third going on after"
         " 10 and 30 steps, by validation accuracy: 12 runs, 260 steps; the report's seeds are fresh"
-    ) in findings.notes
+    ) in [n.text for n in findings.notes]
     assert (
         "none: lr 0.1, batch_size 32 was best (85.0 %); how much each key mattered is not known (3 trials; it takes 20)"
-    ) in findings.notes
-    assert not [note for note in findings.notes if "Kruskal" in note]
+    ) in [n.text for n in findings.notes]
+    assert not [note for note in [n.text for n in findings.notes] if "Kruskal" in note]
 
 
 def test_a_rung_that_only_the_later_best_passed_counts_as_one():
@@ -135,7 +135,7 @@ def test_importance_is_said_in_words_the_clear_key_with_its_share():
     trials = [trial(t.values["training.lr"], t.values["training.batch_size"], [t.first]) for t in tried(peaked)]
     findings = searched(*trials)
     (found,) = findings.searches
-    (note,) = [note for note in findings.notes if note.startswith("none: lr")]
+    (note,) = [note for note in [n.text for n in findings.notes] if note.startswith("none: lr")]
     share = 100 * found.importances[0].share
     assert note.endswith(
         f"of the differences between its trials lr explains {share:.0f} %; batch_size explains no more than chance would"

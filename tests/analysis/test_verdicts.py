@@ -121,9 +121,11 @@ def test_the_headline_prints_the_corrected_interval_and_the_note_says_so():
     assert (
         "verdicts, signs and headlines hold for all 4 comparisons of a measure at once (Holm): they follow from "
         "intervals at 98.75 %"
-    ) in findings.notes
-    assert "[ ] is a 95 % interval over pairs of runs with the same seed, each comparison for itself" in findings.notes
-    assert "verdicts at 10 pairs are those of an exact test" in findings.notes
+    ) in [n.text for n in findings.notes]
+    assert "[ ] is a 95 % interval over pairs of runs with the same seed, each comparison for itself" in [
+        n.text for n in findings.notes
+    ]
+    assert "verdicts at 10 pairs are those of an exact test" in [n.text for n in findings.notes]
 
 
 def test_five_pairs_say_that_they_rest_on_normality():
@@ -133,7 +135,7 @@ def test_five_pairs_say_that_they_rest_on_normality():
     assert (
         "verdicts at 5 pairs rest on t-intervals, which take differences to be normal: no exact test reaches 5 % below "
         "6 pairs"
-    ) in findings.notes
+    ) in [n.text for n in findings.notes]
 
 
 def judged(measure, variant, reference):
@@ -176,11 +178,13 @@ def test_a_study_extended_after_a_look_is_judged_by_an_e_value_and_says_so():
     assert (
         "this study was reported before, with 5 seeds, and then extended: its verdicts follow from e-values at 97.5 %, "
         "which allow for any number of looks"
-    ) in later.notes
+    ) in [n.text for n in later.notes]
 
 
 def test_a_study_planned_to_be_looked_at_says_with_how_many_seeds():
-    (note,) = [note for note in extended(Looks(planned=(5, 10, 15))).notes if note.startswith("until decided")]
+    (note,) = [
+        note.text for note in extended(Looks(planned=(5, 10, 15))).notes if note.text.startswith("until decided")
+    ]
     assert note.startswith(
         "until decided: planned to be looked at with 5, 10 or 15 seeds; so that all looks together are wrong in 5 % of "
         "studies, verdicts follow from intervals at 97."

@@ -102,7 +102,7 @@ def test_metrics_have_units_and_margins_by_declaration(compare: Compare) -> None
     parts = {"metrics.bleu": {"better": "higher", "unit": "points", "margin": 9.0}}
     found = compare(set=parts).findings
     assert found.headlines[0].startswith("batch and none have the same final bleu, within the margin: +5 ")
-    assert "±9 points (final bleu)" in " ".join(found.notes)
+    assert "±9 points (final bleu)" in " ".join(note.text for note in found.notes)
 
 
 def test_a_target_may_be_of_any_metric(compare: Compare) -> None:
@@ -114,7 +114,7 @@ def test_a_target_may_be_of_any_metric(compare: Compare) -> None:
     ]  # fmt: skip
     found = compare(set={"target": {"final_of": "none"}, "measures": ["reached", "final_bleu"]}).findings
     assert found.arms[0].target == pytest.approx(10.25)
-    assert [s.centre for s in found.arms[1].summaries] == [1, pytest.approx(15.25)]
+    assert [s.mean for s in found.arms[1].summaries] == [1, pytest.approx(15.25)]
 
 
 def test_final_best_and_area_are_of_the_metric_that_a_study_is_about(compare: Compare) -> None:
@@ -122,7 +122,7 @@ def test_final_best_and_area_are_of_the_metric_that_a_study_is_about(compare: Co
     assert [(m.name, m.label) for m in found.measures] == [
         ("final", "final bleu"), ("best", "best bleu"), ("area", "mean bleu"),
     ]  # fmt: skip
-    assert [s.centre for s in found.arms[0].summaries] == pytest.approx([10.25, 10.25, 5.25])
+    assert [s.mean for s in found.arms[0].summaries] == pytest.approx([10.25, 10.25, 5.25])
 
 
 def test_options_of_a_task_are_swept(compare: Compare) -> None:
@@ -286,7 +286,7 @@ def test_our_own_studies_declare_metrics_and_aim_at_a_loss(tmp_path: Path) -> No
         ("final_train_loss", "final train loss (nats)"),
     ]  # fmt: skip
     batch = found.arms[1]
-    step, rate = batch.summaries[4].centre, batch.summaries[5].values
+    step, rate = batch.summaries[4].mean, batch.summaries[5].values
     assert all(value.value is not None for summary in batch.summaries[1:] for value in summary.values)
     assert step is not None
     assert rate[0].value == pytest.approx(60 / batch.summaries[4].values[0].value, rel=1e-6)

@@ -14,7 +14,7 @@ import pytest
 from bncli.analysis import ArmRuns
 from bncli.analysis.shift import ShiftAsk, analyse_shift
 from bncli.config import read_study
-from bncli.findings import Definition
+from bncli.findings.shift import Definition
 from bncli.records import Record, RunInfo, RunResult
 from bncli.shift import METRICS
 

@@ -5,21 +5,23 @@ from typing import Any
 
 from rich.console import Console
 
-from bncli.findings import Arm, Comparison, Findings, Measure, Summary, Value
+from bncli.findings import Arm, Comparison, Findings, Measure, Note, Summary, Value
 
 STEPS = Measure("steps_to_target", "steps to 95 %", "steps", "lower", "ratio")
 ACCURACY = Measure("final_accuracy", "final accuracy", "fraction", "higher", "difference")
 
 
-def summary(measure: Measure, centre: float | None, spread: float | None) -> Summary:
-    value = Value(0, centre, centre or 50000.0, centre, "" if centre else "not reached within 50,000 steps")
-    return Summary(measure.name, (value,), centre, spread, "" if centre else "1 of 1 runs have no value")
+def summary(measure: Measure, mean: float | None, std: float | None) -> Summary:
+    value = Value(0, mean, mean or 50000.0, mean, "" if mean else "not reached within 50,000 steps")
+    return Summary(measure.name, (value,), mean, std, "" if mean else "1 of 1 runs have no value")
 
 
 def comparison(measure: Measure, variant: str, numbers: tuple[Any, ...], verdict: Any) -> Comparison:
-    estimate, low, high, superiority = numbers
+    estimate, low, high, probability_of_improvement = numbers
     reason = "none in 1 of 5 pairs: not reached" if None in numbers else ""
-    return Comparison(measure.name, variant, "none", {}, 5, estimate, low, high, superiority, verdict, reason)
+    return Comparison(
+        measure.name, variant, "none", {}, 5, estimate, low, high, probability_of_improvement, verdict, reason
+    )
 
 
 def arm(variant: str, steps: tuple[Any, Any], accuracy: tuple[float, float], comparisons: Any, ms: float | None) -> Arm:
@@ -56,7 +58,7 @@ def figure1() -> Findings:
             arm("zca", (12510.0, 320.0), (0.9713, 0.0012), zca, 1.9),
             arm("late", (None, None), (0.5, 0.02), late, None),
         ),
-        ("± is the standard deviation over seeds",),
+        (Note("± is the standard deviation over seeds"),),
         ("late: 4 of 5 runs diverged (seed 0 at step 300)",),
         {"torch": "2.6"},
     )

@@ -37,9 +37,9 @@ def test_the_document_comes_back_as_it_was_written(made):
 def test_the_document_has_every_part(made):
     assert list(made) == [
         "schema", "name", "question", "setup", "study", "measures", "runs", "arms", "verdicts", "claims", "tunings", "searches",
-        "headlines", "notes", "warnings", "looks", "environment",
+        "answer", "headlines", "notes", "warnings", "looks", "curves", "environment",
     ]  # fmt: skip
-    assert made["schema"] == "bncli/findings/2"
+    assert made["schema"] == "bncli/findings/3"
 
 
 def test_units_and_directions_are_explicit(made):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bncli.findings import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings
+from bncli.findings.shift import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings
 from bncli.report.shift.figures import bands_figure, last_bands, layer_names, layers_figure, ratios_figure
 from bncli.report.shift.table import MOST_LAYERS, show
 
@@ -22,7 +22,7 @@ def site(name: str) -> tuple[str, str]:
 
 def cell(metric: str, layer: str, **changes: Any) -> Cell:
     given: dict[str, Any] = {
-        "values": {0: 0.1, 1: 0.2}, "centre": 0.15, "spread": 0.07, "first": 0.2, "last": 0.1,
+        "values": {0: 0.1, 1: 0.2}, "mean": 0.15, "std": 0.07, "first": 0.2, "last": 0.1,
         "trend": "falling", "null": 0.01, "within_noise": False,
     }  # fmt: skip
     return Cell(metric, *site(layer), **{**given, **changes})
@@ -77,7 +77,7 @@ def test_what_is_within_noise_has_its_sign() -> None:
 
 
 def test_one_run_has_no_spread() -> None:
-    assert "  0.15 ↓" in shown(findings(LAYERS, spread=None))
+    assert "  0.15 ↓" in shown(findings(LAYERS, std=None))
 
 
 def test_the_place_is_said_only_where_there_are_several() -> None:

@@ -147,7 +147,7 @@ def test_compare_says_that_a_study_was_extended(tmp_path: Path) -> None:
     found = bncli.compare("smoke", seeds=3, store=tmp_path, **HOW).findings
     assert found.looks == Looks(unplanned=(2,))
     assert any(
-        note.startswith("this study was reported before, with 2 seeds, and then extended") for note in found.notes
+        note.text.startswith("this study was reported before, with 2 seeds, and then extended") for note in found.notes
     )
 
 

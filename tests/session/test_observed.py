@@ -50,7 +50,7 @@ def test_exported_runs_have_the_verdicts_that_they_have_in_the_store(tmp_path: P
 
 
 def _said(arm: Any) -> Any:
-    return arm.variant, [(s.measure, s.centre, s.spread) for s in arm.summaries], arm.comparisons, arm.reached
+    return arm.variant, [(s.measure, s.mean, s.std) for s in arm.summaries], arm.comparisons, arm.reached
 
 
 def test_the_first_metric_is_the_measure_at_its_end_and_at_its_best(write: Write) -> None:

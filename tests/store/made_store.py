@@ -12,7 +12,7 @@ from bncli.store.studies import Look, Studies
 
 DAY = 86_400
 BASELINE = {
-    "schema": "bncli/findings/2",
+    "schema": "bncli/findings/3",
     "runs": [{"variant": "batch", "setting": {}, "seed": 0, "info": None}],
     "measures": [],
     "arms": [],

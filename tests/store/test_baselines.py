@@ -40,7 +40,7 @@ def keep(document: dict[str, Any], name: str) -> None:
 
 INCOMPLETE: dict[str, tuple[dict[str, Any], Change, str]] = {
     "empty": (LEARNING, lambda d: d.clear(), "schema None is not that of a baseline"),
-    "another document": (LEARNING, lambda d: d.update(schema="bncli/shift/2"), "schema 'bncli/shift/2' is not"),
+    "another document": (LEARNING, lambda d: d.update(schema="bncli/shift/3"), "schema 'bncli/shift/3' is not"),
     "no runs": (LEARNING, lambda d: d.pop("runs"), "'runs' is missing"),
     "runs of nothing": (LEARNING, lambda d: d.update(runs=[]), "it has no runs"),
     "runs of null": (LEARNING, lambda d: d.update(runs=None), "'NoneType' object is not iterable"),
@@ -103,7 +103,7 @@ def test_an_incomplete_baseline_is_one_line_also_when_the_store_is_verified(what
 @pytest.mark.parametrize("document", [LEARNING, TIMING], ids=["learning", "timing"])
 def test_a_baseline_from_before_digests_is_read(document: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "main.json").write_text(json.dumps(document))
-    assert Store(tmp_path).read_baseline(str(tmp_path / "main.json"))["schema"] in ("bncli/findings/2", 2)
+    assert Store(tmp_path).read_baseline(str(tmp_path / "main.json"))["schema"] in ("bncli/findings/3", 2)
 
 
 def test_a_baseline_carries_a_digest_by_which_a_changed_number_is_found(tmp_path: Path) -> None:
@@ -137,10 +137,10 @@ def test_a_gate_refuses_a_baseline_whose_values_are_not_those_of_its_curves(
     document, place = copy(LEARNING), tmp_path / "main.json"
     document["runs"][0]["curves"].sort(key=lambda curve: str(curve["quantity"]) == "accuracy")
     place.write_text(json.dumps(document))
-    assert read_baseline(Store(tmp_path), str(place), "bncli/findings/2")["name"] == "smoke"
+    assert read_baseline(Store(tmp_path), str(place), "bncli/findings/3")["name"] == "smoke"
     change(document["runs"][0])
     place.write_text(json.dumps(document))
     with pytest.raises(StoreError) as raised:
-        read_baseline(Store(tmp_path), str(place), "bncli/findings/2")
+        read_baseline(Store(tmp_path), str(place), "bncli/findings/3")
     assert str(raised.value).startswith(f"{place}: not a whole baseline (")
     assert why in str(raised.value)

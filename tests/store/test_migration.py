@@ -160,8 +160,15 @@ def test_a_baseline_of_before_holds_runs_of_before_and_a_change_of_one_number_is
 def test_a_migrated_document_says_nothing_else_than_before() -> None:
     before = document_of("smoke")
     now = migrate_findings(before)
-    assert now["schema"] == "bncli/findings/2"
-    assert {**now, "schema": 0, "runs": 0} == {**before, "schema": 0, "runs": 0}
+    assert now["schema"] == "bncli/findings/3"
+    changed = ("schema", "runs", "arms", "verdicts", "notes", "answer", "curves")
+    assert {**now, **dict.fromkeys(changed, 0)} == {**before, **dict.fromkeys(changed, 0)}
+    assert [note["text"] for note in now["notes"]] == before["notes"]
+    for new, old in zip(now["arms"], before["arms"], strict=True):
+        for summary, was in zip(new["summaries"], old["summaries"], strict=True):
+            assert [summary["mean"] or summary["median"], summary["std"]] == [was["centre"], was["spread"]]
+    for new, old in zip(now["verdicts"], before["verdicts"], strict=True):
+        assert new["probability_of_improvement"] == old["superiority"]
     for new, old in zip(now["runs"], before["runs"], strict=True):
         assert {**new, "curves": 0} == {**old, "curves": 0}
         for curve, written in zip(new["curves"], old["curves"], strict=True):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from bncli.findings import Cell, PercentileBand, ShiftFindings
+from bncli.findings.shift import Cell, PercentileBand, ShiftFindings
 from bncli.format import written_arm
 from bncli.report import figures
 from bncli.report.bands import Band
@@ -65,7 +65,7 @@ def layers_figure(findings: ShiftFindings) -> Spec | None:
             labels[cell.metric],
             layers[cell.layer, cell.place],
             written_arm(arm.variant, arm.setting),
-            cell.centre,
+            cell.mean,
             noise=cell.null,
         )
         for arm in findings.arms

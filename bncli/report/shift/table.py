@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bncli.errors import as_line
-from bncli.findings import Cell, Definition, ShiftArm, ShiftFindings, Trend
+from bncli.findings.shift import Cell, Definition, ShiftArm, ShiftFindings, Trend
 from bncli.format import written_setting
 from bncli.report.bands import BandPlot
 from bncli.report.layout import Column, say, table, width, wrapped
@@ -116,5 +116,5 @@ def _written(cell: Cell | None) -> str:
     """`0.211 ±0.004 ↓`, with `~` where it is within sampling noise; nothing where there is no number."""
     if cell is None:
         return ""
-    spread = "" if cell.spread is None else f" ±{cell.spread:.2g}"
-    return f"{cell.centre:.3g}{spread} {ARROWS[cell.trend]}{'~' if cell.within_noise else ' '}"
+    std = "" if cell.std is None else f" ±{cell.std:.2g}"
+    return f"{cell.mean:.3g}{std} {ARROWS[cell.trend]}{'~' if cell.within_noise else ' '}"

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from numbers import Integral, Real
 from typing import Any
 
-from bncli.findings import Arm, Comparison, Findings, Judgement, SearchFindings, ShiftFindings
+from bncli.findings import Arm, Comparison, Findings, Judgement, SearchFindings
+from bncli.findings.shift import ShiftFindings
 from bncli.format import written_claim
 from bncli.records import CurveKey, StudyRun
 
-SCHEMA = "bncli/findings/2"
-SHIFT_SCHEMA = "bncli/shift/2"
+SCHEMA = "bncli/findings/3"
+SHIFT_SCHEMA = "bncli/shift/3"
 
 
 def document(
@@ -44,10 +45,12 @@ def document(
         "claims": [_judgement(judgement) for judgement in findings.claims],
         "tunings": [asdict(tuning) for tuning in findings.tunings],
         "searches": [_search(search) for search in findings.searches],
+        "answer": findings.answer,
         "headlines": findings.headlines,
-        "notes": findings.notes,
+        "notes": [asdict(note) for note in findings.notes],
         "warnings": findings.warnings,
         "looks": asdict(findings.looks),
+        "curves": [asdict(curve) for curve in findings.curves],
         "environment": findings.environment,
     }
     made: dict[str, Any] = plain(whole)
@@ -98,7 +101,11 @@ def _arm(arm: Arm) -> dict[str, Any]:
         fields["crossing"] = _reasoned(
             asdict(arm.crossing), median="fewer than half of the runs got there", running_time="no run got there"
         )
-    summaries = [{k: v for k, v in asdict(s).items() if k != "values"} for s in arm.summaries]
+    summaries = []
+    for each in arm.summaries:
+        said = {key: value for key, value in asdict(each).items() if key != "values"}
+        whole = "every run has a value: see the mean" if each.mean is not None else each.reason
+        summaries.append(_reasoned(said, mean=each.reason, std=each.reason, median=whole))
     return {**fields, "summaries": summaries}
 
 

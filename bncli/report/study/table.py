@@ -84,7 +84,7 @@ def show(findings: Findings, console: Console) -> None:
             say(console, line)
     for line in (*search_lines(findings, room), *trial_lines(findings, room)):
         say(console, line)
-    footnotes = [*_legend(findings), *_superiorities(findings), *findings.notes]
+    footnotes = [*_legend(findings), *_superiorities(findings), *(note.text for note in findings.notes)]
     if footnotes:
         say(console, "")
     for note in footnotes:
@@ -146,8 +146,10 @@ def _swept(arms: Sequence[Arm]) -> list[str]:
 
 def _share(c: Comparison) -> str:
     """`1.00 [0.48, 1.00]`: how often better, with the exact interval where there is one."""
-    known = c.superiority_low is not None and c.superiority_high is not None
-    return f"{c.superiority:.2f}" + (f" [{c.superiority_low:.2f}, {c.superiority_high:.2f}]" if known else "")
+    known = c.probability_of_improvement_low is not None and c.probability_of_improvement_high is not None
+    return f"{c.probability_of_improvement:.2f}" + (
+        f" [{c.probability_of_improvement_low:.2f}, {c.probability_of_improvement_high:.2f}]" if known else ""
+    )
 
 
 def _versus(arms: Sequence[Arm]) -> str:
@@ -199,7 +201,7 @@ def _superiorities(findings: Findings) -> Iterator[str]:
         shares = [
             f"{written_arm(arm.variant, arm.setting)} {_share(c)}"
             for arm in findings.arms
-            if (c := _comparison(arm, measure)) and c.superiority is not None and c.pairs > 1
+            if (c := _comparison(arm, measure)) and c.probability_of_improvement is not None and c.pairs > 1
         ]
         if shares:
             reference = _versus(findings.arms).removeprefix("vs ")

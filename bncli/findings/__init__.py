@@ -54,9 +54,10 @@ class Summary:
 
     measure: str
     values: tuple[Value, ...]  # by seed
-    centre: float | None  # median where some run has no value, else mean; None with a reason
-    spread: float | None  # standard deviation over seeds; None with a reason
+    mean: float | None  # over seeds; None with a reason where a run has no value
+    std: float | None  # standard deviation over seeds (n - 1); None with a reason
     reason: str = ""
+    median: float | None = None  # where some run has no value: of all, a missing one counted as the worst
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,13 @@ class Comparison:
     estimate: float | None  # ratio of geometric means, or mean difference
     low: float | None  # ends of the 95 % interval of this comparison alone, looked at once
     high: float | None  # None is unbounded or unknown, and `reason` says which
-    superiority: float | None  # P(A > B): share of pairs in which the variant is better, ties counted half
+    probability_of_improvement: (
+        float | None
+    )  # P(A > B): share of pairs in which the variant is better, ties counted half
     verdict: Verdict
     reason: str = ""
-    superiority_low: float | None = None  # ends of the exact 95 % interval of P(A > B)
-    superiority_high: float | None = None
+    probability_of_improvement_low: float | None = None  # ends of the exact 95 % interval of P(A > B)
+    probability_of_improvement_high: float | None = None
     p: float | None = None  # two-sided, of the exact paired test; None where nothing could be tested
     p_holm: float | None = None  # the same, corrected for all comparisons on this measure
     more_seeds: int | None = None  # pairs that would decide an open comparison, about; None: none needed, or none known
@@ -233,6 +236,29 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Note:
+    """How numbers are to be read: a footnote."""
+
+    text: str  # one line
+    explanation: str = ""  # a paragraph for who has never heard of it; "" where the line says all
+
+
+@dataclass(frozen=True)
+class ArmCurve:
+    """One metric of one arm over training, at the steps at which it was measured: over the seeds."""
+
+    variant: str
+    setting: Mapping[str, Any]
+    metric: str  # "accuracy"
+    unit: str
+    steps: tuple[int, ...]
+    mean: tuple[float, ...]  # over the runs that were measured there
+    low: tuple[float | None, ...]  # ends of the 95 % t-interval of that mean; None of one run
+    high: tuple[float | None, ...]
+    seconds: tuple[float | None, ...]  # of training up to there, mean over runs; None where it was not recorded
+
+
+@dataclass(frozen=True)
 class Findings:
     """Everything that a study says."""
 
@@ -242,108 +268,12 @@ class Findings:
     headlines: tuple[str, ...]  # one sentence a comparison on the first measure
     measures: tuple[Measure, ...]
     arms: tuple[Arm, ...]
-    notes: tuple[str, ...]  # how the numbers are to be read: the footnotes
+    notes: tuple[Note, ...]  # how the numbers are to be read, what matters most first
     warnings: tuple[str, ...]
     environment: Mapping[str, Any]
     claims: tuple[Judgement, ...] = ()
     tunings: tuple[Tuning, ...] = ()
     searches: tuple[SearchFindings, ...] = ()
     looks: Looks = Looks()
-
-
-Side = Literal["less", "more", "same", "open", "not comparable"]  # of shift, or of whatever else is measured
-Trend = Literal["rising", "falling", "open"]
-
-
-@dataclass(frozen=True)
-class Definition:
-    """One metric of shift: a column of the table, and the subject of a sentence."""
-
-    name: str  # "percentile-drift-relative"
-    label: str  # in a sentence: "relative percentile drift"
-    kind: str  # what it is a function of, as its row says: "pair", "gradient", ...
-    unit: str
-    scale: Scale  # a ratio where it has a zero and no upper end
-    better: Direction | None  # the side called better by those who proposed it
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One metric at one layer of one arm: over the seeds, each seed's mean over all probes."""
-
-    metric: str
-    layer: str  # "hidden.2.0"; "" is the whole network
-    place: str  # where in the layer: "layer", "norm" or "activation"; "" where that says nothing
-    values: Mapping[int, float]  # by seed
-    centre: float  # mean over seeds
-    spread: float | None  # standard deviation over seeds; None of one seed
-    first: float  # mean over seeds at the first probe
-    last: float
-    trend: Trend  # from the first third of the probes to the last, by a 95 % interval over seeds
-    null: float | None  # below it lie 95 % of what sampling noise alone makes of it; None where it has no band
-    within_noise: bool  # not above `null`; never where a run diverged or the number is not finite
-
-
-@dataclass(frozen=True)
-class ShiftArm:
-    """One variant at one setting of the sweep."""
-
-    variant: str
-    setting: Mapping[str, Any]
-    is_reference: bool
-    seeds: int
-    cells: tuple[Cell, ...]
-    probing: float | None  # seconds of probing, as a share of training time
-
-
-@dataclass(frozen=True)
-class ShiftComparison:
-    """One arm against the reference by one metric, paired by seed."""
-
-    metric: str
-    layer: str  # "" is all layers: the mean of logarithms, or of differences, over the layers that can be compared
-    place: str  # in the layer, as in `Cell`
-    variant: str
-    reference: str
-    setting: Mapping[str, Any]
-    pairs: int
-    estimate: float | None  # ratio of geometric means, or mean difference
-    low: float | None  # ends of the 95 % t-interval
-    high: float | None
-    side: Side  # "less": nearer to what the metric is where nothing shifts, or smaller
-    within_noise: bool  # both arms, at every layer that is compared
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class PercentileBand:
-    """The 15th, 50th and 85th percentile at a site over training: mean over seeds."""
-
-    variant: str
-    setting: Mapping[str, Any]
-    layer: str
-    place: str  # in the layer, as in `Cell`
-    index: int | None  # of the unit; None is the median over units
-    steps: tuple[int, ...]
-    low: tuple[float, ...]
-    middle: tuple[float, ...]
-    high: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class ShiftFindings:
-    """What happened to the distributions, by every definition that was asked for."""
-
-    name: str
-    question: str
-    setup: str
-    probes: str  # what was probed: "500 test examples every 500 steps, with running statistics"
-    layers: tuple[str, ...]  # patterns of layers that were asked for; none is all
-    definitions: tuple[Definition, ...]
-    arms: tuple[ShiftArm, ...]
-    comparisons: tuple[ShiftComparison, ...]
-    bands: tuple[PercentileBand, ...]
-    sentences: tuple[str, ...]  # one a definition and arm, then where definitions disagree
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
-    environment: Mapping[str, Any]
+    answer: str = ""  # to the question, in one sentence, with what to do where there is none yet
+    curves: tuple[ArmCurve, ...] = ()
