@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bncli.cli.completion import complete_bench
 from bncli.cli.options import (
     AA,
     CHECKS,
@@ -21,7 +22,6 @@ from bncli.cli.options import (
     SaveBaseline,
     StoreFolder,
     Yes,
-    complete_bench,
 )
 from bncli.errors import BncliError, ConfigError
 

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from bncli.cli.completion import complete_metric
 from bncli.cli.options import (
+    WHAT,
     CpusPerJob,
     Data,
     DataDir,
@@ -36,8 +38,17 @@ from bncli.cli.options import (
     show_plan,
 )
 
-Layers = Annotated[str, typer.Option(help="Show only layers that match one of these patterns (a,b*).")]
-Metrics = Annotated[str, typer.Option(help="Show only these metrics of those that the preset probes (a,b).")]
+Layers = Annotated[
+    str, typer.Option(help="Show only layers that match one of these patterns (a,b*).", rich_help_panel=WHAT)
+]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        help="Show only these metrics of those that the preset probes (a,b).",
+        autocompletion=complete_metric,
+        rich_help_panel=WHAT,
+    ),
+]
 
 
 def shift_report(
