@@ -202,7 +202,7 @@ def write_record(record: "BenchRecord", destinations: Sequence[Destination]) -> 
 
     failed = list[str]()
     for each in destinations:
-        if each.format == "junit" and not record.whole:
+        if each.format == "junit" and not record.complete:
             continue
         try:
             write(each.path, EXPORTS[each.format](record), each.flag, append=each.append)
