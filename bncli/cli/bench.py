@@ -120,18 +120,17 @@ def bench(
 @contextmanager
 def show_progress() -> "Iterator[OnEvent]":
     """What happens, on stderr: a bar on a terminal, a line a measurement elsewhere."""
-    from bncli.cli.output import is_animated
+    from bncli.cli.output import is_animated, stderr
 
     if not is_animated():
         yield lambda event: print(line, file=sys.stderr, flush=True) if (line := describe(event)) else None
         return
 
-    from rich.console import Console
     from rich.progress import Progress
 
     from bncli.session.events import Measured, Measuring
 
-    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+    with Progress(console=stderr(), auto_refresh=False, transient=True) as bar:
         task = bar.add_task("", visible=False)
 
         def tell(event: "Event") -> None:

@@ -32,6 +32,13 @@ def stdout() -> "Console":
     return Console(width=width, highlight=False, soft_wrap=False)
 
 
+def stderr() -> "Console":
+    """A console on stderr for what moves: while it does, rich puts itself in the place of `sys.stderr`."""
+    from rich.console import Console
+
+    return Console(file=getattr(sys.stderr, "rich_proxied_file", sys.stderr))
+
+
 def is_animated() -> bool:
     """Whether stderr is a terminal on which bars can move."""
     return sys.stderr.isatty() and os.environ.get("TERM") not in (None, "", "dumb")

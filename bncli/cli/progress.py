@@ -4,18 +4,20 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from bncli.cli.output import is_animated
+from bncli.cli.output import is_animated, stderr
 from bncli.data import DATASETS
 from bncli.errors import BncliError, as_line
 from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
+from bncli.report.bands import STYLES, PlottedLine, curve_lines
 from bncli.report.study.runs import sparkline
 from bncli.session.events import Event, OnEvent, Started, Warned
 
@@ -61,6 +63,10 @@ def _finite(value: Any) -> Any:
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
+
+_LEAST_HEIGHT, _LEAST_WIDTH = 24, 60  # characters of a terminal that has room for curves above the bars
+_REDRAW = 1.0  # seconds between two drawings of them
 
 
 @contextmanager
@@ -199,18 +205,45 @@ class Bars:
     """A bar for the whole study and one for each running job, on a terminal."""
 
     def __init__(self, console: "Console | None" = None) -> None:
-        from rich.console import Console
+        from rich.console import RenderableType
         from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
+        bars = self
+        self._console = console or stderr()
+        self._tasks: dict[str, TaskID] = {}  # of running jobs, by id
+        self._curves: dict[str, list[float]] = {}
+        self._steps: dict[str, list[int]] = {}  # of the curves' points
+        self._drawn: tuple[float, Sequence[Text]] = (-math.inf, ())  # when, and what
+
+        class Drawn(RichProgress):
+            """Bars below the curves of what is running."""
+
+            def get_renderables(self) -> Iterable[RenderableType]:
+                yield from bars.draw()
+                yield from super().get_renderables()
+
         level = TextColumn("{task.fields[level]}", markup=False)
         columns = TextColumn("{task.description}", markup=False), BarColumn(None), level, TimeRemainingColumn()
-        self._bars = RichProgress(*columns, console=console or Console(stderr=True), transient=True)
+        self._bars = Drawn(*columns, console=self._console, transient=True)
         self._all = TaskID(0)
-        self._tasks: dict[str, TaskID] = {}  # of running jobs, by id
         self._at: dict[str, int] = {}  # run-steps taken, likewise
         self._taken = 0  # their sum
-        self._curves: dict[str, list[float]] = {}
+
+    def draw(self) -> "Sequence[Text]":
+        """The curves of the running jobs, where the terminal has room for them; drawn anew once a second at most."""
+        if self._console.height < _LEAST_HEIGHT or self._console.width < _LEAST_WIDTH:
+            return ()
+        if not self._drawn[1] or time.monotonic() > self._drawn[0] + _REDRAW:
+            self._drawn = time.monotonic(), self._lines()
+        return self._drawn[1]
+
+    def _lines(self) -> "Sequence[Text]":
+        jobs = [job for job in self._tasks if len(self._steps.get(job, ())) > 1][: len(STYLES)]
+        names = {job: self._bars.tasks[self._bars.task_ids.index(self._tasks[job])].description for job in jobs}
+        lines = [PlottedLine(names[job], self._steps[job], self._curves[job]) for job in jobs]
+        letters = self._console.options.ascii_only or not self._console.color_system
+        return curve_lines(lines, self._console.width, 8, letters=letters)
 
     def __call__(self, event: Event) -> None:
         """Move the bars."""
@@ -245,6 +278,7 @@ class Bars:
         curve = self._curves.setdefault(job.id, [])
         if math.isfinite(event.level):
             curve.append(event.level)
+            self._steps.setdefault(job.id, []).append(event.step)
         self._bars.update(self._tasks[job.id], completed=event.step, level=_live(event, curve or [0.0]))
         self._move(job, event.step)
 

@@ -1,4 +1,4 @@
-"""Percentile bands over training drawn on a terminal: figure 1 b, c of the paper in characters."""
+"""Courses over training drawn on a terminal: percentile bands (figure 1 b, c of the paper), and curves in one panel."""
 
 import math
 from bisect import bisect_right
@@ -65,6 +65,83 @@ def band_lines(bands: Sequence[Band], room: int, height: int = 12, *, plain: boo
             lines.append(Text(scale, style="dim") + line)
             lines[-1].rstrip()
     return lines
+
+
+@dataclass(frozen=True)
+class PlottedLine:
+    """One curve of several in one panel."""
+
+    label: str  # who: a variant
+    steps: Sequence[float]
+    values: Sequence[float]
+    last: str = ""  # its last value, as it is written
+
+
+STYLES = ("", "cyan", "yellow", "magenta", "green", "blue", "red", "bright_black")  # as many curves as are told apart
+
+
+def curve_lines(lines: Sequence[PlottedLine], room: int, height: int = 12, *, letters: bool) -> list[Text]:
+    """Curves in one panel of at most `room` characters, and who is who below it.
+
+    Args:
+        lines: at most as many as there are `STYLES`.
+        room: characters of a line.
+        height: lines of the panel.
+        letters: tell curves apart by letters in ASCII, not by colours in braille.
+    """
+    values = [v for line in lines for v in line.values if math.isfinite(v)]
+    if not values:
+        return []
+    bottom, top = min(values), max(values)
+    if bottom == top:
+        bottom, top = bottom - 1, top + 1
+    ticks = nice_ticks(bottom, top, max(height // 3, 2))
+    margin = max(len(_number(tick, ticks)) for tick in ticks) + 1
+    width = max(min(room - margin - 1, 100), 8)
+    first, last = min(line.steps[0] for line in lines), max(line.steps[-1] for line in lines)
+    across, down = (1, 1) if letters else (2, 4)
+    size = (width * across, height * down)
+    dots = [set(_dots(*_over(line, first, last), (bottom, top), size)) for line in lines]
+    corner, floor, wall = ("+", "-", "|") if letters else ("└", "─", "│")
+    rows = []
+    for r, scale in zip(range(height), _scale(ticks, (bottom, top), height, margin)[1:], strict=False):
+        row = Text(scale + wall, style="dim")
+        for c in range(width):
+            cell = {(c * across + i, r * down + j) for i in range(across) for j in range(down)}
+            here = [k for k, own in enumerate(dots) if own & cell]
+            shown = here[c % len(here)] if here else 0  # curves that share a place take it in turn
+            bits = sum({_DOTS[x - c * across][y - r * down] for k in here for x, y in dots[k] & cell})
+            mark = chr(ord("a") + shown) if letters else chr(0x2800 + bits)
+            row.append(mark if here else " ", style=STYLES[shown] or "not dim")
+        row.rstrip()
+        rows.append(row)
+    ends = f"{first:,.0f}", f"{last:,.0f} steps"
+    rows += [Text(" " * margin + corner + floor * width, style="dim")]
+    rows += [Text(" " * (margin + 1) + ends[0] + ends[1].rjust(width - len(ends[0])), style="dim")]
+    return [*rows, *_who_is_who(lines, room, letters=letters)]
+
+
+def _over(line: PlottedLine, first: float, last: float) -> tuple[list[float], list[float]]:
+    """A curve from the first to the last step of all: nothing where it has no values."""
+    before = [first, line.steps[0]] if line.steps[0] > first else []
+    after = [line.steps[-1], last] if line.steps[-1] < last else []
+    gaps = [math.nan] * len(before), [math.nan] * len(after)
+    return [*before, *line.steps, *after], [*gaps[0], *line.values, *gaps[1]]
+
+
+def _who_is_who(lines: Sequence[PlottedLine], room: int, *, letters: bool) -> Iterator[Text]:
+    """Marks, names and last values, as many in a row as fit."""
+    parts = [
+        f"{chr(ord('a') + k) if letters else '━'} {line.label} {line.last}".rstrip() for k, line in enumerate(lines)
+    ]
+    widest = max(map(cell_len, parts)) + 3
+    columns = max((room - 1) // widest, 1)
+    for start in range(0, len(parts), columns):
+        row = Text(" ")
+        for k in range(start, min(start + columns, len(parts))):
+            row += Text(parts[k], style=STYLES[k]) + Text(" " * (widest - cell_len(parts[k])))
+        row.rstrip()
+        yield row
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:

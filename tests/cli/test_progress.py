@@ -1,7 +1,12 @@
 """What a running job shows on a terminal."""
 
 import io
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -14,8 +19,8 @@ from bncli.records import Record, RunInfo, RunResult
 from bncli.session.events import Started
 
 
-def shown(job: Job, *events: Progress) -> str:
-    console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+def shown(job: Job, *events: Progress, height: int = 20) -> str:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=height, color_system=None)
     bars = Bars(console)
     bars(Started((job,)))
     for event in events:
@@ -31,6 +36,20 @@ def test_a_running_job_shows_its_curve_accuracy_loss_and_rate(tiny: Callable[...
     signs = [(0, 0.1, 2.3, 0.5), (10, 0.5, 1.2, 0.25), (20, 0.9, 0.4, 0.25)]
     text = shown(job, *(Progress(job, *sign) for sign in signs))
     assert "▁▅█  90.0 %  loss 0.4  lr 0.25" in text
+
+
+def test_a_terminal_with_room_shows_the_curves_of_what_is_running(
+    tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bncli.cli.progress._REDRAW", -1.0)
+    job = jobs_of(runs_of(tiny(), "cpu"))[0]
+    signs = [Progress(job, 0, 0.1), Progress(job, 10, 0.5), Progress(job, 20, 0.9)]
+    lines = shown(job, *signs, height=30).splitlines()
+    (axis,) = [k for k, line in enumerate(lines) if line.lstrip().startswith("+---")]
+    assert lines[axis + 1].split() == ["0", "20", "steps"]
+    assert lines[axis + 2].strip() == f"a {job.runs[0].variant} x{len(job.runs)}"
+    assert (lines[axis - 8].rstrip()[-1], lines[axis - 1].partition("|")[2][0]) == ("a", "a")
+    assert "+---" not in shown(job, *signs)
 
 
 def test_a_job_whose_lanes_have_all_diverged_is_shown_without_a_crash(tiny: Callable[..., Study]) -> None:
@@ -57,3 +76,23 @@ def test_a_loss_between_0_and_1_is_no_percentage(
 def test_a_name_that_looks_like_markup_does_not_end_the_bars(tiny: Callable[..., Study]) -> None:
     job = jobs_of(runs_of(tiny(variants={"[/b]\x1b[2J": "none"}, reference="[/b]\x1b[2J"), "cpu"))[0]
     assert r"[/b]\x1b[2J x" in shown(job, Progress(job, 10, 0.5, 0.5, 0.5))
+
+
+def test_bars_move_on_a_terminal_and_show_no_escape_sequence_as_text(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    arguments = ["train", "smoke", "--variants", "batch", "--store", str(tmp_path / "runs")]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "bncli", *arguments], stdout=subprocess.DEVNULL, stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:  # that is how a terminal ends on Linux
+        pass
+    os.close(ours)
+    assert command.wait() == 0
+    assert b"\x1b[" in shown
+    assert b"\\x1b" not in shown
