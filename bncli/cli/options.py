@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -137,7 +137,11 @@ Task = Annotated[
     typer.Option(help="Train a loop of your own: a generator that yields numbers.", metavar="FILE.py:NAME|MODULE:NAME"),
 ]
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
-Plot = Annotated[Path | None, typer.Option(help="Write the figures into this folder, as SVG and PNG.")]
+Plot = Annotated[Path | None, typer.Option(help="Write the figures into this folder, as SVG, PDF and PNG.")]
+Style = Annotated[
+    Literal["paper", "slides", "web"],
+    typer.Option(help="Size and type of figures: paper is one column, 3.3 in at 8 points."),
+]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
 Yes = Annotated[bool, typer.Option("--yes", help="Train also what is so much that it may be a mistake.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]

@@ -9,8 +9,8 @@ from bncli.errors import as_line
 from bncli.findings.shift import Cell, Definition, ShiftArm, ShiftFindings, Trend
 from bncli.format import written_setting
 from bncli.report.bands import BandPlot
+from bncli.report.figures.shift import SiteNames, drawn, last_bands, layer_names
 from bncli.report.layout import Column, say, table, width, wrapped
-from bncli.report.shift.figures import SiteNames, drawn, last_bands, layer_names
 
 MOST_LAYERS = 9  # of a deep network
 ARROWS: Mapping[Trend, str] = {"rising": "↑", "falling": "↓", "open": " "}
