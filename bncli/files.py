@@ -71,7 +71,7 @@ def write_atomically(place: Path, content: bytes | str, *, durable: bool = True,
         sync_folder(place.parent)
 
 
-def replace_text(place: Path, text: str) -> None:
+def replace_text(place: Path, text: str | bytes) -> None:
     """Put a document in the place of the one before, as `write_atomically`; through a link, with its permissions.
 
     What is no file, such as a pipe or a terminal, is written to as it is.
@@ -84,8 +84,8 @@ def replace_text(place: Path, text: str) -> None:
     except FileNotFoundError:
         before = None
     if before is not None and not stat.S_ISREG(before):
-        with place.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with place.open("wb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
         return
     write_atomically(Path(os.path.realpath(place)), text, mode=before)
 

@@ -61,7 +61,7 @@ MAY_IMPORT = {
     },
     "store": {"code_hash", "records", "errors", "files"},
     "analysis": {"records", "findings", "format", "measures", "limits", "errors"},
-    "report": {"code_hash", "findings", "format", "records", "errors", "timing"},
+    "report": {"code_hash", "files", "findings", "format", "records", "errors", "timing"},
     "result": {"config", "errors", "findings", "records", "report", "timing"},
     "session": {
         "files",

@@ -8,6 +8,7 @@ from typing import Any
 
 from bncli.analysis import summaries
 from bncli.analysis.comparisons import compare, judge_study_claims
+from bncli.analysis.curves import find_curves
 from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, final_value, steps_to_target, values_of
 from bncli.analysis.search import find_search_warnings, find_searches, search_notes
 from bncli.analysis.stats import level_of
@@ -57,6 +58,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         tunings=tuned,
         searches=searches,
         looks=ask.looks,
+        curves=tuple(find_curves(arms, ask)),
     )
 
 

@@ -38,6 +38,7 @@ from bncli.cli.options import (
     SharedFolder,
     SitePattern,
     StoreFolder,
+    Style,
     Task,
     TimeLimit,
     Until,
@@ -65,7 +66,7 @@ def compare(
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
-    plot: Plot = None,
+    plot: Plot = None, style: Style = "web",
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
@@ -136,10 +137,10 @@ def compare(
     if json:
         write_json(json, document)
     if plot:
-        from bncli.report.study.figures import write_search_plots
+        from bncli.report.data import ReportData
+        from bncli.report.figures import write_plots
 
-        if not write_search_plots(result.findings, plot):
-            print(f"--plot {plot}: the study has no `search:`, whose figures these are", file=sys.stderr)
+        write_plots(ReportData(result.name, result.findings, runs=result.runs), plot, style)
     if result.checks:
         write_checks(result.name, result.checks, junit, markdown, github and not quiet)
     if any(each.outcome == "failed" for each in result.checks):

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -176,7 +176,7 @@ DataDir = Annotated[
     typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.", rich_help_panel=WHERE),
 ]
 Plot = Annotated[
-    Path | None, typer.Option(help="Write the figures into this folder, as SVG and PNG.", rich_help_panel=OUT)
+    Path | None, typer.Option(help="Write the figures into this folder, as SVG, PDF and PNG.", rich_help_panel=OUT)
 ]
 Json = Annotated[
     str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-", rich_help_panel=OUT)
@@ -185,6 +185,10 @@ Yes = Annotated[
     bool, typer.Option("--yes", help="Train also what is so much that it may be a mistake.", rich_help_panel=WHERE)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.", rich_help_panel=WHERE)]
+Style = Annotated[
+    Literal["paper", "slides", "web"],
+    typer.Option(help="Size and type of figures: paper is one column, 3.3 in at 8 points.", rich_help_panel=OUT),
+]
 CheckClaims = Annotated[
     bool,
     typer.Option(

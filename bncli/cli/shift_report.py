@@ -29,6 +29,7 @@ from bncli.cli.options import (
     SharedFolder,
     SitePattern,
     StoreFolder,
+    Style,
     TimeLimit,
     Variants,
     Weights,
@@ -54,7 +55,8 @@ Metrics = Annotated[
 def shift_report(
     preset: PresetArgument = None, data: Data = None, model: ModelCode = None, weights: Weights = None,
     sites: SitePattern = None, loss: LossCode = None, variants: Variants = "", seeds: Seeds = None,
-    sets: Sets = None, layers: Layers = "", metrics: Metrics = "", plot: Plot = None, device: Device = "auto",
+    sets: Sets = None, layers: Layers = "", metrics: Metrics = "", plot: Plot = None, style: Style = "web",
+    device: Device = "auto",
     engine: EngineName = "auto", jobs: Jobs = None, executor: Executor = "local",
     cpus_per_job: CpusPerJob = None, gpus_per_job: GpusPerJob = None, max_in_flight: MaxInFlight = None,
     shared: SharedFolder = None,
@@ -90,7 +92,8 @@ def shift_report(
     if json:
         write_json(json, result.document())
     if plot:
-        from bncli.report.shift.figures import write_plots
+        from bncli.report.data import ReportData
+        from bncli.report.figures import write_plots
 
-        write_plots(result.findings, plot)
+        write_plots(ReportData(result.name, result.findings, runs=result.runs), plot, style)
     exit_for_failures(result.runs)

@@ -181,13 +181,12 @@ def test_a_searched_study_ends_with_its_points_and_goes_on_from_the_store(folder
             assert plotted.returncode == code, plotted.stderr
 
 
-def test_figures_of_a_study_that_searches_nothing_are_said_to_be_none(folder: Path) -> None:
-    done = run("compare", "study.yaml", "--plot", "figures", cwd=folder)
-    expected = (
-        (0, "--plot figures: the study has no `search:`, whose figures these are\n")
-        if find_spec("vl_convert")
-        else (2, "figures need vl-convert: pip install 'bncli[report]'\n")
-    )
+def test_figures_of_a_study_are_written_as_svg_pdf_and_png(folder: Path) -> None:
+    done = run("compare", "study.yaml", "--plot", "plots", "--style", "paper", cwd=folder)
+    if find_spec("vl_convert"):
+        names = {path.name for path in (folder / "plots").iterdir()}
+        assert {f"study-convergence.{ending}" for ending in ("svg", "pdf", "png")} <= names
+    expected = (0, "") if find_spec("vl_convert") else (2, "figures need vl-convert: pip install 'bncli[report]'\n")
     assert (done.returncode, done.stderr) == expected
 
 

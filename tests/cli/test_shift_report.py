@@ -135,7 +135,7 @@ def test_figures_are_written(trained: Path) -> None:
     pytest.importorskip("vl_convert", reason="needs the extra `report`")
     done = bncli("shift-report", "study.yaml", "--plot", "figures", cwd=trained)
     assert done.returncode == 0, done.stderr
-    names = {f"study-{which}.{ending}" for which in ("bands", "layers", "ratios") for ending in ("svg", "png")}
+    names = {f"study-{which}.{ending}" for which in ("bands", "layers", "ratios") for ending in ("svg", "pdf", "png")}
     assert {path.name for path in (trained / "figures").iterdir()} == names
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from bncli.errors import BncliError
 from bncli.report.bands import Band
-from bncli.report.figures import Point, Ratio, Share, by_layer, curves, draw, percentile_bands, ratios, shares
+from bncli.report.figures import draw
+from bncli.report.figures.panels import Point, Ratio, Share, by_layer, curves, percentile_bands, ratios, shares
+from bncli.report.figures.parts import make_figure
 
 STEPS = [0, 500, 1000]
 
@@ -18,19 +20,14 @@ def band(label, middle=(0.1, 0.2, 0.3), panel=""):
 
 
 FIGURES = {
-    "percentile_bands": percentile_bands([band("none"), band("batch")], title="Last hidden layer", subtitle="unit 0"),
-    "curves": curves(
-        [band(v, panel=layer) for layer in ("first", "second") for v in ("none", "batch")], title="Shift", y="||G||"
-    ),
-    "curves on their own scales": curves([band("none", (1, 2, 3), "a")], title="Shift", y="w1", log=True, free=True),
+    "percentile_bands": percentile_bands([band("none"), band("batch")]),
+    "curves": curves([band(v, panel=layer) for layer in ("first", "second") for v in ("none", "batch")], y="||G||"),
+    "curves on their own scales": curves([band("none", (1, 2, 3), "a")], y="w1", log=True, free=True),
     "by_layer": by_layer(
         [Point(m, layer, v, 1.5, 2.5, 0.5) for m in ("w1", "ks") for layer in "ab" for v in ("none", "batch")],
-        title="What moves",
     ),
-    "ratios": ratios(
-        [Ratio("w1", "a", "batch", 0.16, True), Ratio("ks", "a", "batch", 140, False)], reference="none", title="Times"
-    ),
-    "shares": shares([Share(k, v, 0.3, v == "a") for k in ("lr", "width") for v in ("a", "b")], title="What matters"),
+    "ratios": ratios([Ratio("w1", "a", "batch", 0.16, True), Ratio("ks", "a", "batch", 140, False)], reference="none"),
+    "shares": shares([Share(k, v, 0.3, v == "a") for k in ("lr", "width") for v in ("a", "b")]),
 }
 every_figure = pytest.mark.parametrize("spec", FIGURES.values(), ids=FIGURES)
 
@@ -41,18 +38,21 @@ def test_a_specification_is_plain_json(spec):
 
 
 @every_figure
-def test_a_figure_is_drawn_as_svg_and_png(spec, tmp_path):
+def test_a_figure_is_drawn_as_svg_pdf_and_png(spec, tmp_path):
     pytest.importorskip("vl_convert", reason="needs the extra: pip install 'bncli[report]'")
-    svg, png = draw(spec, tmp_path / "figures" / "a.b")
-    assert (svg.name, png.name) == ("a.b.svg", "a.b.png")
-    assert spec["title"]["text"] in svg.read_text()
-    assert svg.read_text().count("mark-") > 10
-    assert png.read_bytes().startswith(b"\x89PNG")
+    figure = make_figure("a", "What is seen", "How it is read.", "What it shows.", spec)
+    for form, start in (("svg", b"<svg"), ("pdf", b"%PDF"), ("png", b"\x89PNG")):
+        draw(figure, tmp_path / "figures" / f"a.{form}")
+        assert (tmp_path / "figures" / f"a.{form}").read_bytes().startswith(start)
+    text = (tmp_path / "figures" / "a.svg").read_text()
+    assert "What is seen" in text
+    assert text.count("mark-") > 10
 
 
 def test_every_panel_and_every_label_is_drawn(tmp_path):
     pytest.importorskip("vl_convert", reason="needs the extra: pip install 'bncli[report]'")
-    text = draw(FIGURES["curves"], tmp_path / "a")[0].read_text()
+    draw(make_figure("a", "", "", "", FIGURES["curves"]), tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
     for word in ("first", "second", "none", "batch", "training step", "||G||"):
         assert f">{word}<" in text
 
@@ -81,12 +81,12 @@ def test_percentiles_of_all_variants_have_one_scale():
 
 
 def test_what_is_not_finite_breaks_the_line():
-    spec = percentile_bands([band("none", (0.1, math.nan, 0.3))], title="")
+    spec = percentile_bands([band("none", (0.1, math.nan, 0.3))])
     assert [row["middle"] for row in spec["data"]["values"]] == [0.1, None, 0.3]
 
 
 def test_on_a_logarithmic_scale_what_is_not_above_0_breaks_the_line():
-    spec = curves([band("none", (1.0, 0.1, 2.0))], title="", y="", log=True)
+    spec = curves([band("none", (1.0, 0.1, 2.0))], y="", log=True)
     assert [row["middle"] for row in spec["data"]["values"]] == [1.0, None, 2.0]
 
 
@@ -99,14 +99,17 @@ def test_a_ratio_is_coloured_by_its_logarithm_up_to_8_and_written_in_full():
     ("ratio", "text"), [(6.1, "6.1×"), (9.96, "10×"), (1.0, "1.0×"), (0.2, "0.20×"), (0.032, "0.032×")]
 )
 def test_ratios_are_written_with_two_digits(ratio, text):
-    spec = ratios([Ratio("w1", "a", "batch", ratio, True)], reference="none", title="")
+    spec = ratios([Ratio("w1", "a", "batch", ratio, True)], reference="none")
     assert spec["data"]["values"][0]["text"] == text
+
+
+FIGURE = make_figure("ratios", "", "", "", FIGURES["ratios"])
 
 
 def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(BncliError) as error:
-        draw(FIGURES["ratios"], tmp_path / "a")
+        draw(FIGURE, tmp_path / "a.svg")
     assert str(error.value) == "figures need vl-convert: pip install 'bncli[report]'"
 
 
@@ -114,4 +117,4 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     pytest.importorskip("vl_convert", reason="needs the extra: pip install 'bncli[report]'")
     (tmp_path / "file").touch()
     with pytest.raises(BncliError, match=r"file: cannot write figures: (Not a directory|File exists)"):
-        draw(FIGURES["ratios"], tmp_path / "file" / "a")
+        draw(FIGURE, tmp_path / "file" / "a.svg")

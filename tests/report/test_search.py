@@ -2,13 +2,10 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bncli.findings import Importance, SearchFindings, Trial, Tuning
-from bncli.report.study.figures import best_figure, importance_figure, write_search_plots
+from bncli.report.figures.search import best_figure, importance_figure, search_figures
 from bncli.report.study.table import search_lines
 from tests.report.made_findings import figure1
 
@@ -61,20 +58,20 @@ SEARCH = SearchFindings(
 )  # fmt: skip
 
 
-def rows(spec: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = spec["data"]["values"]
+def rows(figure: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = figure.spec["data"]["values"]
     return found
 
 
 def test_the_figure_of_a_search_has_a_line_an_arm_over_its_trials() -> None:
     batch = replace(SEARCH, variant="batch", setting={"model.depth": 3}, best_so_far=(0.3, 0.3))
-    spec = best_figure(replace(figure1(), searches=(SEARCH, batch)))
-    assert spec is not None
-    assert [(row["label"], row["step"], row["middle"]) for row in rows(spec)] == [
+    figure = best_figure(replace(figure1(), searches=(SEARCH, batch)))
+    assert figure is not None
+    assert [(row["label"], row["step"], row["middle"]) for row in rows(figure)] == [
         ("none", 1, 20), ("none", 2, 50), ("batch (depth 3)", 1, 30), ("batch (depth 3)", 2, 30)
     ]  # fmt: skip
-    assert spec["title"]["text"] == "Best trial so far, median over seeds, after 10 steps"
-    assert spec["spec"]["encoding"]["x"]["title"] == "trial"
+    assert figure.title == "Best trial so far, median over seeds, after 10 steps"
+    assert figure.spec["spec"]["encoding"]["x"]["title"] == "trial"
 
 
 def test_losses_are_drawn_as_losses_and_what_diverged_is_left_out() -> None:
@@ -85,16 +82,17 @@ def test_losses_are_drawn_as_losses_and_what_diverged_is_left_out() -> None:
 def test_the_figure_of_importance_has_the_keys_of_which_it_is_known() -> None:
     unknown = Importance("model.width", None, None, reason="3 trials; it takes 20")
     some = replace(SEARCH, importances=(*SEARCH.importances, unknown))
-    spec = importance_figure(replace(figure1(), searches=(some,)))
-    assert rows(spec) == [{"key": "lr", "variant": "none", "share": 0.6, "distinct": True}]
+    figure = importance_figure(replace(figure1(), searches=(some,)))
+    assert rows(figure) == [{"key": "lr", "variant": "none", "share": 0.6, "distinct": True}]
     assert importance_figure(replace(figure1(), searches=(replace(SEARCH, importances=(unknown,)),))) is None
 
 
-def test_a_study_without_a_search_has_no_figures(tmp_path: Path) -> None:
-    assert write_search_plots(figure1(), tmp_path) == []
+def test_a_study_without_a_search_has_no_figures_of_it() -> None:
+    assert list(search_figures(figure1())) == []
 
 
-def test_figures_are_named_after_the_study(tmp_path: Path) -> None:
-    pytest.importorskip("vl_convert", reason="needs the extra: pip install 'bncli[report]'")
-    names = [file.name for file in write_search_plots(replace(figure1(), searches=(SEARCH,)), tmp_path)]
-    assert names == [f"figure1-{name}.{end}" for name in ("search", "importance") for end in ("svg", "png")]
+def test_figures_of_a_search_have_names() -> None:
+    assert [figure.name for figure in search_figures(replace(figure1(), searches=(SEARCH,)))] == [
+        "search",
+        "importance",
+    ]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from bncli.findings.shift import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings
-from bncli.report.shift.figures import bands_figure, last_bands, layer_names, layers_figure, ratios_figure
+from bncli.report.figures.shift import bands_figure, last_bands, layer_names, layers_figure, ratios_figure
 from bncli.report.shift.table import MOST_LAYERS, show
 
 METRICS = ("percentile-drift", "percentile-drift-relative", "symmetric-kl-standardised", "location-drift", "ks")
@@ -112,9 +112,9 @@ def test_figures_are_of_every_number_there_is() -> None:
     assert layers
     assert ratios
     assert bands
-    assert len(layers["data"]["values"]) == 2 * 2 * len(METRICS)
-    assert len(ratios["data"]["values"]) == 3 * len(METRICS)
-    assert len(bands["data"]["values"]) == 2 * 2 * 2
+    assert len(layers.spec["data"]["values"]) == 2 * 2 * len(METRICS)
+    assert len(ratios.spec["data"]["values"]) == 3 * len(METRICS)
+    assert len(bands.spec["data"]["values"]) == 2 * 2 * 2
 
 
 def test_what_was_not_measured_has_no_figure() -> None:

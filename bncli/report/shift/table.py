@@ -9,8 +9,8 @@ from bncli.errors import as_line
 from bncli.findings.shift import Cell, Definition, ShiftArm, ShiftFindings, Trend
 from bncli.format import written_setting
 from bncli.report.bands import BandPlot
+from bncli.report.figures.shift import SiteNames, drawn, last_bands, layer_names
 from bncli.report.layout import Column, say, table, width, wrapped
-from bncli.report.shift.figures import SiteNames, drawn, last_bands, layer_names
 
 MOST_LAYERS = 9  # of a deep network
 ARROWS: Mapping[Trend, str] = {"rising": "↑", "falling": "↓", "open": " "}
@@ -63,7 +63,7 @@ def tables(
     count = min(len(rows), most or len(rows))
     rows = [rows[round(i * (len(rows) - 1) / max(count - 1, 1))] for i in range(count)]
     for layers in (rows, [names["", ""]]):
-        columns = {d.name: [_written(cells.get((d.name, layer))) for layer in layers] for d in definitions}
+        columns = {d.name: [write_cell(cells.get((d.name, layer))) for layer in layers] for d in definitions}
         columns = {name: column for name, column in columns.items() if any(column)}
         if columns:
             yield from (table(part) for part in _parts(layers, columns, room))
@@ -112,7 +112,7 @@ def _lines(title: str) -> list[str]:
     return [*(f"{word}-" for word in words), last]
 
 
-def _written(cell: Cell | None) -> str:
+def write_cell(cell: Cell | None) -> str:
     """`0.211 ±0.004 ↓`, with `~` where it is within sampling noise; nothing where there is no number."""
     if cell is None:
         return ""

@@ -220,3 +220,10 @@ def build_document(condition: Condition, environment: Mapping[str, Any], advice:
     found = {"schema": "bncli/doctor/2", **fields, **reasons, "advice": list(advice), "environment": environment}
     made: dict[str, Any] = plain(found)
     return made
+
+
+def list_parts(record: BenchRecord) -> tuple[list[Column], str, list[str]]:
+    """What a page shows of a record: all columns, behind those of the cases; the setup; how the numbers are read."""
+    columns = list(_build_columns(record.rows))
+    groups = Column("case", tuple(Text(name_group(row)) for row in record.rows))
+    return [*columns[:2], groups, *columns[2:]], _describe_setup(record), list(_list_notes(record, (), 0))

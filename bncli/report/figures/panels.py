@@ -1,44 +1,14 @@
-"""Figures as Vega-Lite specifications: each a function from plain data to a plain dict, drawn by `drawing.draw`."""
+"""Specifications in panels: each a function from plain data to a plain dict."""
 
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from bncli.errors import BncliError
 from bncli.report.bands import Band
+from bncli.report.figures.parts import Spec, unique
+from bncli.report.figures.style import COLOURS
 
-Spec = dict[str, Any]
-
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name; nothing is fetched
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#000000",
-)  # Okabe & Ito
-_THEME = {
-    "font": "Arial, Liberation Sans, DejaVu Sans, sans-serif",
-    "background": "white",
-    "view": {"stroke": "#cccccc"},
-    "axis": {"grid": True, "gridColor": "#eeeeee", "domainColor": "#888888", "tickColor": "#888888"},
-    "header": {"title": None, "labelFontSize": 12, "labelFontWeight": "bold"},
-    "title": {"anchor": "start", "fontSize": 14, "offset": 12, "subtitleFontSize": 11, "subtitleColor": "#555555"},
-    "legend": {
-        "orient": "top",
-        "title": None,
-        "labelFontSize": 12,
-        "symbolType": "stroke",
-        "symbolStrokeWidth": 3,
-        "symbolOpacity": 1,
-    },
-}
 _STEPS = {"format": "~s", "tickCount": 5, "labelExpr": "datum.value == 0 ? '0' : datum.label", "labelOverlap": True}
 _STEP = {"field": "step", "type": "quantitative", "axis": _STEPS}
 
@@ -76,26 +46,24 @@ class Share:
     distinct: bool  # told apart from chance
 
 
-def percentile_bands(bands: Sequence[Band], *, title: str, subtitle: str = "", y: str = "activation") -> Spec:
+def percentile_bands(bands: Sequence[Band], *, y: str = "activation") -> Spec:
     """The paper's figure 1 b, c: three lines over training, one panel a variant (or `Band.panel`), on one scale."""
     lines = [
         {"mark": {"type": "area", "opacity": 0.2}, "encoding": {"y": _y("low", y), "y2": {"field": "high"}}},
         *({"mark": {"type": "line", "strokeWidth": 1}, "encoding": {"y": _y(name, y)}} for name in ("low", "high")),
         {"mark": {"type": "line", "strokeWidth": 2.5}, "encoding": {"y": _y("middle", y)}},
     ]
-    return _over_steps(bands, lines, title, subtitle, legend=any(band.panel for band in bands))
+    return _over_steps(bands, lines, legend=any(band.panel for band in bands))
 
 
 def curves(
-    bands: Sequence[Band], *, title: str, subtitle: str = "", y: str, x: str = "training step", log: bool = False,
+    bands: Sequence[Band], *, y: str, x: str = "training step", log: bool = False,
     free: bool = False,
 ) -> Spec:  # fmt: skip
     """A number over training with its spread: one colour a variant, one panel a layer (`Band.panel`).
 
     Args:
         bands: by variant and layer; low and high are the ends of the spread.
-        title: of the figure.
-        subtitle: below it.
         y: what is drawn, with its unit.
         x: what it is drawn over.
         log: a logarithmic scale; values that are not above 0 are left out.
@@ -106,11 +74,11 @@ def curves(
         {"mark": {"type": "area", "opacity": 0.2}, "encoding": {"y": _y("low", y, scale), "y2": {"field": "high"}}},
         {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": _y("middle", y, scale)}},
     ]
-    spec = _over_steps(bands, lines, title, subtitle, legend=True, above=0 if log else -math.inf, x=x)
+    spec = _over_steps(bands, lines, legend=True, above=0 if log else -math.inf, x=x)
     return spec | ({"resolve": {"scale": {"y": "independent"}}} if free else {})
 
 
-def by_layer(points: Sequence[Point], *, title: str, subtitle: str = "") -> Spec:
+def by_layer(points: Sequence[Point]) -> Spec:
     """Metrics by layer: a panel a metric, a dot a variant, a line up to the high quantile, a grey tick for noise."""
     rows = [vars(point) for point in points if math.isfinite(point.value)]
     layer = {
@@ -120,7 +88,7 @@ def by_layer(points: Sequence[Point], *, title: str, subtitle: str = "") -> Spec
         "title": None,
         "axis": {"domain": False, "ticks": False},
     }
-    variants = _unique(point.variant for point in points)
+    variants = unique(point.variant for point in points)
     shared = {
         "y": layer,
         "yOffset": {"field": "variant", "sort": None, "scale": {"paddingInner": 0.4, "paddingOuter": 0.6}},
@@ -144,14 +112,14 @@ def by_layer(points: Sequence[Point], *, title: str, subtitle: str = "") -> Spec
         },
     ]
     height = {"step": max(9, 22 // max(len(variants), 1)), "for": "offset"}
-    faceted = _facets("metric", _unique(point.metric for point in points), columns=3)
-    return _spec(rows, title, subtitle, faceted) | {
+    faceted = _facets("metric", unique(point.metric for point in points), columns=3)
+    return _spec(rows, faceted) | {
         "spec": {"width": 200, "height": height, "layer": layers},
         "resolve": {"scale": {"x": "independent"}},
     }
 
 
-def ratios(cells: Sequence[Ratio], *, reference: str, title: str, subtitle: str = "") -> Spec:
+def ratios(cells: Sequence[Ratio], *, reference: str) -> Spec:
     """Definitions against layers, a panel a variant: how many times the reference's each number is.
 
     Blue is less and orange is more than the reference; grey is not told apart from it.
@@ -185,20 +153,20 @@ def ratios(cells: Sequence[Ratio], *, reference: str, title: str, subtitle: str 
             "encoding": {**axes, "text": {"field": "text"}, "color": {"condition": [weak, strong], "value": "black"}},
         },
     ]
-    faceted = _facets("variant", _unique(cell.variant for cell in cells), columns=2)
-    return _spec(rows, title, subtitle, faceted) | {
+    faceted = _facets("variant", unique(cell.variant for cell in cells), columns=2)
+    return _spec(rows, faceted) | {
         "spec": {"width": {"step": 56}, "height": {"step": 24}, "view": {"stroke": None}, "layer": layers},
     }
 
 
-def shares(cells: Sequence[Share], *, title: str, subtitle: str = "") -> Spec:
+def shares(cells: Sequence[Share]) -> Spec:
     """A bar a key, a panel a variant: from 0 to 100 %; pale where chance may have made it."""
     across = {"field": "share", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}}
     along = {"field": "key", "type": "nominal", "sort": None, "title": None, "axis": {"domain": False, "ticks": False}}
     pale = {"condition": {"test": "datum.distinct", "value": 1}, "value": 0.3}
     axis = {"format": ".0%", "tickCount": 4}
-    faceted = _facets("variant", _unique(cell.variant for cell in cells), columns=3)
-    return _spec([vars(cell) for cell in cells], title, subtitle, faceted) | {
+    faceted = _facets("variant", unique(cell.variant for cell in cells), columns=3)
+    return _spec([vars(cell) for cell in cells], faceted) | {
         "spec": {
             "width": 200, "height": {"step": 24}, "mark": {"type": "bar", "color": COLOURS[0]},
             "encoding": {"x": {**across, "axis": axis}, "y": along, "opacity": pale},
@@ -207,15 +175,15 @@ def shares(cells: Sequence[Share], *, title: str, subtitle: str = "") -> Spec:
 
 
 def _over_steps(
-    bands: Sequence[Band], lines: list[Spec], title: str, subtitle: str, *, legend: bool, above: float = -math.inf,
+    bands: Sequence[Band], lines: list[Spec], *, legend: bool, above: float = -math.inf,
     x: str = "training step",
 ) -> Spec:  # fmt: skip
     """Layers of lines over training steps in panels."""
     rows = [row for band in bands for row in _rows(band, above)]
-    panels = _unique(band.panel or band.label for band in bands)
-    colour = _colour(_unique(band.label for band in bands), "label", legend=legend)
+    panels = unique(band.panel or band.label for band in bands)
+    colour = _colour(unique(band.label for band in bands), "label", legend=legend)
     width = 300 if len(panels) <= 2 else 210
-    return _spec(rows, title, subtitle, _facets("panel", panels, columns=2 if len(panels) in (2, 4) else 3)) | {
+    return _spec(rows, _facets("panel", panels, columns=2 if len(panels) in (2, 4) else 3)) | {
         "spec": {
             "width": width,
             "height": 0.6 * width,
@@ -235,9 +203,8 @@ def _rows(band: Band, above: float) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _spec(rows: Sequence[Mapping[str, Any]], title: str, subtitle: str, faceted: Spec) -> Spec:
-    text = {"text": title, **({"subtitle": subtitle} if subtitle else {})}
-    return {"$schema": SCHEMA, "title": text, "data": {"values": [*rows]}, **faceted, "config": _THEME}
+def _spec(rows: Sequence[Mapping[str, Any]], faceted: Spec) -> Spec:
+    return {"data": {"values": [*rows]}, **faceted}
 
 
 def _facets(field: str, order: Sequence[str], columns: int) -> Spec:
@@ -257,60 +224,8 @@ def _colour(names: Sequence[str], field: str = "variant", *, legend: bool = True
     }  # fmt: skip
 
 
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
-
-
 def _times(ratio: float) -> str:
     """`140×`, `6.1×`, `0.20×`, `0.032×`."""
     if ratio < 0.0995:
         return f"{ratio:.2g}×"
     return f"{ratio:.{0 if ratio >= 9.95 else 1 if ratio >= 0.995 else 2}f}×"
-
-
-VERSION = "5.20"  # of Vega-Lite, among those that vl-convert carries
-
-
-def draw(spec: Mapping[str, Any], path: Path) -> list[Path]:
-    """Write `path` with the endings .svg and .png, and return both.
-
-    Raises:
-        BncliError: without the extra `report`, or where the files cannot be written.
-    """
-    converter = load_converter()
-    svg = converter.vegalite_to_svg(dict(spec), vl_version=VERSION, allowed_base_urls=[])
-    png = converter.vegalite_to_png(dict(spec), vl_version=VERSION, scale=2, allowed_base_urls=[])
-    files = [path.with_name(f"{path.name}.{ending}") for ending in ("svg", "png")]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files[0].write_text(svg, encoding="utf-8")
-        files[1].write_bytes(png)
-    except OSError as error:
-        raise BncliError(f"{path.parent}: cannot write figures: {error.strerror}") from None
-    return files
-
-
-def require_plots(folder: Path) -> None:
-    """Make sure that figures can be drawn and written, before hours of work go into them.
-
-    Raises:
-        BncliError: if they cannot.
-    """
-    load_converter()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise BncliError(f"--plot {folder}: cannot write figures: {there} is not a folder that can be written to")
-
-
-def load_converter() -> ModuleType:
-    """What draws a specification.
-
-    Raises:
-        BncliError: without the extra `report`.
-    """
-    try:
-        import vl_convert
-    except ImportError:
-        raise BncliError("figures need vl-convert: pip install 'bncli[report]'") from None
-    found: ModuleType = vl_convert
-    return found

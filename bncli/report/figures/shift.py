@@ -1,25 +1,21 @@
 """Shift findings as figures, each a function of findings: bands, metrics by layer, ratios by definition."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 from bncli.findings.shift import Cell, PercentileBand, ShiftFindings
 from bncli.format import written_arm
-from bncli.report import figures
 from bncli.report.bands import Band
-from bncli.report.figures import Point, Ratio, Spec, draw
+from bncli.report.figures import panels
+from bncli.report.figures.panels import Point, Ratio
+from bncli.report.figures.parts import Figure, make_figure
 
 SiteNames = Mapping[tuple[str, str], str]  # by layer and place
 
 
-def write_plots(findings: ShiftFindings, folder: Path) -> list[Path]:
-    """Write every figure that the findings hold, as SVG and PNG.
-
-    Raises:
-        BncliError: without the extra `report`, or where the files cannot be written.
-    """
-    made = {"bands": bands_figure(findings), "layers": layers_figure(findings), "ratios": ratios_figure(findings)}
-    return [file for name, spec in made.items() if spec for file in draw(spec, folder / f"{findings.name}-{name}")]
+def shift_figures(findings: ShiftFindings) -> Iterator[Figure]:
+    """All that shift findings show."""
+    made = (bands_figure(findings), layers_figure(findings), ratios_figure(findings))
+    yield from (figure for figure in made if figure)
 
 
 def last_bands(findings: ShiftFindings) -> list[list[PercentileBand]]:
@@ -46,7 +42,7 @@ def layer_names(findings: ShiftFindings) -> SiteNames:
     return {("", ""): "network", **names}
 
 
-def bands_figure(findings: ShiftFindings) -> Spec | None:
+def bands_figure(findings: ShiftFindings) -> Figure | None:
     """Figure 1 b, c."""
     bands = [drawn(band, panels=True) for group in last_bands(findings) for band in group]
     if not bands:
@@ -54,10 +50,11 @@ def bands_figure(findings: ShiftFindings) -> Spec | None:
     last = findings.bands[-1]
     layer = layer_names(findings)[last.layer, last.place]
     title = f"{layer}: 15th, 50th and 85th percentile over training"
-    return figures.percentile_bands(bands, title=title, subtitle=findings.setup)
+    caption = "Of each unit's inputs over the examples; the thick line is the 50th."
+    return make_figure("bands", title, caption, f"{title} of {len(bands)} variants.", panels.percentile_bands(bands))
 
 
-def layers_figure(findings: ShiftFindings) -> Spec | None:
+def layers_figure(findings: ShiftFindings) -> Figure | None:
     """Every metric by layer, with the 95 % edge of what sampling noise alone would show."""
     labels, layers = _labels(findings), layer_names(findings)
     points = [
@@ -71,11 +68,13 @@ def layers_figure(findings: ShiftFindings) -> Spec | None:
         for arm in findings.arms
         for cell in arm.cells
     ]
-    subtitle = f"{findings.setup} · grey: 95 % edge of sampling noise alone"
-    return figures.by_layer(points, title="Shift by layer, mean over training", subtitle=subtitle) if points else None
+    if not points:
+        return None
+    title, caption = "Shift by layer, mean over training", "Grey ticks: 95 % edge of sampling noise alone."
+    return make_figure("layers", title, caption, f"{title}.", panels.by_layer(points))
 
 
-def ratios_figure(findings: ShiftFindings) -> Spec | None:
+def ratios_figure(findings: ShiftFindings) -> Figure | None:
     """Every definition that has a ratio, against the reference."""
     labels, scales = _labels(findings), {d.name: d.scale for d in findings.definitions}
     layers = {**layer_names(findings), ("", ""): "all layers"}
@@ -93,7 +92,8 @@ def ratios_figure(findings: ShiftFindings) -> Spec | None:
     if not cells:
         return None
     reference = next(c.reference for c in findings.comparisons)
-    return figures.ratios(cells, reference=reference, title=f"Times {reference}", subtitle=findings.setup)
+    title, caption = f"Shift as a multiple of {reference}'s", f"Grey is not told apart from {reference}."
+    return make_figure("ratios", title, caption, f"{title}.", panels.ratios(cells, reference=reference))
 
 
 def _labels(findings: ShiftFindings) -> Mapping[str, str]:

@@ -1,25 +1,21 @@
 """What a search found as figures: the best so far by trial, and how much each key explains."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 from bncli.findings import Findings, SearchFindings
 from bncli.format import written_arm
-from bncli.report import figures
 from bncli.report.bands import Band
-from bncli.report.figures import Share, Spec, draw
+from bncli.report.figures import panels
+from bncli.report.figures.panels import Share
+from bncli.report.figures.parts import Figure, make_figure
 
 
-def write_search_plots(findings: Findings, folder: Path) -> list[Path]:
-    """Write the figures of a study's search, as SVG and PNG; none where it has none.
-
-    Raises:
-        BncliError: without the extra `report`, or where the files cannot be written.
-    """
-    made = {"search": best_figure(findings), "importance": importance_figure(findings)}
-    return [file for name, spec in made.items() if spec for file in draw(spec, folder / f"{findings.name}-{name}")]
+def search_figures(findings: Findings) -> Iterator[Figure]:
+    """Those of a study's search; none where it has none."""
+    yield from (figure for figure in (best_figure(findings), importance_figure(findings)) if figure)
 
 
-def best_figure(findings: Findings) -> Spec | None:
+def best_figure(findings: Findings) -> Figure | None:
     """The best score so far after each trial, at the first rung, where all trials were compared: a line an arm."""
     if not findings.searches:
         return None
@@ -28,10 +24,13 @@ def best_figure(findings: Findings) -> Spec | None:
     title = f"Best trial so far, median over seeds, after {first.rungs[0]:,} steps"
     bands = [_band(search) for search in findings.searches]
     what = f"{first.by.replace('_', ' ')}{unit}"
-    return figures.curves(bands, title=title, subtitle=findings.setup, y=what, x="trial")
+    caption = "Each line is the best of all trials up to there."
+    ends = "; ".join(f"{band.label} {band.middle[-1]:.3g}" for band in bands)
+    alt = f"{title}: after the last trial {ends} ({what})."
+    return make_figure("search", title, caption, alt, panels.curves(bands, y=what, x="trial"))
 
 
-def importance_figure(findings: Findings) -> Spec | None:
+def importance_figure(findings: Findings) -> Figure | None:
     """What each key explains by itself of the differences between an arm's trials; None where there are too few."""
     cells = [
         Share(weight.key.rsplit(".", 1)[-1], written_arm(search.variant, search.setting), weight.share, weight.distinct)
@@ -39,8 +38,12 @@ def importance_figure(findings: Findings) -> Spec | None:
         for weight in search.importances
         if weight.share is not None
     ]
-    title = "What each key explains of a trial's rank; pale: no more than chance would"
-    return figures.shares(cells, title=title, subtitle=findings.setup) if cells else None
+    if not cells:
+        return None
+    title = "How much each key explains of a trial's rank"
+    caption = "By itself, of all differences between trials; pale bars are no more than chance would make."
+    alt = f"{title}: " + "; ".join(f"{cell.variant}, {cell.key} {cell.share:.0%}" for cell in cells) + "."
+    return make_figure("importance", title, caption, alt, panels.shares(cells))
 
 
 def _band(search: SearchFindings) -> Band:

@@ -1,0 +1,38 @@
+"""Figures as Vega-Lite specifications, each a function from findings; drawn as SVG, PDF and PNG, or by a page."""
+
+from pathlib import Path
+
+from bncli.findings import Findings
+from bncli.findings.shift import ShiftFindings
+from bncli.report.data import ReportData
+from bncli.report.figures.files import draw, load_converter, render, require_plots, write_figures
+from bncli.report.figures.parts import Figure
+from bncli.report.figures.style import STYLES, StyleName, theme
+
+__all__ = [
+    "STYLES", "Figure", "StyleName", "draw", "list_figures", "load_converter", "render", "require_plots", "theme",
+    "write_plots",
+]  # fmt: skip
+
+
+def list_figures(data: ReportData) -> list[Figure]:
+    """Every figure that findings have, what matters most first; none of what was not measured."""
+    if isinstance(data.findings, Findings):
+        from bncli.report.figures.search import search_figures
+        from bncli.report.figures.study import study_figures
+
+        return [*study_figures(data, data.findings), *search_figures(data.findings)]
+    if isinstance(data.findings, ShiftFindings):
+        from bncli.report.figures.shift import shift_figures
+
+        return list(shift_figures(data.findings))
+    return []
+
+
+def write_plots(data: ReportData, folder: Path, style: StyleName = "web") -> list[Path]:
+    """Write every figure, as SVG, PDF and PNG.
+
+    Raises:
+        BncliError: without the extra `report`, or where the files cannot be written.
+    """
+    return write_figures(list_figures(data), data.name, folder, style, ("svg", "pdf", "png"))

@@ -1,0 +1,95 @@
+"""What figures share: their form, numbers that are short, colours and dashes that belong to variants."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Spec = dict[str, Any]
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name; nothing is fetched
+MOST_POINTS = 120  # of a curve: more cannot be told apart in a column of print, and swell a page
+
+# The dashes and shapes that tell variants apart without colour, in the order of `style.COLOURS`.
+DASHES = (
+    [1, 0], [8, 2], [2, 2], [8, 2, 2, 2], [4, 4], [12, 3], [4, 2, 1, 2], [1, 4], [8, 2, 2, 2, 2, 2], [12, 3, 4, 3],
+    [2, 6], [12, 3, 1, 3],
+)  # fmt: skip
+SHAPES = (
+    "circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left", "arrow",
+    "wedge", "stroke", "triangle",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture: a Vega-Lite specification without a style, and what stands around it in words.
+
+    In a `spec` whose marks belong to variants the parameter `hidden` lists those that are not drawn; where single seeds
+    can be drawn, `seeds` says whether they are. A layer called `hover` has invisible marks for tooltips alone.
+    """
+
+    name: str  # for files and links: "convergence"
+    title: str  # what is seen
+    caption: str  # how it is to be read, one sentence
+    alt: str  # what it shows, for who does not see it
+    spec: Spec
+
+
+def make_figure(name: str, title: str, caption: str, alt: str, spec: Mapping[str, Any]) -> Figure:
+    """A figure whose specification carries its title and is otherwise as given."""
+    head = {"$schema": SCHEMA, "title": {"text": title, "subtitle": caption}, "description": alt}
+    return Figure(name, title, caption, alt, {**head, **spec})
+
+
+def short(number: float | None) -> float | int | None:
+    """A number with four significant digits; None where it cannot be drawn."""
+    if number is None or not math.isfinite(number):
+        return None
+    rounded = float(f"{number:.4g}")
+    return int(rounded) if rounded == int(rounded) and abs(rounded) < 1e15 else rounded
+
+
+def thin(count: int, most: int = MOST_POINTS) -> list[int]:
+    """Indices of at most `most` points of `count`, evenly spaced, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Each once, in order."""
+    return list(dict.fromkeys(names))
+
+
+def order_variants(names: Iterable[str], reference: str | None) -> list[str]:
+    """The reference first, then the others in their order: by this each has its colour, its dash and its shape."""
+    found = unique(names)
+    return ([reference] if reference in found and reference is not None else []) + [n for n in found if n != reference]
+
+
+def colour(variants: Sequence[str], *, legend: bool = True) -> Spec:
+    """A colour a variant, out of the style's own list."""
+    shown = {} if legend and len(variants) > 1 else {"legend": None}
+    return {"field": "variant", "type": "nominal", "sort": None, "scale": {"domain": list(variants)}, **shown}
+
+
+def dash(variants: Sequence[str], *, legend: bool = True) -> Spec:
+    """A dash a variant; the reference alone is drawn through."""
+    dashes = [DASHES[i % len(DASHES)] for i in range(len(variants))]
+    return _ranged(variants, dashes, legend=legend)
+
+
+def shape(variants: Sequence[str], *, legend: bool = True) -> Spec:
+    """A shape a variant."""
+    return _ranged(variants, [SHAPES[i % len(SHAPES)] for i in range(len(variants))], legend=legend)
+
+
+def _ranged(variants: Sequence[str], values: Sequence[Any], *, legend: bool) -> Spec:
+    coloured = colour(variants, legend=legend)
+    return {**coloured, "scale": {"domain": list(variants), "range": list(values)}}
+
+
+HIDDEN: Spec = {"name": "hidden", "value": []}
+SEEDS: Spec = {"name": "seeds", "value": False}
+SHOWN: Spec = {"filter": "indexof(hidden, datum.variant) < 0"}

@@ -1,0 +1,125 @@
+"""What a page says of shift: the sentences, each definition against the reference, and every number by layer."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from bncli.findings import Note
+from bncli.findings.shift import ShiftComparison, ShiftFindings, Side
+from bncli.format import written_arm, written_estimate
+from bncli.report.data import ReportData
+from bncli.report.figures.shift import layer_names
+from bncli.report.layout import Column
+from bncli.report.page.parts import PageContent, Section, write_table
+from bncli.report.page.study import list_facts, more_seeds_of
+from bncli.report.shift.table import write_cell
+
+_WORDS = {
+    "less": "less",
+    "more": "more",
+    "same": "the same",
+    "open": "inconclusive",
+    "not comparable": "not comparable",
+}
+
+
+def read_shift(data: ReportData, findings: ShiftFindings) -> PageContent:
+    """Everything but charts."""
+    return PageContent(
+        question=findings.question,
+        setup=[findings.setup, findings.probes],
+        answer=[*_answer(findings), *findings.sentences],
+        next_steps=list(_next_steps(data, findings)),
+        tables=[
+            Section("verdicts", "Verdicts, by each definition of shift", _compared(findings, over_all=True)),
+        ],
+        details=[
+            Section("layers", "Each definition at each layer", _compared(findings, over_all=False)),
+            Section("numbers", "Every number by layer", _numbers(findings)),
+        ],
+        warnings=findings.warnings,
+        checks=data.checks,
+        notes=[Note(line) for line in findings.notes],
+        facts=list_facts(data, findings.environment),
+    )  # fmt: skip
+
+
+def _answer(findings: ShiftFindings) -> Iterator[str]:
+    """By how many definitions of shift there is less, a sentence an arm; other metrics say what comes with it."""
+    shifts = {d.name for d in findings.definitions if d.kind in ("pair", "gradient")}
+    arms: dict[str, list[ShiftComparison]] = {}
+    for c in findings.comparisons:
+        if c.layer == "" and c.metric in shifts:
+            arms.setdefault(written_arm(c.variant, c.setting), []).append(c)
+    for arm, compared in arms.items():
+        counts = Counter(c.side for c in compared)
+        reference = compared[0].reference
+        words: dict[Side, str] = {
+            "less": f"say that there is less with {arm} than with {reference}", "more": "that there is more",
+            "same": "that there is as much", "open": "are inconclusive", "not comparable": "cannot be compared",
+        }  # fmt: skip
+        parts = [f"{counts[side]} {word}" for side, word in words.items() if counts[side]]
+        yield f"Of {len(compared)} definitions of shift, {', '.join(parts)}."
+
+
+def _compared(findings: ShiftFindings, *, over_all: bool) -> str:
+    rows = [c for c in findings.comparisons if (c.layer == "") == over_all]
+    if not rows:
+        return ""
+    known, names = {d.name: d for d in findings.definitions}, layer_names(findings)
+    cells = {
+        "definition": [known[c.metric].label for c in rows],
+        **({} if over_all else {"layer": [names[c.layer, c.place] for c in rows]}),
+        "variant": [written_arm(c.variant, c.setting) for c in rows],
+        "": [_WORDS[c.side] for c in rows],
+        f"against {rows[0].reference}": [_estimate(c, known[c.metric].scale == "ratio") for c in rows],
+        "pairs": [str(c.pairs) for c in rows],
+        "within noise": ["yes" if c.within_noise else "" for c in rows],
+        "reason": [c.reason for c in rows],
+    }
+    shown = [Column(title, tuple(map(Text, column)), right=title == "pairs") for title, column in cells.items() if any(column)]  # fmt: skip
+    where = "over all layers" if over_all else "layer by layer"
+    return write_table(
+        shown, f"How much there is with each variant, {where}: times {rows[0].reference}, or the difference"
+    )
+
+
+def _estimate(c: ShiftComparison, ratio: bool) -> str:
+    return "n/a" if c.estimate is None else written_estimate(c.estimate, c.low, c.high, ratio=ratio)
+
+
+def _numbers(findings: ShiftFindings) -> str:
+    names = layer_names(findings)
+    rows = {
+        (arm.variant, names[cell.layer, cell.place], str(arm.setting)): arm for arm in findings.arms for cell in arm.cells
+    }  # fmt: skip
+    if not rows:
+        return ""
+    found = {
+        (arm.variant, names[cell.layer, cell.place], str(arm.setting), cell.metric): cell
+        for arm in findings.arms
+        for cell in arm.cells
+    }
+    shown = [
+        Column("variant", tuple(Text(written_arm(arm.variant, arm.setting)) for arm in rows.values())),
+        Column("layer", tuple(Text(layer) for _, layer, _ in rows)),
+    ]
+    for definition in findings.definitions:
+        cells = [write_cell(found.get((*row, definition.name))) for row in rows]
+        if any(cells):
+            shown.append(Column(definition.label, tuple(map(Text, cells)), right=True))
+    return write_table(shown, "Mean over training, ± standard deviation over seeds")
+
+
+def _next_steps(data: ReportData, findings: ShiftFindings) -> Iterator[str]:
+    opened = [c for c in findings.comparisons if c.side == "open" and c.layer == ""]
+    seeds = max((c.pairs for c in findings.comparisons), default=0)
+    if opened:
+        labels = {d.name: d.label for d in findings.definitions}
+        which = ", ".join(dict.fromkeys(labels[c.metric] for c in opened))
+        yield f"Still inconclusive: {which}. More seeds narrow the intervals: {more_seeds_of(data)} {2 * max(seeds, 5)}"
+    elif findings.comparisons and seeds < 10:
+        yield f"{seeds} paired seeds are few: {more_seeds_of(data)} 10 makes the intervals narrower and surer."
+    if findings.comparisons:
+        yield "Whether less shift means faster training is another question: bncli compare asks it of the same network."
