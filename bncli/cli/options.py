@@ -139,6 +139,30 @@ Task = Annotated[
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
 Plot = Annotated[Path | None, typer.Option(help="Write the figures into this folder, as SVG and PNG.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
+Html = Annotated[
+    str | None, typer.Option(help="Write a page with tables and figures here; - is stdout.", metavar="PATH|-")
+]
+
+
+def complete_format(incomplete: str) -> list[str]:
+    """Formats of --export for the shell."""
+    from bncli.report.exports import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+Export = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Write the findings as json, csv, markdown, latex, html, svg, pdf, png, junit, github, pytest-benchmark,"
+        " gha or bmf; - is stdout.",
+        metavar="FORMAT[:PATH]",
+        autocompletion=complete_format,
+    ),
+]
+Style = Annotated[
+    str, typer.Option(help="How figures are drawn: paper (a column wide), slides or web.", metavar="paper|slides|web")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Train also what is so much that it may be a mistake.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
 CheckClaims = Annotated[
@@ -152,7 +176,7 @@ Junit = Annotated[
 ]
 Markdown = Annotated[
     Path | None,
-    typer.Option(help="Write the checks as a Markdown table here.", metavar="FILE", rich_help_panel=CHECKS),
+    typer.Option(help="Write answer, table and checks as Markdown here.", metavar="FILE", rich_help_panel=CHECKS),
 ]
 Github = Annotated[
     bool,
@@ -268,7 +292,7 @@ def show_plan(
         )
 
     from bncli.api import open_study
-    from bncli.cli.output import require_writable, write_json
+    from bncli.cli.output import require_writable, write
     from bncli.plugins import using
     from bncli.session.study import describe_plan, list_plan
 
@@ -279,4 +303,6 @@ def show_plan(
         if json != "-":
             print(describe_plan(session))
         if json:
-            write_json(json, list_plan(session))
+            from bncli.report.study.json import dumps
+
+            write(json, dumps(list_plan(session)) + "\n", f"--json {json}")

@@ -184,7 +184,7 @@ def test_a_searched_study_ends_with_its_points_and_goes_on_from_the_store(folder
 def test_figures_of_a_study_that_searches_nothing_are_said_to_be_none(folder: Path) -> None:
     done = run("compare", "study.yaml", "--plot", "figures", cwd=folder)
     expected = (
-        (0, "--plot figures: the study has no `search:`, whose figures these are\n")
+        (0, "--plot figures: study has nothing to draw\n")
         if find_spec("vl_convert")
         else (2, "figures need vl-convert: pip install 'bncli[report]'\n")
     )
@@ -212,7 +212,7 @@ def test_the_reference_against_itself_is_not_better_or_worse(folder: Path) -> No
         (["--events", "no/such"], "--events no/such: there is no folder no"),
         (["--check", "--junit", "no/such"], "--junit no/such: there is no folder no"),
         (["--check", "--markdown", "."], "--markdown .: . is a folder; name a file in it"),
-        (["--junit", "checks.xml"], "--junit: nothing is checked; add --check, --baseline NAME or --aa"),
+        (["--junit", "checks.xml"], "--junit checks.xml: nothing is checked; add --check, --baseline NAME or --aa"),
         (["--save-baseline", "study.yaml/x"], "--save-baseline study.yaml/x: study.yaml/x cannot be written"),
     ],
 )  # fmt: skip
