@@ -157,7 +157,7 @@ def describe(event: "Event") -> str:
     from bncli.session.events import BaselineSaved, Measured, Measuring, Warned
 
     match event:
-        case Measuring(cases=names, again=True):
+        case Measuring(cases=names, remeasurement=True):
             return f"measuring again: {', '.join(names)}"
         case Measured(done, total, result):
             rival, ratio = next(iter(result.ratios.items()))

@@ -89,7 +89,7 @@ def write_destinations(data: "ReportData", destinations: Sequence[Destination], 
 
     failed, drawn = list[str](), dict[str, int]()
     for each in destinations:
-        if each.format == "junit" and not getattr(data.findings, "whole", True):
+        if each.format == "junit" and not getattr(data.findings, "complete", True):
             continue
         try:
             if FORMATS[each.format].is_folder:

@@ -31,14 +31,14 @@ from bncli.timing.system import (
     read_metrics,
     watch,
 )
-from bncli.timing.workloads import Effort
+from bncli.timing.workloads import TimerSettings
 
 # Processes a case: starting one takes two seconds and making its argument sets another, so that more cost time and
 # fewer width of interval.
 _TABLE, _LEAST, _GATE, _SAVED = 3, 2, 5, 20
-# Seconds that a process takes to start, that a case takes to be looked at, and to be timed at least: bench-quick on two
+# Seconds that a process takes to start, that a case takes to be inspected, and to be timed at least: bench-quick on two
 # cores that others used as well.
-_START_SECONDS, _LOOK_SECONDS, _LEAST_SECONDS = 2.5, 1.2, 0.8
+_START_SECONDS, _INSPECT_SECONDS, _LEAST_SECONDS = 2.5, 1.2, 0.8
 _AGAIN = 10  # for what a gate suspects, and as many for what it leaves undecided
 
 
@@ -63,12 +63,12 @@ class _Session:
     """What is measured with, and what has been measured so far."""
 
     plan: BenchPlan
-    effort: Effort
+    settings: TimerSettings
     on_event: OnEvent
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     inspections: list[Inspection] = field(default_factory=list)
     results: list[CaseResult] = field(default_factory=list)
-    again: list[CaseResult] = field(default_factory=list)  # of a gate's further looks
+    remeasurements: list[CaseResult] = field(default_factory=list)  # of a gate's suspects
     failures: list[CaseFailure] = field(default_factory=list)  # of whatever was done with a case
     metrics: list[SystemMetrics] = field(default_factory=list)  # before the first of them, and after each
     disturbances: list[str] = field(default_factory=list)
@@ -103,8 +103,8 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
         BenchError: for an error after the first measurement, with what was measured.
         BenchInterrupted: for Ctrl-C, with what was measured.
     """
-    effort = Effort(warm=plan.warm, graph=plan.graph, cache_byte=read_cache_size(plan.device))
-    session = _Session(plan, effort, on_event)
+    settings = TimerSettings(warm=plan.warm, graph=plan.graph, cache_byte=read_cache_size(plan.device))
+    session = _Session(plan, settings, on_event)
     started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     machine = Machine.of(environment(plan.device), device_count("cpu"), warm=plan.warm, graph=plan.graph)
     before = _read_baseline(plan, machine)
@@ -112,30 +112,30 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
         require_place(Store(plan.store), plan.save_baseline)
     gate: GateResult | None = None
 
-    def finish(*, whole: bool) -> BenchRecord:
-        return _build_record(session, gate, started, time.monotonic() - begin, whole=whole)
+    def finish(*, complete: bool) -> BenchRecord:
+        return _build_record(session, gate, started, time.monotonic() - begin, complete=complete)
 
-    whole = False
+    complete = False
     try:
         _measure(session)
         gate = _judge(session, before)
-        whole = True
+        complete = True
         if plan.save_baseline:
             _save_baseline(session, gate, Baseline(started, machine, collect_readings(session.sound)))
     except KeyboardInterrupt:
-        count = len(session.results) + len(session.again)
+        count = len(session.results) + len(session.remeasurements)
         unsaved = ", no baseline is saved" if plan.save_baseline else ""
         when = f"after {count} measurements" if count else "before the first measurement"
-        raise BenchInterrupted(f"interrupted {when}{unsaved}", finish(whole=False)) from None
+        raise BenchInterrupted(f"interrupted {when}{unsaved}", finish(complete=False)) from None
     except BncliError as error:
         if not session.results:
             raise
-        raise BenchError(error, finish(whole=whole)) from error
-    return finish(whole=True)
+        raise BenchError(error, finish(complete=complete)) from error
+    return finish(complete=True)
 
 
 def _build_record(
-    session: _Session, gate: GateResult | None, started: str, seconds: float, *, whole: bool
+    session: _Session, gate: GateResult | None, started: str, seconds: float, *, complete: bool
 ) -> BenchRecord:
     plan, rows = session.plan, build_rows(session.inspections, session.results)
     failed = {failure.name for failure in session.failures}
@@ -153,11 +153,11 @@ def _build_record(
         seconds=seconds,
         warnings=(*session.disturbances, *changes),
         gate=gate,
-        whole=whole,
+        complete=complete,
         graph=plan.graph,
-        claims=tuple(judge_claims(plan.claims, claimable)) if whole else (),
+        claims=tuple(judge_claims(plan.claims, claimable)) if complete else (),
         clock_hertz=tuple(each.hertz for each in session.metrics if each.hertz),
-        again=tuple(session.again),
+        remeasurements=tuple(session.remeasurements),
         failures=tuple(session.failures),
     )
 
@@ -194,10 +194,10 @@ def _save_baseline(session: _Session, gate: GateResult | None, made: Baseline) -
 
 
 def _measure(session: _Session) -> None:
-    """Every case of the plan: looked at, then timed, in processes of their own."""
+    """Every case of the plan: inspected, then timed, in processes of their own."""
     plan = session.plan
-    busy, stolen = watch()
-    session.disturbances += describe_disturbances(device_count("cpu"), busy, read_load(), stolen, read_governor())
+    busy, steal_time = watch()
+    session.disturbances += describe_disturbances(device_count("cpu"), busy, read_load(), steal_time, read_governor())
     start = partial(start_worker, plan.device, time_limit=plan.time_limit)
     kernels_first = sorted(plan.cases, key=lambda case: not case.is_kernel)  # a mistake in one is answered at once
     for number, found in enumerate(inspect_cases(start, kernels_first, plan.truth)):
@@ -219,7 +219,7 @@ def _describe_duration(session: _Session) -> str:
     """How long all of it will take, but for what a gate measures again."""
     plan, processes = session.plan, session.processes
     starts, cases = 1 + processes * (2 if plan.compared == "other" else 1), len(plan.cases)
-    seconds = starts * _START_SECONDS + cases * _LOOK_SECONDS + max(plan.budget, _LEAST_SECONDS * cases * processes)
+    seconds = starts * _START_SECONDS + cases * _INSPECT_SECONDS + max(plan.budget, _LEAST_SECONDS * cases * processes)
     duration = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
     return (
         f"{cases} {'case' if cases == 1 else 'cases'}, each checked and then timed in {processes} processes: about"
@@ -233,7 +233,7 @@ def _note_failure(session: _Session, failure: CaseFailure) -> None:
 
 
 def _judge(session: _Session, before: ProcessReadings | None) -> GateResult | None:
-    results, limits, again = session.sound, session.plan.limits, partial(_measure_again, session)
+    results, limits, remeasure = session.sound, session.plan.limits, partial(_remeasure, session)
     if session.plan.compared == "nothing" or not results:
         return None
     if session.plan.compared == "itself":
@@ -242,8 +242,8 @@ def _judge(session: _Session, before: ProcessReadings | None) -> GateResult | No
         now, others = (
             [r for r, is_now in zip(results, middle, strict=True) if is_now == side] for side in (True, False)
         )
-        return judge(limits, collect_readings(others), collect_readings(now), again)
-    gate = judge(limits, before, collect_readings(results), again)
+        return judge(limits, collect_readings(others), collect_readings(now), remeasure)
+    gate = judge(limits, before, collect_readings(results), remeasure)
     known = {case.name for case in session.plan.cases}
     lost = [name for name in before or () if name not in known]
     gone = choose_names(lost, session.plan.only, session.plan.skip)
@@ -254,15 +254,15 @@ def _judge(session: _Session, before: ProcessReadings | None) -> GateResult | No
     )
 
 
-def _measure_again(session: _Session, names: Sequence[str]) -> ProcessReadings:
+def _remeasure(session: _Session, names: Sequence[str]) -> ProcessReadings:
     """The cases named, in new processes, each for as long as before."""
     plan = session.plan
     count = _SAVED if plan.save_baseline else _AGAIN
     budget = plan.budget * count / session.processes * len(names) / len(plan.cases)
-    session.on_event(Measuring(count * len(names), tuple(names), again=True))
-    known = len(session.again)
-    _time(session, names, count, budget, count, session.again)
-    return collect_readings(session.again[known:])
+    session.on_event(Measuring(count * len(names), tuple(names), remeasurement=True))
+    known = len(session.remeasurements)
+    _time(session, names, count, budget, count, session.remeasurements)
+    return collect_readings(session.remeasurements[known:])
 
 
 def _time(
@@ -272,11 +272,11 @@ def _time(
     plan, start = session.plan, partial(start_worker, session.plan.device, time_limit=session.plan.time_limit)
     cases = [case for case in plan.cases if case.name in names]
     if plan.compared != "other":
-        found = time_rounds(start, cases, session.effort, processes, least, budget, session.chance)
+        found = time_rounds(start, cases, session.settings, processes, least, budget, session.chance)
     else:
         there, told = partial(start, plan.other), [describe_case(case) for case in cases]
-        effort = replace(session.effort, seconds=budget / processes / len(cases))
-        found = time_pairs(start, there, told, effort, processes, session.chance)
+        settings = replace(session.settings, seconds=budget / processes / len(cases))
+        found = time_pairs(start, there, told, settings, processes, session.chance)
     with closing(found):  # whoever raises, the measuring process ends now
         for done, result in enumerate(found, 1):
             if isinstance(result, CaseFailure):

@@ -25,11 +25,11 @@ class Warned:
 
 @dataclass(frozen=True)
 class Measuring:
-    """Measurements of `bncli bench` begin, about `total` of them: of all cases, or again of those its gate suspects."""
+    """About `total` measurements of `bncli bench` begin: of all cases, or new ones of those its gate suspects."""
 
     total: int
     cases: tuple[str, ...]
-    again: bool = False
+    remeasurement: bool = False
 
 
 @dataclass(frozen=True)

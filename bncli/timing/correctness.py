@@ -149,7 +149,7 @@ def _draw(case: Case, number: int) -> tuple[Tensor, Tensor]:
 
 
 def _call_candidate(case: Case, norm: Norm, state: Shared, faults: list[str]) -> Iterator[CallResults]:
-    """Call a norm with fresh values in the same memory, and look at what it does to that; adds to `faults`."""
+    """Call a norm with fresh values in the same memory, and inspect what it does to that; adds to `faults`."""
     call, parameters = compile_norm(norm) if case.compiled else norm, list_asked(norm, state.parameters)
     x, g = (each.clone() for each in _draw(case, 0))
     given, earlier = {each.untyped_storage().data_ptr() for each in (x, g)}, list[tuple[str, Tensor, Tensor]]()

@@ -50,7 +50,7 @@ def judge(
     rules: Sequence[Limit],
     before: ProcessReadings | None,
     now: ProcessReadings,
-    measure_again: Callable[[Sequence[str]], ProcessReadings],
+    remeasure: Callable[[Sequence[str]], ProcessReadings],
 ) -> GateResult:
     """Judge every case that a limit is for.
 
@@ -58,7 +58,7 @@ def judge(
         rules: where several are for a case, the last counts.
         before: the baseline's; None where ratios in `now` are 1 if nothing has changed (--against).
         now: at least two processes.
-        measure_again: measures the cases named, in as many new processes or more; asked twice at most.
+        remeasure: measures the cases named, in as many new processes or more; asked twice at most.
 
     Returns:
         The judgements, and as `new` the cases that the baseline lacks or has from a single process: they leave the gate
@@ -79,7 +79,7 @@ def judge(
     for _ in range(_LOOKS):
         if not open_:
             break
-        _add(fresh, measure_again(list(dict.fromkeys(case for case, _ in open_))))
+        _add(fresh, remeasure(list(dict.fromkeys(case for case, _ in open_))))
         measured = [key for key in open_ if _count(fresh, key)]  # one that failed meanwhile is not
         anew = {key: adjust_levels(_list_observations(fresh, key), points[key][1], points[key][0]) for key in measured}
         final |= {key: _contrast(each, priors) for key, each in anew.items()}

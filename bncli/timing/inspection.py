@@ -40,10 +40,10 @@ _LIBRARIES = {
 
 
 def inspect(case: Case, told: Told | None = None) -> Facts:
-    """Run a case's pass a few times, untimed, and look.
+    """Run a case's pass a few times, untimed, and say what it is.
 
     Args:
-        case: what is looked at.
+        case: what is inspected.
         told: what its results are held against, where it is anybody's code; see `find_truth`.
 
     Raises:

@@ -34,7 +34,7 @@ class CaseResult:
     ratios: Mapping[str, Estimate]  # case / rival, by rival
     outliers: Mapping[str, int]  # chunks far above the others: counted, and kept in the samples
     stopped: Stopped
-    clones: Mapping[str, int]  # argument sets that rotated
+    argument_copies: Mapping[str, int]  # that rotated
     cold: bool  # whether those sets are larger than the last-level cache, so that no call finds its own in it
     warnings: tuple[str, ...] = ()
 
@@ -90,7 +90,8 @@ class Correctness:
 class Facts:
     """What was found out about a case; a number that is None has its reason under its name."""
 
-    ran: str  # native, oneDNN, cuDNN, bncli, inductor, triton, composed; "fallback: ..." where it is not what was asked
+    # What ran: native, oneDNN, cuDNN, bncli, inductor, triton, composed; "fallback: ..." where it is not what was asked
+    implementation: str
     saved_byte: int  # kept from forward to backward: input included, parameters not
     peak_byte: int | None  # allocated by torch at once during the pass, beyond its arguments
     correctness: Correctness
@@ -143,7 +144,7 @@ class CaseJudgement:
     verdict: GateVerdict
     change: Estimate  # of the ratio since the baseline, as a factor; above 1 is slower
     noise: float  # half of that interval's width as a fraction: what could not have been seen
-    measured_again: bool
+    remeasured: bool
     why: str = ""  # it is undecided
 
 
@@ -233,12 +234,12 @@ class BenchRecord:
     seconds: float  # that it took
     warnings: tuple[str, ...] = ()
     gate: GateResult | None = None  # None where none was asked for
-    whole: bool = True  # every case was timed in every process; not so after an interruption
+    complete: bool = True  # every case was timed in every process; not so after an interruption
     graph: bool = False  # on a GPU, by replayed CUDA graphs
     claims: tuple[KernelJudgement, ...] = ()
     # Of the processor or the GPU, before and after each measurement; empty where the system does not tell.
     clock_hertz: tuple[float, ...] = ()
-    again: tuple[CaseResult, ...] = ()  # a gate's further looks at suspects, one a case and process
+    remeasurements: tuple[CaseResult, ...] = ()  # of a gate's suspects, one a case and process
     failures: tuple[CaseFailure, ...] = ()  # cases that could not be checked or timed; nothing of them is judged
 
 
@@ -251,7 +252,7 @@ class Condition:
     governor: str | None  # of the processor's clock
     load: float | None  # processes that want to run, over the last minute
     busy: Mapping[str, float] | None  # program -> cores that its processes take together, ours left out
-    stolen: float | None  # share of time that the host of this virtual machine gave to others
+    steal_time: float | None  # share of time that the host of this virtual machine gave to others
     timer_seconds: float  # the clock's resolution
     noise: float  # half the middle half of the times of the same work, as a fraction
     rates: tuple[Rates, ...]  # by threads: one, and all

@@ -21,7 +21,7 @@ from bncli.timing.results import BenchRow, CaseFailure, CaseResult, Estimate, Fa
 from bncli.timing.scheduler import interleave
 from bncli.timing.stats import contrast, fit_prior
 from bncli.timing.system import measure_rates
-from bncli.timing.workloads import Effort, Timer
+from bncli.timing.workloads import Timer, TimerSettings
 
 _TOLERATED = 1.15  # of the budget: rounds end near their share of it
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Inspection:
 def inspect_cases(
     start: Start, cases: Sequence[Case], told: Told | None = None
 ) -> Generator[Inspection | CaseFailure, None, None]:
-    """Check each case and look at it, in a process of its own: what a kernel does there ends nothing else.
+    """Check and inspect each case in a process of its own: what a kernel does there ends nothing else.
 
     Args:
         start: starts a measuring process.
@@ -69,7 +69,7 @@ def inspect_cases(
 def _run_cases(
     start: Start, cases: Iterable[Case], action: Callable[[Worker, Case], T]
 ) -> Generator[tuple[Case, T | CaseFailure], None, None]:
-    """What `action` gives for each case, in one process for all, after a failure that puts it in doubt in a new one."""
+    """What `action` gives for each case, in one process, or a new one after a failure that may have harmed it."""
     waiting = deque(cases)
     while waiting:
         with start() as worker:
@@ -85,7 +85,7 @@ def _run_cases(
 
 
 def time_rounds(
-    start: Start, cases: Sequence[Case], effort: Effort, processes: int, least: int, budget: float,
+    start: Start, cases: Sequence[Case], settings: TimerSettings, processes: int, least: int, budget: float,
     chance: random.Random,
 ) -> Generator[CaseResult | CaseFailure, None, None]:  # fmt: skip
     """Time every case in so many processes, one after the other, each with another order of cases.
@@ -101,7 +101,7 @@ def time_rounds(
         begin = time.monotonic()
         seconds = max((budget - spent) / left - overhead, _LEAST_SECONDS)
         try:
-            return worker.measure(describe_case(case), replace(effort, seconds=seconds), chance.randrange(2**32))
+            return worker.measure(describe_case(case), replace(settings, seconds=seconds), chance.randrange(2**32))
         finally:
             left -= 1
             passed = time.monotonic() - begin
@@ -148,7 +148,7 @@ def _summarise(family: Sequence[Sequence[Estimate]]) -> list[Estimate]:
 
 
 def time_pairs(
-    here: Start, there: Start, cases: Sequence[RemoteCase], effort: Effort, pairs: int, chance: random.Random
+    here: Start, there: Start, cases: Sequence[RemoteCase], settings: TimerSettings, pairs: int, chance: random.Random
 ) -> Generator[CaseResult | CaseFailure, None, None]:
     """Measure every case in so many pairs of processes, one here, one there, interleaved.
 
@@ -167,9 +167,9 @@ def time_pairs(
                 try:
                     while waiting and our.is_sound and their.is_sound:
                         case, seed = waiting.popleft(), chance.randrange(2**32)
-                        with our.open(case, effort, seed) as mine, their.open(case, effort, seed) as theirs:
+                        with our.open(case, settings, seed) as mine, their.open(case, settings, seed) as theirs:
                             timers: dict[str, Timer] = {"case": mine["case"], "against": theirs["case"]}
-                            yield interleave(case.name, timers, WallClock(), effort, chance)
+                            yield interleave(case.name, timers, WallClock(), settings, chance)
                 except CaseError as error:
                     failed.add(error.failure.name)
                     yield error.failure

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from bncli.timing.clock import Clock
 from bncli.timing.results import CaseResult, Stopped
 from bncli.timing.stats import Blocks, count_outliers, estimate_median, estimate_ratio, measure_width, pair_ratios
-from bncli.timing.workloads import Effort, Entry, Timer, make_timers
+from bncli.timing.workloads import Entry, Timer, TimerSettings, make_timers
 
 _DRIFT = 0.05  # between the medians of the first and the second half
 _OUTLIERS = 0.1  # of all chunks
@@ -47,14 +47,14 @@ def _find_drift(what: str, values: Sequence[float]) -> list[str]:
     return [f"{what} changed by {change:+.0%} from the first to the second half: clock, heat or load"]
 
 
-def measure(entry: Entry, clock: Clock, effort: Effort, seed: int = 0) -> CaseResult:
+def measure(entry: Entry, clock: Clock, settings: TimerSettings, seed: int = 0) -> CaseResult:
     """Time a case beside its rivals in this process; `seed` draws the arguments' padding and the blocks' order."""
     chance = random.Random(seed)
-    return interleave(entry.name, make_timers(entry, clock, effort, chance), clock, effort, chance)
+    return interleave(entry.name, make_timers(entry, clock, settings, chance), clock, settings, chance)
 
 
 def interleave(
-    name: str, timers: Mapping[str, Timer], clock: Clock, effort: Effort, chance: random.Random
+    name: str, timers: Mapping[str, Timer], clock: Clock, settings: TimerSettings, chance: random.Random
 ) -> CaseResult:
     """Time the candidate ("case", first) and its rivals in blocks; the garbage collector rests meanwhile.
 
@@ -62,37 +62,37 @@ def interleave(
     only, so that looking often does not make it look narrow by chance; or when seconds or blocks have run out.
     """
     with pause_garbage_collection():
-        _warm_up(timers, clock, effort)
-        samples, stopped = _time_blocks(timers, clock, effort, chance)
-    return _summarise(name, timers, samples, stopped, warm=effort.warm)
+        _warm_up(timers, clock, settings)
+        samples, stopped = _time_blocks(timers, clock, settings, chance)
+    return _summarise(name, timers, samples, stopped, warm=settings.warm)
 
 
-def _warm_up(timers: Mapping[str, Timer], clock: Clock, effort: Effort) -> None:
+def _warm_up(timers: Mapping[str, Timer], clock: Clock, settings: TimerSettings) -> None:
     """Run each of them untimed, then choose its calls in a chunk."""
-    end = clock.now() + effort.warmup
+    end = clock.now() + settings.warmup
     while clock.now() < end:
         for timer in timers.values():
             timer.time_chunk(0)
     for timer in timers.values():
-        timer.size(effort.chunk)
+        timer.size(settings.chunk)
 
 
 def _time_blocks(
-    timers: Mapping[str, Timer], clock: Clock, effort: Effort, chance: random.Random
+    timers: Mapping[str, Timer], clock: Clock, settings: TimerSettings, chance: random.Random
 ) -> tuple[dict[str, list[tuple[float, float]]], Stopped]:
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in timers}
-    names, end, check = list(timers), clock.now() + effort.seconds, effort.least_blocks
-    for block in range(effort.most_blocks):
+    names, end, check = list(timers), clock.now() + settings.seconds, settings.least_blocks
+    for block in range(settings.most_blocks):
         order = chance.sample(names, len(names))
         rise = {name: timers[name].time_chunk(block) for name in order}
         fall = {name: timers[name].time_chunk(block) for name in reversed(order)}
         for name in names:
             samples[name].append((rise[name], fall[name]))
         if block + 1 >= check:
-            if measure_width(estimate_ratio(samples["case"], samples[names[1]])) <= effort.half_width:
+            if measure_width(estimate_ratio(samples["case"], samples[names[1]])) <= settings.half_width:
                 return samples, "narrow"
             check = check * 3 // 2
-        if block + 1 >= effort.least_blocks and clock.now() >= end:
+        if block + 1 >= settings.least_blocks and clock.now() >= end:
             return samples, "time"
     return samples, "blocks"
 
@@ -112,7 +112,7 @@ def _summarise(
         ratios={c: estimate_ratio(blocks["case"], taken) for c, taken in blocks.items() if c != "case"},
         outliers={c: count_outliers([s for block in taken for s in block]) for c, taken in blocks.items()},
         stopped=stopped,
-        clones={c: timer.clones for c, timer in timers.items()},
+        argument_copies={c: timer.argument_copies for c, timer in timers.items()},
         cold=cold,
         warnings=(*cached, *find_warnings(blocks)),
     )

@@ -1,4 +1,4 @@
-"""The machine: clock, heat, load and stolen time, bandwidth and products that it can do, and what to change.
+"""The machine: clock, heat, load and steal time, bandwidth and products that it can do, and what to change.
 
 Of other processes nothing is read but how busy they are and the program's name. What a system does not tell is None.
 """
@@ -20,7 +20,7 @@ from bncli.timing.workloads import read_last_level_cache
 _WATCHED_SECONDS = 0.5
 _BUSY = 0.05  # of a core: a process that takes less is left out
 # Above these it is worth a sentence: cores, share of the time, share of the clock.
-_TAKEN, _STOLEN, _CLOCK = 0.2, 0.01, 0.1
+_TAKEN, _STEAL, _CLOCK = 0.2, 0.01, 0.1
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def describe_changes(readings: Sequence[SystemMetrics], what: str = "processor")
     """Warnings about what was measured between these readings, in words."""
     ticks = [each.ticks for each in readings if each.ticks is not None]
     if len(ticks) > 1:
-        stolen = _compute_stolen([b - a for a, b in zip(ticks[0], ticks[-1], strict=True)])
-        if stolen is not None and stolen > _STOLEN:
-            yield f"the host gave {stolen:.0%} of this machine's time to others meanwhile"
+        steal_time = _compute_steal([b - a for a, b in zip(ticks[0], ticks[-1], strict=True)])
+        if steal_time is not None and steal_time > _STEAL:
+            yield f"the host gave {steal_time:.0%} of this machine's time to others meanwhile"
     heat = [each.throttled for each in readings if each.throttled is not None]
     if heat and heat[-1] > heat[0]:
         yield f"heat slowed the processor {heat[-1] - heat[0]:,} times meanwhile: let it cool, or cap its clock"
@@ -59,7 +59,7 @@ def describe_changes(readings: Sequence[SystemMetrics], what: str = "processor")
 
 
 def describe_disturbances(
-    cores: int, busy: Mapping[str, float] | None, load: float | None, stolen: float | None, governor: str | None
+    cores: int, busy: Mapping[str, float] | None, load: float | None, steal_time: float | None, governor: str | None
 ) -> Iterator[str]:
     """What of a machine's state disturbs a measurement, and what to do about it, the gravest first.
 
@@ -67,7 +67,7 @@ def describe_disturbances(
         cores: that this process may use.
         busy: cores that each other program takes.
         load: processes that want to run.
-        stolen: share of time that the host gives to others.
+        steal_time: share of time that the host gives to others.
         governor: of the processor's clock.
     """
     taken = sum(busy.values()) if busy else 0.0
@@ -76,8 +76,8 @@ def describe_disturbances(
         yield f"other programs take {taken:.1f} of {cores} cores ({names}): end them, or measure later"
     elif busy is None and load is not None and load > cores / 2:
         yield f"the load is {load:.1f} on {cores} cores: end other programs, or measure later"
-    if stolen is not None and stolen > _STOLEN:
-        yield f"the host gives {stolen:.0%} of this machine's time to others: measure on one of your own"
+    if steal_time is not None and steal_time > _STEAL:
+        yield f"the host gives {steal_time:.0%} of this machine's time to others: measure on one of your own"
     if governor not in (None, "performance"):
         yield (
             f"the governor is {governor!r}, which moves the clock with the load: "
@@ -118,7 +118,7 @@ def read_load() -> float | None:
 def watch(
     system: Path = Path("/proc"), seconds: float = _WATCHED_SECONDS, sleep: Callable[[float], None] = time.sleep
 ) -> tuple[dict[str, float] | None, float | None]:
-    """How many cores other programs take, and the share of time stolen by the host; None where there is no /proc."""
+    """How many cores other programs take, and the share that the host gave to others; None where there is no /proc."""
     if not (system / "stat").is_file():
         return None, None
     before, whole_before = _read_ticks(system), _read_all_ticks(system)
@@ -130,7 +130,7 @@ def watch(
         share = (ticks - before.get(process, (name, ticks))[1]) / elapsed
         if share > _BUSY and process != str(os.getpid()):
             busy[name] = busy.get(name, 0.0) + share
-    return busy, _compute_stolen(whole)
+    return busy, _compute_steal(whole)
 
 
 def _read(path: Path) -> str:
@@ -145,7 +145,7 @@ def _read_numbers(paths: Iterable[Path]) -> list[float]:
     return [float(text) for path in paths if (text := _read(path).strip()).isdecimal()]
 
 
-def _compute_stolen(ticks: Sequence[int]) -> float | None:
+def _compute_steal(ticks: Sequence[int]) -> float | None:
     return ticks[7] / max(sum(ticks[:8]), 1) if len(ticks) > 7 else None
 
 
@@ -252,18 +252,18 @@ _LOUD, _COARSE_SECONDS = 0.03, 1e-6  # above these it is worth a sentence
 def examine(cores: int) -> Condition:
     """Look and measure; takes a few seconds."""
     threads = torch.get_num_threads()
-    busy, stolen = watch()
+    busy, steal_time = watch()
     found = tuple(measure_rates(count, ["f32"], "cpu") for count in sorted({1, cores}))
     torch.set_num_threads(1)
     noise = measure_noise(choose_clock("cpu", 1))
     torch.set_num_threads(threads)
-    return Condition(cores, threads, read_governor(), read_load(), busy, stolen, measure_timer(), noise, found)
+    return Condition(cores, threads, read_governor(), read_load(), busy, steal_time, measure_timer(), noise, found)
 
 
 def advise(condition: Condition) -> Iterator[str]:
     """What to change before measuring, the most important first; nothing if all is well."""
     yield from describe_disturbances(
-        condition.cores, condition.busy, condition.load, condition.stolen, condition.governor
+        condition.cores, condition.busy, condition.load, condition.steal_time, condition.governor
     )
     if condition.threads > condition.cores:
         yield f"torch would use {condition.threads} threads on {condition.cores} cores: set OMP_NUM_THREADS to that"

@@ -1,4 +1,4 @@
-"""What is timed: the candidate and its rivals, argument sets that rotate, the effort that is made."""
+"""What is timed: the candidate and its rivals, copies of the arguments that rotate, how long it is timed."""
 
 import math
 import random
@@ -13,7 +13,7 @@ from bncli.timing.clock import Arguments, Call, Clock
 # Sets are padded apart by so many bytes at most, at random: which addresses share a cache line's place, or alias in
 # their last 12 bits, is a process's luck otherwise, and worth 10 % and more of some times.
 _MOST_PADDING_BYTE = 2**16
-_MOST_CLONES = 1024  # making one takes tens of microseconds
+_MOST_COPIES = 1024  # making one takes tens of microseconds
 _CACHE_BYTE = 32 * 2**20  # where the system does not say
 
 
@@ -50,22 +50,22 @@ class Entry:
         return {"case": self.candidate, **dict(self.rivals)}
 
 
-def count_clones(size_byte: int, cache_byte: int, memory_byte: int) -> int:
+def count_argument_copies(size_byte: int, cache_byte: int, memory_byte: int) -> int:
     """How many sets of `size_byte` must rotate so that each has left the cache before it comes again.
 
     The sets amount to one and a half caches, at most to `memory_byte`, and to two sets at least.
     """
     wanted = math.ceil(1.5 * cache_byte / max(size_byte, 1))
-    return max(2, min(wanted, memory_byte // max(size_byte, 1), _MOST_CLONES))
+    return max(2, min(wanted, memory_byte // max(size_byte, 1), _MOST_COPIES))
 
 
-def make_clones(workload: Workload, count: int, chance: random.Random) -> list[Arguments]:
+def make_argument_copies(workload: Workload, count: int, chance: random.Random) -> list[Arguments]:
     """`count` argument sets, padded apart at random."""
-    padding, clones = [], []
+    padding, copies = [], []
     for _ in range(count):
         padding.append(bytearray(chance.randrange(64, _MOST_PADDING_BYTE)))
-        clones.append(workload.make_arguments())
-    return clones
+        copies.append(workload.make_arguments())
+    return copies
 
 
 @cache
@@ -85,7 +85,7 @@ _WARM_SETS = 8  # layouts that rotate from block to block when the cache is warm
 
 
 @dataclass(frozen=True)
-class Effort:
+class TimerSettings:
     """How long and how exactly one process measures one case."""
 
     seconds: float = 2.0  # for the blocks of one case, at most; one block more is finished
@@ -106,7 +106,7 @@ class Timer(Protocol):
     """What the scheduler asks of a workload, wherever that runs."""
 
     calls: int  # in one chunk
-    clones: int  # argument sets that rotate
+    argument_copies: int  # that rotate
     cold: bool  # whether those are larger than the last-level cache
 
     def time_chunk(self, block: int) -> float:
@@ -122,7 +122,7 @@ class LocalTimer:
     """Times a workload in this process."""
 
     def __init__(self, call: Call, sets: Sequence[Arguments], clock: Clock, *, warm: bool, cold: bool) -> None:
-        self.calls, self.clones, self.cold = 1, len(sets), cold
+        self.calls, self.argument_copies, self.cold = 1, len(sets), cold
         self._call, self._sets, self._clock, self._warm, self._turn = call, sets, clock, warm, 0
 
     def time_chunk(self, block: int) -> float:
@@ -147,16 +147,16 @@ class LocalTimer:
             self.calls = min(math.ceil(self.calls * factor), _MOST_CALLS)
 
 
-def make_timers(entry: Entry, clock: Clock, effort: Effort, chance: random.Random) -> dict[str, LocalTimer]:
+def make_timers(entry: Entry, clock: Clock, settings: TimerSettings, chance: random.Random) -> dict[str, LocalTimer]:
     """An entry's workloads by name, with their argument sets made."""
-    return {name: _make_timer(workload, clock, effort, chance) for name, workload in entry.workloads().items()}
+    return {name: _make_timer(workload, clock, settings, chance) for name, workload in entry.workloads().items()}
 
 
-def _make_timer(workload: Workload, clock: Clock, effort: Effort, chance: random.Random) -> LocalTimer:
-    cache_byte = effort.cache_byte or read_last_level_cache()
-    count = count_clones(workload.size_byte, cache_byte, effort.memory_byte)
-    if effort.warm:
+def _make_timer(workload: Workload, clock: Clock, settings: TimerSettings, chance: random.Random) -> LocalTimer:
+    cache_byte = settings.cache_byte or read_last_level_cache()
+    count = count_argument_copies(workload.size_byte, cache_byte, settings.memory_byte)
+    if settings.warm:
         count = min(count, _WARM_SETS)
-    sets = make_clones(workload, count, chance)
-    cold = not effort.warm and count * workload.size_byte >= cache_byte
-    return LocalTimer(workload.call, sets, clock, warm=effort.warm, cold=cold)
+    sets = make_argument_copies(workload, count, chance)
+    cold = not settings.warm and count * workload.size_byte >= cache_byte
+    return LocalTimer(workload.call, sets, clock, warm=settings.warm, cold=cold)

@@ -33,7 +33,7 @@ def test_a_kernel_slower_than_torch_is_called_worse(bncli: Command, monkeypatch:
     assert row["name"] == "slow_norms:Slow/train-forward/N8C16/f32/nc/cpu"
     assert row["verdict"] == "worse"
     assert row["ratios"]["native"]["value"] == pytest.approx(1.2, rel=0.02)
-    assert row["ran"] == "native"
+    assert row["implementation"] == "native"
 
 
 @pytest.mark.usefixtures("made")

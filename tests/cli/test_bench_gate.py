@@ -68,8 +68,8 @@ def test_a_further_look_is_kept_with_its_samples(saved: Command, monkeypatch: py
     monkeypatch.setenv("TIMES", "1.1")
     _, text, _ = saved(*KERNEL, "--baseline", "main", "--json", "-")
     found = json.loads(text)
-    assert (len(found["rows"][0]["processes"]), len(found["again"])) == (5, 10)
-    assert len(found["again"][0]["samples"]["case"]) == 8
+    assert (len(found["rows"][0]["processes"]), len(found["remeasurements"])) == (5, 10)
+    assert len(found["remeasurements"][0]["samples"]["case"]) == 8
 
 
 def test_what_noise_hides_is_undecided(saved: Command) -> None:

@@ -39,7 +39,7 @@ from bncli.timing.gate import collect_readings, judge  # noqa: E402
 from bncli.timing.process.client import Start, Worker, start_worker  # noqa: E402
 from bncli.timing.process.protocol import RemoteCase  # noqa: E402
 from bncli.timing.results import CaseJudgement, ProcessReadings  # noqa: E402
-from bncli.timing.workloads import Effort, Entry, Workload  # noqa: E402
+from bncli.timing.workloads import Entry, TimerSettings, Workload  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -69,7 +69,7 @@ CASES = [f"{norm}/{n}x{c}" for norm in NORMS for n, c in ((64, 32), (32, 64), (1
 TIMES = 20  # a case is so many calls of its norm, so that one more and two more are slowdowns of 5 and 10 %
 SLOWED = (1, 2)
 RULE = "ratio:+5%"
-EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.003, chunk=1.5e-4, least_blocks=32, warm=True)
+SETTINGS = TimerSettings(seconds=0.0, half_width=0.0, warmup=0.003, chunk=1.5e-4, least_blocks=32, warm=True)
 FIRST, AGAIN, BASELINE = 5, 10, 20  # processes, as the command has
 RENEWED_EVERY = 40  # gates
 
@@ -112,7 +112,7 @@ def measure(start: Start, jobs: Sequence[RemoteCase], replicates: int, chance: r
     found = []
     for _ in range(replicates):
         with start() as worker:
-            found += [worker.measure(job, EFFORT, chance.randrange(2**32)) for job in chance.sample(jobs, len(jobs))]
+            found += [worker.measure(job, SETTINGS, chance.randrange(2**32)) for job in chance.sample(jobs, len(jobs))]
     return collect_readings(found)
 
 

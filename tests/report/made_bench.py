@@ -16,7 +16,7 @@ def row(case: Case, ratio: Estimate, facts: Facts, *warnings: str) -> BenchRow:
         ratios={"native": ratio, "copy": Estimate(1.78)},
         outliers={"case": 1, "native": 0, "copy": 0},
         stopped="time",
-        clones={"case": 64, "native": 64, "copy": 32},
+        argument_copies={"case": 64, "native": 64, "copy": 32},
         cold=True,
         warnings=warnings,
     )

@@ -34,7 +34,7 @@ def shown(width: int, **changes: object) -> str:
 def test_the_table_at_160_columns() -> None:
     lines = shown(160).splitlines()
     assert lines[3:9] == [
-        "   norm                               time             vs torch   vs copy         GB/s      GFLOP/s      peak     saved     error   grad error   ran",
+        "   norm                               time             vs torch   vs copy         GB/s      GFLOP/s      peak     saved     error   grad error   implementation",
         "train-forward/N32C64H28W28/f32/nchw/cpu",
         " + batch              2.00 ms [1.80, 2.20]   0.59x [0.58, 0.59]     1.78x   6.42 (50%)                6.42 MB   6.42 MB   5.0e-07      4.0e-07   bncli",
         " = batch,impl=plain   2.00 ms [1.80, 2.20]   1.00x [0.99, 1.01]     1.78x   6.42 (50%)                    n/a   6.42 MB       n/a          n/a   native",
@@ -80,8 +80,8 @@ def test_kernels_that_nothing_is_known_of_are_a_warning() -> None:
 
 def test_what_an_interruption_left_is_said() -> None:
     whole = record()
-    assert "warning: cut short: 2 of 3 cases were measured" in shown(160, rows=whole.rows[:2], whole=False)
-    assert "warning: cut short: 0 of 3 cases were measured" in shown(80, rows=(), whole=False)
+    assert "warning: cut short: 2 of 3 cases were measured" in shown(160, rows=whole.rows[:2], complete=False)
+    assert "warning: cut short: 0 of 3 cases were measured" in shown(80, rows=(), complete=False)
     assert "cut short" not in shown(160)
 
 
@@ -94,7 +94,7 @@ def test_warnings_are_said_with_their_case() -> None:
 
 def test_json_keeps_raw_samples_and_says_why_a_number_is_missing() -> None:
     found = json.loads(exported("json", record()))
-    assert found["schema"] == "bncli/bench/1"
+    assert found["schema"] == "bncli/bench/2"
     plain = found["rows"][1]
     assert plain["processes"][2]["samples"]["case"] == [
         [0.002, 0.002],

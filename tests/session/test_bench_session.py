@@ -41,7 +41,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_returns_a_record_and_tells_every_measurement(capfd: pytest.CaptureFixture[str]) -> None:
     events: list[Event] = []
     record = run_bench(PRESET, "mine", device="cpu", on_event=events.append)
-    assert (record.name, record.whole, [row.case.name for row in record.rows]) == ("mine", True, list(NAMES))
+    assert (record.name, record.complete, [row.case.name for row in record.rows]) == ("mine", True, list(NAMES))
     said = "2 cases, each checked and then timed in 3 processes: about 17 s, longer on a busy machine"
     assert events[:2] == [Warned(said), Measuring(6, NAMES)]
     assert [(e.done, e.total) for e in events[2:] if isinstance(e, Measured)] == [(n, 6) for n in range(1, 7)]
@@ -68,7 +68,7 @@ def test_a_gate_tells_what_it_measures_again_and_why_no_baseline_is_saved(
     monkeypatch.setenv("TIMES", "1.1")
     assert run(save_baseline="main", baseline="main") == [
         Measuring(20, (name,)),
-        Measuring(20, (name,), again=True),
+        Measuring(20, (name,), remeasurement=True),
         Warned("no baseline is saved: the gate found a regression; to accept it, save without a gate"),
     ]
 
@@ -80,7 +80,7 @@ def test_an_error_in_the_middle_carries_what_was_measured(monkeypatch: pytest.Mo
     with pytest.raises(BenchError) as caught:
         run_bench(PRESET, "mine", device="cpu")
     assert (str(caught.value), caught.value.error) == (str(error), error)
-    assert (sum(len(row.results) for row in caught.value.record.rows), caught.value.record.whole) == (3, False)
+    assert (sum(len(row.results) for row in caught.value.record.rows), caught.value.record.complete) == (3, False)
 
 
 @pytest.mark.usefixtures("made")

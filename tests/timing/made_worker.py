@@ -12,7 +12,7 @@ from bncli.timing.process.client import Installation
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase
 from bncli.timing.results import CaseResult, Facts
 from bncli.timing.stats import estimate_median, estimate_ratio
-from bncli.timing.workloads import Effort
+from bncli.timing.workloads import TimerSettings
 
 RIVALS = {"native": 1e-3, "copy": 5e-4}  # seconds a call
 
@@ -23,7 +23,7 @@ class MadeTimer:
 
     seconds: float
     calls: int = 1
-    clones: int = 2
+    argument_copies: int = 2
     cold: bool = False
 
     def time_chunk(self, block: int) -> float:
@@ -46,7 +46,7 @@ class MadeWorker:
     def inspect(self, case: Case, told: Told | None) -> Facts:
         return inspect(case, told)
 
-    def measure(self, job: RemoteCase, effort: Effort, seed: int) -> CaseResult:
+    def measure(self, job: RemoteCase, settings: TimerSettings, seed: int) -> CaseResult:
         blocks = {name: ((s, s),) * 8 for name, s in {"case": self._seconds(job, seed), **RIVALS}.items()}
         return CaseResult(
             name=job.name,
@@ -56,12 +56,12 @@ class MadeWorker:
             ratios={name: estimate_ratio(blocks["case"], blocks[name]) for name in RIVALS},
             outliers=dict.fromkeys(blocks, 0),
             stopped="time",
-            clones=dict.fromkeys(blocks, 2),
-            cold=not effort.warm,
+            argument_copies=dict.fromkeys(blocks, 2),
+            cold=not settings.warm,
         )
 
     @contextmanager
-    def open(self, job: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, MadeTimer]]:
+    def open(self, job: RemoteCase, settings: TimerSettings, seed: int) -> Iterator[dict[str, MadeTimer]]:
         yield {"case": MadeTimer(self._seconds(job, seed))}
 
     def _seconds(self, job: RemoteCase, seed: int) -> float:
@@ -73,10 +73,10 @@ def measures(count: int, then: BaseException) -> Callable[..., CaseResult]:
     """In the place of `MadeWorker.measure`: so many measurements, then an end."""
     measure, left = MadeWorker.measure, iter(range(count))
 
-    def counted(worker: MadeWorker, job: RemoteCase, effort: Effort, seed: int) -> CaseResult:
+    def counted(worker: MadeWorker, job: RemoteCase, settings: TimerSettings, seed: int) -> CaseResult:
         if next(left, None) is None:
             raise then
-        return measure(worker, job, effort, seed)
+        return measure(worker, job, settings, seed)
 
     return counted
 

@@ -10,7 +10,7 @@ from bncli.config import read_bench, read_study
 from bncli.errors import ConfigError
 from bncli.presets import preset_names, preset_path
 from bncli.timing.cases import Case, choose_cases, expand_cases, matches
-from bncli.timing.process.protocol import read_case
+from bncli.timing.documents import read_case
 
 GRID = """cases:
   - norms: [batch, {name: batch, impl: plain}]

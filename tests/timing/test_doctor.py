@@ -17,7 +17,7 @@ from bncli.timing.system import advise, measure_noise, measure_timer, read_cache
 from bncli.timing.workloads import read_last_level_cache
 
 GOOD = Condition(
-    cores=4, threads=4, governor="performance", load=0.1, busy={}, stolen=0.0, timer_seconds=5e-8, noise=0.01,
+    cores=4, threads=4, governor="performance", load=0.1, busy={}, steal_time=0.0, timer_seconds=5e-8, noise=0.01,
     rates=(Rates(1, 12e9, {"f32": 1e11}),),
 )  # fmt: skip
 ENVIRONMENT = {"processor": "a processor", "system": "Linux x86_64", "bncli": "0", "torch": "2", "python": "3"}
@@ -28,7 +28,7 @@ def test_a_good_machine_needs_no_advice() -> None:
 
 
 def test_a_machine_that_tells_nothing_needs_none_either() -> None:
-    silent = replace(GOOD, governor=None, load=None, busy=None, stolen=None)
+    silent = replace(GOOD, governor=None, load=None, busy=None, steal_time=None)
     assert list(advise(silent)) == []
     text = dict(describe_condition(silent, ENVIRONMENT))
     assert text["governor"] == "unknown (this system does not tell)"
@@ -41,7 +41,7 @@ def test_a_machine_that_tells_nothing_needs_none_either() -> None:
     [
         ({"busy": {"python3": 1.5, "cc1": 0.1}}, "other programs take 1.6 of 4 cores (python3 1.5, cc1 0.1): end them"),
         ({"busy": None, "load": 3.0}, "the load is 3.0 on 4 cores"),
-        ({"stolen": 0.05}, "the host gives 5% of this machine's time to others"),
+        ({"steal_time": 0.05}, "the host gives 5% of this machine's time to others"),
         ({"governor": "powersave"}, "the governor is 'powersave', which moves the clock with the load: sudo cpupower"),
         ({"threads": 8}, "torch would use 8 threads on 4 cores"),
         ({"cores": 1, "threads": 1}, "with one core whatever else runs is in the times"),
@@ -83,7 +83,7 @@ def test_the_command_says_nothing_personal(tmp_path: Path) -> None:
         sleeper.kill()
         sleeper.wait()
     found = json.loads(done.stdout)
-    assert found["schema"] == "bncli/doctor/1"
+    assert found["schema"] == "bncli/doctor/2"
     assert found["rates"][0]["bandwidth"] > 0
     assert found["busy"] is None or any(name.startswith("python") for name in found["busy"])
     assert secret not in done.stdout

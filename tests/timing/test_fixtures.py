@@ -1,17 +1,26 @@
 """What an earlier bncli wrote: its baselines decide gates, and its documents' readers find every key where it was."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bncli.errors import UndecidedError
+from bncli.errors import StoreError, UndecidedError
 from bncli.limits import BENCH_MEASURES, read_limit
 from bncli.report.timing.exports import build_document
 from bncli.timing.baseline import check_comparable, read_baseline
+from bncli.timing.documents import read_record
 from bncli.timing.gate import judge
-from bncli.timing.results import ProcessReading
+from bncli.timing.results import (
+    CaseFailure,
+    CaseJudgement,
+    Estimate,
+    GateResult,
+    KernelJudgement,
+    ProcessReading,
+)
 from tests.report.made_bench import record
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -48,8 +57,44 @@ def test_a_gate_against_it_holds_for_the_same_and_fails_for_a_tenth_more() -> No
     assert slower.judgements[0].change.value == pytest.approx(1.2)
 
 
-def test_a_document_of_the_same_schema_has_every_key_that_it_had() -> None:
-    assert not lost(load("bench.json"), build_document(record()), "")
+def test_a_document_of_the_schema_before_is_read_and_has_every_key_under_its_new_name() -> None:
+    old = load("bench.json")
+    read = read_record("bench.json", old)
+    now = build_document(read)
+    assert [row.facts.implementation for row in read.rows] == ["bncli", "native"]
+    assert read.rows[0].results[0].argument_copies == old["rows"][0]["processes"][0]["clones"]
+    assert (read.complete, read.remeasurements, read.rows[0].ratios["native"].value) == (
+        True, (), old["rows"][0]["ratios"]["native"]["value"],
+    )  # fmt: skip
+    assert sorted(lost(old, now, "")) == ["/again", "/rows/processes/clones", "/rows/ran", "/whole"]
+    assert not lost(load("bench.json") | {"rows": []}, now | {"whole": 0, "again": 0}, "")
+
+
+def test_a_document_is_read_as_it_was_written() -> None:
+    change = Estimate(1.2, 1.1, 1.3)
+    judged = CaseJudgement("a", "ratio", 0.05, "regression", change, 0.01, True, "why")
+    claim = KernelJudgement("batch", "torch", "at", None, 0.9, "a paper", "refuted", change)
+    whole = record(
+        gate=GateResult("regression", (judged,), new=("b",)), claims=(claim,), clock_hertz=(2e9,), complete=False,
+        remeasurements=record().rows[0].results, failures=(CaseFailure("c", "raised", "an error"),),
+    )  # fmt: skip
+    document = json.loads(json.dumps(build_document(whole)))
+    assert read_record("bench.json", document) == whole
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (
+            {"schema": "bncli/findings/2"},
+            "of schema 'bncli/findings/2', this bncli reads bncli/bench/2 and bncli/bench/1",
+        ),
+        ({"schema": "bncli/bench/2"}, "no document of `bncli bench --json` (KeyError: 'rows')"),
+    ],
+)
+def test_what_is_no_document_of_bench_is_said(document: dict[str, Any], said: str) -> None:
+    with pytest.raises(StoreError, match=re.escape(said)):
+        read_record("x.json", document)
 
 
 def lost(then: Any, now: Any, at: str) -> list[str]:

@@ -64,7 +64,7 @@ def test_what_autograd_saves_is_counted_once_and_evaluation_saves_nothing() -> N
 
 
 @pytest.mark.parametrize(
-    ("norm", "changes", "ran"),
+    ("norm", "changes", "implementation"),
     [
         ("batch", {}, "bncli"),
         ("batch", {"options": (("impl", "plain"),)}, "native"),
@@ -73,12 +73,12 @@ def test_what_autograd_saves_is_counted_once_and_evaluation_saves_nothing() -> N
         ("dyt", {}, "composed"),
     ],
 )
-def test_what_ran_is_what_the_profiler_saw(norm: str, changes: dict[str, object], ran: str) -> None:
-    assert facts(norm, **changes).ran == ran
+def test_what_ran_is_what_the_profiler_saw(norm: str, changes: dict[str, object], implementation: str) -> None:
+    assert facts(norm, **changes).implementation == implementation
 
 
 @pytest.mark.parametrize(
-    ("names", "options", "compiled", "ran"),
+    ("names", "options", "compiled", "implementation"),
     [
         ({"aten::batch_norm", "aten::cudnn_batch_norm", "aten::native_layer_norm"}, (), False, "cuDNN"),
         ({"aten::mkldnn_linear"}, (), False, "oneDNN"),
@@ -89,15 +89,17 @@ def test_what_ran_is_what_the_profiler_saw(norm: str, changes: dict[str, object]
         ({"aten::native_batch_norm"}, (), True, "fallback: native"),
     ],
 )
-def test_what_ran_has_a_name(names: set[str], options: tuple[tuple[str, str], ...], compiled: bool, ran: str) -> None:
+def test_what_ran_has_a_name(
+    names: set[str], options: tuple[tuple[str, str], ...], compiled: bool, implementation: str
+) -> None:
     case = Case("batch", options, "train-both", SHAPE, "f32", "nchw", "cuda", 1, compiled)
-    assert name_implementation(case, names) == ran
+    assert name_implementation(case, names) == implementation
 
 
 @pytest.mark.parametrize("pass_", ["train-forward", "train-backward", "eval-forward"])
 def test_what_a_kernels_author_has_compiled_is_said_and_timed_in_every_pass(pass_: str) -> None:
     found = facts(f"{__name__}:compiled", pass_, shape=(8, 4), layout="nc")
-    assert (found.ran, found.correctness.verdict) == ("inductor", "right")
+    assert (found.implementation, found.correctness.verdict) == ("inductor", "right")
 
 
 def compiled(channels: int) -> Callable[[Tensor], Tensor]:

@@ -37,9 +37,9 @@ def test_busy_programs_are_counted_in_cores_by_name(tmp_path: Path) -> None:
         (tmp_path / "11" / "stat").unlink()
         process(tmp_path, 12, "new", 99)
 
-    busy, stolen = watch(tmp_path, sleep=later)
+    busy, steal_time = watch(tmp_path, sleep=later)
     assert busy == {"py (x) 3": pytest.approx(0.75)}
-    assert stolen == pytest.approx(0.05)
+    assert steal_time == pytest.approx(0.05)
 
 
 def test_without_proc_nothing_is_known(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Measuring processes: what they measure, what they survive, and two environments in one job."""
 
 import gc
+import json
 import os
 import random
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -18,16 +19,18 @@ import bncli
 from bncli.errors import BncliError
 from bncli.limits import BENCH_MEASURES, read_limit
 from bncli.timing.cases import Case
+from bncli.timing.documents import read_case, read_facts, read_result
 from bncli.timing.gate import collect_readings, judge
 from bncli.timing.process.client import Worker, start_worker
-from bncli.timing.process.protocol import RemoteCase, describe_case, read_case
+from bncli.timing.process.protocol import RemoteCase, describe_answer, describe_case
 from bncli.timing.process.worker import prepare_for_forks
-from bncli.timing.results import CaseResult, ProcessReadings
+from bncli.timing.results import ProcessReadings
 from bncli.timing.run import check_differs, time_pairs
-from bncli.timing.workloads import Effort
+from bncli.timing.workloads import TimerSettings
+from tests.report.made_bench import record
 
 ROOT = Path(__file__).parent.parent.parent
-EFFORT = Effort(seconds=0.0, half_width=0.0, warmup=0.0, warm=True)
+SETTINGS = TimerSettings(seconds=0.0, half_width=0.0, warmup=0.0, warm=True)
 NO_NORM = Case("none", (), "eval-forward", (4, 4), "f32", "nc", "cpu")
 
 
@@ -43,14 +46,14 @@ def _job(do: str, rounds: int = 100) -> RemoteCase:
 
 
 def test_a_case_is_measured_in_a_process_of_its_own(worker: Worker) -> None:
-    found = [worker.measure(_job(name), EFFORT, 0) for name in ("work", "print", "work")]
+    found = [worker.measure(_job(name), SETTINGS, 0) for name in ("work", "print", "work")]
     assert [result.name for result in found] == ["work", "print", "work"]
     assert all(len(result.samples["case"]) == 8 for result in found)
     assert all(result.ratios["native"].value > 0 for result in found)
 
 
 def test_a_case_may_print(worker: Worker, capfd: pytest.CaptureFixture[str]) -> None:
-    assert worker.measure(_job("print"), EFFORT, 0).name == "print"
+    assert worker.measure(_job("print"), SETTINGS, 0).name == "print"
 
 
 @pytest.mark.parametrize(
@@ -63,19 +66,19 @@ def test_a_case_may_print(worker: Worker, capfd: pytest.CaptureFixture[str]) -> 
 )
 def test_a_case_that_ends_its_process_is_said_and_the_next_is_measured(worker: Worker, do: str, how: str) -> None:
     with pytest.raises(BncliError) as caught:
-        worker.measure(_job(do), EFFORT, 0)
+        worker.measure(_job(do), SETTINGS, 0)
     assert str(caught.value) == f"{do}: {how}"
-    assert worker.measure(_job("work"), EFFORT, 0).name == "work"
+    assert worker.measure(_job("work"), SETTINGS, 0).name == "work"
 
 
 def test_a_bug_in_a_case_keeps_its_traceback(worker: Worker) -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug"):
-        worker.measure(_job("bug"), EFFORT, 0)
+        worker.measure(_job("bug"), SETTINGS, 0)
 
 
 def test_a_case_that_cannot_be_built_there_is_said(worker: Worker) -> None:
     with pytest.raises(BncliError) as caught:
-        worker.measure(RemoteCase("new", {}, "bncli.timing.tomorrow:entry"), EFFORT, 0)
+        worker.measure(RemoteCase("new", {}, "bncli.timing.tomorrow:entry"), SETTINGS, 0)
     assert str(caught.value).startswith(f"new: bncli {bncli.__version__} cannot build this case (ModuleNotFoundError: ")
 
 
@@ -143,7 +146,7 @@ def test_a_bncli_from_before_the_modules_had_their_names_is_asked_as_it_was(tmp_
         (tmp_path / package / "__init__.py").write_text("")
     (tmp_path / "bncli" / "bench" / "worker.py").write_text(FIRST_WORKER)
     command = ["env", f"PYTHONPATH={tmp_path}", sys.executable]
-    with start_worker("cpu", command) as first, first.open(describe_case(NO_NORM), EFFORT, 0) as timers:
+    with start_worker("cpu", command) as first, first.open(describe_case(NO_NORM), SETTINGS, 0) as timers:
         timers["native"].size(1.0)
         assert (timers["native"].calls, timers["native"].time_chunk(7)) == (3, 0.5)
         assert first.installation.describe() == "bncli 0.1 at /first, torch 2.13.0, Python 3.11.2"
@@ -153,13 +156,18 @@ def test_what_goes_over_the_wire_keeps_its_names() -> None:
     assert list(describe_case(NO_NORM).case) == [
         "norm", "options", "pass_", "shape", "dtype", "layout", "device", "threads", "compiled",
     ]  # fmt: skip
-    assert list(asdict(EFFORT)) == [
+    assert list(asdict(SETTINGS)) == [
         "seconds", "half_width", "warmup", "chunk", "least_blocks", "most_blocks", "warm", "graph", "memory_byte",
         "cache_byte",
     ]  # fmt: skip
-    assert [field.name for field in fields(CaseResult)] == [
+    result = record().rows[0].results[0]
+    assert list(describe_answer(result)) == [
         "name", "samples", "calls", "seconds", "ratios", "outliers", "stopped", "clones", "cold", "warnings",
     ]  # fmt: skip
+    assert read_result(json.loads(json.dumps(describe_answer(result)))) == result
+    facts = record().rows[0].facts
+    assert list(describe_answer(facts)) == ["ran", "saved_byte", "peak_byte", "correctness", "reasons"]
+    assert read_facts(json.loads(json.dumps(describe_answer(facts)))) == facts
 
 
 def test_what_is_no_bncli_is_said() -> None:
@@ -204,7 +212,7 @@ def test_a_kernel_slowed_in_another_checkout_is_found(worker: Worker, tmp_path: 
     slow = partial(start_worker, "cpu", ["env", path, sys.executable])
 
     def pairs(count: int) -> ProcessReadings:
-        return collect_readings(time_pairs(slow, lambda: nullcontext(worker), [job], EFFORT, count, chance))
+        return collect_readings(time_pairs(slow, lambda: nullcontext(worker), [job], SETTINGS, count, chance))
 
     result = judge(rules, None, pairs(2), lambda names: pairs(3))
     assert [(j.case, j.verdict) for j in result.judgements] == [(NO_NORM.name, "regression")]

@@ -17,20 +17,20 @@ from bncli.report.study.json import dumps, plain
 from bncli.report.study.table import SYMBOLS
 from bncli.report.timing.gate import list_claim_checks, list_result_checks, write_gate
 from bncli.report.timing.table import RIVAL_NAMES, list_warnings, name_group, write_error
+from bncli.timing.documents import SCHEMA
 from bncli.timing.results import BenchRecord, BenchRow, Estimate
-
-SCHEMA = "bncli/bench/1"
 
 
 def build_document(record: BenchRecord) -> dict[str, Any]:
     """The record in types that JSON knows: seconds, bytes, operations a second."""
-    apart = ("rows", "gate", "claims", "again", "failures")
+    apart = ("rows", "gate", "claims", "remeasurements", "failures")
     fields = {key: value for key, value in vars(record).items() if key not in apart}
     gate = None if record.gate is None else asdict(record.gate) | {"noise_floor": record.gate.noise_floor}
     rows, claims = [_build_row(row) for row in record.rows], [asdict(claim) for claim in record.claims]
-    looks, failures = ([asdict(each) for each in found] for found in (record.again, record.failures))
+    remeasured, failures = ([asdict(r) for r in found] for found in (record.remeasurements, record.failures))
     made: dict[str, Any] = plain({
-        "schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows, "failures": failures, "again": looks,
+        "schema": SCHEMA, **fields, "gate": gate, "claims": claims, "rows": rows, "failures": failures,
+        "remeasurements": remeasured,
     })  # fmt: skip
     return made
 
@@ -76,7 +76,7 @@ def export_markdown(data: ReportData) -> str:
     record = _record_of(data)
     rivals = list(record.rows[0].ratios) if record.rows else []
     versus = [f"vs {RIVAL_NAMES[rival]}" for rival in rivals]
-    heads = ["", "case", "time", *versus, "peak", "saved", "error", "grad error", "ran", "results"]
+    heads = ["", "case", "time", *versus, "peak", "saved", "error", "grad error", "implementation", "results"]
     lines = [f"### {as_line(f'{record.name}: {record.question}')}", ""]
     if record.gate:
         lines += [*write_gate(record.gate), ""]
@@ -168,7 +168,7 @@ def _flatten(row: BenchRow) -> dict[str, Any]:
         "machine_product_rate": row.rates.products[case.dtype],
         "peak_byte": facts.peak_byte, "saved_byte": facts.saved_byte, "error": facts.correctness.error,
         "output_error": facts.correctness.output_error, "gradient_error": facts.correctness.gradient_error,
-        "ran": facts.ran, "results": facts.correctness.verdict, "truth": facts.correctness.truth,
+        "implementation": facts.implementation, "results": facts.correctness.verdict, "truth": facts.correctness.truth,
         "processes": len(row.results), "outliers": sum(result.outliers["case"] for result in row.results),
     }  # fmt: skip
 
@@ -185,7 +185,7 @@ def _write_cells(row: BenchRow) -> Iterator[str]:
     yield written_bytes(facts.saved_byte)
     yield write_error(facts.correctness.output_error)
     yield write_error(facts.correctness.gradient_error)
-    yield facts.ran
+    yield facts.implementation
     yield facts.correctness.verdict
 
 
@@ -210,7 +210,11 @@ def _build_benchmark(row: BenchRow) -> dict[str, Any]:
         "fullname": row.case.name,
         "params": None,
         "param": None,
-        "extra_info": {"ratio": row.ratios[row.rival].value, "rival": row.rival, "ran": row.facts.ran},
+        "extra_info": {
+            "ratio": row.ratios[row.rival].value,
+            "rival": row.rival,
+            "implementation": row.facts.implementation,
+        },
         "options": {
             "disable_gc": True,
             "timer": "process_time" if row.case.threads == 1 else "perf_counter",

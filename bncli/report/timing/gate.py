@@ -108,7 +108,7 @@ def _write_limit(judgement: CaseJudgement) -> str:
 
 
 def _write_verdict(judgement: CaseJudgement) -> str:
-    again = " (measured again)" if judgement.measured_again else ""
+    again = " (measured again)" if judgement.remeasured else ""
     return judgement.verdict + again + (f": {judgement.why}" if judgement.why else "")
 
 
@@ -147,7 +147,7 @@ def list_claim_checks(record: BenchRecord) -> list[Check]:
 
 def _check_case(judgement: CaseJudgement) -> Check:
     change, verdict = judgement.change, judgement.verdict
-    again = " (measured again)" if judgement.measured_again else ""
+    again = " (measured again)" if judgement.remeasured else ""
     why = f"; {judgement.why}" if judgement.why else ""
     message = f"now against before: {written_ratio(change.value, change.low, change.high)}{again}{why}"
     return Check(

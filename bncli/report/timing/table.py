@@ -20,7 +20,7 @@ from bncli.timing.results import MARGIN, BenchRecord, BenchRow, Condition
 
 RIVAL_NAMES = {"native": "torch", "copy": "copy", "against": "other"}
 # Columns in the order in which a narrow terminal goes without them.
-_DISPENSABLE = ("GB/s alg.", "saved", "peak", "grad error", "error", "GFLOP/s", "vs copy", "GB/s", "ran")
+_DISPENSABLE = ("GB/s alg.", "saved", "peak", "grad error", "error", "GFLOP/s", "vs copy", "GB/s", "implementation")
 
 
 def show(record: BenchRecord, console: Console) -> None:
@@ -82,7 +82,7 @@ def list_warnings(record: BenchRecord) -> Iterator[str]:
     if warned := [result for result in results if result.warnings]:
         first = f"{warned[0].name}: {warned[0].warnings[0]}"
         yield f"{len(warned)} of {len(results)} measurements have a warning (--json has them all), the first: {first}"
-    if not record.whole:
+    if not record.complete:
         yield (
             f"cut short: {len(record.rows)} of {record.cases} cases were measured, perhaps in fewer processes, and none"
             " is judged"
@@ -94,7 +94,7 @@ def build_bench_columns(rows: Sequence[BenchRow]) -> Iterator[Column]:
 
     def column(title: str, write: Callable[[BenchRow], str | Text], gap: int = 3) -> Column:
         cells = tuple(cell if isinstance(cell, Text) else Text(cell) for cell in map(write, rows))
-        return Column(title, cells, right=title not in ("", "norm", "ran", "results"), gap=gap)
+        return Column(title, cells, right=title not in ("", "norm", "implementation", "results"), gap=gap)
 
     yield column("", lambda row: Text(*SYMBOLS[row.verdict]), gap=1)
     yield column("norm", lambda row: row.case.name.partition("/")[0])
@@ -111,7 +111,7 @@ def build_bench_columns(rows: Sequence[BenchRow]) -> Iterator[Column]:
     yield column("saved", lambda row: written_bytes(row.facts.saved_byte))
     yield column("error", lambda row: write_error(row.facts.correctness.output_error))
     yield column("grad error", lambda row: write_error(row.facts.correctness.gradient_error))
-    yield column("ran", lambda row: row.facts.ran)
+    yield column("implementation", lambda row: row.facts.implementation)
     if any(row.facts.correctness.verdict != "right" for row in rows):
         yield column("results", lambda row: row.facts.correctness.verdict)
 
@@ -188,7 +188,7 @@ _UNKNOWN = {
     "governor": "this system does not tell",
     "load": "this system has no load average",
     "busy": "this system does not tell without further tools",
-    "stolen": "this system does not tell",
+    "steal_time": "this system does not tell",
 }
 
 
@@ -205,8 +205,8 @@ def describe_condition(condition: Condition, environment: Mapping[str, Any]) -> 
     else:
         names = ", ".join(f"{name} {cores:.2f} cores" for name, cores in sorted(busy.items(), key=lambda x: -x[1]))
         yield "other programs", names or "idle"
-    if condition.stolen is not None:
-        yield "stolen", f"{condition.stolen:.1%} of the time, by the host of a virtual machine"
+    if condition.steal_time is not None:
+        yield "steal time", f"{condition.steal_time:.1%} of the time, by the host of a virtual machine"
     yield "timer", f"{written_seconds(condition.timer_seconds)} between two readings"
     yield "noise floor", f"{condition.noise:.1%} (half the middle half of 200 times of the same copy of 4 MB)"
     for rates in condition.rates:
@@ -219,6 +219,6 @@ def build_document(condition: Condition, environment: Mapping[str, Any], advice:
     """All of it in types that JSON knows."""
     fields = asdict(condition)
     reasons = {f"{key}_reason": why for key, why in _UNKNOWN.items() if fields[key] is None}
-    whole = {"schema": "bncli/doctor/1", **fields, **reasons, "advice": list(advice), "environment": environment}
-    made: dict[str, Any] = plain(whole)
+    found = {"schema": "bncli/doctor/2", **fields, **reasons, "advice": list(advice), "environment": environment}
+    made: dict[str, Any] = plain(found)
     return made

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 from bncli.errors import BncliError
 from bncli.plugins import registered
 from bncli.timing.cases import Case, Told
+from bncli.timing.documents import read_facts, read_result
 from bncli.timing.process.family import end_descendants
-from bncli.timing.process.protocol import PROTOCOL, RemoteCase, describe_case, read_facts, read_result
+from bncli.timing.process.protocol import PROTOCOL, RemoteCase, describe_case
 from bncli.timing.results import CaseFailure, CaseResult, Facts, FailureStatus
-from bncli.timing.workloads import Effort
+from bncli.timing.workloads import TimerSettings
 
 T = TypeVar("T")
 _START_SECONDS = 120.0  # for torch to be imported
@@ -61,7 +62,7 @@ _FIRST_BUILD = "bncli.bench.jobs:entry_of"
 
 
 class CaseError(BncliError):
-    """A case that could not be checked or timed, while others can: in another process, where this one is in doubt."""
+    """A case that could not be checked or timed, while others can: in another process, where this one may be harmed."""
 
     def __init__(self, name: str, reason: str, status: FailureStatus) -> None:
         super().__init__(f"{name}: {reason}")
@@ -86,7 +87,7 @@ class Worker:
         return self._is_sound
 
     def inspect(self, case: Case, told: Told | None) -> Facts:
-        """Look at a case in a process of its own, untimed; `told` is what kernels are held against.
+        """Inspect a case in a process of its own, untimed; `told` is what kernels are held against.
 
         Raises:
             CaseError: if it cannot be run there.
@@ -96,28 +97,31 @@ class Worker:
         reply = self._send(describe_case(case), asked, self._patience)
         return self.read(case.name, lambda: read_facts(reply["facts"]))
 
-    def measure(self, case: RemoteCase, effort: Effort, seed: int) -> CaseResult:
+    def measure(self, case: RemoteCase, settings: TimerSettings, seed: int) -> CaseResult:
         """Measure a case in a process of its own.
 
         Raises:
             CaseError: if the case cannot be built or measured there.
         """
-        asked = {"do": "measure", "effort": asdict(effort), "seed": seed}
-        reply = self._send(case, asked, self._patience + effort.seconds)
+        asked = {"do": "measure", "effort": asdict(settings), "seed": seed}
+        reply = self._send(case, asked, self._patience + settings.seconds)
         return self.read(case.name, lambda: read_result(reply["result"]))
 
     @contextmanager
-    def open(self, case: RemoteCase, effort: Effort, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
+    def open(self, case: RemoteCase, settings: TimerSettings, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
         """A case's candidate and rivals, held ready in a process of its own.
 
         Raises:
             CaseError: if the case cannot be built there, or while it is timed.
         """
-        asked = {"do": "open", "effort": asdict(effort), "seed": seed}
+        asked = {"do": "open", "effort": asdict(settings), "seed": seed}
         timers = self._send(case, asked, self._patience)
         yield self.read(
             case.name,
-            lambda: {name: RemoteTimer(self, case.name, name, **facts) for name, facts in timers.items()},
+            lambda: {
+                name: RemoteTimer(self, case.name, name, facts["clones"], facts["cold"])
+                for name, facts in timers.items()
+            },
         )
         self.ask(case.name, {"do": "close"})
 
@@ -220,8 +224,8 @@ class Worker:
 class RemoteTimer:
     """Times a workload in a measuring process; see Timer."""
 
-    def __init__(self, worker: Worker, case: str, name: str, clones: int, cold: bool) -> None:
-        self.calls, self.clones, self.cold = 1, clones, cold
+    def __init__(self, worker: Worker, case: str, name: str, argument_copies: int, cold: bool) -> None:
+        self.calls, self.argument_copies, self.cold = 1, argument_copies, cold
         self._worker, self._case, self._name = worker, case, name
 
     def time_chunk(self, block: int) -> float:

@@ -18,7 +18,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +31,7 @@ from bncli.plugins import add_plugins
 from bncli.timing.build import WrongError, quote_error
 from bncli.timing.cases import is_foreign
 from bncli.timing.clock import Clock, choose_clock
+from bncli.timing.documents import freeze, read_case
 from bncli.timing.habits import watch_habits
 from bncli.timing.inspection import inspect
 from bncli.timing.interference import list_interference
@@ -42,9 +42,13 @@ from bncli.timing.process.family import (
     end_with_requests,
     forget_children,
 )
-from bncli.timing.process.protocol import PROTOCOL, build_entry, freeze, read_case
+from bncli.timing.process.protocol import (
+    PROTOCOL,
+    build_entry,
+    describe_answer,
+)
 from bncli.timing.scheduler import measure, pause_garbage_collection
-from bncli.timing.workloads import Effort, Entry, make_timers
+from bncli.timing.workloads import Entry, TimerSettings, make_timers
 
 Message = Mapping[str, Any]
 _FAMILY = os.getpid()  # this process, of which forks and what kernels start descend
@@ -112,14 +116,14 @@ def _inspect(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     told = message["truth"] and (message["truth"][0], freeze(message["truth"][1]))
     facts = inspect(read_case(message["case"]), told)
     _refuse_interference(message)
-    _say(replies, {"facts": asdict(facts)})
+    _say(replies, {"facts": describe_answer(facts)})
 
 
 def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
-    entry, clock, effort = _prepare(message)
+    entry, clock, settings = _prepare(message)
     with _watch(message, entry, clock):
-        result = measure(entry, clock, effort, message["seed"])
-    _say(replies, {"result": asdict(result)})
+        result = measure(entry, clock, settings, message["seed"])
+    _say(replies, {"result": describe_answer(result)})
 
 
 @contextmanager
@@ -143,9 +147,9 @@ def _refuse_interference(message: Message) -> None:
 
 def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     """Hold a case's candidate and rivals ready, and size or time a chunk of one whenever asked, until `close`."""
-    entry, clock, effort = _prepare(message)
-    timers = make_timers(entry, clock, effort, random.Random(message["seed"]))
-    _say(replies, {name: {"clones": timer.clones, "cold": timer.cold} for name, timer in timers.items()})
+    entry, clock, settings = _prepare(message)
+    timers = make_timers(entry, clock, settings, random.Random(message["seed"]))
+    _say(replies, {name: {"clones": timer.argument_copies, "cold": timer.cold} for name, timer in timers.items()})
     with _watch(message, entry, clock), pause_garbage_collection():
         while (line := requests.readline()) and (asked := json.loads(line))["do"] != "close":
             timer = timers[asked["contender"]]
@@ -157,9 +161,10 @@ def _open(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     _say(replies, {"closed": True})
 
 
-def _prepare(message: Message) -> tuple[Entry, Clock, Effort]:
-    entry, effort = _build(message), Effort(**message["effort"])  # the entry sets the threads that the clock depends on
-    return entry, choose_clock(message["device"], torch.get_num_threads(), graph=effort.graph), effort
+def _prepare(message: Message) -> tuple[Entry, Clock, TimerSettings]:
+    entry = _build(message)  # sets the threads that the clock depends on
+    settings = TimerSettings(**message["effort"])
+    return entry, choose_clock(message["device"], torch.get_num_threads(), graph=settings.graph), settings
 
 
 def _build(message: Message) -> Entry:
