@@ -787,7 +787,7 @@ def test_help_looks_into_no_installed_package(arguments: str, installed: Path) -
 
 def test_completion_looks_into_no_installed_package(installed: Path) -> None:
     code = SCAN_ENDS + (
-        "import bncli.plugins\nfrom bncli.cli.options import complete_norm\nprint(complete_norm('zca'))"
+        "import bncli.plugins\nfrom bncli.cli.completion import complete_norm\nprint(complete_norm('zca'))"
     )
     assert run(code, installed).stdout == "['zca', 'zca-cor']\n"
 

@@ -1,7 +1,7 @@
 """The command line: the only package that knows Typer and exit codes. One file a command, imported only when run."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from errno import ELOOP, ENAMETOOLONG
 from itertools import pairwise
 from typing import Annotated
@@ -17,7 +17,7 @@ from bncli.cli.inspect import inspect
 from bncli.cli.ls import ls
 from bncli.cli.shift_report import shift_report
 from bncli.cli.status import status
-from bncli.cli.store import store
+from bncli.cli.store import merge, prune, store, verify
 from bncli.cli.train import train
 from bncli.cli.validate import validate
 from bncli.errors import BncliError, ConfigError, UndecidedError, as_line
@@ -30,8 +30,36 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 your mistake, 3 a gate failed, 4 a gate could not be decided, 5 some runs failed, "
     "130 interrupted (run again to continue).",
 )
-for command in (compare, train, shift_report, bench, inspect, check_norm, export, doctor, ls, validate, status):
-    app.command()(command)
+TAUGHT: Mapping[Callable[..., None], tuple[str, ...]] = {  # command -> examples, and where there is more
+    compare: ("bncli compare", "bncli compare figure1 --variants batch,layer --seeds 10", "docs/studies.md"),
+    train: ("bncli train quickstart --jobs 2", "bncli train my-study.yaml --dry-run", "docs/studies.md"),
+    shift_report: (
+        "bncli shift-report",
+        "bncli shift-report --layers 'hidden.2*' --metrics percentile-drift --plot figures",
+        "docs/shift.md",
+    ),
+    bench: ("bncli bench", "bncli bench bench-ci --baseline main --fail-if ratio:+5%", "docs/bench.md"),
+    inspect: ("bncli inspect torchvision:resnet18", "bncli inspect net.py:Net --to group", "docs/yours.md"),
+    check_norm: ("bncli check-norm batch", "bncli check-norm my_norms.py:FastNorm --json -", "docs/yours.md"),
+    export: ("bncli export quickstart --to runs.csv", "bncli export --variants batch --to -", "docs/yours.md"),
+    doctor: ("bncli doctor", "bncli doctor && bncli bench", "docs/bench.md"),
+    ls: ("bncli ls norms iternorm", "bncli ls keys training", "docs/presets.md"),
+    validate: ("bncli validate my-study.yaml", "bncli validate presets/*.yaml", "docs/presets.md"),
+    status: ("bncli status", "bncli status quickstart --json -", "docs/store.md"),
+    merge: ("bncli store merge /mnt/other/.bncli", "bncli store merge a b --store both", "docs/store.md"),
+    prune: ("bncli store prune --study quickstart --dry-run", "bncli store prune --older-than 30d", "docs/store.md"),
+    verify: ("bncli store verify", "bncli store verify --store /mnt/results", "docs/store.md"),
+}
+
+
+def _teach(*taught: str) -> str:
+    """What stands below the options of a command's help: examples, a line each, and the page."""
+    *examples, page = taught
+    return "\n\n".join(["Examples:", *(f"$ {each}" for each in examples), f"More: {page}"])
+
+
+for command, taught in TAUGHT.items():
+    (store if command in (merge, prune, verify) else app).command(epilog=_teach(*taught))(command)
 app.add_typer(store)
 
 

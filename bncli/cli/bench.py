@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bncli.cli.completion import complete_bench
+from bncli.cli.destinations import Export, Html, Style
 from bncli.cli.options import (
     AA,
     CHECKS,
     BaselineName,
     CheckClaims,
     Device,
-    Export,
     FailIf,
     Github,
-    Html,
     Json,
     Plot,
     Plugins,
     SaveBaseline,
     StoreFolder,
-    Style,
     Yes,
-    complete_bench,
 )
 from bncli.errors import BncliError
 

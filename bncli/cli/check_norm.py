@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bncli.cli.completion import complete_norm
 from bncli.cli.inspect import Set
-from bncli.cli.options import Json, Plugins, complete_norm
+from bncli.cli.options import Json, Plugins
 
 if TYPE_CHECKING:
     from bncli.norms.contract import ContractReport

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from bncli.cli.destinations import Export, Html, Style
 from bncli.cli.options import (
     AA,
     BaselineName,
@@ -18,12 +19,10 @@ from bncli.cli.options import (
     EngineName,
     EventsTo,
     Executor,
-    Export,
     FailIf,
     From,
     Github,
     GpusPerJob,
-    Html,
     Jobs,
     Json,
     Junit,
@@ -41,7 +40,6 @@ from bncli.cli.options import (
     SharedFolder,
     SitePattern,
     StoreFolder,
-    Style,
     Task,
     TimeLimit,
     Until,

@@ -6,8 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from bncli.cli.completion import complete_format
+from bncli.cli.options import OUT
 from bncli.cli.output import refuse_place, write
 from bncli.errors import BncliError, ConfigError
 
@@ -15,6 +19,28 @@ if TYPE_CHECKING:
     from bncli.report.data import ReportData
     from bncli.report.exports import ReportKind
 
+Html = Annotated[
+    str | None,
+    typer.Option(help="Write a page with tables and figures here; - is stdout.", metavar="PATH|-", rich_help_panel=OUT),
+]
+Export = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Write the findings as json, csv, markdown, latex, html, svg, pdf, png, junit, github, pytest-benchmark,"
+        " gha or bmf; - is stdout.",
+        metavar="FORMAT[:PATH]",
+        autocompletion=complete_format,
+        rich_help_panel=OUT,
+    ),
+]
+Style = Annotated[
+    str,
+    typer.Option(
+        help="How figures are drawn: paper (a column wide), slides or web.",
+        metavar="paper|slides|web",
+        rich_help_panel=OUT,
+    ),
+]
 DRAWN = ("svg", "png")  # by --plot DIR
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bncli.cli.options import Json, Plugins, complete_norm
+from bncli.cli.completion import complete_norm
+from bncli.cli.options import Json, Plugins
 
 if TYPE_CHECKING:
     from rich.console import Console

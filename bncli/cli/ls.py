@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bncli.cli.options import Json, Plugins, StoreFolder, complete_norm
+from bncli.cli.completion import complete_norm, one_of
+from bncli.cli.options import Json, Plugins, StoreFolder
 
 # what a preset or an option can name
 KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "tasks", "metrics", "measures", "executors")
@@ -18,7 +19,10 @@ OTHERS = ("keys", "studies")
 def ls(
     kind: Annotated[
         str,
-        typer.Argument(help=f"One of {', '.join(KINDS)}, all of them if left out; keys, of presets; studies."),
+        typer.Argument(
+            help=f"One of {', '.join(KINDS)}, all of them if left out; keys, of presets; studies.",
+            autocompletion=one_of(*KINDS, *OTHERS),
+        ),
     ] = "",
     name: Annotated[
         str,

@@ -7,34 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-CHECKS = "Checks"  # the panel of --help for what can fail
+from bncli.cli.completion import complete_key, complete_norm, complete_preset, one_of
 
-
-def complete_preset(incomplete: str) -> list[str]:
-    """Names of presets for the shell."""
-    from bncli.presets import preset_names
-
-    return [name for name in preset_names() if name.startswith(incomplete)]
-
-
-def complete_bench(incomplete: str) -> list[str]:
-    """Names of bench presets for the shell."""
-    return [name for name in complete_preset(incomplete) if name.startswith("bench-")]
-
-
-def complete_norm(incomplete: str) -> list[str]:
-    """Names of norms for the shell; the last of a comma-separated list is completed."""
-    from bncli.norms import NORMS
-
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in NORMS if name.startswith(last)]
+# Panels of --help
+WHAT = "What is compared"
+OWN = "Your own model"
+WHERE = "Where and how it runs"
+PLACES = "Where jobs run on a cluster"
+OUT = "What is written"
+CHECKS = "Checks"  # what can fail
 
 
 PresetArgument = Annotated[
     str | None,
     typer.Argument(help="A shipped preset's name, or a YAML file.", autocompletion=complete_preset, show_default=False),
 ]
-OWN = "Your own model"  # the panel of --help
 ModelCode = Annotated[
     str | None,
     typer.Option(
@@ -64,45 +51,78 @@ LossCode = Annotated[
 ]
 Variants = Annotated[
     str,
-    typer.Option(help="Compare only these: variants of the preset, or norms (a,b,c).", autocompletion=complete_norm),
+    typer.Option(
+        help="Compare only these: variants of the preset, or norms (a,b,c).",
+        autocompletion=complete_norm,
+        rich_help_panel=WHAT,
+    ),
 ]
-Seeds = Annotated[str | None, typer.Option(help="How many seeds (5), or which (0..9).")]
+Seeds = Annotated[str | None, typer.Option(help="How many seeds (5), or which (0..9).", rich_help_panel=WHAT)]
 From = Annotated[
     Path | None,
     typer.Option(
-        "--from", help="Compare runs made elsewhere: a table, or a folder of logs.", metavar="FILE|FOLDER"
+        "--from",
+        help="Compare runs made elsewhere: a table, or a folder of logs.",
+        metavar="FILE|FOLDER",
+        rich_help_panel=WHAT,
     ),
-]  # fmt: skip
+]
 VariantFrom = Annotated[
-    str | None, typer.Option(help="With --from: what says a run's variant.", metavar="COLUMN|PATTERN")
+    str | None,
+    typer.Option(help="With --from: what says a run's variant.", metavar="COLUMN|PATTERN", rich_help_panel=WHAT),
 ]
 SeedFrom = Annotated[
-    str | None, typer.Option(help="With --from: what says a run's seed, as 'seed(\\d+)'.", metavar="COLUMN|PATTERN")
+    str | None,
+    typer.Option(
+        help="With --from: what says a run's seed, as 'seed(\\d+)'.", metavar="COLUMN|PATTERN", rich_help_panel=WHAT
+    ),
 ]
 Until = Annotated[
     str,
     typer.Option(
         help="Add seeds while a headline is open: 5, 8, 10, 15, 20, 30, 50 of them; --seeds is the most.",
         metavar="decided",
+        rich_help_panel=WHAT,
     ),
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a key of the preset: key=value; key=v1,v2 sweeps.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="Change a key of the preset: key=value; key=v1,v2 sweeps.",
+        metavar="KEY=VALUE",
+        autocompletion=complete_key,
+        rich_help_panel=WHAT,
+    ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or mps where networks are trained.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, or mps where networks are trained.",
+        autocompletion=one_of("auto", "cpu", "cuda", "mps"),
+        rich_help_panel=WHERE,
+    ),
+]
 EngineName = Annotated[
-    str, typer.Option(help="auto, or plain: one run at a time and nothing traced, the reference.", metavar="auto|plain")
+    str,
+    typer.Option(
+        help="auto, or plain: one run at a time and nothing traced, the reference.",
+        metavar="auto|plain",
+        autocompletion=one_of("auto", "plain"),
+        rich_help_panel=WHERE,
+    ),
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes; default: one a core, or one a GPU.", rich_help_panel=WHERE)
+]
 Executor = Annotated[
     str,
     typer.Option(
         help="What carries jobs to workers: this machine, a cluster of Ray or Dask, or your own factory.",
         metavar="local|ray[:ADDRESS]|dask:ADDRESS|FILE.py:FACTORY",
+        rich_help_panel=WHERE,
     ),
 ]
-PLACES = "Where jobs run"  # the panel of --help
 CpusPerJob = Annotated[
     float | None, typer.Option(min=0, help="Processors that a job has of a cluster.", rich_help_panel=PLACES)
 ]
@@ -120,51 +140,51 @@ SharedFolder = Annotated[
         rich_help_panel=PLACES,
     ),
 ]
-TimeLimit = Annotated[float | None, typer.Option(help="Seconds after which a job is ended, as timed out.")]
+TimeLimit = Annotated[
+    float | None, typer.Option(help="Seconds after which a job is ended, as timed out.", rich_help_panel=WHERE)
+]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", help="A file or module that adds norms, models, data and more.", metavar="FILE.py|MODULE"),
+    typer.Option(
+        "--plugin",
+        help="A file or module that adds norms, models, data and more.",
+        metavar="FILE.py|MODULE",
+        rich_help_panel=WHERE,
+    ),
 ]
-StoreFolder = Annotated[Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.")]
+StoreFolder = Annotated[
+    Path, typer.Option("--store", envvar="BNCLI_STORE", help="Where finished runs are kept.", rich_help_panel=WHERE)
+]
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Train on other data: a data set, arrays, a folder of images.", metavar="NAME|FILE.npz|FOLDER|hf:NAME"
+        help="Train on other data: a data set, arrays, a folder of images.",
+        metavar="NAME|FILE.npz|FOLDER|hf:NAME",
+        rich_help_panel=WHAT,
     ),
 ]
 Task = Annotated[
     str | None,
-    typer.Option(help="Train a loop of your own: a generator that yields numbers.", metavar="FILE.py:NAME|MODULE:NAME"),
-]
-DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
-Plot = Annotated[Path | None, typer.Option(help="Write the figures into this folder, as SVG and PNG.")]
-Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
-Html = Annotated[
-    str | None, typer.Option(help="Write a page with tables and figures here; - is stdout.", metavar="PATH|-")
-]
-
-
-def complete_format(incomplete: str) -> list[str]:
-    """Formats of --export for the shell."""
-    from bncli.report.exports import FORMATS
-
-    return [name for name in FORMATS if name.startswith(incomplete)]
-
-
-Export = Annotated[
-    list[str] | None,
     typer.Option(
-        help="Write the findings as json, csv, markdown, latex, html, svg, pdf, png, junit, github, pytest-benchmark,"
-        " gha or bmf; - is stdout.",
-        metavar="FORMAT[:PATH]",
-        autocompletion=complete_format,
+        help="Train a loop of your own: a generator that yields numbers.",
+        metavar="FILE.py:NAME|MODULE:NAME",
+        rich_help_panel=WHAT,
     ),
 ]
-Style = Annotated[
-    str, typer.Option(help="How figures are drawn: paper (a column wide), slides or web.", metavar="paper|slides|web")
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.", rich_help_panel=WHERE),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Train also what is so much that it may be a mistake.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
+Plot = Annotated[
+    Path | None, typer.Option(help="Write the figures into this folder, as SVG and PNG.", rich_help_panel=OUT)
+]
+Json = Annotated[
+    str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-", rich_help_panel=OUT)
+]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Train also what is so much that it may be a mistake.", rich_help_panel=WHERE)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.", rich_help_panel=WHERE)]
 CheckClaims = Annotated[
     bool,
     typer.Option(
@@ -187,7 +207,10 @@ Github = Annotated[
     ),
 ]
 EventsTo = Annotated[
-    str | None, typer.Option("--events", help="Write what happens as JSON lines here; - is stdout.", metavar="FILE|-")
+    str | None,
+    typer.Option(
+        "--events", help="Write what happens as JSON lines here; - is stdout.", metavar="FILE|-", rich_help_panel=OUT
+    ),
 ]
 AA = Annotated[
     bool,

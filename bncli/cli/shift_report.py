@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from bncli.cli.completion import complete_metric
+from bncli.cli.destinations import Export, Html, Style
 from bncli.cli.options import (
+    WHAT,
     CpusPerJob,
     Data,
     DataDir,
@@ -14,9 +17,7 @@ from bncli.cli.options import (
     DryRun,
     EngineName,
     Executor,
-    Export,
     GpusPerJob,
-    Html,
     Jobs,
     Json,
     LossCode,
@@ -30,7 +31,6 @@ from bncli.cli.options import (
     SharedFolder,
     SitePattern,
     StoreFolder,
-    Style,
     TimeLimit,
     Variants,
     Weights,
@@ -40,8 +40,17 @@ from bncli.cli.options import (
     show_plan,
 )
 
-Layers = Annotated[str, typer.Option(help="Show only layers that match one of these patterns (a,b*).")]
-Metrics = Annotated[str, typer.Option(help="Show only these metrics of those that the preset probes (a,b).")]
+Layers = Annotated[
+    str, typer.Option(help="Show only layers that match one of these patterns (a,b*).", rich_help_panel=WHAT)
+]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        help="Show only these metrics of those that the preset probes (a,b).",
+        autocompletion=complete_metric,
+        rich_help_panel=WHAT,
+    ),
+]
 
 
 def shift_report(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bncli.cli.completion import complete_study
 from bncli.cli.options import Json, StoreFolder
 
 if TYPE_CHECKING:
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def status(
-    study: Annotated[str, typer.Argument(help="A study's name or id, or how the id begins; all if left out.")] = "",
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study's name or id, or how the id begins; all if left out.", autocompletion=complete_study
+        ),
+    ] = "",
     store: StoreFolder = Path(".bncli"),
     json: Json = None,
 ) -> None:

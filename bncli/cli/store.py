@@ -21,7 +21,6 @@ HOURS = {"h": 1, "d": 24, "w": 24 * 7}
 SHOWN = 12  # characters of an id, enough for --study and --run
 
 
-@store.command()
 def merge(
     sources: Annotated[list[Path], typer.Argument(metavar="FROM...", help="Stores to copy from.")],
     into: StoreFolder = Path(".bncli"),
@@ -52,7 +51,6 @@ def merge(
         raise typer.Exit(5)
 
 
-@store.command()
 def prune(
     studies: Annotated[
         list[str] | None, typer.Option("--study", metavar="NAME|ID", help="Remove this study with its runs.")
@@ -87,7 +85,6 @@ def prune(
     print(f"{'would remove' if dry_run else 'removed'} {_counted(done)}, {written_bytes(freed)}{spared}")
 
 
-@store.command()
 def verify(folder: StoreFolder = Path(".bncli")) -> None:
     """Read every run, study, baseline and checkpoint once, and say which are damaged, and what is not of bncli.
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from bncli.cli.destinations import Export, Style
 from bncli.cli.options import (
     CpusPerJob,
     Data,
@@ -11,7 +12,6 @@ from bncli.cli.options import (
     DryRun,
     EngineName,
     Executor,
-    Export,
     GpusPerJob,
     Jobs,
     LossCode,
@@ -24,7 +24,6 @@ from bncli.cli.options import (
     SharedFolder,
     SitePattern,
     StoreFolder,
-    Style,
     Task,
     TimeLimit,
     Variants,

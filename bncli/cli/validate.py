@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from bncli.cli.options import Plugins, complete_preset
+from bncli.cli.completion import complete_preset
+from bncli.cli.options import Plugins
 
 
 def validate(
