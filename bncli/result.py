@@ -10,6 +10,7 @@ from bncli.errors import BncliError
 from bncli.findings import Check, Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.records import StudyRun
+from bncli.report.data import ReportData
 from bncli.timing.results import BenchRecord
 
 F = TypeVar("F", covariant=True)
@@ -25,28 +26,39 @@ class Result(Generic[F]):
     runs: tuple[StudyRun, ...]
     store: Path  # folder that the runs are kept in
     checks: tuple[Check, ...] = ()
+    command: str = ""  # that makes it again; empty where no command line can say it
+
+    def data(self) -> ReportData:
+        """All that a renderer takes (`bncli.report.exports.render`)."""
+        study = self.study.model_dump(mode="json")
+        found = self.findings
+        assert found is None or isinstance(found, Findings | ShiftFindings | BenchRecord)
+        return ReportData(self.name, found, study, self.runs, self.checks, self.command)
 
     def document(self) -> dict[str, Any]:
         """All of it in types that JSON knows (docs/schema.json)."""
-        from bncli.report.study.json import document, shift_document
+        from bncli.report.documents import build_document
 
-        study = self.study.model_dump(mode="json")
-        if isinstance(self.findings, ShiftFindings):
-            return shift_document(self.findings, study, self.runs)
-        if isinstance(self.findings, Findings):
-            return document(self.findings, study, self.runs)
-        if self.findings is None:
-            raise BncliError("a training without a comparison has no document; its runs are in `.runs`")
-        from bncli.report.timing.exports import build_document
-
-        assert isinstance(self.findings, BenchRecord)
-        return build_document(self.findings)
+        return build_document(self.data())
 
     def to_json(self) -> str:
         """All of it as one JSON document (docs/schema.json)."""
         from bncli.report.study.json import dumps
 
         return dumps(self.document())
+
+    def to_markdown(self) -> str:
+        """Answer, tables, warnings and checks, for a pull request or an issue."""
+        return self._render("markdown")
+
+    def to_latex(self) -> str:
+        """The tables for a paper, with the lines of booktabs."""
+        return self._render("latex")
+
+    def _render(self, form: str) -> str:
+        from bncli.report.exports import render
+
+        return str(render(self.data(), form))
 
     def to_frame(self) -> Any:
         """Every number of every run as a pandas.DataFrame: variant, setting, seed, id, and a record's fields."""
@@ -62,10 +74,10 @@ class Result(Generic[F]):
         )
 
     def _repr_html_(self) -> str:
-        """The table, as notebooks show it."""
-        from bncli.report.study.table import page_part
+        """The tables, as notebooks show them."""
+        from bncli.report.markup import write_fragment
 
-        return page_part(self.findings) if isinstance(self.findings, Findings) else f"<pre>{self!r}</pre>"
+        return write_fragment(self.data())
 
     def __repr__(self) -> str:
         trained = sum(run.result is not None and run.result.info.has_numbers for run in self.runs)

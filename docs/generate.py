@@ -14,7 +14,7 @@ from bncli.config import PRESETS
 from bncli.config.keys import list_sections
 from bncli.config.parts import DEFINED
 from bncli.data import DATASETS, DataRow
-from bncli.findings import Findings
+from bncli.findings import Check, Findings
 from bncli.models import MODELS
 from bncli.models.foreign import LISTED, LISTS
 from bncli.norms import NORMS
@@ -75,7 +75,8 @@ def page_of(name: str) -> str:
 def schema() -> str:
     """The JSON schema of what `--json` writes and `Result.to_json()` returns."""
     found = TypeAdapter(Findings).json_schema()
-    parts = {name: _part(name, part) for name, part in found["$defs"].items() if name != "Check"}
+    checks = TypeAdapter(Check).json_schema()
+    parts = {name: _part(name, part) for name, part in {**found["$defs"], "Check": checks}.items()}
     parts["Judgement"]["properties"]["text"] = {"type": "string", "description": "the claim in words"}
     parts["Claim"]["required"] = [key for key in parts["Claim"]["required"] if key not in ("versus", "below", "above")]
     kept = {key: _nullable(found["properties"][key]) for key in found["properties"] if key != "arms"}
@@ -94,6 +95,8 @@ def schema() -> str:
             "study": {"type": ["object", "null"], "description": "the configuration, whole"},
             **kept,
             **{key: {"type": "array", "items": {"$ref": f"#/$defs/{name}"}} for key, name in listed.items()},
+            "checks": {"type": "array", "items": {"$ref": "#/$defs/Check"}, "description": "what was checked"},
+            "command": {"type": "string", "description": "that makes it again; empty where none can"},
         },
         "required": ["schema", "study", "runs", "arms", "verdicts", *kept],
         "additionalProperties": False,

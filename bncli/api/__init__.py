@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bncli.api.commands import with_command
 from bncli.api.timing import bench
 from bncli.config import Study
 from bncli.errors import ConfigError, expect, expect_text, expect_texts
@@ -44,6 +45,7 @@ __all__ = [
 Changes = Mapping[str, object] | Sequence[str] | None
 
 
+@with_command("compare")
 def compare(
     preset: Preset | None = None, *, variants: str | Iterable[str] = (),
     seeds: int | str | Iterable[int] | None = None, until: str = "", set: Changes = None, device: str = "auto",
@@ -137,6 +139,7 @@ def compare(
         return replace(found, checks=tuple(checks))
 
 
+@with_command("compare")
 def compare_results(
     source: str | Path, *, variant_from: str | None = None, seed_from: str | None = None, set: Changes = None,
     store: str | Path = ".bncli", save_baseline: str | None = None, baseline: str | None = None,
@@ -183,6 +186,7 @@ def compare_results(
     return replace(found, checks=tuple(regressions(document, before, limits)) if before is not None else ())
 
 
+@with_command("train")
 def train(
     preset: Preset | None = None, *, variants: str | Iterable[str] = (),
     seeds: int | str | Iterable[int] | None = None, set: Changes = None, device: str = "auto", engine: str = "auto",
@@ -209,6 +213,7 @@ def train(
         return Result(session.name, session.study, None, session.study_runs(results), session.store.folder)
 
 
+@with_command("shift-report")
 def shift_report(
     preset: Preset | None = None, *, layers: str | Iterable[str] = (), metrics: str | Iterable[str] = (),
     variants: str | Iterable[str] = (), seeds: int | str | Iterable[int] | None = None, set: Changes = None,

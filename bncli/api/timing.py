@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bncli.api.commands import with_command
 from bncli.config import Bench
 from bncli.errors import expect, expect_text, expect_texts
 from bncli.plugins import using
@@ -13,6 +14,7 @@ from bncli.session.events import OnEvent, check_events, ignore
 from bncli.timing.results import BenchRecord
 
 
+@with_command("bench")
 def bench(
     preset: str | Path | Bench | Mapping[str, Any] = "bench-quick", *, only: Sequence[str] = (),
     skip: Sequence[str] = (), kernels: Sequence[str] = (), truth: str | None = None, device: str = "auto",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bncli.cli.completion import complete_bench
+from bncli.cli.destinations import Export, Html
 from bncli.cli.options import (
     AA,
     CHECKS,
@@ -18,12 +19,14 @@ from bncli.cli.options import (
     FailIf,
     Github,
     Json,
+    Plot,
     Plugins,
     SaveBaseline,
     StoreFolder,
+    Style,
     Yes,
 )
-from bncli.errors import BncliError, ConfigError
+from bncli.errors import BncliError
 
 if TYPE_CHECKING:
     from bncli.session.events import Event, OnEvent
@@ -46,10 +49,6 @@ CaseTime = Annotated[
 Warm = Annotated[bool, typer.Option("--warm", help="Leave the arguments in the cache instead of rotating copies.")]
 Graph = Annotated[bool, typer.Option("--graph", help="On a GPU, time replayed CUDA graphs: kernels, not launches.")]
 Budget = Annotated[float | None, typer.Option(min=1, help="Seconds of measuring, instead of the preset's.")]
-Export = Annotated[
-    list[str] | None,
-    typer.Option(help="Write a file: json, csv, md, junit, pytest-benchmark, gha or bmf.", metavar="FORMAT:PATH"),
-]
 AnyMachine = Annotated[
     bool,
     typer.Option("--allow-other-machine", help="Compare with another machine's baseline too.", rich_help_panel=CHECKS),
@@ -64,7 +63,8 @@ def bench(
     preset: BenchArgument = "bench-quick", only: Only = None, skip: Skip = None, kernel: Kernel = None,
     truth: Truth = None, warm: Warm = False, graph: Graph = False, budget: Budget = None,
     time_limit: CaseTime = None, device: Device = "auto", json: Json = None,
-    export: Export = None, github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
+    html: Html = None, plot: Plot = None, export: Export = None, style: Style = "web",
+    github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
     check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"), yes: Yes = False,
 ) -> None:  # fmt: skip
@@ -76,19 +76,22 @@ def bench(
 
     path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
     add_plugins(plugin or ())
+    study = read_bench(path)
     plan = plan_bench(
-        read_bench(path), path.stem, only=only or (), skip=skip or (), kernels=kernel or (), truth=truth,
+        study, path.stem, only=only or (), skip=skip or (), kernels=kernel or (), truth=truth,
         device=device, warm=warm, graph=graph, budget=budget, time_limit=time_limit, baseline=baseline,
         save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if or (),
         allow_other_machine=allow_other_machine, check=check, store=store, yes=yes,
     )  # fmt: skip
 
-    from bncli.cli.output import annotate, exit_for_checks, read_destinations, stdout, write_record
+    from bncli.cli.destinations import command_line, read_destinations, write_destinations
+    from bncli.cli.output import exit_for_checks, stdout
 
-    destinations = read_destinations(export or (), json, github=github)
-    if any(each.format == "junit" for each in destinations) and not plan.checks_anything:
-        raise ConfigError("--export junit: nothing is checked; add --baseline NAME, --against PYTHON, --aa or --check")
-
+    destinations = read_destinations(
+        "bench", plan.name, export, json=json, html=html, plot=plot, github=github,
+        unchecked="" if plan.checks_anything else "--baseline NAME, --against PYTHON, --aa or --check",
+    )  # fmt: skip
+    from bncli.report.data import ReportData
     from bncli.report.timing.gate import list_checks
     from bncli.report.timing.table import show
     from bncli.session.bench import BenchError, BenchInterrupted, measure_plan
@@ -105,11 +108,10 @@ def bench(
     except BenchError as cut:
         record, ending = cut.record, cut.error
     checks = list_checks(record)
-    if not any(each.path == "-" for each in destinations):
+    if not any(each.takes_stdout for each in destinations):
         show(record, stdout())
-        if github:
-            annotate(checks)
-    write_record(record, destinations)
+    data = ReportData(plan.name, record, study.model_dump(mode="json"), (), checks, command_line())
+    write_destinations(data, destinations, style)
     if ending:
         raise ending
     if any(failure.status != "wrong" for failure in record.failures):

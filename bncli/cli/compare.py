@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from bncli.cli.destinations import Export, Html
 from bncli.cli.options import (
     AA,
     BaselineName,
@@ -66,7 +68,7 @@ def compare(
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
-    plot: Plot = None, style: Style = "web",
+    plot: Plot = None, html: Html = None, export: Export = None, style: Style = "web",
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
@@ -88,35 +90,24 @@ def compare(
         })  # fmt: skip
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
-        unused = {"--junit": junit, "--markdown": markdown, "--github": github, "--events": events}
-        unused["--plot"] = plot
+        unused: dict[str, object] = {"--junit": junit, "--markdown": markdown, "--github": github, "--events": events}
+        unused |= {"--plot": plot, "--html": html, "--export": export}
         show_plan(how, aa=aa, fresh=bool(save_baseline or baseline), json=json, unused=unused)
         return
 
     from bncli import api
-    from bncli.cli.output import (
-        exit_for_checks,
-        exit_for_failures,
-        require_writable,
-        show_outcome,
-        stdout,
-        write_checks,
-        write_json,
-    )
+    from bncli.cli.destinations import command_line, read_destinations, write_destinations
+    from bncli.cli.output import exit_for_checks, exit_for_failures, require_writable, show_outcome, stdout
     from bncli.cli.progress import line, show_progress
     from bncli.report.study.table import show
 
-    files = {"junit": junit, "markdown": markdown}
-    if not (check or aa or baseline):
-        told = next((f"--{name}" for name, wanted in {**files, "github": github}.items() if wanted), "")
-        if told:
-            raise ConfigError(f"{told}: nothing is checked; add --check, --baseline NAME or --aa")
-    summary = os.environ.get("GITHUB_STEP_SUMMARY") if github else None
-    require_writable(json=json, events=events, **files, github=summary)
-    if plot:
-        from bncli.report.figures import require_plots
-
-        require_plots(plot)
+    destinations = read_destinations(
+        "study", results.stem if results else how["preset"].stem, export, json=json, html=html, plot=plot, junit=junit,
+        markdown=markdown, github=github,
+        unchecked="" if check or aa or baseline else "--check, --baseline NAME or --aa",
+        taken="--events -" if events == "-" else "",
+    )  # fmt: skip
+    require_writable(events=events)
     with show_progress(events) as (on_event, tell):
         if results is not None:
             asked = {"variant_from": variant_from, "seed_from": seed_from, "set": sets or (), "store": store}
@@ -124,25 +115,17 @@ def compare(
             result = api.compare_results(results, **asked, **kept)  # type: ignore[arg-type] # dicts of options
         else:
             result = api.compare(**how, **gate, on_event=on_event)  # type: ignore[arg-type]
-        document = result.document() if json or events else {}  # else the runs' curves need not be gathered
+        result = replace(result, command=command_line())
         if events:
+            document = result.document()
             said = {key: document.get(key) for key in ("headlines", "verdicts", "warnings")}
             tell(line({"event": "findings", **said}))
-    quiet = "-" in (json, events)
-    if not quiet:
+    if events != "-" and not any(each.takes_stdout for each in destinations):
         show(result.findings, stdout())
         print(f"\n{len(result.runs)} runs {'from' if results else 'in'} {result.store}")
         if result.checks:
             show_outcome(result.name, result.checks)
-    if json:
-        write_json(json, document)
-    if plot:
-        from bncli.report.data import ReportData
-        from bncli.report.figures import write_plots
-
-        write_plots(ReportData(result.name, result.findings, runs=result.runs), plot, style)
-    if result.checks:
-        write_checks(result.name, result.checks, junit, markdown, github and not quiet)
+    write_destinations(result.data(), destinations, style)
     if any(each.outcome == "failed" for each in result.checks):
         exit_for_checks(result.checks)  # a regression is one, whatever else failed
     exit_for_failures(result.runs)

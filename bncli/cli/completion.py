@@ -53,6 +53,13 @@ def complete_study(incomplete: str) -> list[str]:
     return _fitting(dict.fromkeys(study.name for study in asked), incomplete)
 
 
+def complete_format(incomplete: str) -> list[str]:
+    """Formats of --export."""
+    from bncli.report.exports import FORMATS
+
+    return _fitting(FORMATS, incomplete)
+
+
 def one_of(*names: str) -> Callable[[str], list[str]]:
     """A completion of one of these words."""
     return lambda incomplete: _fitting(names, incomplete)

@@ -200,7 +200,7 @@ Junit = Annotated[
 ]
 Markdown = Annotated[
     Path | None,
-    typer.Option(help="Write the checks as a Markdown table here.", metavar="FILE", rich_help_panel=CHECKS),
+    typer.Option(help="Write answer, table and checks as Markdown here.", metavar="FILE", rich_help_panel=CHECKS),
 ]
 Github = Annotated[
     bool,
@@ -319,7 +319,7 @@ def show_plan(
         )
 
     from bncli.api import open_study
-    from bncli.cli.output import require_writable, write_json
+    from bncli.cli.output import require_writable, write
     from bncli.plugins import using
     from bncli.session.study import describe_plan, list_plan
 
@@ -330,4 +330,6 @@ def show_plan(
         if json != "-":
             print(describe_plan(session))
         if json:
-            write_json(json, list_plan(session))
+            from bncli.report.study.json import dumps
+
+            write(json, dumps(list_plan(session)) + "\n", f"--json {json}")

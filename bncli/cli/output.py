@@ -2,15 +2,14 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from bncli.errors import BncliError, ConfigError, unknown
+from bncli.errors import BncliError, ConfigError
 from bncli.files import replace_text
 from bncli.findings import Check
 from bncli.records import StudyRun
@@ -18,8 +17,6 @@ from bncli.streams import raw_stdout
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from bncli.timing.results import BenchRecord
 
 PIPE_WIDTH = 160  # a pipe or a file has no width of its own; COLUMNS overrules
 
@@ -75,12 +72,13 @@ def require_writable(**places: str | Path | None) -> None:
     Raises:
         ConfigError: with every one that cannot.
     """
-    found = [f"--{name} {place}: {why}" for name, place in places.items() if place and (why := _refusal(str(place)))]
+    given = {f"--{name} {place}": str(place) for name, place in places.items() if place}
+    found = [f"{flag}: {why}" for flag, place in given.items() if (why := refuse_place(place))]
     if found:
         raise ConfigError(*found)
 
 
-def _refusal(place: str) -> str:
+def refuse_place(place: str) -> str:
     """Why a file cannot be written, in words; nothing is made for the question."""
     path = Path(place)
     try:
@@ -104,32 +102,6 @@ def show_outcome(title: str, checks: Sequence[Check]) -> None:
     show_checks(checks, stdout())
 
 
-def write_checks(title: str, checks: Sequence[Check], xml: Path | None, table: Path | None, github: bool) -> None:
-    """Write the checks wherever they are wanted; on GitHub to the job's summary, with annotations on stdout.
-
-    Raises:
-        BncliError: if a file cannot be written.
-    """
-    from bncli.report.checks import junit, markdown
-
-    if xml:
-        write(str(xml), junit(title, checks), f"--junit {xml}")
-    if table:
-        write(str(table), markdown(title, checks), f"--markdown {table}")
-    if github:
-        annotate(checks)
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            write(summary, markdown(title, checks), "--github", append=True)
-
-
-def annotate(checks: Sequence[Check]) -> None:
-    """Print a line for each check that did not pass, which GitHub shows beside the change."""
-    from bncli.report.checks import annotations
-
-    for line in annotations(checks):
-        print(line)
-
-
 def exit_for_checks(checks: Sequence[Check]) -> None:
     """Exit with 3 if a check failed, with 4 if one could not be decided."""
     outcomes = {check.outcome for check in checks}
@@ -147,76 +119,6 @@ def exit_for_failures(runs: Sequence[StudyRun]) -> None:
         reasons = "; ".join(sorted({info.reason for info in failed}))
         print(f"{len(failed)} of {len(ended)} runs failed: {reasons}", file=sys.stderr)
         raise typer.Exit(5)
-
-
-def write_json(place: str, document: Mapping[str, Any]) -> None:
-    """Write the one JSON document of a study to a file, or to stdout for `-`.
-
-    Raises:
-        BncliError: if the file cannot be written.
-    """
-    from bncli.report.study.json import dumps
-
-    write(place, dumps(document) + "\n", f"--json {place}", after="; the runs themselves are stored")
-
-
-@dataclass(frozen=True)
-class Destination:
-    """One file to be written."""
-
-    flag: str  # as it was given, for messages
-    format: str
-    path: str  # - is stdout
-    append: bool = False
-
-
-def read_destinations(exports: Sequence[str], json: str | None, *, github: bool) -> list[Destination]:
-    """What `--export FORMAT:PATH`, `--json` and `--github` ask for, checked before anything is measured.
-
-    Raises:
-        ConfigError: for an unknown format, a missing path or folder, or a summary that GitHub has not asked for.
-    """
-    from bncli.report.timing.exports import EXPORTS
-
-    found = [Destination(f"--json {json}", "json", json)] if json else []
-    for text in exports:
-        form, colon, path = text.partition(":")
-        if form not in EXPORTS:
-            raise ConfigError(f"--export {text}: {unknown('format', form, EXPORTS)}")
-        if not colon or not path:
-            suffix = {"csv": "csv", "md": "md", "junit": "xml"}.get(form, "json")
-            raise ConfigError(f"--export {text}: expected FORMAT:PATH, as in {form}:bench.{suffix}")
-        found.append(Destination(f"--export {text}", form, path))
-    if github:
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        if not summary:
-            raise ConfigError(
-                "--github: GITHUB_STEP_SUMMARY is not set; GitHub Actions sets it, elsewhere use --export"
-            )
-        found.append(Destination("--github", "md", summary, append=True))
-    if wrong := [f"{each.flag}: {why}" for each in found if (why := _refusal(each.path))]:
-        raise ConfigError(*wrong)
-    return found
-
-
-def write_record(record: "BenchRecord", destinations: Sequence[Destination]) -> None:
-    """Write every file; of what was cut short nothing was judged, so no JUnit, which would read as passed.
-
-    Raises:
-        BncliError: if one cannot be written; the others are.
-    """
-    from bncli.report.timing.exports import EXPORTS
-
-    failed = list[str]()
-    for each in destinations:
-        if each.format == "junit" and not record.complete:
-            continue
-        try:
-            write(each.path, EXPORTS[each.format](record), each.flag, append=each.append)
-        except BncliError as error:
-            failed.append(str(error))
-    if failed:
-        raise BncliError("\n".join(failed))
 
 
 def _append_text(place: Path, text: str) -> None:

@@ -1,11 +1,13 @@
 """`bncli shift-report`: what happens to the distributions while the variants of a preset train."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bncli.cli.completion import complete_metric
+from bncli.cli.destinations import Export, Html
 from bncli.cli.options import (
     WHAT,
     CpusPerJob,
@@ -62,7 +64,8 @@ def shift_report(
     shared: SharedFolder = None,
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None,
-    json: Json = None, dry_run: DryRun = False, yes: Yes = False,
+    json: Json = None, html: Html = None, export: Export = None,
+    dry_run: DryRun = False, yes: Yes = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
@@ -71,29 +74,21 @@ def shift_report(
         default="figure1-shift", yes=yes,
     )  # fmt: skip
     if dry_run:
-        show_plan(how, probed=True, json=json, unused={"--plot": plot})
+        show_plan(how, probed=True, json=json, unused={"--plot": plot, "--html": html, "--export": export})
         return
 
     from bncli import api
-    from bncli.cli.output import exit_for_failures, require_writable, stdout, write_json
+    from bncli.cli.destinations import command_line, read_destinations, write_destinations
+    from bncli.cli.output import exit_for_failures, stdout
     from bncli.cli.progress import show_progress
     from bncli.report.shift.table import show
 
-    require_writable(json=json)
-    if plot:
-        from bncli.report.figures import require_plots
-
-        require_plots(plot)
+    destinations = read_destinations("shift", how["preset"].stem, export, json=json, html=html, plot=plot)
     with show_progress() as (on_event, _):
         result = api.shift_report(**how, layers=layers, metrics=metrics, on_event=on_event)
-    if json != "-":
+    result = replace(result, command=command_line())
+    if not any(each.takes_stdout for each in destinations):
         show(result.findings, stdout())
         print(f"\n{len(result.runs)} runs in {result.store}")
-    if json:
-        write_json(json, result.document())
-    if plot:
-        from bncli.report.data import ReportData
-        from bncli.report.figures import write_plots
-
-        write_plots(ReportData(result.name, result.findings, runs=result.runs), plot, style)
+    write_destinations(result.data(), destinations, style)
     exit_for_failures(result.runs)

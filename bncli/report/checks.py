@@ -8,6 +8,7 @@ from rich.text import Text
 
 from bncli.errors import as_line, as_lines
 from bncli.findings import Check
+from bncli.report.data import ReportData
 from bncli.report.layout import say, wrapped
 
 _STYLES = {"passed": "bold green", "failed": "bold red", "undecided": "yellow"}
@@ -47,6 +48,16 @@ def junit(title: str, checks: Sequence[Check]) -> str:
         ElementTree.SubElement(case, "system-out").text = message
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def export_junit(data: ReportData) -> str:
+    """The checks of a report as JUnit's XML."""
+    return junit(data.name, data.checks)
+
+
+def export_annotations(data: ReportData) -> str:
+    """The lines that GitHub shows beside a change."""
+    return "".join(f"{line}\n" for line in annotations(data.checks))
 
 
 def annotations(checks: Sequence[Check]) -> Iterator[str]:

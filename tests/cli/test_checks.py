@@ -211,7 +211,7 @@ def test_the_reference_against_itself_is_not_better_or_worse(folder: Path) -> No
         (["--events", "no/such"], "--events no/such: there is no folder no"),
         (["--check", "--junit", "no/such"], "--junit no/such: there is no folder no"),
         (["--check", "--markdown", "."], "--markdown .: . is a folder; name a file in it"),
-        (["--junit", "checks.xml"], "--junit: nothing is checked; add --check, --baseline NAME or --aa"),
+        (["--junit", "checks.xml"], "--junit checks.xml: nothing is checked; add --check, --baseline NAME or --aa"),
         (["--save-baseline", "study.yaml/x"], "--save-baseline study.yaml/x: study.yaml/x cannot be written"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from bncli.report.figures.shift import layer_names
 from bncli.report.layout import Column
 from bncli.report.page.parts import PageContent, Section, write_table
 from bncli.report.page.study import list_facts, more_seeds_of
-from bncli.report.shift.table import write_cell
+from bncli.report.shift.table import written_cell
 
 _WORDS = {
     "less": "less",
@@ -106,7 +106,7 @@ def _numbers(findings: ShiftFindings) -> str:
         Column("layer", tuple(Text(layer) for _, layer, _ in rows)),
     ]
     for definition in findings.definitions:
-        cells = [write_cell(found.get((*row, definition.name))) for row in rows]
+        cells = [written_cell(found.get((*row, definition.name))) for row in rows]
         if any(cells):
             shown.append(Column(definition.label, tuple(map(Text, cells)), right=True))
     return write_table(shown, "Mean over training, ± standard deviation over seeds")

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from bncli.findings import Arm, Comparison, Findings, Measure
+from bncli.findings import Arm, Comparison, Findings, Measure, SearchFindings, Tuning
 from bncli.format import (
     written_arm,
     written_claim,
@@ -116,7 +116,7 @@ def _more(c: Comparison) -> str:
 def _claims(findings: Findings) -> str:
     if not findings.claims:
         return ""
-    cells = {
+    cells: dict[str, list[str]] = {
         "": [each.outcome for each in findings.claims],
         "claim": [written_claim(each) for each in findings.claims],
         "measured": [written_judgement(each) for each in findings.claims],
@@ -129,7 +129,7 @@ def _claims(findings: Findings) -> str:
 
 
 def _tunings(findings: Findings) -> str:
-    found = [*findings.tunings, *findings.searches]
+    found: list[Tuning | SearchFindings] = [*findings.tunings, *findings.searches]
     if not found:
         return ""
     cells: dict[str, list[str]] = {
@@ -160,9 +160,10 @@ def _next_steps(data: ReportData, findings: Findings) -> Iterator[str]:
                 f"{written_arm(arm.variant, arm.setting)} never reached the target: raise training.steps or lower"
                 " target.accuracy to compare speed."
             )
-    for each in (*findings.tunings, *findings.searches):
+    chosen: list[Tuning | SearchFindings] = [*findings.tunings, *findings.searches]
+    for each in chosen:
         if each.on_edge:
-            keys = each.key if hasattr(each, "key") else ", ".join(each.on_edge)
+            keys = each.key if isinstance(each, Tuning) else ", ".join(each.on_edge)
             yield (
                 f"{written_arm(each.variant, each.setting)}: the best value of {keys} lies at the end of what was tried;"
                 " widen the range in the preset."

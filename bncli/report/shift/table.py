@@ -63,7 +63,7 @@ def tables(
     count = min(len(rows), most or len(rows))
     rows = [rows[round(i * (len(rows) - 1) / max(count - 1, 1))] for i in range(count)]
     for layers in (rows, [names["", ""]]):
-        columns = {d.name: [write_cell(cells.get((d.name, layer))) for layer in layers] for d in definitions}
+        columns = {d.name: [written_cell(cells.get((d.name, layer))) for layer in layers] for d in definitions}
         columns = {name: column for name, column in columns.items() if any(column)}
         if columns:
             yield from (table(part) for part in _parts(layers, columns, room))
@@ -112,7 +112,7 @@ def _lines(title: str) -> list[str]:
     return [*(f"{word}-" for word in words), last]
 
 
-def write_cell(cell: Cell | None) -> str:
+def written_cell(cell: Cell | None) -> str:
     """`0.211 ±0.004 ↓`, with `~` where it is within sampling noise; nothing where there is no number."""
     if cell is None:
         return ""

@@ -50,7 +50,7 @@ def sparkline(values: Sequence[float], low: float, high: float) -> str:
 
 
 def _lines(rows: Sequence[StudyRun], room: int) -> list[Text]:
-    columns = _columns(rows)
+    columns = build_run_columns(rows)
     if width(columns) <= room:
         return table(columns)
     bare = [column for column in columns if column.title != "accuracy curve"]
@@ -59,7 +59,8 @@ def _lines(rows: Sequence[StudyRun], room: int) -> list[Text]:
     return stacked(columns, 1, room)
 
 
-def _columns(rows: Sequence[StudyRun]) -> list[Column]:
+def build_run_columns(rows: Sequence[StudyRun]) -> list[Column]:
+    """What is said of each run."""
     results = [row.result for row in rows]
     columns = [Column("variant", tuple(Text(row.variant) for row in rows))]
     for key in rows[0].setting:

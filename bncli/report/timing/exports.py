@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,9 +12,10 @@ from bncli.code_hash import VERSION
 from bncli.errors import as_line
 from bncli.format import written_bytes, written_ratio, written_seconds
 from bncli.report.checks import markdown
+from bncli.report.data import ReportData
 from bncli.report.study.json import dumps, plain
 from bncli.report.study.table import SYMBOLS
-from bncli.report.timing.gate import export_junit, list_claim_checks, list_result_checks, write_gate
+from bncli.report.timing.gate import list_claim_checks, list_result_checks, write_gate
 from bncli.report.timing.table import RIVAL_NAMES, list_warnings, name_group, write_error
 from bncli.timing.documents import SCHEMA
 from bncli.timing.results import BenchRecord, BenchRow, Estimate
@@ -59,13 +60,9 @@ def _build_row(row: BenchRow) -> dict[str, Any]:
     }
 
 
-def export_json(record: BenchRecord) -> str:
-    """The whole record."""
-    return dumps(build_document(record)) + "\n"
-
-
-def export_csv(record: BenchRecord) -> str:
+def export_csv(data: ReportData) -> str:
     """One line a case: seconds, ratios, bytes, operations a second; an empty cell is unknown."""
+    record = _record_of(data)
     lines = [_flatten(row) for row in record.rows]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(lines[0]) if lines else ["name"], lineterminator="\n")
@@ -74,8 +71,9 @@ def export_csv(record: BenchRecord) -> str:
     return out.getvalue()
 
 
-def export_markdown(record: BenchRecord) -> str:
+def export_markdown(data: ReportData) -> str:
     """A table for a pull request or a step summary, the gate's verdict first."""
+    record = _record_of(data)
     rivals = list(record.rows[0].ratios) if record.rows else []
     versus = [f"vs {RIVAL_NAMES[rival]}" for rival in rivals]
     heads = ["", "case", "time", *versus, "peak", "saved", "error", "grad error", "implementation", "results"]
@@ -99,8 +97,9 @@ def export_markdown(record: BenchRecord) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def export_pytest_benchmark(record: BenchRecord) -> str:
+def export_pytest_benchmark(data: ReportData) -> str:
     """What `pytest --benchmark-json` writes, for `pytest-benchmark compare` and whatever else reads it."""
+    record = _record_of(data)
     whole = {
         "machine_info": {"cpu": {"brand_raw": record.environment.get("processor", "")}, **record.environment},
         "commit_info": {"id": "unversioned", "dirty": False},
@@ -111,11 +110,12 @@ def export_pytest_benchmark(record: BenchRecord) -> str:
     return dumps(plain(whole)) + "\n"
 
 
-def export_gha(record: BenchRecord) -> str:
+def export_gha(data: ReportData) -> str:
     """The `customSmallerIsBetter` of github-action-benchmark: each case's time as a share of torch's batch norm's.
 
     The ratio, because runners differ; its interval as the range, the time as the extra.
     """
+    record = _record_of(data)
     entries = []
     for row in record.rows:
         ratio = row.ratios[row.rival]
@@ -131,8 +131,9 @@ def export_gha(record: BenchRecord) -> str:
     return json.dumps(entries, indent=2, allow_nan=False) + "\n"
 
 
-def export_bmf(record: BenchRecord) -> str:
+def export_bmf(data: ReportData) -> str:
     """Bencher Metric Format: latency in nanoseconds and the ratio to torch's batch norm, with their intervals."""
+    record = _record_of(data)
     found = {
         row.case.name: {
             "latency": _build_metric(row.seconds, 1e9),
@@ -143,15 +144,9 @@ def export_bmf(record: BenchRecord) -> str:
     return json.dumps(found, indent=2, allow_nan=False) + "\n"
 
 
-EXPORTS: Mapping[str, Callable[[BenchRecord], str]] = {
-    "json": export_json,
-    "csv": export_csv,
-    "md": export_markdown,
-    "junit": export_junit,
-    "pytest-benchmark": export_pytest_benchmark,
-    "gha": export_gha,
-    "bmf": export_bmf,
-}
+def _record_of(data: ReportData) -> BenchRecord:
+    assert isinstance(data.findings, BenchRecord)
+    return data.findings
 
 
 def _flatten(row: BenchRow) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from rich.text import Text
 
 from bncli.findings import CHECKED, Check
 from bncli.format import written_band, written_ratio
-from bncli.report.checks import junit
 from bncli.report.layout import Column, stacked, table, width, wrapped
 from bncli.timing.results import BenchRecord, CaseJudgement, GateResult, GateVerdict, KernelJudgement
 
@@ -144,11 +143,6 @@ def list_result_checks(record: BenchRecord) -> Iterator[Check]:
 def list_claim_checks(record: BenchRecord) -> list[Check]:
     """One check a claim and setting: confirmed passes, refuted fails."""
     return [_check_claim(claim) for claim in record.claims]
-
-
-def export_junit(record: BenchRecord) -> str:
-    """All checks as JUnit's XML."""
-    return junit(record.name, list_checks(record))
 
 
 def _check_case(judgement: CaseJudgement) -> Check:

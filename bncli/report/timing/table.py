@@ -50,7 +50,7 @@ def show(record: BenchRecord, console: Console) -> None:
 
 def lay_out_table(rows: Sequence[BenchRow], room: int) -> tuple[list[Text], list[str]]:
     """The table's lines within `room` characters, and the titles of the columns that it goes without."""
-    columns, left_out = list(_build_columns(rows)), list[str]()
+    columns, left_out = list(build_bench_columns(rows)), list[str]()
     for title in _DISPENSABLE:
         if width(columns) <= room:
             break
@@ -89,7 +89,9 @@ def list_warnings(record: BenchRecord) -> Iterator[str]:
         )
 
 
-def _build_columns(rows: Sequence[BenchRow]) -> Iterator[Column]:
+def build_bench_columns(rows: Sequence[BenchRow]) -> Iterator[Column]:
+    """All columns of the table."""
+
     def column(title: str, write: Callable[[BenchRow], str | Text], gap: int = 3) -> Column:
         cells = tuple(cell if isinstance(cell, Text) else Text(cell) for cell in map(write, rows))
         return Column(title, cells, right=title not in ("", "norm", "implementation", "results"), gap=gap)
@@ -224,6 +226,6 @@ def build_document(condition: Condition, environment: Mapping[str, Any], advice:
 
 def list_parts(record: BenchRecord) -> tuple[list[Column], str, list[str]]:
     """What a page shows of a record: all columns, behind those of the cases; the setup; how the numbers are read."""
-    columns = list(_build_columns(record.rows))
+    columns = list(build_bench_columns(record.rows))
     groups = Column("case", tuple(Text(name_group(row)) for row in record.rows))
     return [*columns[:2], groups, *columns[2:]], _describe_setup(record), list(_list_notes(record, (), 0))
