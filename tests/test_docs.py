@@ -1,17 +1,73 @@
 """The documentation says what the code says."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pages
 import pytest
+import typer
 
 import bncli
 from bncli.catalogue import Option
+from bncli.cli import app
 from bncli.norms import NORMS
 from bncli.report.cards import card
 
 ROOT = Path(__file__).parent.parent
+PAGE = pytest.mark.parametrize("page", pages.PAGES, ids=[str(each.relative_to(ROOT)) for each in pages.PAGES])
+
+
+@PAGE
+def test_output_that_is_shown_says_where_it_is_from(page: Path) -> None:
+    assert [each.place for each in pages.outputs(page) if not each.kind] == []
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = [each for each in pages.outputs(page) if each.kind == "test"]
+    assert [each.place for each in named if f"def {each.source}(" not in tests] == []
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@PAGE
+def test_output_that_is_shown_is_printed(page: Path, tmp_path: Path) -> None:
+    wrong = pages.check(page, tmp_path)
+    assert not wrong, "\n\n".join(wrong)
+
+
+def test_shown_output_is_held_against_what_is_printed() -> None:
+    shown = ("a 1.5 b", "...", "c +2")
+    assert pages.difference(shown, "a   7 b\n\nleft out\nc -3\n", exactly=False) == ""
+    assert pages.difference(shown, "a 7 b\nc 3\nd\n", exactly=False) == "printed as well: d"
+    assert pages.difference(shown, "a 7 x\n", exactly=False).startswith("not printed next: a 1.5 b\n")
+    assert pages.difference(shown, "a 1.5 b\nc +3\n", exactly=True).startswith("not printed any more: c +2\n")
+
+
+@PAGE
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    missing = []
+    for link in pages.links(page):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in pages.anchors(target)):
+            missing.append(link)
+    assert missing == []
+
+
+@PAGE
+def test_commands_that_are_shown_exist_with_their_options_and_presets(page: Path) -> None:
+    known = typer.main.get_command(app)
+    for text in pages.commands(page):
+        words = text.replace("[", " ").replace("]", " ").split()[1:]
+        command = known
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+        options = {option for each in (known, command) for parameter in each.params for option in parameter.opts}
+        used = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
+        assert used <= options | {"--help"}, text
+        if words and command.name in ("compare", "train", "shift-report", "bench"):
+            preset = re.fullmatch(r"[a-z][a-z0-9-]*", words[0])
+            assert preset is None or (ROOT / "presets" / f"{words[0]}.yaml").exists() or words[0] == "nonsense", text
 
 
 def test_generated_pages_are_what_the_catalogues_say() -> None:
@@ -62,7 +118,7 @@ def test_the_section_on_your_norm_runs_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     section = (ROOT / "docs" / "yours.md").read_text().partition("## Your norm\n")[2].partition("\n## ")[0]
-    assert section.count("\n") <= 30
+    assert section.count("\n") <= 32
     monkeypatch.chdir(tmp_path)
     (block,) = section.split("```python\n")[1:]
     exec(block.partition("```")[0], {"bncli": bncli})
