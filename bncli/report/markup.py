@@ -45,7 +45,8 @@ def export_latex(data: ReportData) -> str:
     lines += [f"% {as_line(data.command)}"] if data.command else []
     lines += [f"% warning: {as_line(warning)}" for warning in sheet.warnings]
     for number, (heading, columns) in enumerate(sheet.tables, 1):
-        caption = ". ".join(part for part in (sheet.title, heading, *sheet.setup) if part)
+        parts = [part for part in (sheet.title, heading, *sheet.setup) if part]
+        caption = " ".join(part if part[-1] in ".?!" else f"{part}." for part in parts)
         label = f"tab:{name}" if len(sheet.tables) == 1 else f"tab:{name}-{number}"
         lines += [
             r"\begin{table}", r"\centering", f"\\caption{{{escape_latex(caption)}}}", f"\\label{{{label}}}",
