@@ -13,7 +13,7 @@ from bncli.cli.options import OUT, Json, Plot, Plugins, StoreFolder
 from bncli.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from bncli.report.data import ReportData
+    from bncli.report.exports import AnyReport
     from bncli.report.sheet import Sheet
 
 What = Annotated[
@@ -44,39 +44,48 @@ def show(
     store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Show again what is stored, in any format, or two of it side by side. Nothing is trained."""
-    named = what or [""]
-    if len(named) > 2:
-        raise ConfigError(f"show: takes one or two, got {len(named)}: {', '.join(named)}")
-    given = {"--json": json, "--html": html, "--plot": plot, "--export": export, "--explain": explain}
-    if len(named) == 2:
-        if names := [name for name, value in given.items() if value]:
-            raise ConfigError(f"{', '.join(names)}: of one report; two are only shown side by side")
-        _show_pairs(named[0], named[1], store, as_, plugin or ())
-        return
-    from bncli.api.stored import read_report
     from bncli.cli.destinations import read_destinations, write_destinations
     from bncli.report.exports import kind_of
 
-    data = read_report(named[0], store=store, kind=as_, plugins=plugin or ())
+    named = what or [""]
+    if len(named) > 2:
+        raise ConfigError(f"show: takes one or two, got {len(named)}: {', '.join(named)}")
+    shown: Sequence[AnyReport]
+    if len(named) == 2:
+        shown = _lay_out_pairs(named[0], named[1], store, as_, plugin or ())
+    elif Path(named[0]).suffix == ".jsonl":
+        shown = [_lay_out_history(Path(named[0]))]
+    else:
+        from bncli.api.stored import read_report
+
+        shown = [read_report(named[0], store=store, kind=as_, plugins=plugin or ())]
+    given = {"--json": json, "--html": html, "--plot": plot, "--export": export}
+    if len(shown) > 1 and (names := [name for name, value in given.items() if value]):
+        raise ConfigError(f"{', '.join(names)}: the stores have {len(shown)} studies in common; name one of each")
     destinations = read_destinations(
-        kind_of(data), data.name, export, json=json, html=html, plot=plot,
-        unchecked="" if data.checks else "--check, --baseline NAME or --aa to the command that measures",
+        kind_of(shown[0]), shown[0].name, export, json=json, html=html, plot=plot,
+        unchecked="" if shown[0].checks else "--check, --baseline NAME or --aa to the command that measures",
     )  # fmt: skip
-    if not any(each.takes_stdout for each in destinations):
-        print_report(data, explain=explain)
-    write_destinations(data, destinations, style)
+    for number, each in enumerate(shown if not any(place.takes_stdout for place in destinations) else ()):
+        print("\n" * bool(number), end="")
+        print_report(each, explain=explain)
+    write_destinations(shown[0], destinations, style)
 
 
-def print_report(data: "ReportData", *, explain: bool = False) -> None:
+def print_report(data: "AnyReport", *, explain: bool = False) -> None:
     """Print a report of whatever kind at the terminal's width."""
     from bncli.cli.output import show_outcome, stdout
     from bncli.findings import Findings
     from bncli.findings.shift import ShiftFindings
+    from bncli.report.sheet import Sheet
     from bncli.report.shift import table as shift
     from bncli.report.study import table as study
     from bncli.report.study.runs import show_accounting, show_runs
     from bncli.report.timing import table as bench
 
+    if isinstance(data, Sheet):
+        print_sheet(data)
+        return
     found, console = data.findings, stdout()
     if isinstance(found, Findings):
         more = {"explain": True} if explain and "explain" in inspect.signature(study.show).parameters else {}
@@ -93,8 +102,8 @@ def print_report(data: "ReportData", *, explain: bool = False) -> None:
         show_outcome(data.name, data.checks)
 
 
-def _show_pairs(first: str, second: str, store: Path, kind: str | None, plugins: Sequence[str]) -> None:
-    """Print two reports side by side, or of two stores every study that both hold."""
+def _lay_out_pairs(first: str, second: str, store: Path, kind: str | None, plugins: Sequence[str]) -> "list[Sheet]":
+    """Two reports side by side, or of two stores every study that both hold."""
     from bncli.api.stored import read_report
     from bncli.report.exports import KIND_NAMES, kind_of
     from bncli.report.pair import lay_out_pair
@@ -102,15 +111,27 @@ def _show_pairs(first: str, second: str, store: Path, kind: str | None, plugins:
     pairs = [(first, store, second, store)]
     if Path(first).is_dir() and Path(second).is_dir():
         pairs = [(key, Path(first), key, Path(second)) for key in _list_common(Path(first), Path(second))]
-    for number, (ours, here, theirs, there) in enumerate(pairs):
+    found = []
+    for ours, here, theirs, there in pairs:
         a = read_report(ours, store=here, kind=kind, plugins=plugins)
         b = read_report(theirs, store=there, kind=kind, plugins=plugins)
         if kind_of(a) != kind_of(b):
             kinds = f"{KIND_NAMES[kind_of(a)]} and {KIND_NAMES[kind_of(b)]}"
             raise ConfigError(f"{first}, {second}: {kinds} measure nothing in common; --as study or --as shift chooses")
         names = (f"{a.name} in {here}", f"{b.name} in {there}") if here != there else (first, second)
-        print("\n" * bool(number), end="")
-        print_sheet(lay_out_pair(a, b, names))
+        found.append(lay_out_pair(a, b, names))
+    return found
+
+
+def _lay_out_history(place: Path) -> "Sheet":
+    """What --history has written."""
+    from bncli.report.history import lay_out_history
+    from bncli.session.history import list_trends, read_history
+
+    entries, problems = read_history(place)
+    if not entries:
+        raise StoreError("\n".join(problems) or f"{place}: is empty; --history of `bncli bench` and `compare` fills it")
+    return lay_out_history(place.stem, list(list_trends(entries)), problems)
 
 
 def _list_common(first: Path, second: Path) -> Sequence[str]:

