@@ -11,7 +11,7 @@ import numpy as np
 from bncli.analysis.comparisons import log_margin, on_scale, unpaired
 from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import Pair, interval, observed, verdict
-from bncli.findings import Check, Measure, Value
+from bncli.findings import Check, Measure, Value, Verdict
 from bncli.format import written_arm, written_change
 from bncli.limits import Limit, limits_by_name, require_worse
 from bncli.measures import MEASURES
@@ -215,6 +215,24 @@ def _moved(
     )
     word = {"passed": "held", "failed": "regressed", "undecided": "open"}[outcome]
     return Check(label, outcome, message, word)
+
+
+def judge_move(now: Sequence[Value], before: Sequence[Value], measure: Measure, margin: float) -> Verdict:
+    """What the gate without limits says of one measure of one arm, now against before, over seeds that both have.
+
+    Args:
+        now: one a seed.
+        before: likewise.
+        measure: that they are of.
+        margin: what is too small to matter.
+    """
+    known = {value.seed: value for value in before}
+    pairs = [(value, known[value.seed]) for value in now if value.seed in known]
+    if all(replace(ours, reason="") == replace(theirs, reason="") for ours, theirs in pairs):
+        return "equivalent"
+    if len(pairs) < 2 or unpaired(pairs, ("now", "before")):
+        return "not comparable"
+    return verdict(*interval(pairs, measure.scale), log_margin(margin, measure), measure.direction)
 
 
 def _bound(limit: Limit, measure: Measure, pairs: Sequence[Pair]) -> float:

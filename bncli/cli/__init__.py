@@ -16,6 +16,7 @@ from bncli.cli.export import export
 from bncli.cli.inspect import inspect
 from bncli.cli.ls import ls
 from bncli.cli.shift_report import shift_report
+from bncli.cli.show import show
 from bncli.cli.status import status
 from bncli.cli.store import merge, prune, store, verify
 from bncli.cli.train import train
@@ -45,6 +46,7 @@ TAUGHT: Mapping[Callable[..., None], tuple[str, ...]] = {  # command -> examples
     doctor: ("bncli doctor", "bncli doctor && bncli bench", "docs/bench.md"),
     ls: ("bncli ls norms iternorm", "bncli ls keys training", "docs/presets.md"),
     validate: ("bncli validate my-study.yaml", "bncli validate presets/*.yaml", "docs/presets.md"),
+    show: ("bncli show quickstart --export html", "bncli show a.json b.json", "docs/exports.md"),
     status: ("bncli status", "bncli status quickstart --json -", "docs/store.md"),
     merge: ("bncli store merge /mnt/other/.bncli", "bncli store merge a b --store both", "docs/store.md"),
     prune: ("bncli store prune --study quickstart --dry-run", "bncli store prune --older-than 30d", "docs/store.md"),

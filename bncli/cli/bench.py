@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bncli.cli.completion import complete_bench
-from bncli.cli.destinations import Export, Html
+from bncli.cli.destinations import Export, History, Html
 from bncli.cli.options import (
     AA,
     CHECKS,
@@ -63,7 +63,7 @@ def bench(
     preset: BenchArgument = "bench-quick", only: Only = None, skip: Skip = None, kernel: Kernel = None,
     truth: Truth = None, warm: Warm = False, graph: Graph = False, budget: Budget = None,
     time_limit: CaseTime = None, device: Device = "auto", json: Json = None,
-    html: Html = None, plot: Plot = None, export: Export = None, style: Style = "web",
+    html: Html = None, plot: Plot = None, history: History = None, export: Export = None, style: Style = "web",
     github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
     check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"), yes: Yes = False,
@@ -84,13 +84,14 @@ def bench(
         allow_other_machine=allow_other_machine, check=check, store=store, yes=yes,
     )  # fmt: skip
 
-    from bncli.cli.destinations import command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_checks, stdout
+    from bncli.cli.destinations import append_history, command_line, read_destinations, write_destinations
+    from bncli.cli.output import exit_for_checks, require_writable, stdout
 
     destinations = read_destinations(
         "bench", plan.name, export, json=json, html=html, plot=plot, github=github,
         unchecked="" if plan.checks_anything else "--baseline NAME, --against PYTHON, --aa or --check",
     )  # fmt: skip
+    require_writable(history=history)
     from bncli.report.data import ReportData
     from bncli.report.timing.gate import list_checks
     from bncli.report.timing.table import show
@@ -112,6 +113,10 @@ def bench(
         show(record, stdout())
     data = ReportData(plan.name, record, study.model_dump(mode="json"), (), checks, command_line())
     write_destinations(data, destinations, style)
+    if history and record.complete and record.rows:
+        from bncli.session.history import describe_bench
+
+        append_history(history, describe_bench(record))
     if ending:
         raise ending
     if any(failure.status != "wrong" for failure in record.failures):

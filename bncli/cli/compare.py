@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bncli.cli.destinations import Export, Html
+from bncli.cli.destinations import Export, History, Html
 from bncli.cli.options import (
     AA,
     BaselineName,
@@ -68,7 +68,7 @@ def compare(
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
-    plot: Plot = None, html: Html = None, export: Export = None, style: Style = "web",
+    plot: Plot = None, html: Html = None, history: History = None, export: Export = None, style: Style = "web",
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
@@ -91,12 +91,12 @@ def compare(
     gate = {"check": check, "aa": aa, "save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
     if dry_run:
         unused: dict[str, object] = {"--junit": junit, "--markdown": markdown, "--github": github, "--events": events}
-        unused |= {"--plot": plot, "--html": html, "--export": export}
+        unused |= {"--plot": plot, "--html": html, "--export": export, "--history": history}
         show_plan(how, aa=aa, fresh=bool(save_baseline or baseline), json=json, unused=unused)
         return
 
     from bncli import api
-    from bncli.cli.destinations import command_line, read_destinations, write_destinations
+    from bncli.cli.destinations import append_history, command_line, read_destinations, write_destinations
     from bncli.cli.output import exit_for_checks, exit_for_failures, require_writable, show_outcome, stdout
     from bncli.cli.progress import line, show_progress
     from bncli.report.study.table import show
@@ -107,7 +107,7 @@ def compare(
         unchecked="" if check or aa or baseline else "--check, --baseline NAME or --aa",
         taken="--events -" if events == "-" else "",
     )  # fmt: skip
-    require_writable(events=events)
+    require_writable(events=events, history=history)
     with show_progress(events) as (on_event, tell):
         if results is not None:
             asked = {"variant_from": variant_from, "seed_from": seed_from, "set": sets or (), "store": store}
@@ -126,6 +126,10 @@ def compare(
         if result.checks:
             show_outcome(result.name, result.checks)
     write_destinations(result.data(), destinations, style)
+    if history:
+        from bncli.session.history import describe_study
+
+        append_history(history, describe_study(result.findings, result.study.model_dump(mode="json")))
     if any(each.outcome == "failed" for each in result.checks):
         exit_for_checks(result.checks)  # a regression is one, whatever else failed
     exit_for_failures(result.runs)

@@ -3,21 +3,20 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bncli.cli.completion import complete_format
-from bncli.cli.options import OUT
+from bncli.cli.options import CHECKS, OUT
 from bncli.cli.output import refuse_place, write
 from bncli.errors import BncliError, ConfigError
 
 if TYPE_CHECKING:
-    from bncli.report.data import ReportData
-    from bncli.report.exports import ReportKind
+    from bncli.report.exports import AnyReport, ReportKind
 
 Html = Annotated[
     str | None,
@@ -31,6 +30,14 @@ Export = Annotated[
         metavar="FORMAT[:PATH]",
         autocompletion=complete_format,
         rich_help_panel=OUT,
+    ),
+]
+History = Annotated[
+    Path | None,
+    typer.Option(
+        help="Append a line to this file: commit, machine, numbers; `bncli show FILE.jsonl` draws it.",
+        metavar="FILE.jsonl",
+        rich_help_panel=CHECKS,
     ),
 ]
 DRAWN = ("svg", "pdf", "png")  # by --plot DIR
@@ -97,7 +104,7 @@ def read_destinations(
     return found
 
 
-def write_destinations(data: "ReportData", destinations: Sequence[Destination], style: str = "web") -> None:
+def write_destinations(data: "AnyReport", destinations: Sequence[Destination], style: str = "web") -> None:
     """Write every file; of what was cut short nothing was judged, so no JUnit, which would read as passed.
 
     Raises:
@@ -107,7 +114,7 @@ def write_destinations(data: "ReportData", destinations: Sequence[Destination], 
 
     failed, drawn = list[str](), dict[str, int]()
     for each in destinations:
-        if each.format == "junit" and not getattr(data.findings, "complete", True):
+        if each.format == "junit" and not getattr(getattr(data, "findings", None), "complete", True):
             continue
         try:
             if FORMATS[each.format].is_folder:
@@ -116,7 +123,7 @@ def write_destinations(data: "ReportData", destinations: Sequence[Destination], 
                 )
             else:
                 text = render(data, each.format)
-                after = "; the runs themselves are stored" if data.runs else ""
+                after = "; the runs themselves are stored" if getattr(data, "runs", ()) else ""
                 write(each.path, str(text), each.flag, append=each.append, after=after)
         except BncliError as error:
             failed.append(str(error))
@@ -127,6 +134,19 @@ def write_destinations(data: "ReportData", destinations: Sequence[Destination], 
         print(f"{flag}: {data.name} has nothing to draw", file=sys.stderr)
     if failed:
         raise BncliError("\n".join(dict.fromkeys(failed)))
+
+
+def append_history(place: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line to a history; all of it or nothing, also where the file's last line was never ended.
+
+    Raises:
+        BncliError: if it cannot be written.
+    """
+    from json import dumps
+
+    ended = not place.exists() or place.stat().st_size == 0 or place.read_bytes()[-1:] == b"\n"
+    text = dumps(entry, allow_nan=False, ensure_ascii=False) + "\n"
+    write(str(place), text if ended else f"\n{text}", f"--history {place}", append=True)
 
 
 def command_line() -> str:

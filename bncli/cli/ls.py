@@ -44,11 +44,11 @@ def ls(
         for problem in register_installed():
             print(problem, file=sys.stderr)
     if kind == "studies":
-        if name or json:
-            raise ConfigError("`bncli ls studies` takes neither a name nor --json; `bncli export` writes runs")
+        if name:
+            raise ConfigError("`bncli ls studies` takes no name; `bncli show NAME` shows one")
         from bncli.cli.store import list_studies
 
-        list_studies(store)
+        list_studies(store, json)
     elif kind == "keys":
         _keys(name, json)
     elif json:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -106,11 +106,50 @@ def verify(folder: StoreFolder = Path(".bncli")) -> None:
         raise typer.Exit(3)
 
 
-def list_studies(folder: Path) -> None:
-    """Print a table of the studies in a store: how far each is, and what it takes on the disk."""
-    from bncli.errors import StoreError, as_line
+def list_studies(folder: Path, json: str | None = None) -> None:
+    """Print a table of the studies in a store: how far each is, and what it takes on the disk; or write it as data."""
+    from bncli.errors import as_line
     from bncli.format import written_bytes
     from bncli.store.folder import Store, stores_in
+    from bncli.store.prune import size_byte
+    from bncli.store.studies import Studies
+
+    found = list(_measure_studies(folder))
+    if json:
+        from json import dumps
+
+        from bncli.cli.output import write
+
+        document = {"schema": "bncli/studies/1", "studies": found}
+        write(json, dumps(document, indent=1, ensure_ascii=False) + "\n", f"--json {json}")
+        return
+    rows = [("id", "name", "last looked at (UTC)", "runs", "seeds", "size")]
+    for each in found:
+        looked = each["looked_at"].replace("T", " ")[:16] if each["looked_at"] else "never"
+        runs = f"{each['stored']} of {each['planned']}"
+        size = written_bytes(each["size_byte"])
+        rows.append((each["id"][:SHOWN], as_line(each["name"]), looked, runs, str(each["seeds"]), size))
+    if len(rows) > 1:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = [
+                cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ]
+            print(f"  {'  '.join(cells)}")
+    elif not Studies(folder).ids():
+        unnamed = len(Store(folder).run_ids())
+        why = f", only runs of which it does not know what for ({unnamed:,})" if unnamed else ""
+        print(f"no studies in {folder}{why}; `bncli compare` trains one and remembers it, --store names another place")
+    gates = [size_byte(place) for place in stores_in(folder)[1:]]
+    if gates:
+        states = "1 state" if len(gates) == 1 else f"{len(gates)} states"
+        print(f"and {written_bytes(sum(gates))} of runs for --baseline, by {states} of the code")
+
+
+def _measure_studies(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every study of a store, the last asked first; what cannot be read is said on stderr."""
+    from bncli.errors import StoreError
+    from bncli.store.folder import Store
     from bncli.store.prune import size_byte
     from bncli.store.studies import StoredStudy, Studies, sort_studies
 
@@ -120,30 +159,18 @@ def list_studies(folder: Path) -> None:
             found.append(studies.read(key))
         except StoreError as error:
             print(error, file=sys.stderr)
-    rows = [("id", "name", "last looked at (UTC)", "runs", "seeds", "size")]
     for study in sort_studies(found):
-        looked = study.looks[-1].time.replace("T", " ")[:16] if study.looks else "never"
         packed = kept.packs.lines()
         places = [folder / "runs" / run for run in study.stored if run not in packed]
         in_packs = sum(packed[run].size_byte for run in study.stored & packed.keys())
-        size = written_bytes(sum(map(size_byte, [*places, folder / "studies" / study.id])) + in_packs)
-        runs = f"{len(study.stored)} of {len(study.planned)}"
-        rows.append((study.id[:SHOWN], as_line(study.name), looked, runs, str(len(study.seeds)), size))
-    if len(rows) > 1:
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = [
-                cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            ]
-            print(f"  {'  '.join(cells)}")
-    elif not studies.ids():
-        unnamed = len(kept.run_ids())
-        why = f", only runs of which it does not know what for ({unnamed:,})" if unnamed else ""
-        print(f"no studies in {folder}{why}; `bncli compare` trains one and remembers it, --store names another place")
-    gates = [size_byte(place) for place in stores_in(folder)[1:]]
-    if gates:
-        states = "1 state" if len(gates) == 1 else f"{len(gates)} states"
-        print(f"and {written_bytes(sum(gates))} of runs for --baseline, by {states} of the code")
+        searches = any(study.study.get(kind) for kind in ("tune", "bisect", "search"))
+        yield {
+            "id": study.id, "name": study.name, "question": study.question,
+            "looked_at": study.looks[-1].time if study.looks else None, "asked": study.asked,
+            "stored": len(study.stored), "planned": len(study.planned),
+            "complete": study.planned <= study.stored and bool(study.looks or not searches), "seeds": len(study.seeds),
+            "size_byte": sum(map(size_byte, [*places, folder / "studies" / study.id])) + in_packs,
+        }  # fmt: skip
 
 
 @contextmanager

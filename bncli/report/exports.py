@@ -11,11 +11,13 @@ from bncli.errors import BncliError, unknown
 from bncli.findings import Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
+from bncli.report.sheet import Sheet
 
-ReportKind = Literal["study", "shift", "bench", "runs"]
+AnyReport = ReportData | Sheet
+ReportKind = Literal["study", "shift", "bench", "runs", "sheet"]
 KIND_NAMES: Mapping[ReportKind, str] = {
     "study": "a comparison", "shift": "a shift report", "bench": "timings of kernels",
-    "runs": "runs that nobody compared",
+    "runs": "runs that nobody compared", "sheet": "what stands side by side, or a history",
 }  # fmt: skip
 
 
@@ -31,10 +33,10 @@ class Format:
 
 
 def _all(function: str, *kinds: ReportKind) -> dict[ReportKind, str]:
-    return dict.fromkeys(kinds or KIND_NAMES, f"bncli.report.{function}")
+    return dict.fromkeys(kinds or ("study", "shift", "bench", "runs"), f"bncli.report.{function}")
 
 
-_FIGURES = _all("figures:list_figures", "study", "shift", "bench")
+_FIGURES = _all("figures:list_figures", "study", "shift", "bench") | _all("flat:list_sheet_figures", "sheet")
 FORMATS: Mapping[str, Format] = {
     "json": Format("json", "all of it as one JSON document, which `bncli show` reads", _all("documents:export_json")),
     "csv": Format(
@@ -43,15 +45,20 @@ FORMATS: Mapping[str, Format] = {
         {
             "study": "bncli.report.flat:export_arms", "shift": "bncli.report.flat:export_cells",
             "bench": "bncli.report.timing.exports:export_csv", "runs": "bncli.report.flat:export_runs",
+            "sheet": "bncli.report.flat:export_sheet",
         },
     ),
     "markdown": Format(
         "md",
         "answer, table, warnings and checks, for a pull request or an issue",
-        _all("markup:export_markdown", "study", "shift", "runs") | _all("timing.exports:export_markdown", "bench"),
+        _all("markup:export_markdown", *KIND_NAMES) | _all("timing.exports:export_markdown", "bench"),
     ),
-    "latex": Format("tex", "tables for a paper (booktabs)", _all("markup:export_latex")),
-    "html": Format("html", "a page with tables and figures, in one file", _all("page:write_page")),
+    "latex": Format("tex", "tables for a paper (booktabs)", _all("markup:export_latex", *KIND_NAMES)),
+    "html": Format(
+        "html",
+        "a page with tables and figures, in one file",
+        _all("page:write_page") | _all("markup:write_plain_page", "sheet"),
+    ),
     "svg": Format("svg", "a file for each figure", _FIGURES, is_folder=True),
     "pdf": Format("pdf", "a file for each figure", _FIGURES, is_folder=True),
     "png": Format("png", "a file for each figure", _FIGURES, is_folder=True),
@@ -68,8 +75,10 @@ FORMATS: Mapping[str, Format] = {
 ALIASES = {"md": "markdown"}
 
 
-def kind_of(data: ReportData) -> ReportKind:
+def kind_of(data: AnyReport) -> ReportKind:
     """What it is that was found."""
+    if isinstance(data, Sheet):
+        return "sheet"
     if data.findings is None:
         return "runs"
     if isinstance(data.findings, Findings):
@@ -107,7 +116,7 @@ def require_format(name: str, kind: ReportKind) -> None:
     _load(row.functions[kind])
 
 
-def render(data: ReportData, name: str) -> str | bytes:
+def render(data: AnyReport, name: str) -> str | bytes:
     """Findings as the text or the bytes of a file.
 
     Raises:
@@ -121,7 +130,7 @@ def render(data: ReportData, name: str) -> str | bytes:
     return found
 
 
-def write_figures(data: ReportData, name: str, folder: Path, style: str = "web") -> list[Path]:
+def write_figures(data: AnyReport, name: str, folder: Path, style: str = "web") -> list[Path]:
     """Write a file for each figure that such findings have: `folder`/NAME-FIGURE.svg, or .pdf, .png.
 
     Raises:
@@ -142,14 +151,15 @@ def write_figures(data: ReportData, name: str, folder: Path, style: str = "web")
     return paths
 
 
-def _write_plots(data: ReportData, name: str, folder: Path) -> list[Path]:
+def _write_plots(data: AnyReport, name: str, folder: Path) -> list[Path]:
     """Those that there were before figures were listed: SVG and PNG at once."""
     if name == "png":
         return []
-    if isinstance(data.findings, ShiftFindings):
-        return list(_home("bncli.report.shift.figures").write_plots(data.findings, folder))
-    if isinstance(data.findings, Findings):
-        return list(_home("bncli.report.study.figures").write_search_plots(data.findings, folder))
+    found = None if isinstance(data, Sheet) else data.findings
+    if isinstance(found, ShiftFindings):
+        return list(_home("bncli.report.shift.figures").write_plots(found, folder))
+    if isinstance(found, Findings):
+        return list(_home("bncli.report.study.figures").write_search_plots(found, folder))
     return []
 
 
@@ -157,7 +167,7 @@ def _home(module: str) -> ModuleType:
     return import_module(module)
 
 
-def _load(place: str) -> Callable[[ReportData], Any]:
+def _load(place: str) -> Callable[[AnyReport], Any]:
     module, _, function = place.partition(":")
-    found: Callable[[ReportData], Any] = getattr(_home(module), function)
+    found: Callable[[AnyReport], Any] = getattr(_home(module), function)
     return found

@@ -9,6 +9,7 @@ from bncli.findings import Arm, Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.format import written_option
 from bncli.report.data import ReportData
+from bncli.report.sheet import Sheet
 from bncli.report.study.tidy import write_tidy
 
 
@@ -27,6 +28,21 @@ def export_cells(data: ReportData) -> str:
 def export_runs(data: ReportData) -> str:
     """The tidy table, a line a run and step."""
     return write_tidy(data.runs, ".csv")
+
+
+def export_sheet(sheet: Sheet) -> str:
+    """The tables of a sheet, one below the other, as they are written."""
+    rows = []
+    for heading, columns in sheet.tables:
+        titles = [column.title or "what" for column in columns]
+        for cells in zip(*(column.cells for column in columns), strict=True):
+            rows.append({"table": heading, **{t: cell.plain.strip() for t, cell in zip(titles, cells, strict=True)}})
+    return write_csv(rows)
+
+
+def list_sheet_figures(sheet: Sheet) -> Sequence[Any]:
+    """The figures that a sheet has."""
+    return sheet.figures
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]]) -> str:

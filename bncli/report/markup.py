@@ -8,7 +8,7 @@ from bncli.errors import as_line
 from bncli.report.checks import markdown
 from bncli.report.data import ReportData
 from bncli.report.layout import Column
-from bncli.report.sheet import lay_out
+from bncli.report.sheet import Sheet, lay_out
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -19,7 +19,7 @@ _SPECIAL = {
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\d)")  # before a number, and no hyphen
 
 
-def export_markdown(data: ReportData) -> str:
+def export_markdown(data: ReportData | Sheet) -> str:
     """The answer, the tables, warnings, and what was checked."""
     sheet = lay_out(data)
     lines = [f"### {as_line(sheet.title)}", ""]
@@ -33,19 +33,20 @@ def export_markdown(data: ReportData) -> str:
     lines += ["", *(f"- {each}" for each in said), ""]
     if sheet.checks:
         lines.append(markdown("checks", sheet.checks))
-    if data.command:
-        lines += ["```sh", as_line(data.command), "```"]
+    if sheet.command:
+        lines += ["```sh", as_line(sheet.command), "```"]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
-def export_latex(data: ReportData) -> str:
+def export_latex(data: ReportData | Sheet) -> str:
     r"""A `table` for each table, with `\toprule`, `\midrule` and `\bottomrule` of the package booktabs."""
     sheet, name = lay_out(data), re.sub(r"[^\w-]", "-", data.name, flags=re.ASCII)
     lines = [f"% {as_line(sheet.title)}", r"% \usepackage[T1]{fontenc} \usepackage{booktabs}"]
-    lines += [f"% {as_line(data.command)}"] if data.command else []
+    lines += [f"% {as_line(sheet.command)}"] if sheet.command else []
     lines += [f"% warning: {as_line(warning)}" for warning in sheet.warnings]
     for number, (heading, columns) in enumerate(sheet.tables, 1):
-        caption = ". ".join(part for part in (sheet.title, heading, *sheet.setup) if part)
+        parts = [part for part in (sheet.title, heading, *sheet.setup) if part]
+        caption = " ".join(part if part[-1] in ".?!" else f"{part}." for part in parts)
         label = f"tab:{name}" if len(sheet.tables) == 1 else f"tab:{name}-{number}"
         lines += [
             r"\begin{table}", r"\centering", f"\\caption{{{escape_latex(caption)}}}", f"\\label{{{label}}}",
@@ -54,7 +55,7 @@ def export_latex(data: ReportData) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_fragment(data: ReportData) -> str:
+def write_fragment(data: ReportData | Sheet) -> str:
     """The sentences, the tables and the warnings, without a page around them."""
     sheet = lay_out(data)
     head = "<br>".join([f"<b>{escape(sheet.title)}</b>", *map(escape, sheet.setup)])
@@ -67,6 +68,14 @@ def write_fragment(data: ReportData) -> str:
         f"<li>{escape(check.word)}: {escape(check.name)} ({escape(check.message)})</li>" for check in sheet.checks
     )
     return f"<div><p>{head}</p>{said}{tables}{warned}{f'<ul>{checks}</ul>' if checks else ''}</div>"
+
+
+def write_plain_page(data: ReportData | Sheet) -> str:
+    """The same as a whole page, for what has no page of its own."""
+    sheet = lay_out(data)
+    style = "body{font:16px sans-serif;margin:2em;color-scheme:light dark}td,th{padding:.2em .8em;text-align:left}"
+    head = f'<meta charset="utf-8"><title>{escape(sheet.title)}</title><style>{style}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{write_fragment(sheet)}</body></html>\n'
 
 
 def escape_latex(text: str) -> str:

@@ -1,7 +1,9 @@
 """What a report says, laid out for any markup: sentences, tables, notes, warnings, checks."""
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from rich.text import Text
 
@@ -29,10 +31,21 @@ class Sheet:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    figures: tuple[Any, ...] = ()  # of a history; those of findings are listed by `bncli.report.figures`
+    command: str = ""
+
+    @property
+    def name(self) -> str:
+        """What files of it are called."""
+        return "-".join(re.findall(r"\w+", self.title))[:60]
 
 
-def lay_out(data: ReportData) -> Sheet:
-    """Lay out whatever was found."""
+def lay_out(data: ReportData | Sheet) -> Sheet:
+    """Lay out whatever was found; a sheet is laid out."""
+    return data if isinstance(data, Sheet) else replace(_lay_out(data), command=data.command)
+
+
+def _lay_out(data: ReportData) -> Sheet:
     found, checks = data.findings, tuple(data.checks)
     if isinstance(found, Findings):
         answer = [found.answer] if found.answer else []

@@ -288,6 +288,8 @@ def migrate_findings(document: dict[str, Any]) -> dict[str, Any]:
     if document.get("schema") == "bncli/findings/1":
         runs = [{**run, "curves": list(map(_migrate_curve, run["curves"]))} for run in document["runs"]]
         document = {**document, "schema": "bncli/findings/2", "runs": runs}
+    if document.get("schema") in ("bncli/shift/1", "bncli/shift/2"):
+        return _migrate_shift(document)
     if document.get("schema") != "bncli/findings/2":
         return document
     arms = [{**arm, "summaries": list(map(_migrate_summary, arm["summaries"]))} for arm in document["arms"]]
@@ -314,3 +316,15 @@ def _migrate_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
 def _migrate_curve(curve: Mapping[str, Any]) -> dict[str, Any]:
     rest = {name: part for name, part in curve.items() if name not in ("quantity", "layer")}
     return {**key_of_schema_1(curve["quantity"], curve["layer"])._asdict(), **rest}
+
+
+def _migrate_shift(document: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 kept curves and places otherwise; until 2 a cell's mean and std were `centre` and `spread`."""
+    runs, first = document["runs"], document["schema"] == "bncli/shift/1"
+    runs = [{**run, "curves": [_migrate_curve(curve) for curve in run["curves"]]} for run in runs] if first else runs
+    renamed = {"centre": "mean", "spread": "std"}
+    arms = [
+        {**arm, "cells": [{renamed.get(key, key): value for key, value in cell.items()} for cell in arm["cells"]]}
+        for arm in document["arms"]
+    ]
+    return {**document, "schema": "bncli/shift/3", "runs": runs, "arms": arms}

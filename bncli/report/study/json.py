@@ -14,6 +14,7 @@ from bncli.records import CurveKey, StudyRun
 
 SCHEMA = "bncli/findings/3"
 SHIFT_SCHEMA = "bncli/shift/3"
+NOT_FINITE = "a number that was not finite is null"  # the reason beside it
 
 
 def document(
@@ -180,7 +181,7 @@ def _with_reasons(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     for key, value in mapping.items():
         made[str(key)] = plain(value)
         if not isinstance(value, Mapping) and _not_finite(value):
-            made[f"{key}_reason"] = "a number that was not finite is null"
+            made[f"{key}_reason"] = NOT_FINITE
     return made
 
 
