@@ -12,17 +12,20 @@ from bncli.cli.options import Json, Plugins, StoreFolder, complete_norm
 
 # what a preset or an option can name
 KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "tasks", "metrics", "measures", "executors")
-OTHERS = ("keys", "studies")
+OTHERS = ("keys", "studies", "cases")
 
 
 def ls(
     kind: Annotated[
         str,
-        typer.Argument(help=f"One of {', '.join(KINDS)}, all of them if left out; keys, of presets; studies."),
+        typer.Argument(help=f"One of {', '.join(KINDS)}, all of them if left out; keys; studies; cases, of bench."),
     ] = "",
     name: Annotated[
         str,
-        typer.Argument(help="One of them, for its card; of keys a section: training.", autocompletion=complete_norm),
+        typer.Argument(
+            help="One of them, for its card; of keys a section: training; of cases a preset.",
+            autocompletion=complete_norm,
+        ),
     ] = "",
     plugins: Plugins = None,
     store: StoreFolder = Path(".bncli"),
@@ -45,6 +48,10 @@ def ls(
         from bncli.cli.store import list_studies
 
         list_studies(store)
+    elif kind == "cases":
+        from bncli.cli.bench import list_cases
+
+        list_cases(name, json)
     elif kind == "keys":
         _keys(name, json)
     elif json:
