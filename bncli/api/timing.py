@@ -90,7 +90,7 @@ def bench(
     expect_texts(**listed, only=only, skip=skip, kernels=kernels, fail_if=fail_if)
     with using(plugins):
         given = isinstance(preset, str | Path | Bench | Mapping | None)
-        expect("preset", preset, given, "a preset's name, a file, a dict or None")
+        expect("preset", preset, given, "a preset's name, a file or a dict")
         axes = Axes(**listed, threads=[str(count) for count in counts], compile=compile)
         name, asked = open_bench(preset_path(str(preset)) if isinstance(preset, str | Path) else preset, axes)
         plan = plan_bench(

@@ -56,7 +56,7 @@ _LIST = (Field(min_length=1, strict=False), BeforeValidator(_listed), Listed())
 BenchShape = Annotated[
     str,
     AfterValidator(read_shape),
-    Spelling("like N32C64H56W56, 32x64x56x56 or N256C512", {"type": "string", "pattern": f"^{_SHAPE.pattern}$"}),
+    Spelling("like N32C64H56W56, 32x64x56x56 or N256C512", {"type": "string", "pattern": f"^(?:{_SHAPE.pattern})$"}),
 ]
 
 

@@ -41,15 +41,15 @@ def choose_grids(bench: Bench | None, axes: Axes) -> tuple[Bench, list[str]]:
     Raises:
         ConfigError: for a value that is none, in one line that names its flag.
     """
-    norms = [read_norm(text, "--norm") for text in _split(axes.norm)]
+    norms = [read_norm(text, "--norm") for text in _split("--norm", axes.norm)]
     literals = {"dtypes": (axes.dtype, DType), "layouts": (axes.layout, ImageLayout), "passes": (axes.pass_, Pass)}
     flags = {"dtypes": "dtype", "layouts": "layout", "passes": "pass"}
     given: dict[str, tuple[Any, ...]] = {
         "norms": tuple(_make_part(norm) for norm in norms if ":" not in norm[0]),
-        "shapes": tuple(_read_shape(text) for text in _split(axes.shape)),
-        **{key: tuple(_read_name(flags[key], text, get_args(kind)) for text in _split(texts))
+        "shapes": tuple(_read_shape(text) for text in _split("--shape", axes.shape)),
+        **{key: tuple(_read_name(flags[key], text, get_args(kind)) for text in _split(f"--{flags[key]}", texts))
            for key, (texts, kind) in literals.items()},
-        "threads": tuple(_read_threads(text) for text in _split(axes.threads)),
+        "threads": tuple(_read_threads(text) for text in _split("--threads", axes.threads)),
         "compile": () if axes.compile is None else (axes.compile,),
     }  # fmt: skip
     chosen = {key: values for key, values in given.items() if values or (key == "norms" and norms)}
@@ -143,7 +143,10 @@ def _read_threads(text: str) -> int:
     return int(text)
 
 
-def _split(texts: Sequence[str]) -> list[str]:
+def _split(flag: str, texts: Sequence[str]) -> list[str]:
+    for text in texts:
+        if not split_list(text):
+            raise ConfigError(f"{flag}: expected a value, or several with commas, got {text!r}")
     return [piece for text in texts for piece in split_list(text)]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import bncli
 from bncli.timing.cases import Case
 from bncli.timing.process.client import CaseError
 from bncli.timing.results import Facts
@@ -163,6 +164,14 @@ def test_memory_is_held_against_a_baseline_another_environment_or_a_rival(run: C
     assert change > 5
 
 
+def test_the_function_takes_what_the_command_takes(run: Command) -> None:
+    asked = {"shape": "8x16", "pass_": ["train-forward"], "threads": [1], "warm": True, "vs": "theirs.py:Theirs"}
+    found = bncli.bench(norm=["batch", "layer(eps=0.1)"], **asked)
+    assert [row.case.name for row in found.findings.rows] == [f"batch/{AT}", f"layer,eps=0.1/{AT}"]
+    assert {row.rival for row in found.findings.rows} == {"theirs.py:Theirs"}
+    assert found.study.cases[0].shapes == ("N8C16",)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -193,14 +202,14 @@ def test_a_mistake_is_one_line_that_names_its_flag(run: Command, arguments: list
     assert said.count("\n") == 1
 
 
-def test_ls_cases_says_what_presets_hold(bncli: Command) -> None:
-    code, text, _ = bncli("ls", "cases", "tiny.yaml")
+def test_ls_cases_says_what_presets_hold(run: Command) -> None:
+    code, text, _ = run("ls", "cases", "tiny.yaml")
     assert (code, text) == (0, f"tiny    2 cases: does it work?\n  batch/{AT}\n  layer/{AT}\n")
-    code, text, _ = bncli("ls", "cases")
+    code, text, _ = run("ls", "cases")
     assert code == 0
     assert "\nbench-quick       14 cases: how fast are the norms on this machine" in text
-    code, text, _ = bncli("ls", "cases", "tiny.yaml", "--json", "-")
+    code, text, _ = run("ls", "cases", "tiny.yaml", "--json", "-")
     assert json.loads(text) == {"tiny": {"question": "does it work?", "cases": [f"batch/{AT}", f"layer/{AT}"]}}
-    code, text, said = bncli("ls", "cases", "quickstart")
+    code, text, said = run("ls", "cases", "quickstart")
     assert (code, text) == (2, "")
     assert said.startswith("quickstart.yaml: is a study; run it by")

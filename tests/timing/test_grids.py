@@ -109,6 +109,8 @@ def test_options_that_are_the_defaults_are_not_in_a_name() -> None:
         (Axes(pass_=["train"]), "--pass: no pass is called 'train'"),
         (Axes(layout=["chanels_last"]), "--layout: no layout is called 'chanels_last'; did you mean 'channels_last'?"),
         (Axes(threads=["1,two"]), "--threads: must be a whole number from 1 to 1,024, got 'two'"),
+        (Axes(dtype=[" , "]), "--dtype: expected a value, or several with commas, got ' , '"),
+        (Axes(norm=[""]), "--norm: expected a value, or several with commas, got ''"),
         (Axes(threads=["0"]), "--threads: must be a whole number from 1 to 1,024, got '0'"),
     ],
 )
