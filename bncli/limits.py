@@ -10,8 +10,9 @@ from bncli.errors import ConfigError, did_you_mean, unknown
 
 # What `bncli bench` may limit, and what it is a ratio to; "against" is the same case in the other environment.
 BENCH_MEASURES: Mapping[str, str] = {"ratio": "native", "copy": "copy", "time": "against"}
+BENCH_FACTS = ("peak", "error")  # what it may limit beside times: memory, and how far results are from the truth
 
-_LIMIT = re.compile(r"(?:(.*)=)?\s*([\w.-]+)\s*:\s*([+-])\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
+_LIMIT = re.compile(r"(?:(.*)=)?\s*([\w.-]+)\s*:\s*([+-]?)\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Limit:
     change: float  # +0.1: it may rise by 10 % of the baseline (relative), or by 0.1 in its unit; -0.1: fall
     relative: bool
     pattern: str = "*"  # of the variants or cases that it holds for
+    absolute: bool = False  # `change` is the highest value, and compared with nothing
 
     def __str__(self) -> str:
         """As it is typed."""
@@ -29,7 +31,9 @@ class Limit:
 
     @property
     def text(self) -> str:
-        """`+10 %`, `-0.005`."""
+        """`+10 %`, `-0.005`, and of a highest value `1e-05`."""
+        if self.absolute:
+            return f"{self.change:g}"
         return f"{100 * self.change:+g} %" if self.relative else f"{self.change:+g}"
 
 
@@ -40,14 +44,17 @@ def read_limit(text: str, known: Iterable[str], better: Mapping[str, str] = {}, 
         text: as it was typed.
         known: measures that may be limited.
         better: "higher" or "lower" by measure: a limit is to the other side; a measure without may have both.
-        slower: only how much slower something may become can be limited, `+N%`.
+        slower: of kernels: how much slower something may become, `+N%`, and the highest `error:1e-5`.
 
     Raises:
         ConfigError: if it is not that, about no measure in `known`, or would tolerate anything.
     """
-    form = "[PATTERN=]MEASURE:+5%" if slower else "[PATTERN=]MEASURE:+10% or MEASURE:-0.005, a change with its sign"
+    forms = "[PATTERN=]MEASURE:+10% or MEASURE:-0.005, a change with its sign"
+    form = "[PATTERN=]MEASURE:+5% or error:1e-5" if slower else forms
     found = _LIMIT.fullmatch(text)
-    if not found or (slower and (found[3] == "-" or not found[5])):
+    absolute = bool(slower and found and found[2] == "error")
+    wanted = {("", "")} if absolute else {("+", "%")} if slower else {(sign, end) for sign in "+-" for end in ("", "%")}
+    if not found or (found[3], found[5]) not in wanted:
         raise ConfigError(f"--fail-if {text}: expected {form}")
     pattern, name, sign, number, percent = found.groups()
     known = list(known)
@@ -61,7 +68,7 @@ def read_limit(text: str, known: Iterable[str], better: Mapping[str, str] = {}, 
         raise ConfigError(f"--fail-if {text}: must tolerate more than 0, which noise alone exceeds; expected {form}")
     if not math.isfinite(change) or (percent and change <= -1):
         raise ConfigError(f"--fail-if {text}: tolerates anything; expected {form}, below 100 % where it is a fall")
-    limit = Limit(name, change, bool(percent), pattern or "*")
+    limit = Limit(name, change, bool(percent), pattern or "*", absolute)
     require_worse(limit, better.get(name))
     return limit
 

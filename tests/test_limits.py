@@ -3,7 +3,7 @@
 import pytest
 
 from bncli.errors import ConfigError
-from bncli.limits import BENCH_MEASURES, Limit, limits_by_name, read_limit
+from bncli.limits import BENCH_FACTS, BENCH_MEASURES, Limit, limits_by_name, read_limit
 from bncli.timing.cases import matches
 
 KNOWN = ("steps_to_target", "final_accuracy")
@@ -67,6 +67,15 @@ def test_a_limit_of_kernels_is_for_all_cases_or_for_those_of_a_pattern() -> None
     assert of_bench("batch,impl=plain/*=ratio:+10%") == Limit("ratio", 0.1, True, "batch,impl=plain/*")
 
 
+def test_a_limit_on_errors_is_a_highest_value_without_a_sign() -> None:
+    limit = read_limit("batch/*=error:1e-5", (*BENCH_MEASURES, *BENCH_FACTS), slower=True)
+    assert limit == Limit("error", 1e-5, False, "batch/*", absolute=True)
+    assert (limit.text, str(limit)) == ("1e-05", "batch/*=error:1e-05")
+    for text in ("error:+1e-5", "error:1%", "peak:5%", "peak:+5", "error:0", "error:1e400"):
+        with pytest.raises(ConfigError, match="--fail-if"):
+            read_limit(text, (*BENCH_MEASURES, *BENCH_FACTS), slower=True)
+
+
 def test_the_last_limit_that_matches_counts() -> None:
     limits = [of_bench(text) for text in ("ratio:+5%", "zca/*=ratio:+20%", "zca/*=copy:+30%")]
     found = {key: limit.change for key, limit in limits_by_name(limits, CASES, matches).items()}
@@ -81,9 +90,9 @@ def test_the_last_limit_that_matches_counts() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("5%", "--fail-if 5%: expected [PATTERN=]MEASURE:+5%"),
-        ("ratio:-5%", "--fail-if ratio:-5%: expected [PATTERN=]MEASURE:+5%"),
-        ("ratio:+0.05", "--fail-if ratio:+0.05: expected [PATTERN=]MEASURE:+5%"),
+        ("5%", "--fail-if 5%: expected [PATTERN=]MEASURE:+5% or error:1e-5"),
+        ("ratio:-5%", "--fail-if ratio:-5%: expected [PATTERN=]MEASURE:+5% or error:1e-5"),
+        ("ratio:+0.05", "--fail-if ratio:+0.05: expected [PATTERN=]MEASURE:+5% or error:1e-5"),
         (
             "ration:+5%",
             "--fail-if ration:+5%: no measure is called 'ration'; did you mean 'ratio'? (known: copy, ratio, time)",

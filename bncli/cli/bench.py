@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bncli.cli.completion import complete_bench
+from bncli.cli.completion import complete_bench, complete_norm
 from bncli.cli.destinations import Export, History, Html
 from bncli.cli.options import (
     AA,
@@ -31,13 +31,61 @@ from bncli.errors import BncliError
 if TYPE_CHECKING:
     from bncli.session.events import Event, OnEvent
 
+CASES = "What is timed"  # the panel of --help for grids
 BenchArgument = Annotated[
-    str, typer.Argument(help="A shipped bench preset's name, or a YAML file.", autocompletion=complete_bench)
+    str | None,
+    typer.Argument(
+        help="A shipped bench preset's name, or a YAML file: bench-quick, or with --norm those norms alone.",
+        autocompletion=complete_bench, show_default=False,
+    ),
+]  # fmt: skip
+Norms = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Time these, instead of a preset's norms: batch,group(groups=8),mine.py:Norm.",
+        metavar="NORM,...", autocompletion=complete_norm, rich_help_panel=CASES,
+    ),
+]  # fmt: skip
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Inputs of these shapes, in the place of those of every grid: 32x64x56x56, N256C512.",
+        metavar="SHAPE,...", rich_help_panel=CASES,
+    ),
+]  # fmt: skip
+DTypes = Annotated[
+    list[str] | None, typer.Option("--dtype", help="f32, f64, bf16, f16.", metavar="DTYPE,...", rich_help_panel=CASES)
 ]
+Passes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pass", help="train-forward, train-backward, train-both, eval-forward.", metavar="PASS,...",
+        rich_help_panel=CASES,
+    ),
+]  # fmt: skip
+Layouts = Annotated[
+    list[str] | None,
+    typer.Option("--layout", help="nchw, channels_last.", metavar="LAYOUT,...", rich_help_panel=CASES),
+]
+ThreadCounts = Annotated[
+    list[str] | None,
+    typer.Option("--threads", help="How many threads compute, on a CPU: 1,2.", metavar="N,...", rich_help_panel=CASES),
+]
+Compiled = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="By torch.compile.", rich_help_panel=CASES)
+]
+Versus = Annotated[
+    str | None,
+    typer.Option(
+        "--vs", help="Time each case against this too, in the same process: a kernel or a norm.",
+        metavar="FILE.py:NAME|NORM", rich_help_panel=CASES,
+    ),
+]  # fmt: skip
 Only = Annotated[list[str] | None, typer.Option(help="Keep cases with this in their name, or matching it (*).")]
 Skip = Annotated[list[str] | None, typer.Option(help="Leave out cases with this in their name, or matching it (*).")]
 Kernel = Annotated[
-    list[str] | None, typer.Option(help="Time your own too: a function of the channels.", metavar="FILE.py:NAME")
+    list[str] | None,
+    typer.Option(help="Time your own too: a function of the channels.", metavar="FILE.py:NAME", rich_help_panel=CASES),
 ]
 Truth = Annotated[
     str | None,
@@ -60,25 +108,32 @@ Against = Annotated[
 
 
 def bench(
-    preset: BenchArgument = "bench-quick", only: Only = None, skip: Skip = None, kernel: Kernel = None,
-    truth: Truth = None, warm: Warm = False, graph: Graph = False, budget: Budget = None,
+    preset: BenchArgument = None, norm: Norms = None, kernel: Kernel = None, vs: Versus = None, shape: Shapes = None,
+    dtype: DTypes = None, pass_: Passes = None, layout: Layouts = None, threads: ThreadCounts = None,
+    compile: Compiled = None, only: Only = None, skip: Skip = None, truth: Truth = None,
+    warm: Warm = False, graph: Graph = False, budget: Budget = None,
     time_limit: CaseTime = None, device: Device = "auto", json: Json = None,
     html: Html = None, plot: Plot = None, history: History = None, export: Export = None, style: Style = "web",
     github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
     check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"), yes: Yes = False,
 ) -> None:  # fmt: skip
-    """Time norms against torch's own batch norm and a plain copy of the same bytes."""
-    from bncli.config import read_bench
+    """Time norms against torch's own batch norm and a plain copy of the same bytes.
+
+    The cases are those of a preset. --norm, --shape, --dtype, --pass, --layout, --threads and --compile take the place
+    of what it says, in every grid; --norm without a preset is a grid of its own.
+    """
     from bncli.plugins import add_plugins
     from bncli.presets import preset_path
-    from bncli.session.bench_plan import plan_bench
+    from bncli.session.bench_plan import open_bench, plan_bench
+    from bncli.timing.grids import Axes
 
-    path = preset_path(preset)  # first: a mistake is answered before anything heavy is imported
+    path = preset_path(preset) if preset is not None else None  # first: a mistake is answered at once
     add_plugins(plugin or ())
-    study = read_bench(path)
+    axes = Axes(norm or (), shape or (), dtype or (), pass_ or (), layout or (), threads or (), compile)
+    name, asked = open_bench(path, axes)
     plan = plan_bench(
-        study, path.stem, only=only or (), skip=skip or (), kernels=kernel or (), truth=truth,
+        asked, name, axes=axes, only=only or (), skip=skip or (), kernels=kernel or (), versus=vs, truth=truth,
         device=device, warm=warm, graph=graph, budget=budget, time_limit=time_limit, baseline=baseline,
         save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if or (),
         allow_other_machine=allow_other_machine, check=check, store=store, yes=yes,
@@ -111,7 +166,7 @@ def bench(
     checks = list_checks(record)
     if not any(each.takes_stdout for each in destinations):
         show(record, stdout())
-    data = ReportData(plan.name, record, study.model_dump(mode="json"), (), checks, command_line())
+    data = ReportData(plan.name, record, asked.model_dump(mode="json"), (), checks, command_line())
     write_destinations(data, destinations, style)
     if history and record.complete and record.rows:
         from bncli.session.history import describe_bench
@@ -122,6 +177,29 @@ def bench(
     if any(failure.status != "wrong" for failure in record.failures):
         raise typer.Exit(2)  # each was said when it happened
     exit_for_checks(checks)
+
+
+def list_cases(preset: str, json: str | None) -> None:
+    """Print what a bench preset holds, by the names that cases have on a CPU; without one how many each holds."""
+    from json import dumps
+
+    from bncli.cli.output import write
+    from bncli.config import read_bench
+    from bncli.presets import preset_names, preset_path
+    from bncli.timing.cases import expand_cases
+
+    known = [name for name in preset_names() if name.startswith("bench-")]
+    found = {path.stem: read_bench(path) for path in map(preset_path, [preset] if preset else known)}
+    cases = {name: [case.name for case in expand_cases(bench, "cpu")] for name, bench in found.items()}
+    if json:
+        document = {name: {"question": bench.question, "cases": cases[name]} for name, bench in found.items()}
+        write(json, dumps(document, indent=1, ensure_ascii=False) + "\n", f"--json {json}")
+        return
+    width = max(map(len, found))
+    for name, bench in found.items():
+        print(f"{name:<{width}}  {len(cases[name]):>3} cases: {bench.question}")
+        for case in cases[name] if preset else ():
+            print(f"  {case}")
 
 
 @contextmanager

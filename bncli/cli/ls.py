@@ -13,20 +13,23 @@ from bncli.cli.options import Json, Plugins, StoreFolder
 
 # what a preset or an option can name
 KINDS = ("presets", "norms", "models", "data", "optimizers", "schedules", "tasks", "metrics", "measures", "executors")
-OTHERS = ("keys", "studies")
+OTHERS = ("keys", "studies", "cases")
 
 
 def ls(
     kind: Annotated[
         str,
         typer.Argument(
-            help=f"One of {', '.join(KINDS)}, all of them if left out; keys, of presets; studies.",
+            help=f"One of {', '.join(KINDS)}, all of them if left out; keys; studies; cases, of bench.",
             autocompletion=one_of(*KINDS, *OTHERS),
         ),
     ] = "",
     name: Annotated[
         str,
-        typer.Argument(help="One of them, for its card; of keys a section: training.", autocompletion=complete_norm),
+        typer.Argument(
+            help="One of them, for its card; of keys a section: training; of cases a preset.",
+            autocompletion=complete_norm,
+        ),
     ] = "",
     plugins: Plugins = None,
     store: StoreFolder = Path(".bncli"),
@@ -49,6 +52,10 @@ def ls(
         from bncli.cli.store import list_studies
 
         list_studies(store, json)
+    elif kind == "cases":
+        from bncli.cli.bench import list_cases
+
+        list_cases(name, json)
     elif kind == "keys":
         _keys(name, json)
     elif json:

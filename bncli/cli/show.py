@@ -9,7 +9,7 @@ import typer
 
 from bncli.cli.completion import complete_study, one_of
 from bncli.cli.destinations import Export, Html
-from bncli.cli.options import OUT, Json, Plot, Plugins, StoreFolder
+from bncli.cli.options import OUT, Json, Plot, Plugins, StoreFolder, Style
 from bncli.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from bncli.catalogue import WHOLE, Meaning, Spelling
 from bncli.config.asking import ANY_KEYS, Bounds
@@ -17,25 +17,33 @@ from bncli.errors import ConfigError, Problem, did_you_mean
 from bncli.norms import NORMS
 
 Pass = Literal["train-forward", "train-backward", "train-both", "eval-forward"]
-_SHAPE = re.compile(r"N([1-9][0-9]*)C([1-9][0-9]*)(?:H([1-9][0-9]*)W([1-9][0-9]*))?")
+DType = Literal["f32", "f64", "bf16", "f16"]
+ImageLayout = Literal["nchw", "channels_last"]
+_SIZE = "[1-9][0-9]*"
+_SHAPE = re.compile(rf"N({_SIZE})C({_SIZE})(?:H({_SIZE})W({_SIZE}))?|({_SIZE})x({_SIZE})(?:x({_SIZE})x({_SIZE}))?")
 
 
 def sizes(shape: str) -> tuple[int, ...]:
-    """`N32C64H56W56` to (32, 64, 56, 56), `N256C512` to (256, 512).
+    """`N32C64H56W56` or `32x64x56x56` to (32, 64, 56, 56), `N256C512` or `256x512` to (256, 512).
 
     Raises:
         ValueError: if it is written otherwise.
     """
     found = _SHAPE.fullmatch(shape)
     if not found:
-        raise ValueError(f"must be written like N32C64H56W56 or N256C512, got {shape!r}")
+        raise ValueError(f"must be written like N32C64H56W56, 32x64x56x56 or N256C512, got {shape!r}")
     return tuple(int(size) for size in found.groups() if size)
 
 
-def _shape(given: str) -> str:
+def read_shape(given: str) -> str:
+    """A shape as names of cases write it, `N32C64H56W56`.
+
+    Raises:
+        ValueError: if it is written otherwise, or too much.
+    """
     if any(len(digits) > 9 for digits in re.findall("[0-9]+", given)) or prod(sizes(given)) > MOST_NUMBERS:
         raise ValueError(f"at most {MOST_NUMBERS:,} numbers can be timed, got {given[:60]}; give fewer examples")
-    return given
+    return "".join(f"{axis}{size}" for axis, size in zip("NCHW", sizes(given), strict=False))
 
 
 def _listed(given: object) -> object:
@@ -47,8 +55,8 @@ Threads = Annotated[int, Field(ge=1, le=1_024), WHOLE]
 _LIST = (Field(min_length=1, strict=False), BeforeValidator(_listed), Listed())
 BenchShape = Annotated[
     str,
-    AfterValidator(_shape),
-    Spelling("like N32C64H56W56 or N256C512", {"type": "string", "pattern": f"^{_SHAPE.pattern}$"}),
+    AfterValidator(read_shape),
+    Spelling("like N32C64H56W56, 32x64x56x56 or N256C512", {"type": "string", "pattern": f"^(?:{_SHAPE.pattern})$"}),
 ]
 
 
@@ -60,12 +68,8 @@ class Grid(Frozen):
 
     norms: Annotated[tuple[NormPart, ...], *_LIST, Meaning("what is timed")]
     shapes: Annotated[tuple[BenchShape, ...], *_LIST, Meaning("of the inputs: examples, channels, height, width")]
-    dtypes: Annotated[
-        tuple[Literal["f32", "f64", "bf16", "f16"], ...], *_LIST, Meaning("of the inputs: float32, ...")
-    ] = ("f32",)
-    layouts: Annotated[
-        tuple[Literal["nchw", "channels_last"], ...], *_LIST, Meaning("of images in memory; (N, C) has but one")
-    ] = ("nchw",)
+    dtypes: Annotated[tuple[DType, ...], *_LIST, Meaning("of the inputs: float32, ...")] = ("f32",)
+    layouts: Annotated[tuple[ImageLayout, ...], *_LIST, Meaning("of images in memory; (N, C) has but one")] = ("nchw",)
     passes: Annotated[tuple[Pass, ...], *_LIST, Meaning("what of a training step, or an evaluation, is timed")] = (
         "train-forward",
         "train-backward",
@@ -103,6 +107,13 @@ class KernelClaim(Frozen):
     ] = Field(default_factory=dict)
     ratio: Annotated[Bounds, Meaning("time of `of` over time of `versus`")]
     source: Annotated[str, Field(min_length=1), Meaning("who says so, and where")]
+
+    @field_validator("at")
+    @classmethod
+    def placed(cls, at: dict[str, Any]) -> dict[str, Any]:
+        """A shape as grids have it, however it is written."""
+        shape = at.get("shape")
+        return {**at, "shape": read_shape(shape)} if isinstance(shape, str) else at
 
 
 MOST_SECONDS = 7 * 24 * 3600  # of measuring: a week

@@ -9,9 +9,9 @@ from bncli.findings import Findings, Measure
 from bncli.findings.shift import ShiftFindings
 from bncli.format import written_arm, written_change, written_ratio, written_seconds, written_summary
 from bncli.report.data import ReportData
+from bncli.report.figures.shift import layer_names
 from bncli.report.layout import Column
 from bncli.report.sheet import Sheet
-from bncli.report.shift.figures import layer_names
 from bncli.timing.results import BenchRecord
 
 # (row, measure) -> text, number, how two are compared

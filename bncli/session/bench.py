@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -10,17 +10,18 @@ from functools import partial
 
 from bncli.engine.environment import device_count, environment
 from bncli.errors import BncliError, UndecidedError
+from bncli.limits import BENCH_FACTS, BENCH_MEASURES, Limit
 from bncli.session.bench_plan import BenchPlan
 from bncli.session.events import BaselineSaved, Measured, Measuring, OnEvent, Warned, ignore
 from bncli.session.regression import require_place
 from bncli.store.folder import Store
 from bncli.timing.baseline import Baseline, Machine, check_comparable, read_baseline
-from bncli.timing.cases import choose_names
-from bncli.timing.gate import collect_readings, judge, judge_claims
+from bncli.timing.cases import Case, choose_names
+from bncli.timing.gate import choose_worst, collect_readings, judge, judge_claims, judge_facts
 from bncli.timing.process.client import start_worker
 from bncli.timing.process.protocol import describe_case
 from bncli.timing.results import BenchRecord, CaseFailure, CaseResult, GateResult, ProcessReadings
-from bncli.timing.run import Inspection, build_rows, inspect_cases, time_pairs, time_rounds
+from bncli.timing.run import Inspection, build_rows, inspect_cases, read_peaks, time_pairs, time_rounds
 from bncli.timing.system import (
     SystemMetrics,
     describe_changes,
@@ -84,7 +85,7 @@ class _Session:
         """Of each case; a gate against itself has two sides."""
         if self.plan.compared == "itself":
             return _SAVED + _GATE
-        least = _GATE if self.plan.checks_anything else _TABLE
+        least = _GATE if self.plan.claims or self.plan.compared != "nothing" else _TABLE
         return _SAVED if self.plan.save_baseline else least
 
     @property
@@ -121,7 +122,8 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
         gate = _judge(session, before)
         complete = True
         if plan.save_baseline:
-            _save_baseline(session, gate, Baseline(started, machine, collect_readings(session.sound)))
+            peaks = {i.case.name: i.facts.peak_byte for i in session.inspections if i.facts.peak_byte is not None}
+            _save_baseline(session, gate, Baseline(started, machine, collect_readings(session.sound), peaks))
     except KeyboardInterrupt:
         count = len(session.results) + len(session.remeasurements)
         unsaved = ", no baseline is saved" if plan.save_baseline else ""
@@ -162,8 +164,8 @@ def _build_record(
     )
 
 
-def _read_baseline(plan: BenchPlan, machine: Machine) -> ProcessReadings | None:
-    """The baseline's ratios, if one is asked for; refused before anything is measured in vain."""
+def _read_baseline(plan: BenchPlan, machine: Machine) -> Baseline | None:
+    """The baseline, if one is asked for; refused before anything is measured in vain."""
     if plan.compared != "baseline":
         return None
     store = Store(plan.store)
@@ -176,7 +178,7 @@ def _read_baseline(plan: BenchPlan, machine: Machine) -> ProcessReadings | None:
             f"{place}: has none of these {len(plan.cases)} cases, such as {plan.cases[0].name}; make it anew with"
             f" --save-baseline {plan.baseline}"
         )
-    return found.readings
+    return found
 
 
 def _save_baseline(session: _Session, gate: GateResult | None, made: Baseline) -> None:
@@ -199,20 +201,33 @@ def _measure(session: _Session) -> None:
     busy, steal_time = watch()
     session.disturbances += describe_disturbances(device_count("cpu"), busy, read_load(), steal_time, read_governor())
     start = partial(start_worker, plan.device, time_limit=plan.time_limit)
-    kernels_first = sorted(plan.cases, key=lambda case: not case.is_kernel)  # a mistake in one is answered at once
-    for number, found in enumerate(inspect_cases(start, kernels_first, plan.truth)):
+    cases_by_name = {case.name: case for each in plan.cases for case in (each.rival, each) if case}
+    kernels_first = sorted(cases_by_name.values(), key=lambda case: not case.is_kernel)  # mistakes are answered at once
+    known = dict[str, Inspection | CaseFailure]()
+    for number, found in enumerate(inspect_cases(start, kernels_first, plan.truth, plan.flags)):
         if number == 0:
             session.on_event(Warned(_describe_duration(session)))
-        if isinstance(found, Inspection):
-            session.inspections.append(found)
-        else:
+        if isinstance(found, CaseFailure):
             _note_failure(session, found)
-    session.inspections.sort(key=lambda each: plan.cases.index(each.case))
+        known[found.case.name if isinstance(found, Inspection) else found.name] = found
+    for case in plan.cases:
+        _note_inspection(session, case, known)
     session.metrics.append(read_metrics(plan.device))
     cases = tuple(each.case.name for each in session.inspections)
     if cases:
         session.on_event(Measuring(session.processes * len(cases), cases))
         _time(session, cases, session.processes, plan.budget, session.least, session.results)
+
+
+def _note_inspection(session: _Session, case: Case, known: Mapping[str, Inspection | CaseFailure]) -> None:
+    """Beside its rival; what has a rival that failed cannot be timed against it."""
+    found, rival = known[case.name], known[case.rival.name] if case.rival else None
+    if isinstance(found, CaseFailure):
+        return
+    if isinstance(rival, CaseFailure):
+        _note_failure(session, CaseFailure(case.name, rival.status, f"its rival, {rival.name}: {rival.reason}"))
+        return
+    session.inspections.append(replace(found, case=case, rival=rival.facts if rival else None))
 
 
 def _describe_duration(session: _Session) -> str:
@@ -232,22 +247,50 @@ def _note_failure(session: _Session, failure: CaseFailure) -> None:
     session.on_event(Warned(f"{failure.name}: {failure.status}: {failure.reason}"))
 
 
-def _judge(session: _Session, before: ProcessReadings | None) -> GateResult | None:
-    results, limits, remeasure = session.sound, session.plan.limits, partial(_remeasure, session)
-    if session.plan.compared == "nothing" or not results:
+def _judge(session: _Session, baseline: Baseline | None) -> GateResult | None:
+    """Times, then memory and errors; None where no limit was asked for."""
+    results, limits = session.sound, session.plan.limits_on(*BENCH_MEASURES)
+    if not session.plan.limits or not results:
         return None
+    gate = _judge_times(session, limits, baseline.readings if baseline else None)
+    of_facts = session.plan.limits_on(*BENCH_FACTS)
+    if of_facts:
+        peaks = _list_peaks(session, baseline) if session.plan.limits_on("peak") else {}
+        timed = {result.name for result in results}
+        facts = {each.case.name: each.facts for each in session.inspections if each.case.name in timed}
+        found = tuple(judge_facts(of_facts, facts, peaks))
+        verdict = choose_worst([gate.verdict, *(each.verdict for each in found)])
+        gate = replace(gate, verdict=verdict, judgements=(*gate.judgements, *found))
+    return gate
+
+
+def _list_peaks(session: _Session, baseline: Baseline | None) -> Mapping[str, int]:
+    """Bytes by case of what they are compared with, where known."""
+    plan = session.plan
+    if baseline:
+        return baseline.peaks
+    if plan.compared == "rival":
+        found = [(each.case, each.rival.peak_byte) for each in session.inspections if each.rival]
+    else:
+        there = partial(start_worker, plan.device, plan.other, time_limit=plan.time_limit)
+        found = list(read_peaks(there, [each.case for each in session.inspections]))
+    return {case.name: peak for case, peak in found if peak is not None}
+
+
+def _judge_times(session: _Session, limits: Sequence[Limit], before: ProcessReadings | None) -> GateResult:
+    results, remeasure, rivals = session.sound, partial(_remeasure, session), session.plan.rivals
     if session.plan.compared == "itself":
         size, every = len({result.name for result in results}), session.processes // _GATE  # every fifth of 20 + 5
         middle = [place // size % every == every // 2 for place in range(len(results))]
         now, others = (
             [r for r, is_now in zip(results, middle, strict=True) if is_now == side] for side in (True, False)
         )
-        return judge(limits, collect_readings(others), collect_readings(now), remeasure)
-    gate = judge(limits, before, collect_readings(results), remeasure)
+        return judge(limits, collect_readings(others), collect_readings(now), remeasure, rivals)
+    gate = judge(limits, before, collect_readings(results), remeasure, rivals)
     known = {case.name for case in session.plan.cases}
     lost = [name for name in before or () if name not in known]
     gone = choose_names(lost, session.plan.only, session.plan.skip)
-    unchecked = tuple(each.case.name for each in session.inspections if each.is_unchecked)
+    unchecked = tuple(dict.fromkeys(name for each in session.inspections for name in each.list_unchecked()))
     verdict = "undecided" if (gone or unchecked) and gate.verdict == "holds" else gate.verdict
     return replace(
         gate, verdict=verdict, unchecked=unchecked, gone=gone, left_out=tuple(name for name in lost if name not in gone)

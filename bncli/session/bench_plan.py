@@ -4,20 +4,22 @@ Light, so that a mistake is answered at once: nothing here imports torch.
 """
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bncli.config.bench import MOST_SECONDS, Bench, KernelClaim
 from bncli.config.budget import MANY_CASES, count_covariances, written_bytes
+from bncli.config.reading import read_bench
 from bncli.engine.environment import memory_of, resolve_device
 from bncli.errors import ConfigError
-from bncli.limits import BENCH_MEASURES, Limit, limits_by_name, read_limit
+from bncli.limits import BENCH_FACTS, BENCH_MEASURES, Limit, limits_by_name, read_limit
+from bncli.presets import preset_path
 from bncli.timing.cases import (
     BYTES,
     Case,
-    Told,
+    TimedNorm,
     choose_cases,
     choose_truth,
     count_tensors,
@@ -25,7 +27,10 @@ from bncli.timing.cases import (
     matches,
     pair_cases,
 )
+from bncli.timing.grids import Axes, check_rival, choose_grids, read_norm
 
+Compared = Literal["nothing", "baseline", "itself", "other", "rival"]
+NO_AXES = Axes()
 TIME_LIMIT = 120.0  # seconds for a case to be built, checked, compiled and warmed up: a hundred times what most take
 _TOLERATED = "+5%"  # where --fail-if says nothing else
 
@@ -41,10 +46,10 @@ class BenchPlan:
     budget: float  # seconds of measuring, shared by all cases
     warm: bool  # arguments in the cache
     graph: bool  # CUDA graphs are replayed
-    truth: Told | None  # what the results of kernels must be, as far as somebody has said so
+    truth: TimedNorm | None  # what the results of kernels must be, as far as somebody has said so
     time_limit: float  # seconds after which a case that gives no answer is ended
-    compared: Literal["nothing", "baseline", "itself", "other"]  # what the gate holds the cases against
-    limits: tuple[Limit, ...]  # what the gate tolerates
+    compared: Compared  # what the gate holds the cases against
+    limits: tuple[Limit, ...]  # what the gate tolerates; none: there is no gate
     baseline: str  # name or file
     save_baseline: str  # name or file under which the ratios are kept; "" is not at all
     other: tuple[str, ...]  # the other interpreter, in words
@@ -53,21 +58,45 @@ class BenchPlan:
     only: tuple[str, ...]  # patterns by which cases were chosen
     skip: tuple[str, ...]
     store: Path  # where baselines are
+    flags: Mapping[str, str] = field(default_factory=dict)  # what named a kernel, where that is not --kernel
 
     @property
     def checks_anything(self) -> bool:
         """Whether there will be a verdict that can fail."""
-        return self.compared != "nothing" or bool(self.claims)
+        return bool(self.limits or self.claims)
+
+    @property
+    def rivals(self) -> dict[str, str]:
+        """What the time of a case is compared with, by measure of a limit."""
+        rival = self.cases[0].rival
+        return {**BENCH_MEASURES, **({"ratio": rival.label} if rival else {})}
+
+    def limits_on(self, *measures: str) -> list[Limit]:
+        """The limits that are on one of these."""
+        return [limit for limit in self.limits if limit.measure in measures]
+
+
+def open_bench(preset: Path | Bench | Mapping[str, Any] | None, axes: Axes) -> tuple[str, Bench | None]:
+    """A bench preset with its name; of none, where norms are given, what `choose_grids` makes of those alone.
+
+    Raises:
+        ConfigError: with every mistake in the preset.
+    """
+    if preset is None and axes.norm:
+        return "bench", None
+    source = preset_path("bench-quick") if preset is None else preset
+    return source.stem if isinstance(source, Path) else "bench", read_bench(source)
 
 
 def plan_bench(
-    preset: Bench, name: str, *, only: Sequence[str] = (), skip: Sequence[str] = (), kernels: Sequence[str] = (),
-    truth: str | None = None, device: str = "auto", warm: bool = False, graph: bool = False,
-    budget: float | None = None, time_limit: float | None = None, baseline: str | None = None,
-    save_baseline: str | None = None, against: str | None = None, aa: bool = False, fail_if: Sequence[str] = (),
-    allow_other_machine: bool = False, check: bool = False, store: str | Path = ".bncli", yes: bool = False,
+    preset: Bench | None, name: str, *, axes: Axes = NO_AXES, only: Sequence[str] = (), skip: Sequence[str] = (),
+    kernels: Sequence[str] = (), versus: str | None = None, truth: str | None = None, device: str = "auto",
+    warm: bool = False, graph: bool = False, budget: float | None = None, time_limit: float | None = None,
+    baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
+    fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False,
+    store: str | Path = ".bncli", yes: bool = False,
 ) -> BenchPlan:  # fmt: skip
-    """Settle what `bncli.bench` is asked, with its arguments.
+    """Settle what `bncli.bench` is asked, with its arguments; without a preset `axes` have norms.
 
     Raises:
         ConfigError: for a pattern or a rule that is for no case, arguments that exclude each other, a rule or a claim
@@ -75,7 +104,11 @@ def plan_bench(
             cannot do what is asked of it.
     """
     where = _find_device(device, graph=graph)
-    cases = choose_cases(expand_cases(preset, where, kernels), only, skip)
+    preset, own = choose_grids(preset, axes)
+    rival = None if versus is None else read_norm(versus, "--vs")
+    cases = choose_cases(expand_cases(preset, where, [*own, *kernels], rival), only, skip)
+    if rival:
+        check_rival(rival, cases)
     for flag, seconds in (("--budget", budget), ("--time-limit", time_limit)):
         if seconds is not None and not 0 < seconds <= MOST_SECONDS:
             raise ConfigError(f"{flag}: must be > 0 and at most {MOST_SECONDS} seconds (a week), got {seconds!r}")
@@ -86,15 +119,15 @@ def plan_bench(
     flags = [flag for flag, value in given.items() if value]
     if len(flags) > 1:
         raise ConfigError(f"{' and '.join(flags)}: give one of them; each says what is compared with what")
-    if fail_if and not flags:
-        raise ConfigError("--fail-if: compared with what? Add --baseline NAME, --against PYTHON or --aa")
+    if rival and against:
+        raise ConfigError("--vs and --against: give one of them; --against times the same cases in both environments")
     if allow_other_machine and not baseline:
         raise ConfigError("--allow-other-machine: is about --baseline, which is not given")
     if save_baseline and against:
         raise ConfigError("--save-baseline: holds ratios to torch's batch norm, which --against does not measure")
-    limits = _read_limits(fail_if, cases, flags[0] if flags else "")
-    kinds: dict[str, Literal["baseline", "itself", "other"]] = {
-        "--baseline": "baseline", "--aa": "itself", "--against": "other",
+    flag = next(iter(flags), "--vs" if rival and fail_if else "")
+    kinds: dict[str, Compared] = {
+        "--baseline": "baseline", "--aa": "itself", "--against": "other", "--vs": "rival", "": "nothing",
     }  # fmt: skip
     return BenchPlan(
         name=name,
@@ -106,8 +139,8 @@ def plan_bench(
         graph=graph,
         truth=choose_truth(preset, truth, cases),
         time_limit=time_limit or TIME_LIMIT,
-        compared=kinds[flags[0]] if flags else "nothing",
-        limits=limits,
+        compared=kinds[flag],
+        limits=_read_limits(fail_if, cases, flag),
         baseline=baseline or "",
         save_baseline=save_baseline or "",
         other=_split(against or ""),
@@ -116,12 +149,13 @@ def plan_bench(
         only=tuple(only),
         skip=tuple(skip),
         store=Path(store),
+        flags={**dict.fromkeys(own, "--norm"), **({rival[0]: "--vs"} if rival else {})},
     )
 
 
 def _check_memory(cases: Sequence[Case], device: str) -> None:
     have = memory_of(device)
-    for case in cases:
+    for case in dict.fromkeys([*cases, *(case.rival for case in cases if case.rival)]):
         held = 0 if case.is_kernel else count_covariances(case.norm, dict(case.options), *case.shape[1::-1])
         need = count_tensors(case.pass_) * case.size_byte + held * BYTES[case.dtype]
         if have and need > have:
@@ -139,13 +173,21 @@ def _find_device(wanted: str, *, graph: bool) -> str:
 
 
 def _read_limits(texts: Sequence[str], cases: Sequence[Case], flag: str) -> tuple[Limit, ...]:
-    """The limits, each about what `flag` compares, and for some case."""
-    against = flag == "--against"
-    measure = "time" if against else "ratio"
-    limits = tuple(read_limit(text, BENCH_MEASURES, slower=True) for text in texts or [f"{measure}:{_TOLERATED}"])
+    """The limits, each about what `flag` compares, and for some case; of errors they need none."""
+    allowed = {
+        "": [], "--baseline": ["ratio", "copy", "peak"], "--aa": ["ratio", "copy"], "--against": ["time", "peak"],
+        "--vs": ["ratio", "peak"],
+    }[flag]  # fmt: skip
+    if not texts and not flag:
+        return ()
+    known = (*BENCH_MEASURES, *BENCH_FACTS)
+    limits = tuple(read_limit(text, known, slower=True) for text in texts or [f"{allowed[0]}:{_TOLERATED}"])
     for limit in limits:
-        if (limit.measure == "time") != against:
-            raise ConfigError(f"--fail-if {limit}: {flag} compares {'time' if against else 'ratio or copy'}")
+        if limit.measure not in ("error", *allowed):
+            what = f"{flag} compares {' or '.join(allowed)}" if flag else (
+                "compared with what? Add --baseline NAME, --against PYTHON, --vs KERNEL or --aa"
+            )  # fmt: skip
+            raise ConfigError(f"--fail-if {limit}: {what}")
     limits_by_name(limits, [case.name for case in cases], matches)
     return limits
 

@@ -208,7 +208,7 @@ def _find_steps(readings: Sequence[Mapping[str, tuple[ProcessReading, ...]]]) ->
             if judgement.verdict in ("regression", "better"):
                 found[judgement.case, number] = "worse" if judgement.verdict == "regression" else "better"
                 since[judgement.case] = []
-            elif number == len(readings) - 1 and judgement.change.value > 1 + judgement.limit:
+            elif number == len(readings) - 1 and judgement.change and judgement.change.value > 1 + judgement.limit:
                 found[judgement.case, number] = "suspected"
         for case in now:
             since.setdefault(case, []).append(number)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bncli.errors import StoreError, UndecidedError
@@ -40,10 +40,11 @@ class Baseline:
     made: str  # ISO 8601, UTC
     machine: Machine
     readings: ProcessReadings
+    peaks: Mapping[str, int] = field(default_factory=dict)  # case -> bytes, where known; not in older baselines
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that JSON takes."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **{key: value for key, value in asdict(self).items() if key != "peaks" or value}}
 
 
 def read_baseline(place: str, document: Mapping[str, Any]) -> Baseline:
@@ -66,7 +67,8 @@ def read_baseline(place: str, document: Mapping[str, Any]) -> Baseline:
         for case, of_case in readings.items():
             if not all(0 < value < math.inf for taken in of_case.values() for reading in taken for value in reading):
                 raise ValueError(f"{case} has a time that is not above 0")
-        return Baseline(str(document["made"]), Machine(**document["machine"]), readings)
+        peaks = {case: int(peak) for case, peak in document.get("peaks", {}).items()}
+        return Baseline(str(document["made"]), Machine(**document["machine"]), readings, peaks)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{place}: not a baseline of bncli ({type(error).__name__}: {error}); save it anew") from None
 

@@ -65,7 +65,7 @@ def _place(made: Norm, case: Case) -> Norm:
 
 def _build_kernel(place: str, channels: int, flag: str) -> Norm:
     keep_graphs()
-    make, kind = find_kernel(place, flag), BncliError if flag == "--kernel" else ConfigError
+    make, kind = find_kernel(place, flag), ConfigError if flag == "--truth" else BncliError
     try:
         made = make(channels)
     except Exception as error:  # anybody's code
@@ -139,24 +139,27 @@ _MEAN, _STD = 1.0, 2.0  # of the inputs: off zero and one, so that a norm has so
 
 
 def prepare(case: Case) -> Entry:
-    """A case with its rivals, "native" first and "copy" second; sets this process's threads to the case's.
+    """A case with its rivals: that of --vs by its label, "native", "copy"; sets this process's threads to the case's.
 
     Raises:
         BncliError: see build_workload.
     """
     x, g = draw_inputs(case)
-    candidate, native = pair_arguments(build_workload(case), _make_workload(build_native(case), case, x, g))
-    return Entry(case.name, candidate, (("native", native), ("copy", _build_copy(case))))
+    plain = replace(case, norm="batch", options=())
+    rivals = {} if case.rival is None else {case.rival.label: build_workload(case.rival, "--vs")}
+    rivals["native"] = _make_workload(build_native(plain), plain, x, g)
+    candidate, *paired = pair_arguments(build_workload(case), *rivals.values())
+    return Entry(case.name, candidate, (*zip(rivals, paired, strict=True), ("copy", _build_copy(case))))
 
 
-def build_workload(case: Case) -> Workload:
+def build_workload(case: Case, flag: str = "--kernel") -> Workload:
     """A case by itself, tried once; sets this process's threads to the case's.
 
     Raises:
         BncliError: if the norm cannot take the input, in the words of what it raised.
     """
     torch.set_num_threads(case.threads)
-    norm = compile_norm(build_norm(case)) if case.compiled else build_norm(case)
+    norm = compile_norm(build_norm(case, flag)) if case.compiled else build_norm(case, flag)
     with describe_errors(case):
         workload = _make_workload(norm, case, *draw_inputs(case))
         workload.call(*workload.make_arguments())
@@ -180,24 +183,23 @@ def describe_errors(case: Case) -> Iterator[None]:
         raise
 
 
-def pair_arguments(candidate: Workload, rival: Workload) -> tuple[Workload, Workload]:
-    """The same two, their argument sets made in pairs, so that neither has the better place in memory.
+def pair_arguments(*workloads: Workload) -> tuple[Workload, ...]:
+    """The same ones, their argument sets made side by side, so that none has the better place in memory.
 
     All sets of one made before those of the other cost the other up to 6 %: torch's batch norm of (32, 64, 28, 28)
     against itself had a ratio of 0.943 (standard deviation of a process 0.036) backward and 0.985 (0.022) in
     evaluation, means of 6 processes; made in pairs 0.997 (0.010) and 1.001 (0.013).
     """
-    both = (candidate, rival)
-    waiting: tuple[deque[Arguments], deque[Arguments]] = (deque(), deque())
-    order = cycle(((0, 1), (1, 0)))
+    waiting = [deque[Arguments]() for _ in workloads]
+    order = cycle((range(len(workloads)), range(len(workloads))[::-1]))
 
     def make(which: int) -> Arguments:
         if not waiting[which]:
             for each in next(order):
-                waiting[each].append(both[each].make_arguments())
+                waiting[each].append(workloads[each].make_arguments())
         return waiting[which].popleft()
 
-    return replace(candidate, make_arguments=partial(make, 0)), replace(rival, make_arguments=partial(make, 1))
+    return tuple(replace(each, make_arguments=partial(make, which)) for which, each in enumerate(workloads))
 
 
 def compile_norm(norm: Norm) -> Norm:

@@ -16,6 +16,7 @@ from bncli.norms import NORMS
 from bncli.plugins import registered
 from bncli.plugins.code import split_code
 
+TimedNorm = tuple[str, tuple[tuple[str, Any], ...]]  # a norm, or `FILE.py:NAME` or `MODULE:NAME`; its options
 BYTES = {"f32": 4, "f64": 8, "bf16": 2, "f16": 2}  # of one value
 
 
@@ -32,6 +33,7 @@ class Case:
     device: str
     threads: int = 1
     compiled: bool = False
+    versus: TimedNorm | None = None  # what it is timed against beside torch and a copy, in the same setting
 
     @property
     def name(self) -> str:
@@ -59,6 +61,11 @@ class Case:
         }  # fmt: skip
 
     @property
+    def rival(self) -> "Case | None":
+        """What it is timed against as a case of its own."""
+        return self.versus and replace(self, norm=self.versus[0], options=self.versus[1], versus=None)
+
+    @property
     def is_kernel(self) -> bool:
         """Whether it is a kernel from the command line."""
         return ":" in self.norm
@@ -72,13 +79,14 @@ class Case:
         return size
 
 
-def expand_cases(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list[Case]:
+def expand_cases(bench: Bench, device: str, kernels: Sequence[str] = (), versus: TimedNorm | None = None) -> list[Case]:
     """Every case of a preset, those that differ in the norm alone beside each other; kernels join each grid.
 
     Args:
         bench: a preset.
         device: cpu or cuda.
         kernels: `FILE.py:NAME` or `MODULE:NAME`, as given to --kernel.
+        versus: what every case is timed against, as given to --vs.
 
     Raises:
         ConfigError: for a kernel that is written otherwise.
@@ -92,7 +100,7 @@ def expand_cases(bench: Bench, device: str, kernels: Sequence[str] = ()) -> list
             for name, options in norms:
                 case = Case(
                     name, options, at["pass"], sizes(at["shape"]), at["dtype"], at["layout"], device, at["threads"],
-                    at["compile"],
+                    at["compile"], versus,
                 )  # fmt: skip
                 found[case] = None
     return list(found)
@@ -103,10 +111,7 @@ def is_foreign(norm: str) -> bool:
     return ":" in norm or any(norm in plugin.names.get("NORMS", ()) for plugin in registered())
 
 
-Told = tuple[str, tuple[tuple[str, Any], ...]]  # a norm, or `FILE.py:NAME` or `MODULE:NAME`; its options
-
-
-def choose_truth(bench: Bench, text: str | None, cases: Sequence[Case]) -> Told | None:
+def choose_truth(bench: Bench, text: str | None, cases: Sequence[Case]) -> TimedNorm | None:
     """What kernels and plug-ins' norms must compute: --truth says it, or else the preset, which has no code.
 
     Raises:
@@ -114,7 +119,11 @@ def choose_truth(bench: Bench, text: str | None, cases: Sequence[Case]) -> Told 
     """
     if text is None:
         return (bench.truth.name, changed(bench.truth)) if bench.truth else None
-    shapes = list(dict.fromkeys(case.setting["shape"] for case in cases if is_foreign(case.norm)))
+    shapes = list(
+        dict.fromkeys(
+            case.setting["shape"] for case in cases if any(is_foreign(each.norm) for each in (case, case.rival) if each)
+        )
+    )
     if not shapes:
         raise ConfigError("--truth: is about kernels and plug-ins' norms, and none is timed; add --kernel FILE.py:NAME")
     if ":" in text:
@@ -126,13 +135,13 @@ def choose_truth(bench: Bench, text: str | None, cases: Sequence[Case]) -> Told 
     return text, ()
 
 
-def find_truth(case: Case, told: Told | None = None) -> Case | None:
+def find_truth(case: Case, told: TimedNorm | None = None) -> Case | None:
     """What a case's results are held against, in float64; None where nothing is known.
 
     A norm of the catalogue is held against itself, plain; anybody's code against what was told; a kernel else against
     the norm of its name.
     """
-    exact = replace(case, dtype="f64", compiled=False)
+    exact = replace(case, dtype="f64", compiled=False, versus=None)
     if told and is_foreign(case.norm):
         return replace(exact, norm=told[0], options=told[1])
     if not case.is_kernel:

@@ -35,7 +35,7 @@ from bncli.timing.calls import (
     is_same,
     list_asked,
 )
-from bncli.timing.cases import Case, Told, find_truth, is_foreign
+from bncli.timing.cases import Case, TimedNorm, find_truth, is_foreign
 from bncli.timing.results import Correctness
 from bncli.timing.state import (
     Shared,
@@ -52,12 +52,15 @@ _CALLS = 4
 _ALIKE = 0.99  # correlation with batch norm from which a kernel that has no other truth is taken for one
 
 
-def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, dict[str, str]]:
+def check_results(
+    case: Case, told: TimedNorm | None = None, flag: str = "--kernel"
+) -> tuple[Correctness, dict[str, str]]:
     """Call a case's norm a few times, and hold what it gives, and its gradients, against the truth.
 
     Args:
         case: what is checked; this process's threads become the case's.
         told: what anybody's code is held against; else `find_truth` says it, or a kernel's nearness to batch norm.
+        flag: what named it.
 
     Returns:
         What was found, and for each number that is None why.
@@ -67,7 +70,7 @@ def check_results(case: Case, told: Told | None = None) -> tuple[Correctness, di
         ConfigError: for a kernel or a truth that cannot be had, or a truth that cannot take the input.
     """
     torch.set_num_threads(case.threads)
-    norm, asked, faults = build_norm(case), find_truth(case, told), list[str]()
+    norm, asked, faults = build_norm(case, flag), find_truth(case, told), list[str]()
     batch = replace(case, norm="batch", options=(), dtype="f64", compiled=False) if case.is_kernel else None
     truth = asked or batch
     runs = _list_runs(truth, case.dtype) if truth else []

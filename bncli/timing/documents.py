@@ -34,7 +34,8 @@ OLD_NAMES = {  # what keys were called in documents of that schema, and still ar
 def read_case(document: Mapping[str, Any]) -> Case:
     """The inverse of `asdict`, also after JSON has made lists of tuples."""
     options = tuple((key, freeze(value)) for key, value in document["options"])
-    return Case(**{**document, "options": options, "shape": tuple(document["shape"])})
+    versus = document.get("versus") and (document["versus"][0], freeze(document["versus"][1]))
+    return Case(**{**document, "options": options, "shape": tuple(document["shape"]), "versus": versus})
 
 
 def freeze(value: Any) -> Any:
@@ -96,6 +97,20 @@ def read_record(place: str, document: Mapping[str, Any]) -> BenchRecord:
 
 def _read_row(document: Mapping[str, Any]) -> BenchRow:
     row = _rename(document)
+    return BenchRow(
+        read_case(row["case"]),
+        tuple(map(read_result, row["processes"])),
+        Estimate(**row["seconds"]),
+        {rival: Estimate(**ratio) for rival, ratio in row["ratios"].items()},
+        Work(row["least_byte"], row["algorithmic_byte"], row["products"]),
+        _gather_facts(row),
+        Rates(**row["machine"]),
+        _gather_facts(row["rival"]) if "rival" in row else None,
+    )
+
+
+def _gather_facts(row: Mapping[str, Any]) -> Facts:
+    """Of the keys of a row, or of its rival."""
     truth = row.get("truth", "float64" if row["error"] is not None else "")  # at first all were held against it
     correctness = Correctness(
         truth, row.get("output_error", row["error"]), row.get("output_tolerance"), row.get("gradient_error"),
@@ -106,22 +121,16 @@ def _read_row(document: Mapping[str, Any]) -> BenchRow:
         for key, why in row.items()
         if key.endswith("_reason") and key != "product_rate_reason"
     }
-    return BenchRow(
-        read_case(row["case"]),
-        tuple(map(read_result, row["processes"])),
-        Estimate(**row["seconds"]),
-        {rival: Estimate(**ratio) for rival, ratio in row["ratios"].items()},
-        Work(row["least_byte"], row["algorithmic_byte"], row["products"]),
-        Facts(row["implementation"], row["saved_byte"], row["peak_byte"], correctness, reasons),
-        Rates(**row["machine"]),
-    )
+    return Facts(row["implementation"], row["saved_byte"], row["peak_byte"], correctness, reasons)
 
 
 def _read_gate(document: Mapping[str, Any]) -> GateResult:
     judgements = (_rename(each) for each in document["judgements"])
     fields: dict[str, Any] = {
         "verdict": document["verdict"],
-        "judgements": tuple(CaseJudgement(**{**each, "change": Estimate(**each["change"])}) for each in judgements),
+        "judgements": tuple(
+            CaseJudgement(**each | {"change": each["change"] and Estimate(**each["change"])}) for each in judgements
+        ),
         **{key: tuple(document[key]) for key in ("new", "gone", "left_out", "unchecked") if key in document},
     }
     return GateResult(**fields)

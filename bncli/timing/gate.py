@@ -19,6 +19,7 @@ from bncli.timing.results import (
     CaseJudgement,
     CaseResult,
     Estimate,
+    Facts,
     GateResult,
     GateVerdict,
     KernelJudgement,
@@ -51,19 +52,22 @@ def judge(
     before: ProcessReadings | None,
     now: ProcessReadings,
     remeasure: Callable[[Sequence[str]], ProcessReadings],
+    rivals: Mapping[str, str] = BENCH_MEASURES,
 ) -> GateResult:
     """Judge every case that a limit is for.
 
     Args:
         rules: where several are for a case, the last counts.
-        before: the baseline's; None where ratios in `now` are 1 if nothing has changed (--against).
+        before: the baseline's; None where ratios in `now` are to be 1 at most (--against, --vs).
         now: at least two processes.
         remeasure: measures the cases named, in as many new processes or more; asked twice at most.
+        rivals: what the time of a case is compared with, by measure.
 
     Returns:
         The judgements, and as `new` the cases that the baseline lacks or has from a single process: they leave the gate
         undecided, unless others are a regression.
     """
+    now, before = _name_measures(now, rivals), before and _name_measures(before, rivals)
     rules_by_key = {(case, measure): rule for (case, measure, _), rule in limits_by_name(rules, now, matches).items()}
     asked = {key: rule for key, rule in rules_by_key.items() if before is None or _count(before, key) > 1}
     new = tuple(dict.fromkeys(case for case, measure in rules_by_key if (case, measure) not in asked))
@@ -79,13 +83,14 @@ def judge(
     for _ in range(_LOOKS):
         if not open_:
             break
-        _add(fresh, remeasure(list(dict.fromkeys(case for case, _ in open_))))
+        more = remeasure(list(dict.fromkeys(case for case, _ in open_)))
+        _add(fresh, _name_measures(more, rivals))
         measured = [key for key in open_ if _count(fresh, key)]  # one that failed meanwhile is not
         anew = {key: adjust_levels(_list_observations(fresh, key), points[key][1], points[key][0]) for key in measured}
         final |= {key: _contrast(each, priors) for key, each in anew.items()}
         judgements = _judge_all(asked, first, final)
         open_ = [(j.case, j.measure) for j in judgements if j.verdict == "undecided"]
-    worst: GateVerdict = next((v for v in _WORST if any(j.verdict == v for j in judgements)), "holds")
+    worst = choose_worst(each.verdict for each in judgements)
     return GateResult("undecided" if new and worst == "holds" else worst, judgements, new)
 
 
@@ -133,14 +138,54 @@ def _decide(found: Contrast, rule: Limit, is_slower: bool, is_faster: bool) -> t
     return "holds", ""
 
 
+def _name_measures(readings: ProcessReadings, rivals: Mapping[str, str]) -> ProcessReadings:
+    return {
+        case: {measure: of_case[rival] for measure, rival in rivals.items() if rival in of_case}
+        for case, of_case in readings.items()
+    }
+
+
 def _count(readings: ProcessReadings, key: CaseMeasure) -> int:
     case, measure = key
-    return len(readings.get(case, {}).get(BENCH_MEASURES[measure], ()))
+    return len(readings.get(case, {}).get(measure, ()))
 
 
 def _list_observations(readings: ProcessReadings, key: CaseMeasure) -> list[Observation]:
     case, measure = key
-    return [(math.log(seconds), math.log(ratio)) for ratio, seconds in readings[case][BENCH_MEASURES[measure]]]
+    return [(math.log(seconds), math.log(ratio)) for ratio, seconds in readings[case][measure]]
+
+
+def judge_facts(
+    limits: Sequence[Limit], facts: Mapping[str, Facts], peaks_before: Mapping[str, int]
+) -> Iterator[CaseJudgement]:
+    """Judge what is the same in every process: the peak of memory, and errors, for every case that a limit is for.
+
+    Args:
+        limits: those on `peak` and `error`; where several are for a case, the last counts.
+        facts: by case.
+        peaks_before: bytes by case, of what is compared with.
+    """
+    for (case, measure, _), limit in limits_by_name(limits, facts, matches).items():
+        found, change, why = facts[case], None, ""
+        if measure == "error":
+            value, bound = found.correctness.error, limit.change
+            change = None if value is None else Estimate(value)
+            why = "" if change else found.reasons.get("error", "it is held against itself in float64 alone")
+        else:
+            bound, before = 1 + limit.change, peaks_before.get(case)
+            if found.peak_byte is not None and before is not None:
+                change = Estimate(found.peak_byte / max(before, 1))
+            else:
+                elsewhere = "that of what it is compared with is not known"
+                why = elsewhere if found.peak_byte is not None else found.reasons.get("peak_byte", "it is not known")
+        verdict: GateVerdict = "undecided" if change is None else "regression" if change.value > bound else "holds"
+        yield CaseJudgement(case, measure, limit.change, verdict, change, None, False, why)
+
+
+def choose_worst(verdicts: Iterable[GateVerdict]) -> GateVerdict:
+    """Regression, else undecided, else holds."""
+    found = set(verdicts)
+    return next((verdict for verdict in _WORST if verdict in found), "holds")
 
 
 def judge_claims(claims: Sequence[KernelClaim], rows: Sequence[BenchRow]) -> Iterator[KernelJudgement]:

@@ -13,7 +13,7 @@ from torch.autograd.profiler import profile
 
 from bncli.kernels import batch_norm, newton_schulz, whitening
 from bncli.timing.build import build_workload, describe_errors
-from bncli.timing.cases import Case, Told
+from bncli.timing.cases import Case, TimedNorm
 from bncli.timing.correctness import check_results
 from bncli.timing.results import Facts
 from bncli.timing.workloads import Workload
@@ -39,20 +39,21 @@ _LIBRARIES = {
 }
 
 
-def inspect(case: Case, told: Told | None = None) -> Facts:
+def inspect(case: Case, told: TimedNorm | None = None, flag: str = "--kernel") -> Facts:
     """Run a case's pass a few times, untimed, and say what it is.
 
     Args:
         case: what is inspected.
         told: what its results are held against, where it is anybody's code; see `find_truth`.
+        flag: what named it.
 
     Raises:
         BncliError: for a norm that cannot take its input, or a kernel that cannot be had.
         WrongError: for results of a form that nothing can be timed with.
     """
     with describe_errors(case):
-        correctness, reasons = check_results(case, told)
-    workload = build_workload(case)
+        correctness, reasons = check_results(case, told, flag)
+    workload = build_workload(case, flag)
     names, peak = _profile(workload, case.device)
     if peak is None:
         reasons["peak_byte"] = "torch's profiler saw no allocation"

@@ -139,13 +139,19 @@ class CaseJudgement:
     """What is said of one case under one rule."""
 
     case: str
-    measure: str
-    limit: float  # the fraction that is allowed
+    measure: str  # ratio, copy or time; peak, of memory; error, of results
+    limit: float  # the fraction that is allowed; of an error the highest value
     verdict: GateVerdict
-    change: Estimate  # of the ratio since the baseline, as a factor; above 1 is slower
-    noise: float  # half of that interval's width as a fraction: what could not have been seen
+    # As a factor since the baseline, above 1 is slower, or more memory; of an error what it is. None: not known.
+    change: Estimate | None
+    noise: float | None  # half of that interval's width as a fraction: what could not have been seen; None: no noise
     remeasured: bool
     why: str = ""  # it is undecided
+
+    @property
+    def limit_text(self) -> str:
+        """With its unit: `+5 %`, and of an error `1e-05 rms`, in root mean squares of the truth."""
+        return f"{self.limit:g} rms" if self.measure == "error" else f"{100 * self.limit:+g} %"
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class GateResult:
     @property
     def noise_floor(self) -> float | None:
         """The smallest limit, as a fraction, at which every case could have been judged by what was measured."""
-        return max((judgement.noise for judgement in self.judgements), default=None)
+        return max((each.noise for each in self.judgements if each.noise is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -176,16 +182,17 @@ class BenchRow:
     work: Work
     facts: Facts
     rates: Rates
+    rival_facts: Facts | None = None  # of what --vs names
 
     @property
     def rival(self) -> str:
-        """The first: "native", or "against" for another environment."""
+        """The first: "native", "against" for another environment, or the label of what --vs names."""
         return next(iter(self.ratios))
 
     @property
     def verdict(self) -> Verdict:
         """Better, worse, equivalent or inconclusive in time, against the first rival; wrong results have no speed."""
-        if self.facts.correctness.verdict == "wrong":
+        if any(facts.correctness.verdict == "wrong" for facts in (self.facts, self.rival_facts) if facts):
             return "not comparable"
         return judge_ratio(self.ratios[self.rival], MARGIN)
 

@@ -8,12 +8,12 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from bncli.errors import BncliError
-from bncli.timing.cases import Case, Told, count_work
+from bncli.timing.cases import Case, TimedNorm, count_work
 from bncli.timing.clock import WallClock
 from bncli.timing.process.client import CaseError, Start, Worker
 from bncli.timing.process.protocol import RemoteCase, describe_case
@@ -35,15 +35,17 @@ class Inspection:
     case: Case
     facts: Facts
     rates: Rates
+    rival: Facts | None = None  # of what --vs names
 
-    @property
-    def is_unchecked(self) -> bool:
-        """Whether it is a kernel of which nobody has said what is right."""
-        return self.case.is_kernel and self.facts.correctness.verdict == "unchecked"
+    def list_unchecked(self) -> Iterator[str]:
+        """The case, and its rival, that is a kernel of which nobody has said what is right."""
+        for case, facts in ((self.case, self.facts), (self.case.rival, self.rival)):
+            if case and facts and case.is_kernel and facts.correctness.verdict == "unchecked":
+                yield case.name
 
 
 def inspect_cases(
-    start: Start, cases: Sequence[Case], told: Told | None = None
+    start: Start, cases: Sequence[Case], told: TimedNorm | None = None, flags: Mapping[str, str] = {}
 ) -> Generator[Inspection | CaseFailure, None, None]:
     """Check and inspect each case in a process of its own: what a kernel does there ends nothing else.
 
@@ -51,12 +53,17 @@ def inspect_cases(
         start: starts a measuring process.
         cases: which.
         told: what the results of kernels must be, if somebody has said so.
+        flags: what named a kernel, where that is not --kernel.
 
     Raises:
         BncliError: for a kernel or a truth that cannot be had.
     """
     known: dict[int, Rates] = {}
-    for case, found in _run_cases(start, cases, lambda worker, case: worker.inspect(case, told)):
+
+    def inspect(worker: Worker, case: Case) -> Facts:
+        return worker.inspect(case, told, flags.get(case.norm, "--kernel"))
+
+    for case, found in _run_cases(start, cases, inspect):
         if isinstance(found, CaseFailure):
             yield found
             continue
@@ -64,6 +71,21 @@ def inspect_cases(
             dtypes = sorted({c.dtype for c in cases if c.threads == case.threads})
             known[case.threads] = measure_rates(case.threads, dtypes, case.device)
         yield Inspection(case, found, known[case.threads])
+
+
+def read_peaks(start: Start, cases: Sequence[Case]) -> Iterator[tuple[Case, int | None]]:
+    """Bytes that each case allocates at once at most in another environment; None where that cannot be known."""
+
+    def read(worker: Worker, case: Case) -> int | None:
+        try:
+            return worker.read_peak(case)
+        except CaseError:
+            raise
+        except (BncliError, RuntimeError):  # what it is asked there, or answers, is of another bncli
+            return None
+
+    for case, found in _run_cases(start, cases, read):
+        yield case, None if isinstance(found, CaseFailure) else found
 
 
 def _run_cases(
@@ -128,7 +150,7 @@ def build_rows(inspections: Iterable[Inspection], results: Sequence[CaseResult])
     return tuple(
         BenchRow(
             each.case, own, seconds[number], {key: found[number] for key, found in ratios.items()},
-            count_work(each.case), each.facts, each.rates,
+            count_work(each.case), each.facts, each.rates, each.rival,
         )
         for number, (each, own) in enumerate(timed)
     )  # fmt: skip

@@ -22,6 +22,7 @@ Blocks = Sequence[tuple[float, float]]  # of the candidate or a rival: each bloc
 CONFIDENCE = 0.95
 # Tukey's far-out fence, in interquartile ranges; of normal samples one in 400,000 lies beyond it.
 FENCE = 3.0
+_MOST_WIDTH = 20.0  # a factor of half a billion: nothing is known
 
 
 def estimate_median(values: Sequence[float]) -> Estimate:
@@ -133,8 +134,8 @@ class Contrast:
 
     @property
     def half_width(self) -> float:
-        """Of the 95 % interval, in logarithms."""
-        return float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2)) * self.error
+        """Of the 95 % interval, in logarithms; no wider than what has a factor, where levels have nothing in common."""
+        return min(float(stdtrit(self.freedom, (1 + CONFIDENCE) / 2)) * self.error, _MOST_WIDTH)
 
     def estimate(self) -> Estimate:
         """As a factor, with its 95 % interval."""

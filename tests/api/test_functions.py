@@ -137,6 +137,13 @@ EMPTY = "is empty; expected"
         (bncli.bench, {"time_limit": "9"}, "time_limit: expected seconds, or None, got '9'"),
         (bncli.bench, {"baseline": ""}, f"baseline: {EMPTY} a baseline's name or file, or None (is a variable not set?)"),
         (bncli.bench, {"only": "x"}, "only: expected a list of texts, as in ['...'], got 'x'"),
+        (bncli.bench, {"norm": 3}, "norm: expected a list of texts, as in ['...'], got 3"),
+        (bncli.bench, {"norm": "batch", "shape": [8]}, "shape: expected a list of texts, as in ['...'], got [8]"),
+        (bncli.bench, {"norm": "bacth"}, "--norm: no norm is called 'bacth'; did you mean 'batch'?"),
+        (bncli.bench, {"threads": None}, "threads: expected a whole number, or a list of them, got None"),
+        (bncli.bench, {"threads": [1, 0]}, "--threads: must be a whole number from 1 to 1,024, got '0'"),
+        (bncli.bench, {"compile": 1}, "compile: expected True, False or None, got 1"),
+        (bncli.bench, {"vs": ""}, f"vs: {EMPTY} a norm, MODULE:NAME or FILE.py:NAME, or None (is a variable not set?)"),
         (bncli.bench, {"budget": "5"}, "budget: expected seconds, or None, got '5'"),
     ],
 )  # fmt: skip

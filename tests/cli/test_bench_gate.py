@@ -29,7 +29,7 @@ def test_the_same_code_holds_and_a_slower_kernel_does_not(saved: Command, monkey
     monkeypatch.setenv("TIMES", "1.1")
     code, text, said = saved(*KERNEL, "--baseline", "main", "--export", "md:gate.md", "--export", "junit:gate.xml")
     assert code == 3
-    assert "\ngate: regression: of 1 cases 1 slower than allowed; noise floor " in text
+    assert "\ngate: regression: of 1 cases 1 beyond the limit; noise floor " in text
     assert "measuring again: slow_norms:Slow/train-forward/N8C16/f32/nc/cpu\n" in said
     assert "**gate: regression: " in Path("gate.md").read_text()
     assert '<testsuite name="tiny" tests="1" failures="1" errors="0" skipped="0">' in Path("gate.xml").read_text()
@@ -40,7 +40,7 @@ def test_on_github_the_change_is_annotated(saved: Command, tmp_path: Path, monke
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     code, text, _ = saved(*KERNEL, "--baseline", "main", "--github")
     assert code == 3
-    assert "\n::error::slow_norms:Slow/train-forward/N8C16/f32/nc/cpu: ratio +5%25 (now against before: " in text
+    assert "\n::error::slow_norms:Slow/train-forward/N8C16/f32/nc/cpu: ratio, limit +5 %25 (measured 1.1" in text
     assert "**gate: regression: " in (tmp_path / "summary.md").read_text()
     code, text, _ = saved(*KERNEL, "--baseline", "main", "--github", "--json", "-")
     assert (code, json.loads(text)["gate"]["verdict"]) == (3, "regression")
@@ -209,7 +209,10 @@ def test_claims_are_judged_and_give_the_exit_code(bncli: Command) -> None:
     ("arguments", "line"),
     [
         (["--baseline", "a", "--aa"], "--baseline and --aa: give one of them; each says what is compared with what"),
-        (["--fail-if", "ratio:+5%"], "--fail-if: compared with what? Add --baseline NAME, --against PYTHON or --aa"),
+        (
+            ["--fail-if", "ratio:+5%"],
+            "--fail-if ratio:+5%: compared with what? Add --baseline NAME, --against PYTHON, --vs KERNEL or --aa",
+        ),
         (["--allow-other-machine"], "--allow-other-machine: is about --baseline, which is not given"),
         (
             ["--save-baseline", "a", "--against", "b"],

@@ -125,7 +125,10 @@ def test_an_interruption_carries_what_was_measured_and_ends_only_its_own_process
             for name, flag in (("budget", "budget"), ("time_limit", "time-limit"))
             for seconds in (-1.0, 0.0, math.nan, math.inf, 1e300)
         ),
-        ({"fail_if": ["ratio:+5%"]}, "--fail-if: compared with what? Add --baseline NAME, --against PYTHON or --aa"),
+        (
+            {"fail_if": ["ratio:+5%"]},
+            "--fail-if ratio:+5%: compared with what? Add --baseline NAME, --against PYTHON, --vs KERNEL or --aa",
+        ),
         ({"only": ["bacth"]}, "--only bacth: no case matches; nearest: batch"),
         (
             {"truth": "layer"},

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bncli.timing.cases import Case, Told
+from bncli.config.bench import label
+from bncli.timing.cases import Case, TimedNorm
 from bncli.timing.inspection import inspect
 from bncli.timing.process.client import Installation
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase
@@ -43,17 +44,22 @@ class MadeWorker:
         told = [word.partition("=")[2] for word in command if word.startswith("TIMES=")]
         self._times = float(told[0] if told else os.environ.get("TIMES", "1"))
 
-    def inspect(self, case: Case, told: Told | None) -> Facts:
-        return inspect(case, told)
+    def inspect(self, case: Case, told: TimedNorm | None = None, flag: str = "--kernel") -> Facts:
+        return inspect(case, told, flag)
+
+    def read_peak(self, case: Case) -> int | None:
+        return 100
 
     def measure(self, job: RemoteCase, settings: TimerSettings, seed: int) -> CaseResult:
-        blocks = {name: ((s, s),) * 8 for name, s in {"case": self._seconds(job, seed), **RIVALS}.items()}
+        versus = job.case.get("versus")
+        rivals = {**({label(*versus): 1e-3 * float(os.environ.get("VERSUS", "1"))} if versus else {}), **RIVALS}
+        blocks = {name: ((s, s),) * 8 for name, s in {"case": self._seconds(job, seed), **rivals}.items()}
         return CaseResult(
             name=job.name,
             samples=blocks,
             calls=dict.fromkeys(blocks, 1),
             seconds={name: estimate_median([s for s, _ in taken]) for name, taken in blocks.items()},
-            ratios={name: estimate_ratio(blocks["case"], blocks[name]) for name in RIVALS},
+            ratios={name: estimate_ratio(blocks["case"], blocks[name]) for name in rivals},
             outliers=dict.fromkeys(blocks, 0),
             stopped="time",
             argument_copies=dict.fromkeys(blocks, 2),

@@ -95,7 +95,7 @@ def test_a_filter_that_leaves_nothing_is_a_mistake(tmp_path: Path, only: list[st
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("shapes: [N32", "shapes: [X32", "mine.yaml:3: cases.0.shapes.0: must be written like N32C64H56W56 or N256C512, got 'X32C64H56W56'"),
+        ("shapes: [N32", "shapes: [X32", "mine.yaml:3: cases.0.shapes.0: must be written like N32C64H56W56, 32x64x56x56 or N256C512, got 'X32C64H56W56'"),
         ("layouts:", "layout:", "mine.yaml:4: cases.0.layout: no such key; did you mean 'layouts'?"),
         ("train-forward", "training", "mine.yaml:5: cases.0.passes.0: must be one of 'train-forward', 'train-backward', 'train-both' or 'eval-forward', got 'training'"),
         ("[batch,", "[bacth,", "mine.yaml:2: cases.0.norms.0: no norm is called 'bacth'; did you mean 'batch'?"),

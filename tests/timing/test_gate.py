@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from bncli.limits import BENCH_MEASURES, read_limit
-from bncli.timing.gate import judge
-from bncli.timing.results import GateResult, ProcessReading, ProcessReadings
+from bncli.limits import BENCH_FACTS, BENCH_MEASURES, read_limit
+from bncli.timing.gate import judge, judge_facts
+from bncli.timing.results import Correctness, Facts, GateResult, ProcessReading, ProcessReadings
 
 CASES = [f"case{i}" for i in range(20)]
 RULES = [read_limit("ratio:+5%", BENCH_MEASURES, slower=True)]
@@ -64,6 +64,7 @@ def test_a_slowdown_is_called_after_a_second_measurement_of_it_alone() -> None:
     assert (result.verdict, _verdicts(result), world.again) == ("regression", {"case3": "regression"}, ["case3"])
     called = result.judgements[3]
     assert called.remeasured
+    assert called.change is not None
     assert called.change.low is not None
     assert called.change.low > 1.05
 
@@ -134,6 +135,40 @@ def test_what_is_undecided_is_measured_once_more() -> None:
     world = World(seed=4, sigma=0.04)
     result = world.gate({"case3": 1.1})
     assert (world.again.count("case3"), _verdicts(result)["case3"]) == (2, "regression")
+
+
+def test_memory_is_judged_against_before_and_errors_against_a_highest_value() -> None:
+    facts = {
+        "lean": Facts("native", 0, 104, Correctness("batch in float64", 9e-6, 1e-4, 2e-6, 1e-4)),
+        "fat": Facts("native", 0, 106, Correctness("batch in float64", 1e-6, 1e-4, 2e-5, 1e-4)),
+        "unseen": Facts("native", 0, None, Correctness(), {"peak_byte": "nothing was seen", "error": "nobody knows"}),
+        "new": Facts("native", 0, 100, Correctness("batch in float64", 1e-6, 1e-4)),
+    }
+    known = (*BENCH_MEASURES, *BENCH_FACTS)
+    limits = [read_limit(text, known, slower=True) for text in ("peak:+5%", "error:1e-5")]
+    found = list(judge_facts(limits, facts, {"lean": 100, "fat": 100, "unseen": 100}))
+    assert [(j.case, j.measure, j.verdict, j.change and j.change.value) for j in found] == [
+        ("lean", "peak", "holds", 1.04),
+        ("fat", "peak", "regression", 1.06),
+        ("unseen", "peak", "undecided", None),
+        ("new", "peak", "undecided", None),
+        ("lean", "error", "holds", 9e-6),
+        ("fat", "error", "regression", 2e-5),
+        ("unseen", "error", "undecided", None),
+        ("new", "error", "holds", 1e-6),
+    ]
+    assert [j.why for j in found if j.why] == [
+        "nothing was seen", "that of what it is compared with is not known", "nobody knows",
+    ]  # fmt: skip
+    assert [j.limit_text for j in found[::4]] == ["+5 %", "1e-05 rms"]
+
+
+def test_a_ratio_is_to_the_rival_that_is_named() -> None:
+    readings = {"mine": {"theirs": (ProcessReading(1.2, 1e-3),) * 4, "native": (ProcessReading(0.5, 1e-3),) * 4}}
+    result = judge(RULES, None, readings, lambda names: readings, {"ratio": "theirs"})
+    assert [(j.case, j.verdict, round(j.change.value, 3)) for j in result.judgements if j.change] == [
+        ("mine", "regression", 1.2)
+    ]
 
 
 @pytest.mark.parametrize("busy", [0.0, 0.3])

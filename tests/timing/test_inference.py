@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, ttest_1samp, ttest_ind
 
-from bncli.timing.stats import Observation, Prior, adjust_levels, adjust_p_values, contrast, fit_prior
+from bncli.timing.results import Estimate
+from bncli.timing.stats import Contrast, Observation, Prior, adjust_levels, adjust_p_values, contrast, fit_prior
 
 ALONE = Prior(1.0, 0.0)  # no family
 
@@ -105,6 +106,12 @@ def test_levelling_leaves_alone_what_has_no_before_or_no_spread() -> None:
     assert adjust_levels([(0.1, 1.0), (0.2, 2.0)], []).now == [1.0, 2.0]
     flat = adjust_levels([(0.1, 1.0), (0.1, 2.0)], [(0.1, 1.5), (0.1, 1.5)])
     assert (flat.now, flat.before, flat.leverage) == ([1.0, 2.0], [1.5, 1.5], 0.0)
+
+
+def test_where_levels_have_nothing_in_common_the_interval_is_wide_and_a_number() -> None:
+    found = Contrast(0.2, 1e12, 13.0)
+    assert found.half_width == 20
+    assert found.estimate() == Estimate(math.exp(0.2), math.exp(-19.8), math.exp(20.2))
 
 
 def test_one_wild_process_sets_no_slope() -> None:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from bncli.limits import BENCH_MEASURES, read_limit
 from bncli.timing.cases import Case
 from bncli.timing.documents import read_case, read_facts, read_result
 from bncli.timing.gate import collect_readings, judge
-from bncli.timing.process.client import Worker, start_worker
+from bncli.timing.process.client import CaseError, Worker, start_worker
 from bncli.timing.process.protocol import RemoteCase, describe_answer, describe_case
 from bncli.timing.process.worker import prepare_for_forks
 from bncli.timing.results import ProcessReadings
@@ -193,6 +193,23 @@ def test_the_same_environment_twice_is_refused(worker: Worker) -> None:
         BncliError, match=r"--against: both environments are bncli .*, torch .*; name another interpreter"
     ):
         check_differs(worker, worker)
+
+
+def test_a_rival_is_timed_in_the_same_process_before_torch_and_the_copy(worker: Worker) -> None:
+    case = replace(NO_NORM, versus=("layer", (("eps", 1e-3),)))
+    result = worker.measure(describe_case(case), SETTINGS, 0)
+    assert list(result.ratios) == ["layer,eps=0.001", "native", "copy"]
+    assert len(result.samples["layer,eps=0.001"]) == len(result.samples["case"])
+    assert read_case(json.loads(json.dumps(describe_case(case).case))) == case
+
+
+def test_a_rival_that_becomes_wrong_is_found_out_where_it_is_timed(worker: Worker) -> None:
+    kernel = f"{ROOT / 'tests/timing/made_cheats.py'}:StopsLater"
+    case = Case("batch", (), "train-both", (32, 8), "f32", "nc", "cpu", versus=(kernel, ()))
+    with pytest.raises(CaseError) as caught:
+        worker.measure(describe_case(case), SETTINGS, 0)
+    assert caught.value.failure.status == "wrong"
+    assert "made_cheats.py:StopsLater/train-both/N32C8/f32/nc/cpu: once it has been timed" in str(caught.value)
 
 
 def test_a_kernel_slowed_in_another_checkout_is_found(worker: Worker, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from bncli.report.data import ReportData
 from bncli.report.study.json import dumps, plain
 from bncli.report.study.table import SYMBOLS
 from bncli.report.timing.gate import list_claim_checks, list_result_checks, write_gate
-from bncli.report.timing.table import RIVAL_NAMES, list_warnings, name_group, write_error
+from bncli.report.timing.table import list_warnings, name_group, name_rival, write_error
 from bncli.timing.documents import SCHEMA
-from bncli.timing.results import BenchRecord, BenchRow, Estimate
+from bncli.timing.results import BenchRecord, BenchRow, Estimate, Facts
 
 
 def build_document(record: BenchRecord) -> dict[str, Any]:
@@ -36,11 +36,7 @@ def build_document(record: BenchRecord) -> dict[str, Any]:
 
 
 def _build_row(row: BenchRow) -> dict[str, Any]:
-    facts, correctness = asdict(row.facts), row.facts.correctness
-    facts |= {"results": correctness.verdict, "error": correctness.error, **facts.pop("correctness")}
-    reasons = {f"{key}_reason": why for key, why in facts.pop("reasons").items()}
-    if row.product_rate is None:
-        reasons["product_rate_reason"] = "its matrix products, if it has any, are not counted"
+    rate = {} if row.product_rate else {"product_rate_reason": "its matrix products, if it has any, are not counted"}
     return {
         "name": row.case.name,
         "case": asdict(row.case),
@@ -54,10 +50,18 @@ def _build_row(row: BenchRow) -> dict[str, Any]:
         "algorithmic_bandwidth": row.algorithmic_bandwidth,
         "products": row.work.products,
         "product_rate": row.product_rate,
-        **facts,
-        **reasons,
+        **_list_facts(row.facts),
+        **rate,
         "machine": asdict(row.rates),
+        **({} if row.rival_facts is None else {"rival": {"name": row.rival, **_list_facts(row.rival_facts)}}),
     }
+
+
+def _list_facts(facts: Facts) -> dict[str, Any]:
+    found, correctness = asdict(facts), facts.correctness
+    found |= {"results": correctness.verdict, "error": correctness.error, **found.pop("correctness")}
+    reasons = {f"{key}_reason": why for key, why in found.pop("reasons").items()}
+    return {**found, **reasons}
 
 
 def export_csv(data: ReportData) -> str:
@@ -75,7 +79,7 @@ def export_markdown(data: ReportData) -> str:
     """A table for a pull request or a step summary, the gate's verdict first."""
     record = _record_of(data)
     rivals = list(record.rows[0].ratios) if record.rows else []
-    versus = [f"vs {RIVAL_NAMES[rival]}" for rival in rivals]
+    versus = [f"vs {name_rival(rival)}" for rival in rivals]
     heads = ["", "case", "time", *versus, "peak", "saved", "error", "grad error", "implementation", "results"]
     lines = [f"### {as_line(f'{record.name}: {record.question}')}", ""]
     if record.gate:
@@ -121,7 +125,7 @@ def export_gha(data: ReportData) -> str:
         ratio = row.ratios[row.rival]
         entry = {
             "name": row.case.name,
-            "unit": f"x {RIVAL_NAMES[row.rival]}",
+            "unit": f"x {name_rival(row.rival)}",
             "value": ratio.value,
             "extra": _write_time(row),
         }

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from typing import Literal
 
 from rich.text import Text
@@ -19,9 +20,9 @@ _SYMBOLS: Mapping[GateVerdict, tuple[str, str]] = {  # verdict -> symbol, style
 }
 
 _WORDS: Mapping[GateVerdict, str] = {
-    "regression": "slower than allowed",
+    "regression": "beyond the limit",
     "undecided": "undecided",
-    "better": "faster",
+    "better": "better",
     "holds": "within limits",
 }
 
@@ -45,9 +46,10 @@ def write_headline(gate: GateResult) -> str:
     what = "cases" if len({judgement.measure for judgement in gate.judgements}) == 1 else "limits of cases"
     lost = {"new": gate.new, "no longer measured": gate.gone, "left out": gate.left_out}
     others = "".join(f"; {len(names)} {said}, not compared" for said, names in lost.items() if names)
-    if gate.noise_floor is None:
+    if not gate.judgements:
         return f"gate: {gate.verdict}: no case could be compared{others}"
-    return f"gate: {gate.verdict}: of {len(gate.judgements)} {what} {parts}; noise floor {gate.noise_floor:.1%}{others}"
+    noise = "" if gate.noise_floor is None else f"; noise floor {gate.noise_floor:.1%}"
+    return f"gate: {gate.verdict}: of {len(gate.judgements)} {what} {parts}{noise}{others}"
 
 
 def list_not_compared(gate: GateResult) -> Iterator[str]:
@@ -71,7 +73,7 @@ def write_gate(gate: GateResult) -> Iterator[str]:
     yield ""
     yield from (f"- {line}" for line in list_not_compared(gate))
     yield ""
-    yield "|  | case | change | limit | verdict |"
+    yield "|  | case | measured | limit | verdict |"
     yield "| --- | --- | --- | --- | --- |"
     for judgement in gate.judgements:
         symbol, case, change, limit, verdict = (cell.plain for cell in _build_cells(judgement))
@@ -80,9 +82,9 @@ def write_gate(gate: GateResult) -> Iterator[str]:
 
 def _build_columns(judgements: tuple[CaseJudgement, ...]) -> list[Column]:
     cells = list(zip(*(_build_cells(judgement) for judgement in judgements), strict=True))
-    titles = ("", "case", "change", "limit", "verdict")
+    titles = ("", "case", "measured", "limit", "verdict")
     return [
-        Column(title, column, right=title in ("change", "limit"), gap=1 if not title else 3)
+        Column(title, column, right=title in ("measured", "limit"), gap=1 if not title else 3)
         for title, column in zip(titles, cells, strict=True)
     ]
 
@@ -100,11 +102,15 @@ def _build_cells(judgement: CaseJudgement) -> list[Text]:
 
 
 def _write_change(judgement: CaseJudgement) -> str:
-    return written_ratio(judgement.change.value, judgement.change.low, judgement.change.high)
+    """A factor with its interval; of an error what it is."""
+    change = judgement.change
+    if change is None:
+        return "not known"
+    return f"{change.value:.1e} rms" if judgement.measure == "error" else written_ratio(*astuple(change))
 
 
 def _write_limit(judgement: CaseJudgement) -> str:
-    return f"{judgement.measure} +{100 * judgement.limit:g}%"
+    return f"{judgement.measure}: {judgement.limit_text}"
 
 
 def _write_verdict(judgement: CaseJudgement) -> str:
@@ -135,9 +141,13 @@ def list_result_checks(record: BenchRecord) -> Iterator[Check]:
     """One failed check a case that could not be measured, or whose results are wrong."""
     for failure in record.failures:
         yield Check(f"measurement of {failure.name}", "failed", failure.reason, failure.status)
+    found = {row.case.name: (row.facts, "") for row in record.rows}
     for row in record.rows:
-        if faults := row.facts.correctness.faults:
-            yield Check(f"results of {row.case.name}", "failed", "; ".join(faults), "wrong")
+        if row.case.rival and row.rival_facts:
+            found.setdefault(row.case.rival.name, (row.rival_facts, ", the rival of --vs"))
+    for name, (facts, what) in found.items():
+        if faults := facts.correctness.faults:
+            yield Check(f"results of {name}{what}", "failed", "; ".join(faults), "wrong")
 
 
 def list_claim_checks(record: BenchRecord) -> list[Check]:
@@ -146,13 +156,12 @@ def list_claim_checks(record: BenchRecord) -> list[Check]:
 
 
 def _check_case(judgement: CaseJudgement) -> Check:
-    change, verdict = judgement.change, judgement.verdict
+    verdict = judgement.verdict
     again = " (measured again)" if judgement.remeasured else ""
     why = f"; {judgement.why}" if judgement.why else ""
-    message = f"now against before: {written_ratio(change.value, change.low, change.high)}{again}{why}"
-    return Check(
-        f"{judgement.case}: {judgement.measure} +{100 * judgement.limit:g}%", _OUTCOMES[verdict], message, verdict
-    )
+    message = f"measured {_write_change(judgement)}{again}{why}"
+    name = f"{judgement.case}: {judgement.measure}, limit {judgement.limit_text}"
+    return Check(name, _OUTCOMES[verdict], message, verdict)
 
 
 def _check_claim(claim: KernelJudgement) -> Check:

@@ -18,9 +18,9 @@ from bncli.report.study.table import SYMBOLS
 from bncli.report.timing.gate import lay_out_gate, list_claim_checks, list_result_checks
 from bncli.timing.results import MARGIN, BenchRecord, BenchRow, Condition
 
-RIVAL_NAMES = {"native": "torch", "copy": "copy", "against": "other"}
+_RIVAL_NAMES = {"native": "torch", "copy": "copy", "against": "other"}
 # Columns in the order in which a narrow terminal goes without them.
-_DISPENSABLE = ("GB/s alg.", "saved", "peak", "grad error", "error", "GFLOP/s", "vs copy", "GB/s", "implementation")
+_DISPENSABLE = ("GB/s alg.", "saved", "peak", "grad error", "error", "GFLOP/s", "vs copy", "vs torch", "GB/s")
 
 
 def show(record: BenchRecord, console: Console) -> None:
@@ -51,7 +51,9 @@ def show(record: BenchRecord, console: Console) -> None:
 def lay_out_table(rows: Sequence[BenchRow], room: int) -> tuple[list[Text], list[str]]:
     """The table's lines within `room` characters, and the titles of the columns that it goes without."""
     columns, left_out = list(build_bench_columns(rows)), list[str]()
-    for title in _DISPENSABLE:
+    for title in (*_DISPENSABLE, "implementation"):
+        if rows and title == f"vs {name_rival(rows[0].rival)}":
+            continue
         if width(columns) <= room:
             break
         kept = [column for column in columns if column.title != title]
@@ -66,6 +68,11 @@ def lay_out_table(rows: Sequence[BenchRow], room: int) -> tuple[list[Text], list
     return found, left_out
 
 
+def name_rival(rival: str) -> str:
+    """What a rival is called in tables: torch, copy, other; of --vs the norm with its options."""
+    return _RIVAL_NAMES.get(rival, rival)
+
+
 def name_group(row: BenchRow) -> str:
     """A case's name without its norm: what the rows of a group share."""
     return row.case.name.partition("/")[2]
@@ -74,10 +81,16 @@ def name_group(row: BenchRow) -> str:
 def list_warnings(record: BenchRecord) -> Iterator[str]:
     """Warnings about the whole and about each case, in words."""
     yield from record.warnings
-    foreign = [row for row in record.rows if row.case.is_kernel and row.facts.correctness.verdict == "unchecked"]
+    checked = {row.case: row.facts for row in record.rows}
+    checked |= {row.case.rival: row.rival_facts for row in record.rows if row.case.rival and row.rival_facts}
+    foreign = {
+        case.name: facts
+        for case, facts in checked.items()
+        if case.is_kernel and facts.correctness.verdict == "unchecked"
+    }
     if foreign:
-        why = foreign[0].facts.reasons.get("error", "it is held against itself in float64 alone")
-        yield f"the results of {', '.join(row.case.name for row in foreign)} are unchecked: {why}"
+        why = next(iter(foreign.values())).reasons.get("error", "it is held against itself in float64 alone")
+        yield f"the results of {', '.join(foreign)} are unchecked: {why}"
     results = [result for row in record.rows for result in row.results]
     if warned := [result for result in results if result.warnings]:
         first = f"{warned[0].name}: {warned[0].warnings[0]}"
@@ -100,9 +113,9 @@ def build_bench_columns(rows: Sequence[BenchRow]) -> Iterator[Column]:
     yield column("norm", lambda row: row.case.name.partition("/")[0])
     yield column("time", _write_time)
     first, *others = rows[0].ratios if rows else ("native",)
-    yield column(f"vs {RIVAL_NAMES[first]}", lambda row: Text(_write_ratio(row), style=SYMBOLS[row.verdict][1]))
+    yield column(f"vs {name_rival(first)}", lambda row: Text(_write_ratio(row), style=SYMBOLS[row.verdict][1]))
     for other in others:
-        yield column(f"vs {RIVAL_NAMES[other]}", partial(_write_value, rival=other))
+        yield column(f"vs {name_rival(other)}", partial(_write_value, rival=other))
     yield column("GB/s", lambda row: _write_share(row.least_bandwidth, row.rates.bandwidth))
     yield column("GB/s alg.", lambda row: _write_share(row.algorithmic_bandwidth, row.rates.bandwidth))
     if any(row.product_rate for row in rows):
@@ -161,11 +174,9 @@ def _list_notes(record: BenchRecord, left_out: Sequence[str], room: int) -> Iter
         yield f"left out at {room} columns: {', '.join(left_out)} (a wider terminal or --json has them)"
     found = {row.verdict for row in record.rows}
     symbols = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
-    rival = {
-        "native": "torch's own batch norm, interleaved with it",
-        "against": "the same case in the other environment, interleaved with it",
-    }[record.rows[0].rival if record.rows else "native"]
-    yield f"{symbols}: time against {rival}; = is within {MARGIN:.0%}"
+    rival = record.rows[0].rival
+    words = {"native": "torch's own batch norm", "against": "the same case in the other environment"}
+    yield f"{symbols}: time against {words.get(rival, rival)}, interleaved with it; = is within {MARGIN:.0%}"
     yield "[ ] is a 95 % interval over processes" if record.processes > 1 else "[ ] is the 95 % interval of a median"
     yield (
         "GB/s counts every tensor once (speed of light), GB/s alg. what the algorithm must read; beside them their "

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from bncli.errors import BncliError
 from bncli.plugins import registered
-from bncli.timing.cases import Case, Told
+from bncli.timing.cases import Case, TimedNorm
 from bncli.timing.documents import read_facts, read_result
 from bncli.timing.process.family import end_descendants
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase, describe_case
@@ -86,16 +86,27 @@ class Worker:
                 self._is_sound = "protocol" in self._exchange("", {"do": "hello"}, _HELLO_SECONDS)
         return self._is_sound
 
-    def inspect(self, case: Case, told: Told | None) -> Facts:
-        """Inspect a case in a process of its own, untimed; `told` is what kernels are held against.
+    def inspect(self, case: Case, told: TimedNorm | None = None, flag: str = "--kernel") -> Facts:
+        """Inspect a case in a process of its own, untimed; `told` is what kernels are held against, `flag` named it.
 
         Raises:
             CaseError: if it cannot be run there.
             BncliError: if it or its truth cannot be had.
         """
-        asked = {"do": "inspect", "truth": told}
+        asked = {"do": "inspect", "truth": told, "flag": flag}
         reply = self._send(describe_case(case), asked, self._patience)
         return self.read(case.name, lambda: read_facts(reply["facts"]))
+
+    def read_peak(self, case: Case) -> int | None:
+        """Bytes that a case allocates at once at most; None where that is not seen there.
+
+        Raises:
+            CaseError: if it cannot be run there.
+            BncliError: if it cannot be had there.
+        """
+        reply = self._send(describe_case(case), {"do": "inspect", "truth": None}, self._patience)
+        peak = self.read(case.name, lambda: reply["facts"]["peak_byte"])
+        return peak if isinstance(peak, int) else None
 
     def measure(self, case: RemoteCase, settings: TimerSettings, seed: int) -> CaseResult:
         """Measure a case in a process of its own.

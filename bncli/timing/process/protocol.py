@@ -38,7 +38,10 @@ def describe_answer(found: CaseResult | Facts) -> dict[str, Any]:
 
 def describe_case(case: Case) -> RemoteCase:
     """A case as a measuring process is told of it."""
-    return RemoteCase(case.name, asdict(case))
+    told = asdict(case)
+    if case.versus is None:
+        del told["versus"]  # of which a bncli from before knows nothing
+    return RemoteCase(case.name, told)
 
 
 def build_entry(document: Mapping[str, Any]) -> Entry:

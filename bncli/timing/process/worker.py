@@ -17,7 +17,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -114,7 +114,7 @@ def _greet() -> dict[str, Any]:
 def _inspect(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     add_plugins(message.get("plugins", ()))
     told = message["truth"] and (message["truth"][0], freeze(message["truth"][1]))
-    facts = inspect(read_case(message["case"]), told)
+    facts = inspect(read_case(message["case"]), told, message.get("flag", "--kernel"))
     _refuse_interference(message)
     _say(replies, {"facts": describe_answer(facts)})
 
@@ -129,12 +129,13 @@ def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
 @contextmanager
 def _watch(message: Message, entry: Entry, clock: Clock) -> Iterator[None]:
     """Refuse what a kernel does while it is timed."""
-    habits = (
-        nullcontext()
-        if entry.candidate.norm is None
-        else watch_habits(read_case(message["case"]), entry.candidate, clock, _FAMILY)
-    )
-    with habits:
+    with ExitStack() as habits:
+        if any(workload.norm is not None for workload in entry.workloads().values()):
+            case = read_case(message["case"])
+            rivals = {} if case.rival is None else {case.rival.label: case.rival}
+            for name, workload in reversed(entry.workloads().items()):  # the candidate last, so that it answers first
+                if workload.norm is not None:
+                    habits.enter_context(watch_habits(rivals.get(name, case), workload, clock, _FAMILY))
         yield
     _refuse_interference(message)
 
