@@ -35,7 +35,9 @@ def study_report(variants: Sequence[str] = ("none", "batch", "zca"), seeds: int 
     runs = {name: [made_run(place, seed, points) for seed in range(seeds)] for place, name in enumerate(variants)}
     found = analyse([arm_of(name, made) for name, made in runs.items()], ask_of())
     assert isinstance(found, Findings)
-    every = tuple(StudyRun(name, {}, seed, run.info.id, run) for name, made in runs.items() for seed, run in enumerate(made))
+    every = tuple(
+        StudyRun(name, {}, seed, run.info.id, run) for name, made in runs.items() for seed, run in enumerate(made)
+    )
     study: dict[str, Any] = {"question": found.question, "variants": {name: {"norm": name} for name in variants}}
     return ReportData(found.name, found, study, every, (), "bncli compare figure1 --seeds 5")
 

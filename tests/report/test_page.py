@@ -114,7 +114,9 @@ def test_the_answer_comes_first_and_the_headlines_below_it() -> None:
 
 def test_warnings_notes_and_checks_are_there_in_words() -> None:
     notes = (Note("± is a spread", "A spread says how far runs lie apart."), Note("bare"))
-    data = replace(small(notes=notes, warnings=("too few seeds",)), checks=(Check("as before", "failed", "2x", "regressed"),))
+    data = replace(
+        small(notes=notes, warnings=("too few seeds",)), checks=(Check("as before", "failed", "2x", "regressed"),)
+    )
     page = Page(write_page(data))
     for words in ("± is a spread", "A spread says how far runs lie apart.", "bare", "too few seeds"):
         assert words in page.text
@@ -164,7 +166,10 @@ def test_names_are_never_markup() -> None:
 
 
 def test_a_configuration_is_written_as_yaml_that_reads_the_same() -> None:
-    study = {"a": {"b": [1, 2.5, None], "c": {}, "no": True, "d e": "x: y # z", "f.g": {"h": {"i": "é\n"}}}, "j": [{"k": 1}]}
+    study = {
+        "a": {"b": [1, 2.5, None], "c": {}, "no": True, "d e": "x: y # z", "f.g": {"h": {"i": "é\n"}}},
+        "j": [{"k": 1}],
+    }
     assert yaml.safe_load(write_yaml(study)) == study
     assert write_yaml({"a": {"b": 1}, "c": [1, 2]}) == "a:\n  b: 1\nc: [1, 2]\n"
 

@@ -1,15 +1,18 @@
 """What pages are put together from: tables, lists and code as HTML, with every text escaped."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+from rich.text import Text
 
 from bncli.errors import as_lines
 from bncli.findings import Check, Note
 from bncli.report.layout import Column
 
+_YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # that YAML takes for something else
 _LONG = 48  # characters of a cell that may be broken into lines
 
 
@@ -54,6 +57,13 @@ def bullets(sentences: Iterable[str], kind: str = "") -> str:
     return f'<ul class="{kind}">{items}</ul>' if items else ""
 
 
+def make_columns(cells: Mapping[str, Sequence[str]], right: Container[str] = ()) -> list[Column]:
+    """Columns by their titles, those in `right` of numbers; none of which every cell is empty."""
+    return [
+        Column(title, tuple(map(Text, column)), right=title in right) for title, column in cells.items() if any(column)
+    ]
+
+
 def write_table(columns: Sequence[Column], caption: str, verdicts: Mapping[str, str] | None = None) -> str:
     """Columns as a table that a browser can sort: the first column with a title heads its rows.
 
@@ -88,8 +98,8 @@ def write_table(columns: Sequence[Column], caption: str, verdicts: Mapping[str, 
 def write_checks(checks: Sequence[Check], caption: str) -> str:
     """What had to hold, and how it came out."""
     rows = "".join(
-        f'<tr><td><span class="verdict {c.outcome}">{text(c.word)}</span></td><th scope="row" class="long">{text(c.name)}'
-        f'</th><td class="long">{text(c.message)}</td></tr>'
+        f'<tr><td><span class="verdict {c.outcome}">{text(c.word)}</span></td>'
+        f'<th scope="row" class="long">{text(c.name)}</th><td class="long">{text(c.message)}</td></tr>'
         for c in checks
     )
     heads = "".join(f'<th scope="col">{title}</th>' for title in ("outcome", "what", "measured"))
@@ -122,7 +132,7 @@ def write_yaml(value: Any, indent: str = "") -> str:
     """Plain data as YAML, a line a key: texts, numbers and lists as JSON writes them, which YAML reads too."""
     lines = []
     for key, part in value.items():
-        name = key if key.isidentifier() and key not in ("null", "true", "false", "yes", "no", "on", "off", "y", "n") else json.dumps(key)  # fmt: skip
+        name = key if key.isidentifier() and key.lower() not in _YAML_WORDS else json.dumps(key)
         if isinstance(part, Mapping) and part:
             lines.append(f"{indent}{name}:\n{write_yaml(part, indent + '  ')}")
         else:
