@@ -240,7 +240,7 @@ def test_a_chart_zooms_by_buttons_keys_and_wheel_and_comes_back(read: Any) -> No
 def test_an_axis_can_be_logarithmic(read: Any) -> None:
     with read("quickstart") as page:
         before = ticks(page)
-        page.get_by_label("log horizontal axis").first.check()
+        page.get_by_label("log x").first.check()
         page.wait_for_timeout(300)
         assert ticks(page) != before
 

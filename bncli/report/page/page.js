@@ -143,8 +143,9 @@
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }
-    const legend = Math.max(1, Math.floor(width / 105));
-    spec.config = { ...themes, legend: { ...(themes.legend || {}), columns: legend } };
+    const longest = Math.max(...variants.map((variant) => variant.length), 4);
+    const columns = Math.max(1, Math.floor((width - 60) / (44 + 6.5 * longest)));
+    spec.config = { ...themes, legend: { ...themes.legend, columns } };
     return spec;
   };
 
@@ -242,7 +243,7 @@
       const positive = values.filter((value) => value > 0);
       if (!isContinuous(chart.spec, axis) || isLog(chart.spec, axis) || positive.length < 2 || values.some((value) => value < 0)) continue;
       if (Math.max(...positive) < 5 * Math.min(...positive)) continue;
-      bar.append(checkbox(`log ${axis === "x" ? "horizontal" : "vertical"} axis`, (on) => { chart.log[axis] = on; redraw(); }));
+      bar.append(checkbox(`log ${axis}`, (on) => { chart.log[axis] = on; redraw(); }));
     }
     if (chart.zooms) bar.append(make("span", {},
       button("+", `Zoom in: ${chart.title}`, () => zoom(chart, 1.5)), button("−", `Zoom out: ${chart.title}`, () => zoom(chart, 1 / 1.5)),
@@ -250,7 +251,7 @@
     bar.hidden = !bar.childElementCount;
   };
 
-  let themes = {};
+  let themes = {}, variants = [];
   const hidden = new Set();
   const holder = document.getElementById("figures");
   if (holder && !document.getElementById("library")) return;
@@ -269,11 +270,12 @@
       chart.zooms = isContinuous(spec, "x") && isContinuous(spec, "y");
       return chart;
     });
-    const variants = [...new Set(charts.filter((chart) => hasParam(chart.spec, "hidden")).flatMap((chart) => rowsOf(chart.spec).map((row) => row.variant)))];
+    const belong = charts.filter((chart) => hasParam(chart.spec, "hidden"));
+    variants = [...new Set(belong.flatMap((chart) => rowsOf(chart.spec).map((row) => row.variant)))].filter(Boolean);
     const board = document.getElementById("variants");
-    if (board && variants.filter(Boolean).length > 1) {
+    if (variants.length > 1) {
       board.hidden = false;
-      variants.filter(Boolean).forEach((variant) => board.append(checkbox(variant, (on) => {
+      variants.forEach((variant) => board.append(checkbox(variant, (on) => {
         hidden[on ? "delete" : "add"](variant);
         charts.forEach((chart) => setSignal(chart, "hidden", [...hidden]));
       }, true)));

@@ -88,11 +88,7 @@ def write_table(columns: Sequence[Column], caption: str, verdicts: Mapping[str, 
                 f'<th scope="row">{shown}</th>' if i == head else f"<td{_kind(column, cell.plain)}>{shown}</td>"
             )
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return scrollable(
-        f'<table class="sortable"><caption>{text(caption)}</caption><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>",
-        caption,
-    )
+    return frame_table(heads, "".join(rows), caption)
 
 
 def write_checks(checks: Sequence[Check], caption: str) -> str:
@@ -103,13 +99,17 @@ def write_checks(checks: Sequence[Check], caption: str) -> str:
         for c in checks
     )
     heads = "".join(f'<th scope="col">{title}</th>' for title in ("outcome", "what", "measured"))
-    table = f'<table class="sortable"><caption>{text(caption)}</caption><thead><tr>{heads}</tr></thead>'
-    return scrollable(f"{table}<tbody>{rows}</tbody></table>", caption) if checks else ""
+    return frame_table(heads, rows, caption) if checks else ""
 
 
-def scrollable(table: str, label: str) -> str:
+def frame_table(heads: str, rows: str, caption: str) -> str:
     """A table in a box of its own that scrolls where the page is too narrow, by keys too."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{text(label)}">{table}</div>'
+    label = f'aria-label="{text(caption)}"'
+    return (
+        f'<p class="soft">{text(caption)}</p><div class="scroll" tabindex="0" role="region" {label}>'
+        f'<table class="sortable" {label}><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
 
 
 def write_notes(notes: Sequence[Note]) -> str:
@@ -140,12 +140,15 @@ def write_yaml(value: Any, indent: str = "") -> str:
     return "".join(lines)
 
 
+_KINDS = {"+": "better", "-": "worse", "?": "inconclusive"}  # how a symbol is coloured, whatever its word
+
+
 def _verdict(symbol: str, words: Mapping[str, str]) -> str:
     word = words.get(symbol, symbol)
     if not word:
         return ""
     sign = f"{text(symbol)} " if symbol not in ("", word) else ""
-    return f'<span class="verdict {word.replace(" ", "-")}">{sign}{text(word)}</span>'
+    return f'<span class="verdict {text(_KINDS.get(symbol, word))}">{sign}{text(word)}</span>'
 
 
 def _kind(column: Column, cell: str = "") -> str:
