@@ -20,6 +20,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium"),
     pytest.mark.timeout(600),
+    pytest.mark.nightly,
 ]
 
 PRESETS = ("quickstart", "figure1-shift", "figure1-tuned", "bench-quick")
@@ -73,7 +74,7 @@ class Reader:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", lambda r: self.faults.append(r.url) if r.url != file.as_uri() else None)
         self.page.goto(file.as_uri())
-        self.page.wait_for_selector("html[data-ready]", timeout=60_000)
+        self.page.wait_for_selector("html[data-ready=charts]", timeout=60_000)
 
     def __enter__(self) -> Any:
         return self.page
@@ -256,6 +257,7 @@ def test_values_are_read_by_pointer_by_keys_and_in_a_table(read: Any, preset: st
         assert said.startswith("1 of ")
         assert figure.locator(".reading").inner_text() != said
         figure.locator("summary").press("Enter")
+        figure.locator("tbody tr").first.wait_for()
         row = figure.locator("tbody tr").first.locator("td").all_inner_texts()
         assert [part.split(": ", 1)[1] for part in said.split(": ", 1)[1].split(" · ")] == [
             cell for cell in row if cell

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 
@@ -33,6 +34,7 @@ def write_page(data: ReportData) -> str:
     Raises:
         BncliError: for runs that nobody compared.
     """
+    data = replace(data, command=data.command or _name_command(data))
     content, figures, library, lacking = _read(data), list_figures(data), "", ""
     try:
         library = bundle_library(load_converter()) if figures else ""
@@ -55,6 +57,12 @@ def _read_part(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
+def _name_command(data: ReportData) -> str:
+    """What makes such findings, where nobody has said how these were made."""
+    shift, study = (isinstance(data.findings, kind) for kind in (ShiftFindings, Findings))
+    return f"bncli {'shift-report' if shift else 'compare' if study else 'bench'} {data.name}"
+
+
 def _read(data: ReportData) -> PageContent:
     if isinstance(data.findings, Findings):
         return read_study(data, data.findings)
@@ -71,7 +79,7 @@ def _write_body(data: ReportData, content: PageContent, charts: str) -> str:
     answer = (
         f'<div class="answer" id="answer" role="region" aria-label="Answer"><p>{text(first)}</p>{bullets(more)}</div>'
     )
-    repeat = f'<pre class="command" tabindex="0">{text(data.command)}</pre>' if data.command else ""
+    repeat = f'<pre class="command" tabindex="0">{text(data.command)}</pre>'
     if data.study:
         repeat += (
             '<details class="wide"><summary>The whole configuration, as YAML</summary><pre'

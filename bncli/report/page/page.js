@@ -130,7 +130,7 @@
       spec.columns = Math.min(spec.columns, most);
       if (typeof spec.spec.width === "number") {
         const apart = spec.resolve ? 64 : 24;
-        spec.spec.width = Math.max(120, Math.min(420, Math.floor(room / spec.columns) - apart));
+        spec.spec.width = Math.max(120, Math.min(spec.columns <= 2 ? 600 : 420, Math.floor(room / spec.columns) - apart));
         if (typeof spec.spec.height === "number") spec.spec.height = Math.round(Math.min(240, Math.max(130, 0.62 * spec.spec.width)));
       }
     } else if (spec.mark || spec.layer) {
@@ -195,7 +195,7 @@
     if ($("details[open]", chart.figure).length) fillTable(chart);
   };
   const setSignal = async (chart, name, value) => {
-    if (!hasParam(chart.spec, name)) return;
+    if (!chart.view || !hasParam(chart.spec, name)) return;
     await chart.view.signal(name, value).runAsync();
     if ($("details[open]", chart.figure).length) fillTable(chart);
   };
@@ -253,8 +253,8 @@
 
   let themes = {}, variants = [];
   const hidden = new Set();
+  root.dataset.ready = "tables";
   const holder = document.getElementById("figures");
-  if (holder && !document.getElementById("library")) return;
   if (holder && !("DecompressionStream" in window)) {
     $(".waits").forEach((note) => { note.textContent = "This browser is too old for the charts: it has no DecompressionStream."; });
     return;
@@ -280,20 +280,25 @@
         charts.forEach((chart) => setSignal(chart, "hidden", [...hidden]));
       }, true)));
     }
-    for (const chart of charts) {
+    const away = (chart) => Math.abs(chart.figure.getBoundingClientRect().top - innerHeight / 2);
+    const waiting = new Set(charts);
+    while (waiting.size) { // what is looked at first, and the page stays quick meanwhile
+      const chart = [...waiting].reduce((a, b) => (away(b) < away(a) ? b : a));
+      waiting.delete(chart);
       await drawChart(chart);
       tools(chart);
       readByKeys(chart);
       $("details", chart.figure)[0].addEventListener("toggle", (event) => { if (event.target.open) fillTable(chart); });
+      await new Promise((resume) => setTimeout(resume));
     }
     let timer = 0;
     addEventListener("resize", () => {
       clearTimeout(timer);
       timer = setTimeout(async () => {
-        for (const chart of charts) if (Math.abs(chart.place.clientWidth - chart.width) > 8) await drawChart(chart);
+        for (const chart of charts) if (chart.view && Math.abs(chart.place.clientWidth - chart.width) > 8) await drawChart(chart);
         root.dataset.width = innerWidth;
       }, 150);
     });
   }
-  root.dataset.ready = "yes";
+  root.dataset.ready = "charts";
 })();

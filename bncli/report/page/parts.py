@@ -1,6 +1,7 @@
 """What pages are put together from: tables, lists and code as HTML, with every text escaped."""
 
 import json
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +14,8 @@ from bncli.findings import Check, Note
 from bncli.report.layout import Column
 
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # that YAML takes for something else
+_OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*")
+_CODE = r"<code>\g<0></code>"
 _LONG = 48  # characters of a cell that may be broken into lines
 
 
@@ -52,8 +55,8 @@ def paragraphs(sentences: Iterable[str]) -> str:
 
 
 def bullets(sentences: Iterable[str], kind: str = "") -> str:
-    """A list; nothing where there is nothing to list."""
-    items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
+    """A list, in which options of commands are code; nothing where there is nothing to list."""
+    items = "".join(f"<li>{_OPTION.sub(_CODE, text(sentence))}</li>" for sentence in sentences)
     return f'<ul class="{kind}">{items}</ul>' if items else ""
 
 

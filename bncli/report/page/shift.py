@@ -53,11 +53,11 @@ def _answer(findings: ShiftFindings) -> Iterator[str]:
         counts = Counter(c.side for c in compared)
         reference = compared[0].reference
         words: dict[Side, str] = {
-            "less": f"say that there is less with {arm} than with {reference}", "more": "that there is more",
-            "same": "that there is as much", "open": "are inconclusive", "not comparable": "cannot be compared",
+            "less": f"less with {arm} than with {reference} by", "more": "more by", "same": "as much by",
+            "open": "inconclusive by", "not comparable": "not to be compared by",
         }  # fmt: skip
-        parts = [f"{counts[side]} {word}" for side, word in words.items() if counts[side]]
-        yield f"Of {len(compared)} definitions of shift, {', '.join(parts)}."
+        parts = [f"{word} {counts[side]}" for side, word in words.items() if counts[side]]
+        yield f"How much shift there is, by {len(compared)} definitions of it: {', '.join(parts)}."
 
 
 def _compared(findings: ShiftFindings, *, over_all: bool) -> str:

@@ -184,4 +184,4 @@ def _next_steps(data: ReportData, findings: Findings) -> Iterator[str]:
 
 def more_seeds_of(data: ReportData) -> str:
     """The command with another number of seeds, which is to follow."""
-    return f"{re.sub(r' --seeds[ =][^ ]+', '', data.command) or f'bncli compare {data.name}'} --seeds"
+    return f"{re.sub(r' --seeds[ =][^ ]+', '', data.command)} --seeds"

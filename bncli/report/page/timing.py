@@ -67,15 +67,14 @@ def _name_rival(record: BenchRecord) -> str:
 
 
 def _next_steps(data: ReportData, record: BenchRecord) -> Iterator[str]:
-    command = data.command or "bncli bench"
     if opened := [row.case.name for row in record.rows if row.verdict == "inconclusive"]:
         yield (
             f"{len(opened)} of {len(record.rows)} cases are inconclusive. Measure longer, on an idle machine (bncli"
-            f" doctor says whether it is): {command} --budget {2 * max(60, round(record.seconds))}"
+            f" doctor says whether it is): {data.command} --budget {2 * max(60, round(record.seconds))}"
         )
     if wrong := [row.case.name for row in record.rows if row.verdict == "not comparable"]:
         yield f"Wrong results come before speed: mend {', '.join(wrong)} first."
     if record.failures:
         yield f"{len(record.failures)} cases could not be measured; the table of what had to hold says why."
     if record.gate is None:
-        yield f"To notice when this changes: {command} --save-baseline NAME now, {command} --baseline NAME later."
+        yield f"To notice when this changes: {data.command} --save-baseline NAME now, and --baseline NAME later."
