@@ -166,7 +166,8 @@ def bench(
     checks = list_checks(record)
     if not any(each.takes_stdout for each in destinations):
         show(record, stdout())
-    data = ReportData(plan.name, record, asked.model_dump(mode="json"), (), checks, command_line())
+    study = asked.model_dump(mode="json") if asked else None
+    data = ReportData(plan.name, record, study, (), checks, command_line())
     write_destinations(data, destinations, style)
     if history and record.complete and record.rows:
         from bncli.session.history import describe_bench

@@ -1,28 +1,22 @@
 """Findings as one page of HTML that holds all it needs: words, tables, charts; it loads nothing."""
 
 import base64
-import gzip
 import hashlib
-import json
-from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from string import Template
-from types import ModuleType
-from typing import Any
 
-from bncli.code_hash import VERSION as BNCLI
+from bncli.code_hash import VERSION
 from bncli.errors import BncliError
 from bncli.findings import Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
-from bncli.report.figures import Figure, list_figures, load_converter, theme
-from bncli.report.figures.files import VERSION
+from bncli.report.figures import list_figures, load_converter
+from bncli.report.page.charts import bundle_library, pack_charts, place_charts
 from bncli.report.page.parts import (
     PageContent,
     Section,
     bullets,
-    paragraphs,
     text,
     write_checks,
     write_facts,
@@ -33,8 +27,6 @@ from bncli.report.page.shift import read_shift
 from bncli.report.page.study import read_study
 from bncli.report.page.timing import read_timing
 
-_HERE = Path(__file__).parent
-
 
 def write_page(data: ReportData) -> str:
     """The whole page. Without the extra `report` it has no charts, and says so.
@@ -42,26 +34,33 @@ def write_page(data: ReportData) -> str:
     Raises:
         BncliError: for runs that nobody compared.
     """
-    content = _read(data)
-    figures = list_figures(data)
+    data = replace(data, command=data.command or _name_command(data))
+    content, figures, library, lacking = _read(data), list_figures(data), "", ""
     try:
-        library = _bundle(load_converter()) if figures else ""
+        library = bundle_library(load_converter()) if figures else ""
     except BncliError as error:
-        library, reason = "", str(error)
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    stored = {"library": library, "figures": json.dumps(_charts(figures), allow_nan=False)} if library else {}
-    body = "".join(_sections(data, content, _figures(figures, "" if library or not figures else reason)))
-    return Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(
-        policy=_policy(script, *([library] if library else [])),
-        version=text(BNCLI),
+        lacking = str(error)
+    script = _read_part("page.js")
+    return Template(_read_part("page.html")).substitute(
+        policy=_write_policy(script, *([library] if library else [])),
+        version=text(VERSION),
         title=text(f"{content.question} · {data.name}"),
         name=text(data.name),
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
-        body=body,
-        data="\n".join(f'<script type="application/octet-stream" id="{name}">{_pack(part)}</script>'
-                       for name, part in stored.items()),
+        style=_read_part("page.css"),
+        body=_write_body(data, content, place_charts(figures, lacking)),
+        data=pack_charts(figures, library) if library else "",
         script=script,
-    )  # fmt: skip
+    )
+
+
+def _read_part(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _name_command(data: ReportData) -> str:
+    """What makes such findings, where nobody has said how these were made."""
+    shift, study = (isinstance(data.findings, kind) for kind in (ShiftFindings, Findings))
+    return f"bncli {'shift-report' if shift else 'compare' if study else 'bench'} {data.name}"
 
 
 def _read(data: ReportData) -> PageContent:
@@ -74,7 +73,7 @@ def _read(data: ReportData) -> PageContent:
     return read_timing(data, data.findings)
 
 
-def _sections(data: ReportData, content: PageContent, charts: str) -> list[str]:
+def _write_body(data: ReportData, content: PageContent, charts: str) -> str:
     first, *more = content.answer or ("nothing could be compared",)
     setup = "".join(f'<p class="setup text">{text(line)}</p>' for line in content.setup if line)
     answer = (
@@ -83,8 +82,8 @@ def _sections(data: ReportData, content: PageContent, charts: str) -> list[str]:
     repeat = f'<pre class="command" tabindex="0">{text(data.command)}</pre>' if data.command else ""
     if data.study:
         repeat += (
-            '<details class="wide"><summary>The whole configuration: a preset, to be saved as a file and run by its path'
-            f'</summary><pre tabindex="0">{text(write_yaml(data.study))}</pre></details>'
+            '<details class="wide"><summary>The whole configuration, as YAML</summary><pre'
+            f' tabindex="0">{text(write_yaml(data.study))}</pre></details>'
         )
     sections = [
         Section("next", "What to do next", bullets(content.next_steps)),
@@ -98,71 +97,13 @@ def _sections(data: ReportData, content: PageContent, charts: str) -> list[str]:
     ]
     shown = [section for section in sections if section.body]
     links = "".join(f'<li><a href="#{s.name}">{text(s.title)}</a></li>' for s in shown)
-    return [
-        f"<h1>{text(_sentence(content.question))}</h1>{setup}{answer}",
-        f'<nav aria-label="On this page"><ul>{links}</ul></nav>',
-        *(f'<section id="{s.name}" aria-labelledby="{s.name}-title"><h2 id="{s.name}-title">{text(s.title)}</h2>{s.body}'
-          "</section>" for s in shown),
-    ]  # fmt: skip
+    question = content.question[:1].upper() + content.question[1:]
+    body = "".join(f'<section id="{s.name}"><h2>{text(s.title)}</h2>{s.body}</section>' for s in shown)
+    navigation = f'<nav aria-label="On this page"><ul>{links}</ul></nav>'
+    return f"<h1>{text(question)}</h1>{setup}{answer}{navigation}{body}"
 
 
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def _figures(figures: list[Figure], lacking: str) -> str:
-    """Places for charts, with their words; `lacking` says why there are none."""
-    if not figures or lacking:
-        return paragraphs([f"The charts are missing: {lacking}; then write the page again."]) if lacking else ""
-    places = "".join(
-        f'<figure id="figure-{text(f.name)}"{_wide(f.spec)}><h3>{text(f.title)}</h3><figcaption>{text(f.caption)}'
-        '</figcaption><div class="tools" hidden></div>'
-        f'<div class="chart" tabindex="0" role="group" aria-roledescription="chart" aria-label="{text(f.alt)} '
-        'Arrow keys read the values, plus and minus zoom, 0 resets."><p class="waits soft">The chart is being drawn.</p>'
-        '</div><p class="reading" role="status"></p>'
-        '<details><summary>Values as a table</summary><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{text(f.title)}: values"></div></details></figure>'
-        for f in figures
-    )
-    return (
-        '<noscript><p>The charts need JavaScript. Every number of the verdicts is in the tables of this page.</p></noscript>'
-        '<p class="soft">Point at a chart to read its values, or move to it with the Tab key and use the arrow keys. Drag '
-        "to move it, turn the wheel with Ctrl held down to zoom.</p>"
-        f'<fieldset class="board" id="variants" hidden><legend>Variants that are drawn</legend></fieldset>'
-        f'<div class="charts">{places}</div>'
-    )  # fmt: skip
-
-
-def _wide(spec: Mapping[str, Any]) -> str:
-    return ' class="wide"' if any(key in spec for key in ("facet", "hconcat", "concat")) else ""
-
-
-def _charts(figures: list[Figure]) -> dict[str, Any]:
-    charts = [{"name": f.name, "title": f.title, "spec": f.spec} for f in figures]
-    return {"theme": _join(theme("web"), theme("web", dark=True)), "figures": charts}
-
-
-def _join(light: Any, dark: Any) -> Any:
-    """Two themes as one, whose colours follow the page's."""
-    if isinstance(light, Mapping):
-        return {key: _join(value, dark[key]) for key, value in light.items()}
-    if isinstance(light, list):
-        return [_join(*pair) for pair in zip(light, dark, strict=True)]
-    return light if light == dark else f"light-dark({light}, {dark})"
-
-
-@cache
-def _bundle(converter: ModuleType) -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that leaves only `vegaEmbed` behind."""
-    snippet = "window.vegaEmbed = vegaEmbed;"
-    return "(() => {" + str(converter.javascript_bundle(snippet, vl_version=VERSION)) + "})();"
-
-
-def _pack(content: str) -> str:
-    return base64.b64encode(gzip.compress(content.encode(), 9, mtime=0)).decode()
-
-
-def _policy(*scripts: str) -> str:
+def _write_policy(*scripts: str) -> str:
     """What a browser may do with the page: run these scripts, and load nothing."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{each}'" for each in hashes)

@@ -130,7 +130,7 @@
       spec.columns = Math.min(spec.columns, most);
       if (typeof spec.spec.width === "number") {
         const apart = spec.resolve ? 64 : 24;
-        spec.spec.width = Math.max(120, Math.min(420, Math.floor(room / spec.columns) - apart));
+        spec.spec.width = Math.max(120, Math.min(spec.columns <= 2 ? 600 : 420, Math.floor(room / spec.columns) - apart));
         if (typeof spec.spec.height === "number") spec.spec.height = Math.round(Math.min(240, Math.max(130, 0.62 * spec.spec.width)));
       }
     } else if (spec.mark || spec.layer) {
@@ -143,8 +143,9 @@
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }
-    const legend = Math.max(1, Math.floor(width / 105));
-    spec.config = { ...themes, legend: { ...(themes.legend || {}), columns: legend } };
+    const longest = Math.max(...variants.map((variant) => variant.length), 4);
+    const columns = Math.max(1, Math.floor((width - 60) / (44 + 6.5 * longest)));
+    spec.config = { ...themes, legend: { ...themes.legend, columns } };
     return spec;
   };
 
@@ -194,7 +195,7 @@
     if ($("details[open]", chart.figure).length) fillTable(chart);
   };
   const setSignal = async (chart, name, value) => {
-    if (!hasParam(chart.spec, name)) return;
+    if (!chart.view || !hasParam(chart.spec, name)) return;
     await chart.view.signal(name, value).runAsync();
     if ($("details[open]", chart.figure).length) fillTable(chart);
   };
@@ -242,7 +243,7 @@
       const positive = values.filter((value) => value > 0);
       if (!isContinuous(chart.spec, axis) || isLog(chart.spec, axis) || positive.length < 2 || values.some((value) => value < 0)) continue;
       if (Math.max(...positive) < 5 * Math.min(...positive)) continue;
-      bar.append(checkbox(`log ${axis === "x" ? "horizontal" : "vertical"} axis`, (on) => { chart.log[axis] = on; redraw(); }));
+      bar.append(checkbox(`log ${axis}`, (on) => { chart.log[axis] = on; redraw(); }));
     }
     if (chart.zooms) bar.append(make("span", {},
       button("+", `Zoom in: ${chart.title}`, () => zoom(chart, 1.5)), button("−", `Zoom out: ${chart.title}`, () => zoom(chart, 1 / 1.5)),
@@ -250,10 +251,10 @@
     bar.hidden = !bar.childElementCount;
   };
 
-  let themes = {};
+  let themes = {}, variants = [];
   const hidden = new Set();
+  root.dataset.ready = "tables";
   const holder = document.getElementById("figures");
-  if (holder && !document.getElementById("library")) return;
   if (holder && !("DecompressionStream" in window)) {
     $(".waits").forEach((note) => { note.textContent = "This browser is too old for the charts: it has no DecompressionStream."; });
     return;
@@ -269,29 +270,35 @@
       chart.zooms = isContinuous(spec, "x") && isContinuous(spec, "y");
       return chart;
     });
-    const variants = [...new Set(charts.filter((chart) => hasParam(chart.spec, "hidden")).flatMap((chart) => rowsOf(chart.spec).map((row) => row.variant)))];
+    const belong = charts.filter((chart) => hasParam(chart.spec, "hidden"));
+    variants = [...new Set(belong.flatMap((chart) => rowsOf(chart.spec).map((row) => row.variant)))].filter(Boolean);
     const board = document.getElementById("variants");
-    if (board && variants.filter(Boolean).length > 1) {
+    if (variants.length > 1) {
       board.hidden = false;
-      variants.filter(Boolean).forEach((variant) => board.append(checkbox(variant, (on) => {
+      variants.forEach((variant) => board.append(checkbox(variant, (on) => {
         hidden[on ? "delete" : "add"](variant);
         charts.forEach((chart) => setSignal(chart, "hidden", [...hidden]));
       }, true)));
     }
-    for (const chart of charts) {
+    const away = (chart) => Math.abs(chart.figure.getBoundingClientRect().top - innerHeight / 2);
+    const waiting = new Set(charts);
+    while (waiting.size) { // what is looked at first, and the page stays quick meanwhile
+      const chart = [...waiting].reduce((a, b) => (away(b) < away(a) ? b : a));
+      waiting.delete(chart);
       await drawChart(chart);
       tools(chart);
       readByKeys(chart);
       $("details", chart.figure)[0].addEventListener("toggle", (event) => { if (event.target.open) fillTable(chart); });
+      await new Promise((resume) => setTimeout(resume));
     }
     let timer = 0;
     addEventListener("resize", () => {
       clearTimeout(timer);
       timer = setTimeout(async () => {
-        for (const chart of charts) if (Math.abs(chart.place.clientWidth - chart.width) > 8) await drawChart(chart);
+        for (const chart of charts) if (chart.view && Math.abs(chart.place.clientWidth - chart.width) > 8) await drawChart(chart);
         root.dataset.width = innerWidth;
       }, 150);
     });
   }
-  root.dataset.ready = "yes";
+  root.dataset.ready = "charts";
 })();

@@ -1,15 +1,21 @@
 """What pages are put together from: tables, lists and code as HTML, with every text escaped."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+from rich.text import Text
 
 from bncli.errors import as_lines
 from bncli.findings import Check, Note
 from bncli.report.layout import Column
 
+_YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # that YAML takes for something else
+_OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*")
+_CODE = r"<code>\g<0></code>"
 _LONG = 48  # characters of a cell that may be broken into lines
 
 
@@ -49,9 +55,16 @@ def paragraphs(sentences: Iterable[str]) -> str:
 
 
 def bullets(sentences: Iterable[str], kind: str = "") -> str:
-    """A list; nothing where there is nothing to list."""
-    items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
+    """A list, in which options of commands are code; nothing where there is nothing to list."""
+    items = "".join(f"<li>{_OPTION.sub(_CODE, text(sentence))}</li>" for sentence in sentences)
     return f'<ul class="{kind}">{items}</ul>' if items else ""
+
+
+def make_columns(cells: Mapping[str, Sequence[str]], right: Container[str] = ()) -> list[Column]:
+    """Columns by their titles, those in `right` of numbers; none of which every cell is empty."""
+    return [
+        Column(title, tuple(map(Text, column)), right=title in right) for title, column in cells.items() if any(column)
+    ]
 
 
 def write_table(columns: Sequence[Column], caption: str, verdicts: Mapping[str, str] | None = None) -> str:
@@ -78,28 +91,28 @@ def write_table(columns: Sequence[Column], caption: str, verdicts: Mapping[str, 
                 f'<th scope="row">{shown}</th>' if i == head else f"<td{_kind(column, cell.plain)}>{shown}</td>"
             )
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return scrollable(
-        f'<table class="sortable"><caption>{text(caption)}</caption><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>",
-        caption,
-    )
+    return frame_table(heads, "".join(rows), caption)
 
 
 def write_checks(checks: Sequence[Check], caption: str) -> str:
     """What had to hold, and how it came out."""
     rows = "".join(
-        f'<tr><td><span class="verdict {c.outcome}">{text(c.word)}</span></td><th scope="row" class="long">{text(c.name)}'
-        f'</th><td class="long">{text(c.message)}</td></tr>'
+        f'<tr><td><span class="verdict {c.outcome}">{text(c.word)}</span></td>'
+        f'<th scope="row" class="long">{text(c.name)}</th><td class="long">{text(c.message)}</td></tr>'
         for c in checks
     )
     heads = "".join(f'<th scope="col">{title}</th>' for title in ("outcome", "what", "measured"))
-    table = f'<table class="sortable"><caption>{text(caption)}</caption><thead><tr>{heads}</tr></thead>'
-    return scrollable(f"{table}<tbody>{rows}</tbody></table>", caption) if checks else ""
+    return frame_table(heads, rows, caption) if checks else ""
 
 
-def scrollable(table: str, label: str) -> str:
+def frame_table(heads: str, rows: str, caption: str) -> str:
     """A table in a box of its own that scrolls where the page is too narrow, by keys too."""
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{text(label)}">{table}</div>'
+    label = f'aria-label="{text(caption)}"'
+    return (
+        f'<p class="soft">{text(caption)}</p><div class="scroll" tabindex="0" role="region" {label}>'
+        f'<table class="sortable" {label}><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
 
 
 def write_notes(notes: Sequence[Note]) -> str:
@@ -122,7 +135,7 @@ def write_yaml(value: Any, indent: str = "") -> str:
     """Plain data as YAML, a line a key: texts, numbers and lists as JSON writes them, which YAML reads too."""
     lines = []
     for key, part in value.items():
-        name = key if key.isidentifier() and key not in ("null", "true", "false", "yes", "no", "on", "off", "y", "n") else json.dumps(key)  # fmt: skip
+        name = key if key.isidentifier() and key.lower() not in _YAML_WORDS else json.dumps(key)
         if isinstance(part, Mapping) and part:
             lines.append(f"{indent}{name}:\n{write_yaml(part, indent + '  ')}")
         else:
@@ -130,12 +143,15 @@ def write_yaml(value: Any, indent: str = "") -> str:
     return "".join(lines)
 
 
+_KINDS = {"+": "better", "-": "worse", "?": "inconclusive"}  # how a symbol is coloured, whatever its word
+
+
 def _verdict(symbol: str, words: Mapping[str, str]) -> str:
     word = words.get(symbol, symbol)
     if not word:
         return ""
     sign = f"{text(symbol)} " if symbol not in ("", word) else ""
-    return f'<span class="verdict {word.replace(" ", "-")}">{sign}{text(word)}</span>'
+    return f'<span class="verdict {text(_KINDS.get(symbol, word))}">{sign}{text(word)}</span>'
 
 
 def _kind(column: Column, cell: str = "") -> str:

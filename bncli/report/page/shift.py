@@ -3,15 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from rich.text import Text
-
 from bncli.findings import Note
 from bncli.findings.shift import ShiftComparison, ShiftFindings, Side
 from bncli.format import written_arm, written_estimate
 from bncli.report.data import ReportData
 from bncli.report.figures.shift import layer_names
-from bncli.report.layout import Column
-from bncli.report.page.parts import PageContent, Section, write_table
+from bncli.report.page.parts import PageContent, Section, make_columns, write_table
 from bncli.report.page.study import list_facts, more_seeds_of
 from bncli.report.shift.table import written_cell
 
@@ -56,11 +53,11 @@ def _answer(findings: ShiftFindings) -> Iterator[str]:
         counts = Counter(c.side for c in compared)
         reference = compared[0].reference
         words: dict[Side, str] = {
-            "less": f"say that there is less with {arm} than with {reference}", "more": "that there is more",
-            "same": "that there is as much", "open": "are inconclusive", "not comparable": "cannot be compared",
+            "less": f"less with {arm} than with {reference} by", "more": "more by", "same": "as much by",
+            "open": "inconclusive by", "not comparable": "not to be compared by",
         }  # fmt: skip
-        parts = [f"{counts[side]} {word}" for side, word in words.items() if counts[side]]
-        yield f"Of {len(compared)} definitions of shift, {', '.join(parts)}."
+        parts = [f"{word} {counts[side]}" for side, word in words.items() if counts[side]]
+        yield f"How much shift there is, by {len(compared)} definitions of it: {', '.join(parts)}."
 
 
 def _compared(findings: ShiftFindings, *, over_all: bool) -> str:
@@ -78,11 +75,9 @@ def _compared(findings: ShiftFindings, *, over_all: bool) -> str:
         "within noise": ["yes" if c.within_noise else "" for c in rows],
         "reason": [c.reason for c in rows],
     }
-    shown = [Column(title, tuple(map(Text, column)), right=title == "pairs") for title, column in cells.items() if any(column)]  # fmt: skip
     where = "over all layers" if over_all else "layer by layer"
-    return write_table(
-        shown, f"How much there is with each variant, {where}: times {rows[0].reference}, or the difference"
-    )
+    caption = f"How much of each there is, {where}: times {rows[0].reference}, or the difference from it"
+    return write_table(make_columns(cells, right=("pairs",)), caption)
 
 
 def _estimate(c: ShiftComparison, ratio: bool) -> str:
@@ -91,25 +86,19 @@ def _estimate(c: ShiftComparison, ratio: bool) -> str:
 
 def _numbers(findings: ShiftFindings) -> str:
     names = layer_names(findings)
-    rows = {
-        (arm.variant, names[cell.layer, cell.place], str(arm.setting)): arm for arm in findings.arms for cell in arm.cells
-    }  # fmt: skip
-    if not rows:
-        return ""
     found = {
-        (arm.variant, names[cell.layer, cell.place], str(arm.setting), cell.metric): cell
+        (written_arm(arm.variant, arm.setting), names[cell.layer, cell.place], cell.metric): cell
         for arm in findings.arms
         for cell in arm.cells
     }
-    shown = [
-        Column("variant", tuple(Text(written_arm(arm.variant, arm.setting)) for arm in rows.values())),
-        Column("layer", tuple(Text(layer) for _, layer, _ in rows)),
-    ]
-    for definition in findings.definitions:
-        cells = [written_cell(found.get((*row, definition.name))) for row in rows]
-        if any(cells):
-            shown.append(Column(definition.label, tuple(map(Text, cells)), right=True))
-    return write_table(shown, "Mean over training, ± standard deviation over seeds")
+    rows = list(dict.fromkeys(key[:2] for key in found))
+    if not rows:
+        return ""
+    cells = {d.label: [written_cell(found.get((*row, d.name))) for row in rows] for d in findings.definitions}
+    heads = {"variant": [variant for variant, _ in rows], "layer": [layer for _, layer in rows]}
+    return write_table(
+        make_columns({**heads, **cells}, right=cells), "Mean over training, ± standard deviation over seeds"
+    )
 
 
 def _next_steps(data: ReportData, findings: ShiftFindings) -> Iterator[str]:
@@ -118,7 +107,8 @@ def _next_steps(data: ReportData, findings: ShiftFindings) -> Iterator[str]:
     if opened:
         labels = {d.name: d.label for d in findings.definitions}
         which = ", ".join(dict.fromkeys(labels[c.metric] for c in opened))
-        yield f"Still inconclusive: {which}. More seeds narrow the intervals: {more_seeds_of(data)} {2 * max(seeds, 5)}"
+        more = f"{more_seeds_of(data)} {2 * max(seeds, 5)}"
+        yield f"Still inconclusive: {which}. More seeds narrow the intervals: {more}"
     elif findings.comparisons and seeds < 10:
         yield f"{seeds} paired seeds are few: {more_seeds_of(data)} 10 makes the intervals narrower and surer."
     if findings.comparisons:

@@ -1,10 +1,8 @@
 """What a page says of a study: its verdicts, how sure they are, what would decide those that are open."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from rich.text import Text
 
 from bncli.findings import Arm, Comparison, Findings, Measure, SearchFindings, Tuning
 from bncli.format import (
@@ -14,10 +12,10 @@ from bncli.format import (
     written_judgement,
     written_option,
     written_score,
+    written_setting,
 )
 from bncli.report.data import ReportData
-from bncli.report.layout import Column
-from bncli.report.page.parts import PageContent, Section, write_table
+from bncli.report.page.parts import PageContent, Section, make_columns, write_table
 from bncli.report.study.table import SYMBOLS, columns
 
 _WORDS = {symbol: verdict for verdict, (symbol, _) in SYMBOLS.items()}
@@ -45,17 +43,15 @@ def read_study(data: ReportData, findings: Findings) -> PageContent:
     )
 
 
-def list_facts(data: ReportData, environment: Any) -> dict[str, str]:
+def list_facts(data: ReportData, environment: Mapping[str, Any]) -> dict[str, str]:
     """Versions, machine and seeds, in words."""
     versions = [f"{name} {environment[key]}" for key, name in _VERSIONS.items() if environment.get(key)]
     seeds = sorted({run.seed for run in data.runs})
-    others = {key.replace("_", " "): value for key, value in environment.items() if key not in _VERSIONS}
-    spans = seeds == list(range(seeds[0], seeds[-1] + 1)) if seeds else False
-    return {
-        **({"software": ", ".join(versions)} if versions else {}),
-        **({"seeds": f"{seeds[0]} to {seeds[-1]}" if spans and len(seeds) > 2 else ", ".join(map(str, seeds))} if seeds else {}),
-        **{key: _fact(value) for key, value in others.items() if value not in (None, "", [], {})},
-    }  # fmt: skip
+    spans = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
+    listed = f"{seeds[0]} to {seeds[-1]}" if spans else ", ".join(map(str, seeds))
+    others = {key.replace("_", " "): _fact(value) for key, value in environment.items() if key not in _VERSIONS}
+    facts = {"software": ", ".join(versions), "seeds": listed, **others}
+    return {label: value for label, value in facts.items() if value}
 
 
 def _fact(value: Any) -> str:
@@ -63,7 +59,7 @@ def _fact(value: Any) -> str:
         return ", ".join(f"{key} {_fact(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_fact, value))
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    return "" if value is None else str(value)
 
 
 def _verdicts(findings: Findings) -> str:
@@ -95,9 +91,7 @@ def _certainty(findings: Findings) -> str:
         "more seeds to decide": [_more(c) for _, _, c in rows],
         "reason": [c.reason for _, _, c in rows],
     }
-    right = ("better in", "p, corrected", "at", "more seeds to decide")
-    shown = [Column(title, tuple(map(Text, column)), right=title in right)
-             for title, column in cells.items() if any(column)]  # fmt: skip
+    shown = make_columns(cells, right=("better in", "p, corrected", "at", "more seeds to decide"))
     return write_table(shown, "Every comparison: estimate, interval and test", _WORDS)
 
 
@@ -124,75 +118,70 @@ def _claims(findings: Findings) -> str:
         "who says so": [each.claim.source for each in findings.claims],
         "remark": [each.reason for each in findings.claims],
     }
-    shown = [Column(title, tuple(map(Text, column))) for title, column in cells.items() if any(column)]
-    return write_table(shown, "What is said to hold, and what the runs say")
+    return write_table(make_columns(cells), "What is said to hold, and what the runs say")
+
+
+def _choices(findings: Findings) -> list[Tuning | SearchFindings]:
+    return [*findings.tunings, *findings.searches]
 
 
 def _tunings(findings: Findings) -> str:
-    found: list[Tuning | SearchFindings] = [*findings.tunings, *findings.searches]
-    if not found:
-        return ""
     cells: dict[str, list[str]] = {
-        "variant": [written_arm(each.variant, each.setting) for each in found],
-        "chosen": [f"{t.key.rsplit('.', 1)[-1]} {written_option(t.chosen)}" for t in findings.tunings]
-        + [", ".join(f"{key.rsplit('.', 1)[-1]} {written_option(value)}" for key, value in s.chosen.items())
-           for s in findings.searches],
-        "chosen by": [each.by.replace("_", " ") for each in found],
-        "its score": [written_score(max(t.medians), t.by) for t in findings.tunings]
-        + [written_score(s.best_so_far[-1], s.by) for s in findings.searches],
-        "as good within a point": [f"{written_option(t.usable_low)} to {written_option(t.usable_high)}" for t in findings.tunings]
-        + ["" for _ in findings.searches],
-        "runs spent": [f"{each.runs:,}" for each in found],
-        "steps spent": [f"{each.steps:,}" for each in found],
+        "variant": [], "chosen": [], "its score": [], "chosen by": [], "as good within a point": [], "runs spent": [],
+        "steps spent": [],
     }  # fmt: skip
-    shown = [Column(title, tuple(map(Text, column)), right=title in ("its score", "runs spent", "steps spent"))
-             for title, column in cells.items() if any(column)]  # fmt: skip
-    return write_table(shown, "Values that were chosen for each variant before it was reported on")
+    for each in _choices(findings):
+        if isinstance(each, Tuning):
+            chosen, score = {each.key: each.chosen}, max(each.medians)
+            usable = f"{written_option(each.usable_low)} to {written_option(each.usable_high)}"
+        else:
+            chosen, score, usable = dict(each.chosen), each.best_so_far[-1], ""
+        for title, cell in zip(cells, (
+            written_arm(each.variant, each.setting), written_setting(chosen), written_score(score, each.by),
+            each.by.replace("_", " "), usable, f"{each.runs:,}", f"{each.steps:,}",
+        ), strict=True):  # fmt: skip
+            cells[title].append(cell)
+    if not cells["variant"]:
+        return ""
+    shown = make_columns(cells, right=("its score", "runs spent", "steps spent"))
+    return write_table(shown, "What was chosen for each variant, before the runs that are reported")
 
 
 def _next_steps(data: ReportData, findings: Findings) -> Iterator[str]:
     """What would settle what is open; else what could be asked next."""
     opened = [(arm, measure, c) for arm, measure, c in _compared(findings) if c.verdict == "inconclusive"]
-    yield from _decide(opened, more_seeds_of(data))
+    for arm, measure, c in opened:
+        if c.more_seeds:
+            yield (
+                f"{written_arm(arm.variant, arm.setting)}, {measure.label}: still inconclusive; about {c.more_seeds}"
+                f" more seeds would decide: {more_seeds_of(data)} {c.pairs + c.more_seeds}"
+            )
+    hard = [f"{written_arm(arm.variant, arm.setting)} on {m.label}" for arm, m, c in opened if not c.more_seeds]
+    if hard:
+        yield (
+            f"Inconclusive, and more seeds alone may not decide: {'; '.join(hard)}. Train longer (training.steps) or"
+            " evaluate more often (evaluation.every)."
+        )
     for arm in findings.arms:
         if arm.reached == 0:
             yield (
                 f"{written_arm(arm.variant, arm.setting)} never reached the target: raise training.steps or lower"
                 " target.accuracy to compare speed."
             )
-    chosen: list[Tuning | SearchFindings] = [*findings.tunings, *findings.searches]
-    for each in chosen:
+    for each in _choices(findings):
         if each.on_edge:
             keys = each.key if isinstance(each, Tuning) else ", ".join(each.on_edge)
             yield (
-                f"{written_arm(each.variant, each.setting)}: the best value of {keys} lies at the end of what was tried;"
-                " widen the range in the preset."
+                f"{written_arm(each.variant, each.setting)}: the best {keys} lies at the end of what was tried; widen"
+                " the range in the preset."
             )
-    for judgement in findings.claims:
-        if judgement.outcome == "undecided":
-            yield f"The claim “{written_claim(judgement)}” is undecided: more seeds narrow its interval."
     if not opened and findings.arms:
         yield (
             "Every comparison is decided. To learn whether it holds elsewhere, repeat it with other data, another model"
-            " or another learning rate: --set training.lr=..., --data, --model."
+            " or another learning rate: --data, --model, --set training.lr=..."
         )
 
 
 def more_seeds_of(data: ReportData) -> str:
     """The command with another number of seeds, which is to follow."""
-    return f"{re.sub(r' --seeds[ =][^ ]+', '', data.command) or f'bncli compare {data.name}'} --seeds"
-
-
-def _decide(opened: Sequence[tuple[Arm, Measure, Comparison]], command: str) -> Iterator[str]:
-    known = [(arm, measure, c) for arm, measure, c in opened if c.more_seeds]
-    for arm, measure, c in known:
-        assert c.more_seeds is not None
-        yield (
-            f"{written_arm(arm.variant, arm.setting)}, {measure.label}: still inconclusive; about {c.more_seeds} more seeds"
-            f" would decide: {command} {c.pairs + c.more_seeds}"
-        )
-    if others := [f"{written_arm(arm.variant, arm.setting)} on {measure.label}" for arm, measure, c in opened if not c.more_seeds]:  # fmt: skip
-        yield (
-            f"Inconclusive, and more seeds alone may not decide: {'; '.join(others)}. Train longer (training.steps) or"
-            " evaluate more often (evaluation.every)."
-        )
+    return f"{re.sub(r' --seeds[ =][^ ]+', '', data.command)} --seeds"

@@ -50,15 +50,15 @@ def _answer(record: BenchRecord) -> Iterator[str]:
     yield f"Of {len(record.rows)} cases on this machine, against {_name_rival(record)}: {', '.join(parts)}."
     rows = sorted(record.rows, key=lambda row: row.ratios[row.rival].value)
     if faster := [row for row in rows if row.verdict == "better"]:
-        yield f"Fastest for what it is timed against: {_describe(faster[0])}."
+        yield f"The fastest: {_describe(faster[0], record)}."
     if slower := [row for row in rows if row.verdict == "worse"]:
-        yield f"Slowest: {_describe(slower[-1])}."
+        yield f"The slowest: {_describe(slower[-1], record)}."
 
 
-def _describe(row: BenchRow) -> str:
+def _describe(row: BenchRow, record: BenchRecord) -> str:
     ratio = row.ratios[row.rival]
     norm, times = row.case.name.partition("/")[0], written_ratio(ratio.value, ratio.low, ratio.high)
-    return f"{norm} takes {times} the time, in {name_group(row)}"
+    return f"{norm} takes {times} the time of {_name_rival(record)} ({name_group(row)})"
 
 
 def _name_rival(record: BenchRecord) -> str:
@@ -67,15 +67,14 @@ def _name_rival(record: BenchRecord) -> str:
 
 
 def _next_steps(data: ReportData, record: BenchRecord) -> Iterator[str]:
-    command = data.command or "bncli bench"
     if opened := [row.case.name for row in record.rows if row.verdict == "inconclusive"]:
         yield (
-            f"Inconclusive: {', '.join(opened)}. Measure longer on an idle machine (bncli doctor says whether it is):"
-            f" {command} --budget {2 * max(60, round(record.seconds))}"
+            f"{len(opened)} of {len(record.rows)} cases are inconclusive. Measure longer, on an idle machine (bncli"
+            f" doctor says whether it is): {data.command} --budget {2 * max(60, round(record.seconds))}"
         )
     if wrong := [row.case.name for row in record.rows if row.verdict == "not comparable"]:
         yield f"Wrong results come before speed: mend {', '.join(wrong)} first."
     if record.failures:
         yield f"{len(record.failures)} cases could not be measured; the table of what had to hold says why."
     if record.gate is None:
-        yield f"To notice when this changes: {command} --save-baseline NAME now, {command} --baseline NAME later."
+        yield f"To notice when this changes: {data.command} --save-baseline NAME now, and --baseline NAME later."
