@@ -17,6 +17,7 @@ from bncli.cli.options import (
     EngineName,
     EventsTo,
     Executor,
+    Explain,
     FailIf,
     From,
     Github,
@@ -65,7 +66,7 @@ def compare(
     events: EventsTo = None, results: From = None, variant_from: VariantFrom = None, seed_from: SeedFrom = None,
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
-    plot: Plot = None,
+    plot: Plot = None, explain: Explain = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
@@ -125,11 +126,11 @@ def compare(
             result = api.compare(**how, **gate, on_event=on_event)  # type: ignore[arg-type]
         document = result.document() if json or events else {}  # else the runs' curves need not be gathered
         if events:
-            said = {key: document.get(key) for key in ("headlines", "verdicts", "warnings")}
+            said = {key: document.get(key) for key in ("answer", "headlines", "verdicts", "warnings")}
             tell(line({"event": "findings", **said}))
     quiet = "-" in (json, events)
     if not quiet:
-        show(result.findings, stdout())
+        show(result.findings, stdout(), explain=explain)
         print(f"\n{len(result.runs)} runs {'from' if results else 'in'} {result.store}")
         if result.checks:
             show_outcome(result.name, result.checks)

@@ -139,6 +139,7 @@ Task = Annotated[
 DataDir = Annotated[Path | None, typer.Option(envvar="BNCLI_DATA", help="Another folder with the files of a data set.")]
 Plot = Annotated[Path | None, typer.Option(help="Write the figures into this folder, as SVG and PNG.")]
 Json = Annotated[str | None, typer.Option(help="Write one JSON document here; - is stdout.", metavar="PATH|-")]
+Explain = Annotated[bool, typer.Option("--explain", help="Say all footnotes, each with a paragraph.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Train also what is so much that it may be a mistake.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and train nothing.")]
 CheckClaims = Annotated[

@@ -13,6 +13,7 @@ from bncli.cli.options import (
     DryRun,
     EngineName,
     Executor,
+    Explain,
     GpusPerJob,
     Jobs,
     Json,
@@ -49,7 +50,7 @@ def shift_report(
     shared: SharedFolder = None,
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None,
-    json: Json = None, dry_run: DryRun = False, yes: Yes = False,
+    json: Json = None, dry_run: DryRun = False, yes: Yes = False, explain: Explain = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
@@ -74,7 +75,7 @@ def shift_report(
     with show_progress() as (on_event, _):
         result = api.shift_report(**how, layers=layers, metrics=metrics, on_event=on_event)
     if json != "-":
-        show(result.findings, stdout())
+        show(result.findings, stdout(), explain=explain)
         print(f"\n{len(result.runs)} runs in {result.store}")
     if json:
         write_json(json, result.document())
