@@ -56,20 +56,28 @@ def written_summary(summary: Summary, unit: str) -> str:
     return f"{_fixed(summary.mean * notation.factor, notation.decimals)} ± {written(summary.std, unit)}"
 
 
-def written_comparison(
-    comparison: Comparison, measure: Measure, *, sentence: bool = False, corrected: bool = False
-) -> str:
-    """Estimate and interval: `0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`; `n/a` if nothing is known.
+def written_comparison(comparison: Comparison, measure: Measure) -> str:
+    """Estimate and interval in a table: `0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`; or `n/a`.
 
-    Args:
-        comparison: on `measure`.
-        measure: gives scale and unit.
-        sentence: say `at most` for `≤`, and the unit of a difference.
-        corrected: with the interval that the verdict follows from, not that of this comparison alone.
+    The interval is that which the verdict follows from.
     """
-    c = comparison
-    ends = (c.corrected_low, c.corrected_high) if corrected else (c.low, c.high)
-    return written_change(c.estimate, *ends, measure, sentence=sentence)
+    return written_change(comparison.estimate, *comparison.interval, measure)
+
+
+def worded_comparison(comparison: Comparison, measure: Measure) -> tuple[str, str]:
+    """The same for a sentence: `("0.41x", "95 % interval 0.36 to 0.47")`, `("at most 0.43x", "end of ...")`.
+
+    Both are empty where nothing is known, the second where nothing bounds the estimate.
+    """
+    low, high = comparison.interval
+    ends = [end for end in (low, high) if end is not None]
+    suffix, write, unit = _writer(measure, ends)
+    if comparison.estimate is not None:
+        interval = f"95 % interval {write(ends[0])} to {write(ends[1])}" if len(ends) == 2 else ""
+        return f"{write(comparison.estimate)}{suffix}{unit}", interval
+    if len(ends) != 1:
+        return "", ""
+    return f"{'at least' if high is None else 'at most'} {write(ends[0])}{suffix}{unit}", "end of the 95 % interval"
 
 
 def written_judgement(judgement: Judgement) -> str:
@@ -101,20 +109,13 @@ def written_band(below: float | None, above: float | None, unit: str, factor: fl
     return " and ".join(f"{word} {limit * factor:g}{unit}" for word, limit in limits if limit is not None)
 
 
-def written_change(
-    estimate: float | None, low: float | None, high: float | None, measure: Measure, *, sentence: bool = False
-) -> str:
+def written_change(estimate: float | None, low: float | None, high: float | None, measure: Measure) -> str:
     """`0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`, `n/a`; None is unbounded or unknown."""
     ends = [end for end in (low, high) if end is not None]
-    suffix, write, unit = _writer(measure, ends)
-    unit = unit if sentence else ""
+    suffix, write, _ = _writer(measure, ends)
     if estimate is not None:
-        interval = f" [{', '.join(map(write, ends))}]" if len(ends) == 2 else ""
-        return f"{write(estimate)}{suffix}{interval}{unit}"
-    if len(ends) != 1:
-        return "n/a"
-    least, most = ("at least", "at most") if sentence else ("≥", "≤")
-    return f"{least if high is None else most} {write(ends[0])}{suffix}{unit}"
+        return f"{write(estimate)}{suffix}" + (f" [{', '.join(map(write, ends))}]" if len(ends) == 2 else "")
+    return f"{'≥' if high is None else '≤'} {write(ends[0])}{suffix}" if len(ends) == 1 else "n/a"
 
 
 def written_estimate(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:

@@ -96,7 +96,7 @@ MEASURES = Catalogue("measure", {
     ),
     "restricted_steps": MeasureRow(
         f"{_TIME}:restricted_steps", "restricted mean steps",
-        noun="mean steps to the target, counted up to the budget", unit="steps", scale="ratio", of="target",
+        noun="mean steps to the target (up to the budget)", unit="steps", scale="ratio", of="target",
     ),
     "reached": MeasureRow(
         f"{_TIME}:reached", "reached", noun="share of runs that reach the target", unit="share", direction="higher",

@@ -236,7 +236,7 @@ def test_the_command_takes_yes_and_validate_knows_the_memory(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if not name.startswith(("bench-", "task"))])
 def test_no_shipped_preset_needs_yes(name: str) -> None:
-    assert not list(open_session(name, store="nowhere", device="cpu").doubts())
+    assert not list(open_session(name, store="nowhere", device="cpu").warnings())
 
 
 def test_runs_of_searches_are_counted_at_most() -> None:

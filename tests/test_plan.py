@@ -15,7 +15,7 @@ from bncli.config.parts import Before, Frozen
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
 from bncli.plan import MAX_LANES, MAX_LANES_ON_A_GPU, _section, jobs_of, runs_of, seconds_of
-from bncli.plan.words import describe, warnings_of
+from bncli.plan.words import describe, explain_norms, warnings_of
 from bncli.presets import preset_path
 
 Tiny = Callable[..., Study]
@@ -77,22 +77,51 @@ def test_the_dearest_job_comes_first(tiny: Tiny) -> None:
 def test_a_batch_below_the_whitened_group_is_a_warning(tiny: Tiny) -> None:
     study = tiny(model={"name": "mlp", "hidden": [100]}, variants={"none": "none", "iternorm": "iternorm"})
     assert warnings_of(study) == [
-        "iternorm: whitens groups of 64 channels from batches of 40; the covariance is rank-deficient below 128 examples"
+        "iternorm: whitens groups of 64 channels from batches of 40, too few for their covariance (rank-deficient); use "
+        "training.batch_size 128 or more, or group_size 20 or less"
     ]
 
 
 def test_an_activation_on_top_of_a_norm_that_is_one_is_a_warning(tiny: Tiny) -> None:
     variants = {"none": "none", "frn": "frn"}
     assert warnings_of(tiny(variants=variants)) == [
-        "frn: norm 'frn' is an activation as well, and the network's sigmoid comes on top"
+        "frn: norm 'frn' is an activation as well, and the network's sigmoid comes on top; leave it out with --set "
+        "model.activation=identity"
     ]
     assert not warnings_of(tiny(model={"name": "mlp", "activation": "identity"}, variants=variants))
 
 
 def test_a_study_is_described_in_one_line(tiny: Tiny) -> None:
     assert describe(tiny(), "cpu") == (
-        "mnist · mlp 784-16-16-10 sigmoid · batch 40 · sgd lr 0.5 · 30 steps · 3 paired seeds · cpu"
+        "mnist · mlp 784-16-16-10 sigmoid · batch 40 · sgd lr 0.5 (constant), momentum 0, no weight decay, no "
+        "augmentation · 30 steps · 3 paired seeds · cpu"
     )
+
+
+def test_the_whole_recipe_is_described(tiny: Tiny) -> None:
+    recipe = {
+        "steps": 30, "batch_size": 40, "lr": 0.1, "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
+        "schedule": {"name": "cosine", "warmup": 10}, "weight_decay": 5e-4, "clip": 1.0,
+        "augment": {"crop": 4, "flip": True},
+    }  # fmt: skip
+    assert (
+        " · sgd lr 0.1 (cosine, warmup 10), momentum 0.9, nesterov, weight decay 0.0005, clip 1, crop 4, flip · "
+    ) in describe(tiny(training=recipe), "cpu")
+    swept = tiny(sweep={"training.optimizer.momentum": [0.0, 0.9]})
+    assert " · sgd lr 0.5 (constant), momentum 0.0, 0.9, no weight decay" in describe(swept, "cpu")
+
+
+def test_what_the_norms_of_a_study_are_is_said_with_where_it_stands(tiny: Tiny) -> None:
+    assert explain_norms(tiny(variants={"none": "none", "batch": "batch"})) == []
+    assert explain_norms(tiny(variants={"none": "none", "layer": "layer"}))[0] == (
+        "bncli ls norms NAME says what a norm is"
+    )
+    line, paragraph = explain_norms(tiny(variants={"none": "none", "zca": "zca", "cholesky": "cholesky"}))
+    assert line == (
+        "zca and cholesky whiten: they decorrelate channels as well as scale them; bncli ls norms NAME says what a "
+        "norm is"
+    )
+    assert paragraph.startswith("zca: decorrelated batch normalisation: whitening by the symmetric root; cholesky: ")
 
 
 def test_images_train_one_by_one_on_a_cpu_and_as_lanes_elsewhere(tiny: Tiny) -> None:

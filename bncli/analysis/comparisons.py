@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from bncli.analysis.notes import CLAIM_PAIRS
 from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import (
     ALONE,
@@ -29,7 +30,6 @@ from bncli.analysis.stats import (
     share_interval,
     verdict,
 )
-from bncli.analysis.text import CLAIM_PAIRS
 from bncli.findings import (
     CHECKED,
     Arm,
@@ -225,13 +225,16 @@ def unpaired(pairs: Sequence[Pair], sides: tuple[str, str]) -> str:
 def _open(pairs: Sequence[Pair], sides: tuple[str, str], scale: Scale) -> str:
     """Which runs leave the interval open, and at which end."""
     if is_constant(pairs, scale):
-        return f"every run has the same value, {pairs[0][0].value:.4g}: nothing says how it varies"
+        return f"every run has the same value, {pairs[0][0].value:.4g}, so that nothing says how it varies"
     found = []
     for i, end in ((0, "upper"), (1, "lower")):
         lacking = [pair[i] for pair in pairs if pair[i].value is None]
         if lacking:
-            ends = "both ends are" if any(v.low is None for v in lacking) else f"the {end} end is"
-            found.append(f"{sides[i]} in {len(lacking)} of {len(pairs)} pairs: {lacking[0].reason}; {ends} unbounded")
+            ends = "limits" if any(v.low is None for v in lacking) else f"{end} limit"
+            reasons = {v.reason for v in lacking}
+            reason = reasons.pop() if len(reasons) == 1 else lacking[0].reason.partition(", diverged")[0]
+            why = f"{reason} in {len(lacking)} of {len(pairs)} pairs"
+            found.append(f"{sides[i]}: {why}, so that the {scale} has no {ends}")
     return "; ".join(found)
 
 
@@ -291,7 +294,7 @@ def _decided(bare: Judgement, count: int, reason: str, found: Interval | None) -
     if found is None:
         return replace(bare, pairs=count, reason=reason or "one seed: no interval")
     estimate, low, high = found
-    weak = f"indicative: fewer than {CLAIM_PAIRS} seeds" if count < CLAIM_PAIRS else ""
+    weak = f"a first indication: fewer than {CLAIM_PAIRS} seeds" if count < CLAIM_PAIRS else ""
     return replace(
         bare,
         outcome=outcome_of(low, high, bare.claim.below, bare.claim.above),

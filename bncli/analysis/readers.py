@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
-from bncli.findings import Claim, Looks, Value
+from bncli.findings import Claim, Looks, Note, Value
 from bncli.measures import ACCURACY, LOSS, MeasureRow, Metric, measure_row
 from bncli.records import RunResult
 
@@ -44,7 +44,7 @@ class Ask:
     target_final_of: str | None  # or the median final value of this variant at the same setting
     margins: Mapping[str, float]  # too small to matter: ratio, accuracy, loss, bias_growth, metrics.NAME of another
     split: str  # that the network is evaluated on, for words: "test" or "validation"
-    warnings: tuple[str, ...]  # doubts that arose before the analysis
+    warnings: tuple[str, ...]  # that arose before the analysis
     environment: Mapping[str, Any]
     claims: tuple[Claim, ...] = ()
     searched: str = ""  # the key that was tuned or bisected
@@ -54,6 +54,8 @@ class Ask:
     looks: Looks = field(default_factory=Looks)
     metrics: Mapping[str, Metric] = field(default_factory=dict)  # that the study declares, by name
     aim: Metric = ACCURACY  # the metric that has a target
+    made: Literal["here", "by a task", "elsewhere"] = "here"  # the runs: what can be changed about them, for remedies
+    notes: tuple[Note, ...] = ()  # on what is compared, which the plan knows
 
     def row(self, measure: str) -> MeasureRow:
         """What a measure is."""

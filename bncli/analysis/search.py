@@ -1,4 +1,4 @@
-"""What a search over several keys says of each arm: its best trial, how much each key mattered, and doubts."""
+"""What a search over several keys says of each arm: its best trial, how much each key mattered, and warnings."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from scipy.special import chdtrc
 
 from bncli.analysis.readers import ArmRuns, Ask, TrialRuns
 from bncli.analysis.tuning import score, short_key
-from bncli.findings import Importance, SearchFindings, Trial
+from bncli.findings import Importance, Note, SearchFindings, Trial
 from bncli.format import written_arm, written_option, written_score
 from bncli.records import RunResult
 
@@ -118,28 +118,35 @@ def _on_edge(value: Any, kind: Any) -> bool:
     return ascending and len(kind) > 2 and value in (kind[0], kind[-1])
 
 
-def search_notes(found: Sequence[SearchFindings]) -> Iterator[str]:
+def search_notes(found: Sequence[SearchFindings]) -> Iterator[Note]:
     """The budget; of each arm what was chosen and which keys mattered; and how that is to be read."""
     if not found:
         return
     first, keys = found[0], _listed([short_key(key) for key in found[0].space])
     seeds = max(len(trial.scores) for each in found for trial in each.trials)
-    looked = f", the better third going on after {' and '.join(f'{steps:,}' for steps in first.rungs[:-1])} steps"
+    halved = f", the better third going on after {' and '.join(f'{steps:,}' for steps in first.rungs[:-1])} steps"
     runs, steps = sum(each.runs for each in found), sum(each.steps for each in found)
-    yield (
+    yield Note(
         f"{keys} {'was' if len(first.space) == 1 else 'were'} searched for each variant by {len(first.trials)} trials x"
-        f" {seeds} seed{'s' if seeds > 1 else ''} of {first.sampler}{looked if first.rungs[1:] else ''}, by"
-        f" {first.by.replace('_', ' ')}: {runs} runs, {steps:,} steps; the report's seeds are fresh"
+        f" {seeds} seed{'s' if seeds > 1 else ''} of {first.sampler}{halved if first.rungs[1:] else ''}, by"
+        f" {first.by.replace('_', ' ')}: {runs} runs, {steps:,} steps; the report's seeds are fresh",
+        "Each variant gets as many trials, each a point of the same space, keeps the one that did best on data that the"
+        " report does not use, and is then trained again with other seeds: what is reported was not picked for being"
+        " lucky.",
     )
     for each in found:
         unit = " %" if each.by == "validation_accuracy" else ""
         best = next(trial.median for trial in each.trials if trial.values == each.chosen)
         point = ", ".join(f"{short_key(key)} {written_option(value)}" for key, value in each.chosen.items())
-        yield f"{_name(each)}: {point} was best ({written_score(best, each.by)}{unit}); {_importance(each)}"
+        yield Note(f"{_name(each)}: {point} was best ({written_score(best, each.by)}{unit}); {_importance(each)}")
     if any(weight.share is not None for each in found for weight in each.importances):
-        yield (
-            "a key explains what its value alone says of a trial's rank (eta squared, Kruskal & Wallis), where the"
-            " search has looked; the rest is the interplay of keys and the luck of seeds"
+        yield Note(
+            "a key explains what its value alone says of a trial's rank, among the points that were tried; the rest is"
+            " the interplay of keys and the luck of seeds",
+            "Trials are ranked by their score and grouped by one key (quarters of a range, or the values of a list)."
+            " Explained is the share of the ranks' variance that lies between the groups (eta squared), less what so"
+            " many groups would show by chance; a key whose share Kruskal and Wallis's test does not tell from chance"
+            " is said to explain no more than that.",
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from bncli.analysis.readers import AVERAGES, ArmRuns
-from bncli.analysis.shift_text import notes, sentences
+from bncli.analysis.shift_text import find_notes, sentences
 from bncli.analysis.stats import CONFIDENCE, half_width
 from bncli.findings.shift import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
 from bncli.records import PERCENTILES, RunResult
@@ -91,7 +91,7 @@ def analyse_shift(arms: Sequence[ArmRuns], ask: ShiftAsk) -> ShiftFindings:
         ask.name, ask.question, ask.setup, ask.probes, ask.layers, ask.definitions, summarised, compared,
         bands=tuple(band for arm in arms for band in bands(arm, ask.layers)),
         sentences=sentences(compared, ask.definitions),
-        notes=notes(summarised, compared, ask.definitions),
+        notes=tuple(find_notes(summarised, compared, ask.definitions)),
         warnings=ask.warnings, environment=ask.environment,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from bncli.findings import Note
 from bncli.findings.shift import Definition, ShiftArm, ShiftComparison, Side
 from bncli.format import written_estimate, written_setting
 
@@ -11,7 +12,7 @@ OPPOSITES: set[Side] = {"less", "more"}
 
 
 def sentences(comparisons: Sequence[ShiftComparison], definitions: Sequence[Definition]) -> tuple[str, ...]:
-    """One for each arm and definition over all layers, and one for each arm that says whether definitions agree."""
+    """For each arm one that says whether definitions agree, and one for each definition over all layers."""
     known = {definition.name: definition for definition in definitions}
     arms: dict[str, list[ShiftComparison]] = {}
     for c in comparisons:
@@ -20,15 +21,13 @@ def sentences(comparisons: Sequence[ShiftComparison], definitions: Sequence[Defi
     found = []
     for compared in arms.values():
         if all(c.pairs == 1 for c in compared):
-            found.append("no claim is made: one seed says nothing about the spread between seeds")
+            found.append("no claim is made: one seed says nothing about how much runs differ by chance; --seeds 5")
             continue
+        found += _agreement([c for c in compared if known[c.metric].kind in SHIFTS], known)
         for c in [c for c in compared if c.estimate is not None]:
             opposed = [o.layer for o in comparisons if _same(o, c) and {o.side, c.side} == OPPOSITES]
-            found.append(
-                _sentence(c, known[c.metric]) + (f"; the other way at {', '.join(opposed)}" if opposed else "")
-            )
+            found.append(_sentence(c, known[c.metric]) + (f"; reversed at {', '.join(opposed)}" if opposed else ""))
         found += _not_compared([c for c in compared if c.estimate is None], known)
-        found += _agreement([c for c in compared if known[c.metric].kind in SHIFTS], known)
     return tuple(dict.fromkeys(found))
 
 
@@ -52,9 +51,9 @@ def _sentence(c: ShiftComparison, definition: Definition) -> str:
     if c.side == "same":
         return f"{what} is the same {who}, within the margin: {ratio}{noise}"
     if c.side == "open":
-        return f"whether {what} is smaller {who} is open: {ratio} that of {c.reference}{noise}"
+        return f"inconclusive: {what} {who} is {ratio} that of {c.reference}{noise}"
     if c.estimate > 1:
-        return f"{what} is not smaller {who} but {ratio} larger{noise}"
+        return f"{what} is {ratio} larger {who}{noise}"
     inverse = written_estimate(1 / c.estimate, 1 / (c.high or 1), 1 / (c.low or 1), ratio=True)
     return f"{what} is {inverse} smaller {who}{noise}"
 
@@ -76,7 +75,7 @@ def _difference(c: ShiftComparison, what: str, who: str) -> str:
     if c.side == "same":
         return f"{what} is the same {who}"
     if c.side == "open":
-        return f"whether {what} is other {who} is open: {written} against {c.reference}"
+        return f"inconclusive: {what} {who} differs by {written} from that of {c.reference}"
     return f"{what} is {'higher' if c.estimate > 0 else 'lower'} {who}: {written} against {c.reference}"
 
 
@@ -88,49 +87,72 @@ def _agreement(compared: Sequence[ShiftComparison], known: Mapping[str, Definiti
     sides.pop("not comparable", None)
     if len(compared) < 2 or not sides:
         return []
-    c = compared[0]
-    arm = f"{c.variant}{_at(c.setting)}"
-    words: dict[Side, str] = {
-        "less": f"there is less shift with {arm} than with {c.reference}",
-        "more": f"there is more shift with {arm} than with {c.reference}",
-        "same": f"there is as much shift with {arm} as with {c.reference}",
-        "open": f"whether there is less shift with {arm} than with {c.reference} is open",
-    }
+    c, arm = compared[0], f"{compared[0].variant}{_at(compared[0].setting)}"
     if len(sides) == 1:
-        ((side, _),) = sides.items()
-        return [f"by every definition measured {words[side]}"]
-    parts = [f"{words[side]} by {', '.join(labels)}" for side, labels in sides.items()]
-    return [f"the definitions disagree about {arm}: " + "; ".join(parts)]
+        words = {
+            "less": f"there is less shift with {arm} than with {c.reference}",
+            "more": f"there is more shift with {arm} than with {c.reference}",
+            "same": f"there is as much shift with {arm} as with {c.reference}",
+            "open": f"it is inconclusive whether there is less shift with {arm} than with {c.reference}",
+        }
+        return [f"by every definition measured {words[next(iter(sides))]}"]
+    parts = [f"{_SIDES[side]} by {', '.join(labels)}" for side, labels in sides.items()]
+    return [f"shift with {arm} compared with {c.reference} depends on its definition: {'; '.join(parts)}"]
 
 
-def notes(
+_SIDES: Mapping[Side, str] = {"less": "less", "more": "more", "same": "as much", "open": "inconclusive"}
+
+
+def find_notes(
     arms: Sequence[ShiftArm], comparisons: Sequence[ShiftComparison], definitions: Sequence[Definition]
-) -> tuple[str, ...]:
-    """How the numbers are to be read."""
-    return tuple(_notes(arms, comparisons, definitions))
-
-
-def _notes(
-    arms: Sequence[ShiftArm], comparisons: Sequence[ShiftComparison], definitions: Sequence[Definition]
-) -> Iterator[str]:
+) -> Iterator[Note]:
+    """How the numbers are to be read: what matters most first."""
     cells = [cell for arm in arms for cell in arm.cells]
     kinds = {definition.kind for definition in definitions}
-    if "pair" in kinds:
-        yield "a drift is over one interval between probes; each number is the mean over units and over all intervals"
-    if any(cell.std is not None for cell in cells):
-        yield "± is the standard deviation over seeds"
-    if any(cell.trend != "open" for cell in cells):
-        yield "↑ ↓ it rose or fell from the first third of the probes to the last, by a 95 % t-interval over seeds"
-    if any(cell.within_noise for cell in cells):
-        yield "~ within sampling noise: not above the edge that 95 % of pairs of samples of one checkpoint stay below"
-    if any(c.low is not None for c in comparisons):
-        yield (
-            "[ ] is a 95 % t-interval over pairs of runs with the same seed, each comparison for itself; over layers "
-            "it is the geometric mean of the ratios, or the mean of the differences"
+    pairs = min((c.pairs for c in comparisons if c.pairs > 1), default=CLAIM_PAIRS)
+    if pairs < CLAIM_PAIRS:
+        yield Note(
+            f"{pairs} paired seeds are a first indication; {CLAIM_PAIRS} or more make a claim: --seeds {CLAIM_PAIRS}",
+            "A single odd run among few can make a result, and an interval computed from few runs hides how skewed"
+            " they are. More seeds cost time and settle it.",
         )
-    pairs = {c.pairs for c in comparisons if c.pairs > 1}
-    if pairs:
-        yield f"{min(pairs)} paired seeds" + (", indicative: fewer than 10" if min(pairs) < CLAIM_PAIRS else "")
+    if "pair" in kinds:
+        yield Note(
+            "a drift is between one probe and the next; each number is the mean over units and over all such intervals",
+            "A probe passes the same examples through the network at a step of training and takes down what its"
+            " layers give. A drift compares two probes that follow each other: how far the distribution of a unit has"
+            " moved in so many steps.",
+        )
+    if any(c.low is not None for c in comparisons):
+        yield Note(
+            "[ ] is a 95 % interval over pairs of runs with the same seed, each comparison for itself",
+            "With one seed, both networks start from the same weights and see the same batches; the t-interval is of"
+            " the mean over such pairs, of logarithms for ratios. Over layers it is the geometric mean of the ratios,"
+            " or the mean of the differences. It is not corrected for the number of metrics: among 20 that truly"
+            " stay the same, one differs by chance.",
+        )
+    if any(cell.trend != "open" for cell in cells):
+        yield Note(
+            "↑ ↓ it rose or fell from the first third of the probes to the last",
+            "The mean over the last third of the probes is above or below that over the first third in so many seeds"
+            " that a 95 % t-interval excludes chance. Without an arrow it may have done either, or neither.",
+        )
+    if any(cell.within_noise for cell in cells):
+        yield Note(
+            "~ within sampling noise",
+            "Two samples of one and the same distribution never look quite alike. The mark stands where the number is"
+            " not above the edge that 95 % of pairs of samples of one checkpoint stay below: that much would be seen"
+            " if nothing had moved at all.",
+        )
+    if any(cell.std is not None for cell in cells):
+        yield Note(
+            "± is the standard deviation over seeds",
+            "It says how much single runs differ from each other, not how well their mean is known: it does not shrink"
+            " with more seeds.",
+        )
     shares = [f"{arm.variant} {100 * arm.probing:.1f} %" for arm in arms if arm.probing is not None]
     if shares:
-        yield f"probing took, of training time: {', '.join(dict.fromkeys(shares))}"
+        yield Note(
+            f"probing took, of training time: {', '.join(dict.fromkeys(shares))}",
+            "What measuring cost; it changes no number of training.",
+        )

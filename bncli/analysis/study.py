@@ -7,16 +7,18 @@ from statistics import median
 from typing import Any
 
 from bncli.analysis import summaries
+from bncli.analysis.answer import find_answer
 from bncli.analysis.comparisons import compare, judge_study_claims
 from bncli.analysis.curves import find_curves
+from bncli.analysis.notes import find_notes
 from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, final_value, steps_to_target, values_of
 from bncli.analysis.search import find_search_warnings, find_searches, search_notes
 from bncli.analysis.stats import level_of
 from bncli.analysis.summaries import crossing
-from bncli.analysis.text import headlines, level, notes
+from bncli.analysis.text import headlines, written_level
 from bncli.analysis.tuning import find_tuning_warnings, tuning_notes, tunings
 from bncli.analysis.warnings import find_warnings
-from bncli.findings import Arm, Findings, Measure, Note
+from bncli.findings import Arm, Findings, Measure
 from bncli.measures import ACCURACY, CROSSINGS, Metric
 from bncli.records import RunResult
 
@@ -39,6 +41,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
     ]
     margins: Mapping[str, float] = {m.name: ask.margins[m.margin] for m in measures}
     compared = compare(bare, ask.reference, margins, measures, ask.looks)
+    chosen = [*tuning_notes(tuned), *search_notes(searches)]  # the first says how, the others what was chosen
     return Findings(
         ask.name,
         ask.question,
@@ -46,7 +49,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         headlines=headlines(compared, measures[0], ask),
         measures=measures,
         arms=compared,
-        notes=tuple(map(Note, (*notes(arms, compared, measures, ask), *tuning_notes(tuned), *search_notes(searches)))),
+        notes=(*chosen[:1], *find_notes(arms, compared, measures, ask), *chosen[1:]),
         warnings=(
             *ask.warnings,
             *find_tuning_warnings(tuned),
@@ -59,6 +62,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         searches=searches,
         looks=ask.looks,
         curves=tuple(find_curves(arms, ask)),
+        answer=find_answer(compared, measures, arms, ask),
     )
 
 
@@ -98,7 +102,7 @@ def _target_words(targets: Sequence[float | None], ask: Ask) -> str:
     """`95 %`; where settings have levels of their own, whose they are."""
     levels = {target for target in targets if target is not None}
     if len(levels) == 1:
-        return level(levels.pop(), ask.aim)
+        return written_level(levels.pop(), ask.aim)
     return f"final of {ask.target_final_of}" if levels else "target"
 
 

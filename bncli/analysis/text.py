@@ -1,167 +1,138 @@
-"""Sentences about a study: headlines on the first measure, and the footnotes that say how to read the numbers."""
+"""Sentences about single comparisons: who was better than the reference, by how much, how sure; or what it takes."""
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
-from bncli.analysis.readers import ArmRuns, Ask
-from bncli.findings import Arm, Comparison, Looks, Measure, Method
-from bncli.format import written, written_comparison, written_setting
+from bncli.analysis.readers import Ask
+from bncli.findings import Arm, Comparison, Measure
+from bncli.format import worded_comparison, written, written_setting
 from bncli.measures import ACCURACY, CROSSINGS, Metric
 
-_TOO_FEW = "so few seeds decide nothing in a study that was reported before"
-CLAIM_PAIRS = 10  # below it a result is labelled indicative: intervals at few seeds are wide and hide skew
+Compared = tuple[Arm, Comparison]
+ONE_SEED = "one seed says nothing about how much runs differ by chance"
 
 
 def headlines(arms: Sequence[Arm], measure: Measure, ask: Ask) -> tuple[str, ...]:
-    """One sentence for each arm that is compared; one for all of them where none has two seeds."""
-    compared = [(arm, c) for arm in arms for c in arm.comparisons if c.measure == measure.name]
+    """One sentence for each arm that is compared; one for all of them where none has two seeds, or none got there."""
+    compared = compared_on(arms, measure)
     if compared and all(c.pairs == 1 for _, c in compared):
-        return ("no claim is made: one seed says nothing about the spread between seeds",)
-    return tuple(_at(arm) + _sentence(arm, comparison, measure, ask) for arm, comparison in compared)
+        return (f"no claim is made: {ONE_SEED}",)
+    if compared and (nobody := nobody_reached([arm for arm in arms if arm.seeds], measure, ask)):
+        return (nobody,)
+    return tuple(at_setting(arm) + headline(arm, comparison, measure, ask) for arm, comparison in compared)
 
 
-def level(value: float, aim: Metric) -> str:
+def compared_on(arms: Sequence[Arm], measure: Measure) -> list[Compared]:
+    """Every arm that is compared with the reference, with its comparison on one measure."""
+    return [(arm, c) for arm in arms for c in arm.comparisons if c.measure == measure.name]
+
+
+def headline(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
+    """What one comparison says, in a sentence without the setting."""
+    if c.verdict == "not comparable":
+        return f"{c.variant} and {c.reference} cannot be compared: {c.reason}"
+    if c.pairs == 1:
+        return f"no claim is made about {c.variant}: {ONE_SEED}"
+    size, noun = worded_comparison(c, measure)[0], noun_of(measure)
+    still_open = c.verdict == "inconclusive"
+    if not size:
+        said = f"{c.variant} and {c.reference} cannot be told apart in {noun}"
+    elif measure.name in CROSSINGS:
+        said = f"{c.variant} {reached_in(arm, c, measure, ask)}"
+    elif measure.scale == "ratio":
+        said = f"{c.variant} had {size} the {noun} of {c.reference}{how_sure(c, measure, ask)}"
+    elif c.verdict == "equivalent":
+        said = f"{c.variant} and {c.reference} have the same {noun}: {size}{how_sure(c, measure, ask)}"
+    elif still_open:
+        said = f"{c.variant} and {c.reference} differ in {noun} by {size}{how_sure(c, measure, ask)}"
+    else:
+        higher = (c.verdict == "better") == (measure.direction == "higher")
+        more = f"a {'higher' if higher else 'lower'} {noun}"
+        said = f"{c.variant} has {more} than {c.reference}: {size}{how_sure(c, measure, ask)}"
+    return f"inconclusive: {said}{_why_open(c)}{_more_seeds(c, ask)}" if still_open else said
+
+
+def noun_of(measure: Measure) -> str:
+    """What a sentence calls it: `final test accuracy`; of a target `steps to 95 %`."""
+    return measure.label if measure.name in CROSSINGS or not measure.noun else measure.noun
+
+
+def reached_in(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
+    """`reached 95 % test accuracy in 0.41x the steps of none (95 % interval 0.36 to 0.47), better in 5 of 5 pairs`."""
+    size, sure = worded_comparison(c, measure)[0], how_sure(c, measure, ask)
+    target = "the target" if arm.target is None else aimed_at(arm.target, ask)
+    if not arm.reached:
+        missed = f"did not reach {target} in any of {arm.seeds} runs"
+        return f"{missed} and takes {size} the {measure.unit} of {c.reference}{sure}"
+    few = "" if arm.reached == arm.seeds else f" in {arm.reached} of {arm.seeds} runs,"
+    why = f"; {c.reason}" if c.estimate is None and c.verdict != "inconclusive" else ""
+    return f"reached {target}{few} in {size} the {measure.unit} of {c.reference}{sure}{why}"
+
+
+def how_sure(c: Comparison, measure: Measure, ask: Ask) -> str:
+    """` (95 % interval 0.36 to 0.47), better in 5 of 5 pairs`; of what is equivalent the margin in place of pairs."""
+    interval = worded_comparison(c, measure)[1]
+    if c.verdict == "equivalent":
+        return f" ({interval}, within the margin of {written_margin(measure, ask)})"
+    share = c.probability_of_improvement
+    if share is None or c.pairs == 1:
+        return f" ({interval})" if interval else ""
+    worse = share < 0.5 if c.verdict == "inconclusive" else c.verdict == "worse"
+    count = round(c.pairs * (1 - share if worse else share), 1)
+    ties = "" if count == int(count) else " (ties count half)"
+    pairs = f", {'worse' if worse else 'better'} in {count:g} of {c.pairs} pairs{ties}"
+    return (f" ({interval})" if interval else "") + pairs
+
+
+def _more_seeds(c: Comparison, ask: Ask) -> str:
+    """How many more seeds would decide, and how to ask for them; nothing where that is not known."""
+    if not c.more_seeds:
+        return ""
+    some = "1 more seed" if c.more_seeds == 1 else f"{c.more_seeds} more seeds"
+    return f"; about {some} would decide{with_seeds(c.pairs + c.more_seeds, ask)}"
+
+
+def with_seeds(seeds: int, ask: Ask) -> str:
+    """The option that asks for so many; nothing where runs were made elsewhere."""
+    return "" if ask.made == "elsewhere" else f": --seeds {seeds}"
+
+
+def nobody_reached(arms: Sequence[Arm], measure: Measure, ask: Ask) -> str:
+    """That no run of these arms reached the target, and within how many steps; empty where some did."""
+    if not arms or measure.name not in CROSSINGS or any(arm.reached != 0 for arm in arms):
+        return ""
+    targets = {arm.target for arm in arms}
+    target = aimed_at(targets.pop() or 0.0, ask) if len(targets) == 1 else "its target"
+    budgets = [arm.crossing.budget for arm in arms if arm.crossing]
+    return f"no run reached {target}" + (f" within {max(budgets):,.0f} steps" if budgets else "")
+
+
+def written_level(value: float, aim: Metric) -> str:
     """A target as it is written: `95 %`, `97.13 %`, `30 points`."""
     if aim.unit == "fraction":
         return f"{100 * value:.2f}".rstrip("0").rstrip(".") + " %"
     return f"{value:g} {aim.unit}".strip()
 
 
-def _at(arm: Arm) -> str:
+def aimed_at(value: float, ask: Ask) -> str:
+    """`95 % test accuracy`, `a bleu of 30 points`."""
+    level = written_level(value, ask.aim)
+    return f"{level} {ask.aimed()}" if ask.aim == ACCURACY else f"a {ask.aimed()} of {level}"
+
+
+def at_setting(arm: Arm) -> str:
+    """`at lr 0.5: `; nothing without a sweep."""
     return f"at {written_setting(arm.setting)}: " if arm.setting else ""
 
 
-def _sentence(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
-    if c.verdict == "not comparable":
-        return f"{c.variant} and {c.reference} cannot be compared: {c.reason}"
-    if c.pairs == 1:
-        return f"no claim is made about {c.variant}: one paired seed says nothing about the spread between seeds"
-    seeds = f"{c.pairs} paired seeds" + (", indicative" if c.pairs < CLAIM_PAIRS else "")
-    seeds += f"; about {c.more_seeds} more would decide, judged as an extended study" if c.more_seeds else ""
-    if measure.name in CROSSINGS:
-        return f"{_of_steps(arm, c, measure, ask)} ({seeds})"
-    return f"{_of_difference(c, measure, measure.noun)} ({seeds})"
+def _why_open(c: Comparison) -> str:
+    few = "so few seeds decide nothing in a study that was reported before"
+    reason = c.reason or (few if c.method and c.method.startswith("e-value") and c.interval == (None, None) else "")
+    return f"; {reason}" if reason else ""
 
 
-def _of_steps(arm: Arm, c: Comparison, measure: Measure, ask: Ask) -> str:
-    ratio = written_comparison(c, measure, sentence=True, corrected=True)
-    target = "the target" if arm.target is None else _aimed_at(arm.target, ask)
-    sooner = f"{c.variant} reaches {target} in fewer {measure.unit} than {c.reference}"
-    if c.corrected_low is None and c.corrected_high is None:
-        return f"whether {sooner} is open: {c.reason or _TOO_FEW}"
-    if c.verdict == "inconclusive":
-        return f"whether {sooner} is open: {ratio} the {measure.unit}"
-    if c.verdict == "equivalent":
-        return f"{c.variant} and {c.reference} reached {target} in as many {measure.unit}, within the margin: {ratio}"
-    if arm.reached == arm.seeds:
-        return f"{c.variant} reached {target} in {ratio} the {measure.unit} of {c.reference}"
-    runs = f"{arm.reached} of {arm.seeds} runs"
-    return f"{c.variant} reached {target} in {runs} and takes {ratio} the {measure.unit} of {c.reference}"
-
-
-def _aimed_at(value: float, ask: Ask) -> str:
-    """`95 % test accuracy`, `a bleu of 30 points`."""
-    written_level = level(value, ask.aim)
-    return f"{written_level} {ask.aimed()}" if ask.aim == ACCURACY else f"a {ask.aimed()} of {written_level}"
-
-
-def _of_difference(c: Comparison, measure: Measure, noun: str) -> str:
-    difference = written_comparison(c, measure, sentence=True, corrected=True)
-    if c.corrected_low is None and c.corrected_high is None:
-        return f"whether {c.variant} and {c.reference} differ in {noun} is open: {c.reason or _TOO_FEW}"
-    if c.verdict == "inconclusive":
-        return f"whether {c.variant} and {c.reference} differ in {noun} is open: {difference}"
-    if c.verdict == "equivalent":
-        return f"{c.variant} and {c.reference} have the same {noun}, within the margin: {difference}"
-    higher = (c.verdict == "better") == (measure.direction == "higher")
-    return f"{c.variant} has a {'higher' if higher else 'lower'} {noun} than {c.reference}: {difference}"
-
-
-def notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> tuple[str, ...]:
-    """What the grid, ±, [ ], the margins and `indicative` mean, as far as they occur."""
-    return tuple(_notes(runs, arms, measures, ask))
-
-
-def grid(runs: Sequence[ArmRuns], metric: str = "accuracy") -> int | None:
-    """Steps between measurements of a metric, the most common of all runs; None where it was measured once at most."""
-    gaps: Counter[int] = Counter()
-    for arm in runs:
-        for run in arm.runs.values():
-            steps, _ = run.curve(metric)
-            gaps.update(b - a for a, b in pairwise(steps))
-    return gaps.most_common(1)[0][0] if gaps else None
-
-
-def _notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
-    every, comparisons = grid(runs, ask.aim.name), [c for arm in arms for c in arm.comparisons]
-    timed = any(measure.name in CROSSINGS for measure in measures)
-    if timed and every:
-        yield (
-            f"{ask.aim.noun} is measured every {every:,} steps, so a crossing is known to lie between two evaluations; "
-            "[ ] includes that"
-        )
-    if any(s.std is not None for arm in arms for s in arm.summaries):
-        yield "± is the standard deviation over seeds"
-    yield from _of_intervals([c for c in comparisons if c.method], ask.looks)
-    if timed and any(arm.reached is not None and arm.reached < arm.seeds for arm in arms):
-        yield "a run that never reached the target is counted as later than its budget, never dropped"
-    if any(c.verdict == "equivalent" for c in comparisons):
-        yield f"equivalent: the whole interval lies within {', '.join(_margin(m, ask) for m in measures)}"
-    if any(1 < c.pairs < CLAIM_PAIRS for c in comparisons):
-        yield f"indicative: fewer than {CLAIM_PAIRS} paired seeds"
-
-
-def _of_intervals(comparisons: Sequence[Comparison], looks: Looks) -> Iterator[str]:
-    """What the intervals are, those of the table and those that verdicts follow from, and what they rest on."""
-    if not comparisons:
-        return
-    yield "[ ] is a 95 % interval over pairs of runs with the same seed, each comparison for itself"
-    family, levels = max(c.family for c in comparisons), sorted({c.level for c in comparisons})
-    at = " to ".join(f"{100 * level:.4g}" for level in dict.fromkeys((levels[0], levels[-1]))) + " %"
-    if family > 1:
-        yield (
-            f"verdicts, signs and headlines hold for all {family} comparisons of a measure at once (Holm): they follow"
-            f" from intervals at {at}"
-        )
-    if looks.unplanned:
-        yield (
-            f"this study was reported before, with {_listed(looks.unplanned, 'and')} seeds, and then extended: its"
-            f" verdicts follow from e-values at {at}, which allow for any number of looks"
-        )
-    elif len(looks.planned) > 1:
-        yield (
-            f"until decided: planned to be looked at with {_listed(looks.planned, 'or')} seeds; so that all looks"
-            f" together are wrong in 5 % of studies, verdicts follow from intervals at {at}"
-        )
-    for method in sorted({c.method for c in comparisons if c.method}):
-        yield _METHODS[method].format(**_reach([c for c in comparisons if c.method == method]))
-
-
-_METHODS: Mapping[Method, str] = {
-    "exact test": "verdicts at {pairs} pairs are those of an exact test",
-    "t-interval, rests on normality": "verdicts at {pairs} pairs rest on t-intervals, which take differences to be"
-    " normal: no exact test reaches {error} % below {needed} pairs",
-    "e-value": "verdicts on shares are those of an e-value",
-    "e-value, rests on normality": "these e-values take differences to be normal",
-}
-
-
-def _reach(comparisons: Sequence[Comparison]) -> Mapping[str, str]:
-    error = 1 - max(c.level for c in comparisons)
-    pairs = sorted({c.pairs for c in comparisons})
-    needed = math.ceil(math.log2(2 / error) - 1e-9)
-    return {"pairs": _listed(pairs, "and"), "error": f"{100 * error:.3g}", "needed": str(needed)}
-
-
-def _listed(numbers: Sequence[int], word: str) -> str:
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} {word} {last}" if first else last
-
-
-def _margin(measure: Measure, ask: Ask) -> str:
+def written_margin(measure: Measure, ask: Ask) -> str:
+    """What is too small to matter: `1/1.05 to 1.05x`, `±0.2 points`."""
     margin = ask.margins[measure.margin]
     if measure.scale == "ratio":
-        return f"1/{1 + margin:g} to {1 + margin:g}x ({measure.label})"
-    return f"±{written(margin, measure.unit).replace(' %', ' points')} ({measure.label})"
+        return f"1/{1 + margin:g} to {1 + margin:g}x"
+    return f"±{written(margin, measure.unit).replace(' %', ' points')}"

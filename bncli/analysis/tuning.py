@@ -1,4 +1,4 @@
-"""What tuning and bisection say of each arm: choice, survivors, usable range, cost, and doubts about it."""
+"""What tuning and bisection say of each arm: choice, survivors, usable range, cost, and warnings."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from bncli.analysis.readers import ArmRuns, Ask, curve, final_accuracy, final_loss
 from bncli.analysis.stats import half_width
-from bncli.findings import Tuning, Value
+from bncli.findings import Note, Tuning, Value
 from bncli.format import written_arm, written_option, written_score
 from bncli.records import RunResult
 
@@ -138,22 +138,32 @@ def tunings(arms: Sequence[ArmRuns], ask: Ask) -> Iterator[Tuning]:
             yield _tuning(arm, ask)
 
 
-def tuning_notes(found: Sequence[Tuning]) -> Iterator[str]:
+def tuning_notes(found: Sequence[Tuning]) -> Iterator[Note]:
     """The budget, and of each arm what was chosen, how wide the usable range is, and what fewer trials would give."""
     if not found:
         return
     runs, saved, steps = (sum(getattr(t, part) for t in found) for part in ("runs", "saved", "steps"))
     raced = f"; racing saved {saved} runs" if saved else ""
     first, seeds = found[0], max(len(scores) for t in found for scores in t.scores)
-    yield (
+    yield Note(
         f"{short_key(first.key)} was tuned for each variant over {len(first.values)} values x {seeds} seeds by"
-        f" {first.by.replace('_', ' ')}: {runs} runs, {steps:,} steps{raced}; the report's seeds are fresh"
+        f" {first.by.replace('_', ' ')}: {runs} runs, {steps:,} steps{raced}; the report's seeds are fresh",
+        "At one value for all, the variant for which it happens to be right wins. Here each variant gets as many values"
+        " to choose from, picks the one with the best median on data that the report does not use, and is then trained"
+        " again with other seeds: what is reported was not picked for being lucky.",
+    )
+    explanation = (
+        "Usable are the values around the best whose median accuracy is within a point of it: the wider, the less it"
+        " matters what is chosen. The figures behind 'to be expected' say what somebody with fewer trials would have"
+        " found: the mean of the best of so many values drawn at random from those tried."
     )
     for t in found:
-        yield (
+        yield Note(
             f"{_name(t)}: {short_key(t.key)} {written_option(t.chosen)}; usable {written_option(t.usable_low)} to"
-            f" {written_option(t.usable_high)}; best of {_trials(t)}"
+            f" {written_option(t.usable_high)}; best of {_trials(t)}",
+            explanation,
         )
+        explanation = ""
 
 
 def find_tuning_warnings(found: Sequence[Tuning]) -> Iterator[str]:

@@ -1,49 +1,49 @@
-"""Doubts about a result, in words: too few seeds, diverged or missing runs, a grid too coarse."""
+"""Warnings about a result, each with what to do: too few seeds, diverged or missing runs, a grid too coarse."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bncli.analysis.comparisons import log_margin, paired
+from bncli.analysis.notes import grid
 from bncli.analysis.readers import ArmRuns, Ask, grew_most
 from bncli.analysis.stats import differences, half_width, interval, observed
+from bncli.analysis.text import with_seeds
 from bncli.findings import Arm, Measure, Value
 from bncli.format import written_arm
-from bncli.measures import COSTS, OF_AIM
+from bncli.measures import COSTS
 
 ENOUGH_SEEDS = 5
-_LISTED = 5  # diverged runs named one by one, before the rest is counted
+_LISTED = 5  # runs and arms named one by one, before the rest is counted
 
 
 def find_warnings(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
     """Every warning that the runs give rise to, the gravest first."""
     seeds = sorted({seed for arm in runs for seed in arm.runs})
-    yield from _few_seeds(len(seeds))
+    if 0 < len(seeds) < ENOUGH_SEEDS:
+        found = "1 seed: no claim is made" if len(seeds) == 1 else f"{len(seeds)} seeds: intervals rest on few runs"
+        yield f"{found}; use {ENOUGH_SEEDS} or more{with_seeds(ENOUGH_SEEDS, ask)}"
     for arm in runs:
-        yield from _diverged(arm)
-    yield from _counted_as(runs, measures, ask)
+        yield from _diverged(arm, ask)
     if any(measure.name in COSTS for measure in measures):
-        yield "seconds, rates and memory are those of this machine and of whatever else ran on it then"
+        yield (
+            "seconds, rates and memory are those of this machine and of whatever else ran on it then; end other"
+            " programs and compare within this table only"
+        )
     for arm in runs:
-        yield from _missing(arm, seeds)
+        yield from _missing(arm, seeds, ask)
     for row in arms:
-        yield from _met_before_training(row)
+        yield from _met_before_training(row, ask)
     for measure in measures:
-        yield from _coarse_grid(arms, measure, ask)
+        yield from _coarse_grid(runs, arms, measure, ask)
 
 
-def _few_seeds(seeds: int) -> Iterator[str]:
-    if seeds == 1:
-        yield f"1 seed: no claim is made; use {ENOUGH_SEEDS} or more"
-    elif 1 < seeds < ENOUGH_SEEDS:
-        yield f"{seeds} seeds: intervals are wide and rest on few runs; use {ENOUGH_SEEDS} or more"
-
-
-def _diverged(arm: ArmRuns) -> Iterator[str]:
+def _diverged(arm: ArmRuns, ask: Ask) -> Iterator[str]:
     places = [f"seed {s} at step {run.info.step:,}" for s, run in arm.runs.items() if run.info.status == "diverged"]
     if places:
         more = f", {len(places) - _LISTED} more" if len(places) > _LISTED else ""
         said = f"{_name(arm)}: {len(places)} of {len(arm.runs)} runs diverged ({', '.join(places[:_LISTED])}{more})"
-        yield said + _blown_up(arm)
+        lower = "training.lr, or set training.clip" if ask.made == "here" else "the learning rate"
+        yield f"{said}{_blown_up(arm)}; lower {lower}"
 
 
 def _blown_up(arm: ArmRuns) -> str:
@@ -58,45 +58,35 @@ def _blown_up(arm: ArmRuns) -> str:
     return f"; by step {step:,} the norm of {layer} had grown most, {factor:.3g}x"
 
 
-def _counted_as(runs: Sequence[ArmRuns], measures: Sequence[Measure], ask: Ask) -> Iterator[str]:
-    """How diverged runs enter the measures that the study asks for."""
-    diverged = [run for arm in runs for run in arm.runs.values() if run.info.status == "diverged"]
-    names = dict.fromkeys(OF_AIM.get(measure.name, measure.name).format(ask.aim.name) for measure in measures)
-    if not diverged:
-        return
-    if "final_accuracy" in names and (classes := diverged[0].spec.get("classes")):
-        yield f"a diverged run counts as chance: {100 / classes:.1f} % final accuracy"
-    if names.keys() & {"final_loss", "loss_change"}:
-        yield "a diverged run's loss counts as at least the loss it began with"
-    for name in names:
-        if ask.row(name).of == "metric" and not name.startswith("best_"):
-            yield f"a diverged run's {ask.row(name).noun} counts as no better than it began"
-
-
-def _missing(arm: ArmRuns, seeds: Sequence[int]) -> Iterator[str]:
+def _missing(arm: ArmRuns, seeds: Sequence[int], ask: Ask) -> Iterator[str]:
     absent = [seed for seed in seeds if seed not in arm.runs]
     if absent:
         listed = ", ".join(map(str, absent[:_LISTED])) + (", ..." if len(absent) > _LISTED else "")
         yield (
             f"{_name(arm)}: no run for {'seed' if len(absent) == 1 else 'seeds'} {listed}; "
-            f"{len(arm.runs)} of {len(seeds)} seeds remain"
+            f"{len(arm.runs)} of {len(seeds)} seeds remain; "
+            + ("add its runs" if ask.made == "elsewhere" else "the same command trains what is missing")
         )
 
 
-def _met_before_training(arm: Arm) -> Iterator[str]:
+def _met_before_training(arm: Arm, ask: Ask) -> Iterator[str]:
     values = [v for s in arm.summaries if s.measure == "steps_to_target" for v in s.values]
     met = sum(value.value == 0 for value in values)
     if met:
-        yield f"{_name(arm)}: {met} of {len(values)} runs met the target before training; the target is too low"
+        harder = f"set a harder one (--set target.{ask.aim.name}=LEVEL)"
+        yield f"{_name(arm)}: {met} of {len(values)} runs met the target before training; {harder}"
 
 
-def _coarse_grid(arms: Sequence[Arm], measure: Measure, ask: Ask) -> Iterator[str]:
+def _coarse_grid(runs: Sequence[ArmRuns], arms: Sequence[Arm], measure: Measure, ask: Ask) -> Iterator[str]:
     margin = log_margin(ask.margins[measure.margin], measure)
     names = [_name(arm) for arm in arms if not arm.is_reference and _grid_dominates(arm, arms, measure, margin)]
     if names:
+        every = grid(runs, ask.aim.name) or 0
+        names = names[:_LISTED] + ["..."] * (len(names) > _LISTED)
+        option = f" (--set evaluation.every={every // 2})" if ask.made == "here" and every > 1 else ""
         yield (
-            f"{measure.label}: over half of the interval's width comes from the evaluation grid, not from the seeds "
-            f"({', '.join(names)}); evaluate more often for a narrower one"
+            f"{measure.label}: over half of the interval's width comes from how seldom runs are evaluated, not from "
+            f"the seeds ({', '.join(names)}); evaluate more often{option}"
         )
 
 

@@ -19,6 +19,7 @@ from bncli.cli.options import (
     EngineName,
     EventsTo,
     Executor,
+    Explain,
     FailIf,
     From,
     Github,
@@ -69,6 +70,7 @@ def compare(
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
     plot: Plot = None, html: Html = None, history: History = None, export: Export = None, style: Style = "web",
+    explain: Explain = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
@@ -118,10 +120,10 @@ def compare(
         result = replace(result, command=command_line())
         if events:
             document = result.document()
-            said = {key: document.get(key) for key in ("headlines", "verdicts", "warnings")}
+            said = {key: document.get(key) for key in ("answer", "headlines", "verdicts", "warnings")}
             tell(line({"event": "findings", **said}))
     if events != "-" and not any(each.takes_stdout for each in destinations):
-        show(result.findings, stdout())
+        show(result.findings, stdout(), explain=explain)
         print(f"\n{len(result.runs)} runs {'from' if results else 'in'} {result.store}")
         if result.checks:
             show_outcome(result.name, result.checks)

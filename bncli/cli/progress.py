@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from bncli.cli.output import is_animated, stderr
-from bncli.data import DATASETS
 from bncli.errors import BncliError, as_line
 from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
@@ -25,8 +24,9 @@ from bncli.session.events import Event, OnEvent, Started, Warned
 def tell_event(event: Event, tell: Callable[[str], None]) -> None:
     """Write an event as lines of JSON; one that says nothing to a reader as none.
 
-    `started` (runs of a stage), `progress` (a job's step, level, loss, lr), `finished` (one run: status, last accuracy
-    and loss; of a task every metric), `warning`; the command adds `findings` at the end (headlines and verdicts).
+    `started` (runs of a stage), `progress` (a job's step, its metrics by name, lr), `finished` (one run: status, last
+    accuracy and loss; of a task every metric), `warning`; the command adds `findings` at the end (the answer, headlines
+    and verdicts).
     """
     if isinstance(event, Started):
         runs = sum(len(job.runs) for job in event.jobs)
@@ -37,8 +37,7 @@ def tell_event(event: Event, tell: Callable[[str], None]) -> None:
         first = event.job.runs[0]
         tell(line({
             "event": "progress", "variant": first.variant, "seeds": [run.seed for run in event.job.runs],
-            "step": event.step, "steps": first.steps or None, "level": event.level, "loss": event.loss,
-            "lr": event.lr,
+            "step": event.step, "steps": first.steps or None, "lr": event.lr, **event.metrics,
         }))  # fmt: skip
     elif isinstance(event, Finished):
         for run, result in zip(event.job.runs, event.results, strict=True):
@@ -137,18 +136,11 @@ def _open_display() -> Iterator[OnEvent]:
         bars.close()
 
 
-def _has_classes(job: Job) -> bool:
+def _written(job: Job, metric: str, value: float) -> str:
+    """`90.0 %`, an accuracy of ours; of anything else its name and the number."""
     if job.runs[0].task:
-        return False
-    data = job.runs[0].data
-    return bool(DATASETS.describe(data.name, data.options).classes)
-
-
-def _level(job: Job, level: float) -> str:
-    """An accuracy in per cent; of data without classes a loss, whatever it is; of a task its first metric, likewise."""
-    if _has_classes(job):
-        return f"{100 * level:.1f} %"
-    return f"{level:.4g}" if job.runs[0].task else f"loss {level:.3g}"
+        return f"{metric} {value:.4g}"
+    return f"{100 * value:.1f} %" if metric == "accuracy" else f"{metric} {value:.3g}"
 
 
 def _say(event: Event) -> None:
@@ -180,22 +172,22 @@ class Lines:
         for run, result in zip(event.job.runs, event.results, strict=True):
             self._done += 1
             setting = "".join(f" {key}={value}" for key, value in run.setting.items())
-            metric = next(iter(result.metrics()), "") if run.task else ""
-            curve = result.curve(metric)[1] if metric else result.curve("accuracy")[1] or result.curve("loss")[1]
-            level = f", {metric} {_level(event.job, curve[-1])}".replace("  ", " ") if curve else ""
+            metrics = result.metrics() if run.task else ("accuracy", "loss")
+            metric = next((name for name in metrics if result.curve(name)[1]), "")
+            last = f", {_written(event.job, metric, result.curve(metric)[1][-1])}" if metric else ""
             info = result.info
             at = f" at step {info.step:,} ({info.reason})" if info.status == "diverged" else ""
             why = "" if info.has_numbers else f" ({info.reason})"
             took = f", {sum(info.seconds.values()):.1f} s" if info.seconds else ""
             head = f"[{self._done}/{self._total}] {run.variant}{setting} seed {run.seed}: {info.status}"
-            print(as_line(f"{head}{at}{why}{level}{took}"), file=sys.stderr, flush=True)
+            print(as_line(f"{head}{at}{why}{last}{took}"), file=sys.stderr, flush=True)
 
 
 def _live(event: Progress, curve: Sequence[float]) -> str:
-    """What a running job's line says: the accuracy's curve so far, then the newest numbers."""
-    parts = [sparkline(curve, min(curve), max(curve)), _level(event.job, event.level)]
-    if event.loss is not None and _has_classes(event.job):
-        parts.append(f"loss {event.loss:.3g}")
+    """What a running job's line says: the first metric's curve so far, then the newest numbers."""
+    own = event.metrics if not event.job.runs[0].task else dict([next(iter(event.metrics.items()))])
+    parts = [sparkline(curve, min(curve), max(curve))]
+    parts += [_written(event.job, metric, value) for metric, value in own.items()]
     if event.lr is not None:
         parts.append(f"lr {event.lr:.3g}")
     return "  ".join(parts)
@@ -223,8 +215,8 @@ class Bars:
                 yield from bars.draw()
                 yield from super().get_renderables()
 
-        level = TextColumn("{task.fields[level]}", markup=False)
-        columns = TextColumn("{task.description}", markup=False), BarColumn(None), level, TimeRemainingColumn()
+        numbers = TextColumn("{task.fields[numbers]}", markup=False)
+        columns = TextColumn("{task.description}", markup=False), BarColumn(None), numbers, TimeRemainingColumn()
         self._bars = Drawn(*columns, console=self._console, transient=True)
         self._all = TaskID(0)
         self._at: dict[str, int] = {}  # run-steps taken, likewise
@@ -265,7 +257,7 @@ class Bars:
         for task in self._bars.task_ids:
             self._bars.remove_task(task)
         total = sum(job.runs[0].steps * len(job.runs) for job in jobs)
-        self._all = self._bars.add_task(f"{sum(len(job.runs) for job in jobs)} runs", total=total or None, level="")
+        self._all = self._bars.add_task(f"{sum(len(job.runs) for job in jobs)} runs", total=total or None, numbers="")
         self._tasks = {}
         self._at, self._taken = {job.id: 0 for job in jobs}, 0
         self._bars.start()
@@ -274,12 +266,12 @@ class Bars:
         job, steps = event.job, event.job.runs[0].steps or None
         if job.id not in self._tasks:
             name = as_line(f"{job.runs[0].variant} x{len(job.runs)}")
-            self._tasks[job.id] = self._bars.add_task(name, total=steps, level="")
+            self._tasks[job.id] = self._bars.add_task(name, total=steps, numbers="")
         curve = self._curves.setdefault(job.id, [])
-        if math.isfinite(event.level):
-            curve.append(event.level)
+        if math.isfinite(first := next(iter(event.metrics.values()))):
+            curve.append(first)
             self._steps.setdefault(job.id, []).append(event.step)
-        self._bars.update(self._tasks[job.id], completed=event.step, level=_live(event, curve or [0.0]))
+        self._bars.update(self._tasks[job.id], completed=event.step, numbers=_live(event, curve or [0.0]))
         self._move(job, event.step)
 
     def _move(self, job: Job, step: int) -> None:

@@ -17,6 +17,7 @@ from bncli.cli.options import (
     DryRun,
     EngineName,
     Executor,
+    Explain,
     GpusPerJob,
     Jobs,
     Json,
@@ -65,7 +66,7 @@ def shift_report(
     time_limit: TimeLimit = None, plugin: Plugins = None, store: StoreFolder = Path(".bncli"),
     data_dir: DataDir = None,
     json: Json = None, html: Html = None, export: Export = None,
-    dry_run: DryRun = False, yes: Yes = False,
+    dry_run: DryRun = False, yes: Yes = False, explain: Explain = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
@@ -88,7 +89,7 @@ def shift_report(
         result = api.shift_report(**how, layers=layers, metrics=metrics, on_event=on_event)
     result = replace(result, command=command_line())
     if not any(each.takes_stdout for each in destinations):
-        show(result.findings, stdout())
+        show(result.findings, stdout(), explain=explain)
         print(f"\n{len(result.runs)} runs in {result.store}")
     write_destinations(result.data(), destinations, style)
     exit_for_failures(result.runs)

@@ -197,6 +197,6 @@ def tune_warnings(tune: Tune | None) -> Iterator[str]:
     if len(tune.values) < 5:
         yield f"tune: {len(tune.values)} values of {tune.key}; use 5 or more, half a decade apart"
     if max(b / a for a, b in pairwise(tune.values)) > 10**0.5 * 1.1:
-        yield f"tune: values of {tune.key} are over half a decade apart; the best may lie between two"
+        yield f"tune: values of {tune.key} are over half a decade apart and the best may lie between two; add some"
     if tune.seeds < 3:
         yield f"tune: the median of {tune.seeds} seeds is one lucky run away from another choice; use 3 or more"

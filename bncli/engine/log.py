@@ -29,8 +29,7 @@ class Log:
         self._records: list[list[Record]] = [[] for _ in job.runs]
         self._diverged: list[tuple[int, str] | None] = [None for _ in job.runs]
         self._blamed: list[str] = ["" for _ in job.runs]
-        self._levels: list[float] = []
-        self._losses: list[float] = []
+        self._last: dict[str, list[float]] = {}  # of the newest evaluation, by metric and lane
 
     def add(self, step: int, found: dict[str, Tensor], train_losses: Tensor | None) -> None:
         """Take one evaluation: `found` by metric, each (*lanes,); `train_losses` (steps since, *lanes)."""
@@ -48,7 +47,7 @@ class Log:
                 records.append(Record("train_loss", step, trained[:, lane].mean().item(), self._units["loss"]))
             records += [Record(metric, step, v[lane], self._units[metric]) for metric, v in columns.items()]
             records += [Record("parameter_norm", step, v[lane], "L2", name) for name, v in norms.items()]
-        self._levels, self._losses = columns.get("accuracy", columns["loss"]), columns["loss"]
+        self._last = {metric: columns[metric] for metric in ("accuracy", "loss") if metric in columns}
 
     def add_probe(self, found: Sequence[Sequence[Record]]) -> None:
         """Take what a probe measured, by lane; nothing of lanes that have diverged."""
@@ -61,9 +60,9 @@ class Log:
         norms: list[float] = flat.norm(dim=-1).tolist()
         return norms
 
-    def level(self) -> float:
-        """Mean accuracy (or loss) of the lanes that live."""
-        return self._living(self._levels)
+    def means(self) -> dict[str, float]:
+        """Mean accuracy, where there are classes, and loss of the lanes that live."""
+        return {metric: self._living(values) for metric, values in self._last.items()}
 
     def _living(self, values: Sequence[float]) -> float:
         living = [v for v, gone in zip(values, self._diverged, strict=True) if not gone]
@@ -85,24 +84,21 @@ class Log:
         """Whether no lane is worth training on."""
         return all(self._diverged)
 
-    def loss(self) -> float:
-        """Mean evaluation loss of the lanes that live."""
-        return self._living(self._losses)
-
     def state(self) -> dict[str, Any]:
         """All of it as plain values."""
         return {
             "records": [list(map(tuple, records)) for records in self._records],
-            "diverged": self._diverged, "blamed": self._blamed, "levels": self._levels, "losses": self._losses,
+            "diverged": self._diverged, "blamed": self._blamed, "last": self._last,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
         records = [[Record(*record) for record in records] for records in state["records"]]
-        parts = [records, *(list(state[key]) for key in ("diverged", "blamed", "levels", "losses"))]
-        if {len(part) for part in parts} != {len(self._job.runs)}:
+        diverged, blamed = (list(state[key]) for key in ("diverged", "blamed"))
+        last = {metric: list(values) for metric, values in state["last"].items()}
+        if {len(part) for part in (records, diverged, blamed, *last.values())} != {len(self._job.runs)}:
             raise ValueError("its log has another number of runs")
-        self._records, self._diverged, self._blamed, self._levels, self._losses = parts
+        self._records, self._diverged, self._blamed, self._last = records, diverged, blamed, last
 
     def results(self, step: int, seconds: Mapping[str, float], fallbacks: Sequence[str]) -> list[RunResult]:
         """How every run ended; a lane's seconds are its equal share of the job's."""

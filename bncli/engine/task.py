@@ -151,7 +151,7 @@ class _OwnLoop:
             self._numbers.append((step, found))
             self._earlier.add(step, self._seconds, found)
             if time.monotonic() - told >= SIGN_SECONDS:
-                report(Sign(step, next(iter(found.values())), found.get("loss"), None))
+                report(Sign(step, found, None))
                 told = time.monotonic()
         if self.step < 0:
             self._numbers, self._seconds = self._earlier.before(None)

@@ -35,8 +35,7 @@ class Sign:
     """A job's sign of life after an evaluation."""
 
     step: int
-    level: float  # mean accuracy, or loss where there are no classes; of a task the first metric that it yields
-    loss: float | None  # mean evaluation loss
+    metrics: Mapping[str, float]  # means over its runs: accuracy, where there are classes, and loss; of a task its own
     lr: float | None  # the mean learning rate of the step
     notes: tuple[str, ...] = ()  # what the user should know, one line each
 
@@ -177,7 +176,7 @@ class _Loop:
             self._blame(steps)
         self.kept = self._kept()
         notes = (*(f"{self.variant}: {each}" for each in self.fallbacks), *self.checkpoints.notes)
-        return Sign(self.step, self.log.level(), self.log.loss(), self.hyper.lr.mean().item(), notes)
+        return Sign(self.step, self.log.means(), self.hyper.lr.mean().item(), notes)
 
     def _evaluate(self) -> dict[str, Tensor]:
         with alone():

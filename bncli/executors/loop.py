@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,8 +30,7 @@ class Progress:
 
     job: Job
     step: int
-    level: float  # accuracy, or loss where there are no classes
-    loss: float | None = None
+    metrics: Mapping[str, float]  # accuracy, where there are classes, and loss; of a task its own
     lr: float | None = None
     notes: Sequence[str] = ()  # what the user should know, one line each
 

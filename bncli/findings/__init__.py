@@ -100,6 +100,11 @@ class Comparison:
     family: int = 1  # comparisons still undecided when this one was: what its level allows for (Holm)
     method: Method | None = None  # what that interval rests on; None where there is none
 
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """Ends of the interval that the verdict follows from; where none does, of that of this comparison alone."""
+        return (self.low, self.high) if self.method is None else (self.corrected_low, self.corrected_high)
+
 
 @dataclass(frozen=True)
 class Arm:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bncli.findings import Direction, Scale
+from bncli.findings import Direction, Note, Scale
 
 Side = Literal["less", "more", "same", "open", "not comparable"]  # of shift, or of whatever else is measured
 Trend = Literal["rising", "falling", "open"]
@@ -98,7 +98,7 @@ class ShiftFindings:
     arms: tuple[ShiftArm, ...]
     comparisons: tuple[ShiftComparison, ...]
     bands: tuple[PercentileBand, ...]
-    sentences: tuple[str, ...]  # one a definition and arm, then where definitions disagree
-    notes: tuple[str, ...]
+    sentences: tuple[str, ...]  # of each arm whether definitions agree, then one a definition
+    notes: tuple[Note, ...]  # how the numbers are to be read, what matters most first
     warnings: tuple[str, ...]
     environment: Mapping[str, Any]

@@ -1,10 +1,12 @@
-"""What a plan is in words: the line that describes it, and doubts about it that stop nothing."""
+"""What a plan is in words: the line that describes it, what its norms are, and warnings that stop nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from bncli.config import Study
 from bncli.config.asking import tune_warnings
+from bncli.config.recipe import Training
 from bncli.config.search import search_warnings
 from bncli.config.study import searched_keys
 from bncli.data import DATASETS
@@ -14,12 +16,12 @@ from bncli.plan import Run, facts_key, runs_of
 
 
 def warnings_of(study: Study) -> list[str]:
-    """Doubts about a study that stop nothing: a second activation, batches too small for what a norm estimates."""
+    """What stops nothing, with what to change: a second activation, batches too small for what a norm estimates."""
     if study.task:
         return []
     found = [
         f"{name}: norm {variant.norm.name!r} is an activation as well, and the network's"
-        f" {study.model.options['activation']} comes on top"
+        f" {study.model.options['activation']} comes on top; leave it out with --set model.activation=identity"
         for name, variant in study.variants.items()
         if NORMS[variant.norm.name].activates and study.model.options.get("activation", "identity") != "identity"
     ]
@@ -35,8 +37,9 @@ def warnings_of(study: Study) -> list[str]:
             if values < 2 * group:
                 needed = -(-2 * group * batch // values)
                 found.append(
-                    f"{name}: whitens groups of {group} channels from batches of {batch}; the covariance is "
-                    f"{'rank-deficient' if values <= group else 'noisy'} below {needed} examples"
+                    f"{name}: whitens groups of {group} channels from batches of {batch}, too few for their covariance"
+                    f" ({'rank-deficient' if values <= group else 'noisy'}); use training.batch_size {needed} or more,"
+                    f" or group_size {max(1, values // 2)} or less"
                 )
     return [*dict.fromkeys(found), *tune_warnings(study.tune), *search_warnings(study.search)]
 
@@ -47,13 +50,30 @@ def network_warnings(runs: Iterable[Run]) -> list[str]:
     for run in runs:
         facts, weights = MODELS.facts(facts_key(run)), run.model.options.get("weights")
         if facts and facts.functional:
-            found.append(f"{', '.join(facts.functional)} is no module and stays as it is in every variant")
+            found.append(
+                f"{', '.join(facts.functional)} is no module and stays as it is in every variant; make it one"
+                " to have it replaced"
+            )
         if facts and weights:
             found.append(
                 f"{Path(weights).name} was trained with {' and '.join(facts.norms)}: every other norm starts from"
-                " weights that were not trained with it"
+                " weights that were not trained with it; leave --weights out to train all from the start"
             )
     return [*dict.fromkeys(found)]
+
+
+def explain_norms(study: Study) -> list[str]:
+    """What the norms of the variants are, but for none and batch: a line, and their summaries; empty without any."""
+    names = dict.fromkeys(variant.norm.name for variant in study.variants.values())
+    found = [name for name in names if name not in ("none", "batch")]
+    if not found or study.task:
+        return []
+    whitening = [name for name in found if NORMS[name].whitens]
+    listed = " and ".join(filter(None, [", ".join(whitening[:-1]), *whitening[-1:]]))
+    verb = "whiten: they decorrelate" if len(whitening) > 1 else "whitens: it decorrelates"
+    said = f"{listed} {verb} channels as well as scale them; " if whitening else ""
+    summaries = "; ".join(f"{name}: {NORMS[name].summary}" for name in found)
+    return [f"{said}bncli ls norms NAME says what a norm is", f"{summaries}."]
 
 
 def describe(study: Study, device: str) -> str:
@@ -76,15 +96,36 @@ def describe(study: Study, device: str) -> str:
     elif facts := MODELS.facts(facts_key(run)):
         shape = f"({facts.parameters:,} parameters)"
     activation = study.model.options.get("activation", "")
-    lr = swept.get("training.lr", f"{training.lr:g}")
-    schedule = "" if training.schedule.name == "constant" else f" {training.schedule.name}"
     parts = [
         next((Path(study.data.options[key]).name for key, o in data.options.items() if o.place), study.data.name),
         f"{study.model.name} {shape} {activation}".strip(),
         f"batch {swept.get('training.batch_size', training.batch_size)}",
-        f"{training.optimizer.name} lr {lr}{schedule}",
+        _describe_optimizer(training, swept, images=len(data.shape) > 1),
         f"{training.steps:,} steps",
         counted,
         device,
     ]
     return " · ".join(parts)
+
+
+def _describe_optimizer(training: Training, swept: Mapping[str, str], images: bool) -> str:
+    """`sgd lr 0.5 (constant), momentum 0.9, weight decay 0.0005, no augmentation`: what is off is said to be."""
+
+    def listed(options: Mapping[str, Any], where: str = "", least: object = None) -> list[str]:
+        known = {key: swept.get(where + key, value) for key, value in options.items()}
+        return [
+            key if value is True else f"{key} {value:g}" if isinstance(value, int | float) else f"{key} {value}"
+            for key, value in known.items()
+            if value is not False and value is not None and value != least
+        ]
+
+    lr = swept.get("training.lr", f"{training.lr:g}")
+    schedule = ", ".join([training.schedule.name, *listed(training.schedule.options, "training.schedule.", 0)])
+    parts = [f"{training.optimizer.name} lr {lr} ({schedule})"]
+    parts += listed(training.optimizer.options, "training.optimizer.")
+    parts += listed({"weight_decay": training.weight_decay}, "training.", 0) or ["no weight decay"]
+    parts += listed({"clip": training.clip}, "training.")
+    if images:
+        augment = training.augment.model_dump() if training.augment else {}
+        parts += listed(augment, "training.augment.", 0) or ["no augmentation"]
+    return ", ".join(parts).replace("weight_decay", "weight decay")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bncli.errors import as_line, as_lines
+from bncli.findings import Note
 
 _GLUE = "\u00a0"  # textwrap does not break here
 _NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=%|points\b|steps\b|nats\b|paired\b|seeds\b)|(?<=±) | (?=±)")
@@ -81,6 +82,20 @@ def say(console: Console, text: str | Text, style: str = "") -> None:
     if (shown := as_lines(line.plain)) != line.plain:  # somebody's name would steer the terminal
         line = Text(shown, style=line.style)
     console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+MOST_NOTES = 4  # shown without --explain
+
+
+def show_notes(notes: Sequence[Note], console: Console, *, explain: bool = False) -> None:
+    """Print the first footnotes; with `explain` all, each with its paragraph."""
+    for note in notes if explain else notes[:MOST_NOTES]:
+        say(console, wrapped(note.text, console.width, "  "), "" if explain else "dim")
+        if explain and note.explanation:
+            say(console, textwrap.indent(wrapped(note.explanation, console.width - 4), "    "), "dim")
+    if not explain and (left := len(notes) - MOST_NOTES) > 0:
+        notes_left = f"{left} more note{'s' * (left > 1)}"
+        say(console, wrapped(f"{notes_left}, and a paragraph on each: --explain", console.width, "  "), "dim")
 
 
 def _line(columns: Sequence[Column], cells: Sequence[Text]) -> Text:

@@ -60,7 +60,13 @@ def _lay_out(data: ReportData) -> Sheet:
         tables = tuple(_lay_out_shift(found))
         setup = (found.setup, found.probes)
         return Sheet(
-            f"{found.name}: {found.question}", setup, found.sentences, tables, found.notes, found.warnings, checks
+            f"{found.name}: {found.question}",
+            setup,
+            found.sentences,
+            tables,
+            tuple(note.text for note in found.notes),
+            found.warnings,
+            checks,
         )
     if found is None:
         return Sheet(data.name, (), (), (("", build_run_columns(data.runs)),) if data.runs else (), checks=checks)

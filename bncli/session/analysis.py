@@ -9,10 +9,10 @@ from bncli.config import Probes, StudyClaim
 from bncli.config.study import searched_keys
 from bncli.config.task import name_metric
 from bncli.errors import ConfigError, did_you_mean
-from bncli.findings import Claim, Findings, Looks
+from bncli.findings import Claim, Findings, Looks, Note
 from bncli.findings.shift import Definition, ShiftFindings
 from bncli.measures import RECORDED
-from bncli.plan.words import describe, network_warnings, warnings_of
+from bncli.plan.words import describe, explain_norms, network_warnings, warnings_of
 from bncli.records import RunResult
 from bncli.session.metrics import (
     MeasureChoice,
@@ -70,6 +70,8 @@ def analyse_session(
         looks=Looks(study.looks, unplanned_looks(session)),
         metrics=chosen.metrics,
         aim=chosen.aim,
+        made="by a task" if study.task else "here",
+        notes=tuple(Note(*line) for line in [explain_norms(study)] if line),
     )
     return analyse(arms, ask)
 
@@ -142,7 +144,11 @@ def analyse_shift_session(
             *warnings_of(study),
             *network_warnings(session.runs),
             *_mixed(environments),
-            *([f"{diverged} runs diverged; what is said of them is of the probes before"] if diverged else []),
+            *(
+                [f"{diverged} runs diverged; what is said of them is of the probes before; lower training.lr"]
+                if diverged
+                else []
+            ),
         ),
         environment=environments[0] if environments else {},
         unmeasured=_too_short_for(session, metrics),
@@ -156,11 +162,11 @@ def analyse_shift_session(
 def _too_short_for(session: Session, metrics: Sequence[str]) -> dict[str, str]:
     """Metrics that no run is long enough for, each with the reason."""
     how, steps = session.study.probes, max((run.training.steps for run in session.runs), default=0)
-    looks = steps // how.every + (how.mode == "train")  # before training running statistics know no data
-    if looks > 1:
+    count = steps // how.every + (how.mode == "train")  # before training running statistics know no data
+    if count > 1:
         return {}
     short = f"training has {steps:,} steps and a probe comes every {how.every:,}; lower probes.every or raise steps"
-    if looks == 0:
+    if count == 0:
         return dict.fromkeys(metrics, f"no probe was taken: {short}")
     drift = f"a drift is between two probes, and there was one: {short}"
     return {name: drift for name in metrics if METRICS[name].kind == "pair"}
@@ -203,7 +209,10 @@ def _mixed(environments: list[Mapping[str, Any]], *, timed: bool = False) -> lis
             " than about the norms; train on one kind of machine to compare times"
         )
     if others := sorted(keys - _MACHINE):
-        found.append(f"the runs were made in environments that differ in {', '.join(others)}")
+        found.append(
+            f"the runs were made in environments that differ in {', '.join(others)}; train all in one, in"
+            " another --store, where the last digits matter"
+        )
     return found
 
 

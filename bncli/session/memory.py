@@ -26,7 +26,7 @@ def check_memory(runs: Sequence[Run], device: str) -> None:
             raise ConfigError(f"{what}, and there are {written_bytes(have)} here; {remedy}")
 
 
-def doubt_memory(jobs: Sequence[Job], at_once: int) -> Iterator[str]:
+def warn_of_memory(jobs: Sequence[Job], at_once: int) -> Iterator[str]:
     """Say that the largest jobs together take more than this machine has, if so many run at once."""
     have = memory_of("cpu")
     needs = sorted((bytes_of(job.runs[0]) * len(job.runs) for job in jobs), reverse=True)
@@ -35,7 +35,7 @@ def doubt_memory(jobs: Sequence[Job], at_once: int) -> Iterator[str]:
         yield f"{what} (--jobs 1 and --engine plain, one run at a time, take less)"
 
 
-def doubt_ranks(runs: Sequence[Run], cores: int) -> Iterator[str]:
+def warn_of_ranks(runs: Sequence[Run], cores: int) -> Iterator[str]:
     """Say that a run has more ranks than there are cores: each is a process that imports torch."""
     if (ranks := max((run.training.ranks for run in runs), default=1)) > 4 * cores:
-        yield f"training.ranks: {ranks} processes for each run, and there are {cores} cores here"
+        yield f"training.ranks: {ranks} processes for each run, and there are {cores} cores here; take fewer"

@@ -124,7 +124,7 @@ def find_uneven(arms: Sequence["ArmRuns"]) -> Iterator[str]:
         if len(set(ends)) > 1:
             where = f"at {written_setting(at)}: " if at else ""
             ended = f"runs end after {min(ends):,} to {max(ends):,} steps"
-            yield f"{where}{ended}: their last values are not of the same training"
+            yield f"{where}{ended}: their last values are not of the same training; end all at one step"
 
 
 def margins_of(study: Study | ObservedStudy, metrics: Mapping[str, Metric]) -> dict[str, float]:

@@ -91,10 +91,11 @@ def analyse_observed(session: ObservedSession, runs: Sequence[StudyRun]) -> Find
         target_final_of=str(study.target["final_of"]) if "final_of" in study.target else None,
         margins=margins_of(study, session.metrics),
         split="",
-        warnings=(*session.found.notes, *_doubts(session.found)),
+        warnings=(*session.found.notes, *_warn_of_gaps(session.found)),
         environment={},
         metrics=session.metrics,
         aim=session.aim,
+        made="elsewhere",
     )
     return analyse([ArmRuns(*arm) for arm in group_arms(runs)], ask)
 
@@ -105,13 +106,16 @@ def _setup(study: ObservedStudy, found: Observed) -> str:
     return f"{len(found.runs)} runs made elsewhere, read from {study.source} · {counted}"
 
 
-def _doubts(found: Observed) -> Iterator[str]:
+def _warn_of_gaps(found: Observed) -> Iterator[str]:
     """What is missing in such runs, and what it does to the comparison."""
     ends = {max(steps[-1] for steps, _ in run.curves.values()) for run in found.runs if run.status in (None, "done")}
     if len(ends) > 1 and all(run.budget is None for run in found.runs):
         yield (
             f"runs end after {min(ends):,} to {max(ends):,} steps and no column says what they were allowed (budget):"
-            " their last values are not of the same training"
+            " their last values are not of the same training; add the column"
         )
     if not found.seeded:
-        yield "the first run of a variant is held against the first of another, as if all had been drawn by themselves"
+        yield (
+            "the first run of a variant is held against the first of another, as if all had been drawn by themselves;"
+            " add a column `seed` to pair them"
+        )

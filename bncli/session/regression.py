@@ -164,7 +164,7 @@ def check_same(findings: Findings) -> list[Check]:
         at = f" at {written_setting(c.setting)}" if c.setting else ""
         outcome: dict[str, object] = {"better": "failed", "worse": "failed", "not comparable": "undecided"}
         name = f"{measure.label}, {c.reference} against itself{at}"
-        message = f"{written_comparison(c, measure, corrected=True)}, {c.pairs} pairs"
+        message = f"{written_comparison(c, measure)}, {c.pairs} pairs"
         checks.append(Check(name, outcome.get(c.verdict, "passed"), message, c.verdict))  # type: ignore[arg-type]
     return checks
 

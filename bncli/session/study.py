@@ -18,7 +18,7 @@ from bncli.plan import Engine, Job, Run, facts_key, jobs_of, runs_of, seconds_of
 from bncli.plugins.code import NamedCode, code_text
 from bncli.presets import preset_path
 from bncli.records import RunResult, StudyRun, group_arms
-from bncli.session.memory import check_memory, doubt_memory, doubt_ranks
+from bncli.session.memory import check_memory, warn_of_memory, warn_of_ranks
 from bncli.session.resolve import resolve
 from bncli.store.folder import Store
 from bncli.tasks import TASKS
@@ -142,7 +142,7 @@ class Session:
         each = [seconds_of(job) for job in missing]
         return max(sum(each) / self.slots(), max(each, default=0))
 
-    def doubts(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """What is so much that it may be a mistake: runs, days, memory for what runs at once."""
         runs = budget.count_runs(self.study)
         if runs > budget.MANY_RUNS:
@@ -152,7 +152,7 @@ class Session:
         if days > budget.MANY_DAYS:
             yield f"about {days:,.0f} days of training, which is more than {budget.MANY_DAYS:.0f}"
         if self.device == "cpu" and self.executor in HERE:
-            yield from (*doubt_memory(self.jobs, self.slots()), *doubt_ranks(self.runs, device_count("cpu")))
+            yield from (*warn_of_memory(self.jobs, self.slots()), *warn_of_ranks(self.runs, device_count("cpu")))
 
     def slots(self) -> int:
         """How many jobs are expected to run at once; runs of several ranks share the devices out."""
@@ -231,8 +231,8 @@ def open_session(
         check_memory(runs, session.device)
     resolve(runs, folder)
     session = session.planned(runs)
-    if not yes and (doubts := list(session.doubts())):
-        raise ConfigError(*(f"{doubt}; {_MEANT}" for doubt in doubts))
+    if not yes and (warnings := list(session.warnings())):
+        raise ConfigError(*(f"{warning}; {_MEANT}" for warning in warnings))
     return session
 
 
@@ -292,7 +292,7 @@ def describe_plan(session: Session) -> str:
         if not session.study.task
         else "expected: how long a task takes is not known",
     ]
-    lines += [f"needs --yes: {doubt}" for doubt in session.doubts()]
+    lines += [f"needs --yes: {warning}" for warning in session.warnings()]
     if session.study.looks:
         lines.append(
             f"until decided: reported with {', '.join(map(str, session.looks()))} seeds, and no more than needed"

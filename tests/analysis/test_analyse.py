@@ -75,7 +75,7 @@ def test_a_reference_that_never_gets_there_gives_an_upper_bound_with_a_reason():
     assert found.low is None
     assert found.high is not None
     assert found.verdict == "better"
-    assert found.reason == "none in 1 of 5 pairs: not reached within 1,000 steps; the lower end is unbounded"
+    assert found.reason == "none: not reached within 1,000 steps in 1 of 5 pairs, so that the ratio has no lower limit"
 
 
 def test_final_accuracies_are_compared_by_their_difference():
@@ -91,7 +91,7 @@ def test_only_paired_seeds_are_compared():
     batch = dataclasses.replace(batch, runs={s: r for s, r in batch.runs.items() if s != 3})
     findings = analyse([none, batch], ask_of())
     assert comparison(findings, "batch").pairs == 4
-    assert warned(findings, "batch: no run for seed 3; 4 of 5 seeds remain")
+    assert warned(findings, "batch: no run for seed 3; 4 of 5 seeds remain; the same command trains what is missing")
 
 
 def test_a_failed_run_counts_as_missing():
@@ -179,22 +179,23 @@ def test_an_arm_without_runs_is_shown_as_such():
 @pytest.mark.parametrize(
     ("seeds", "warning"),
     [
-        (1, ["1 seed: no claim is made; use 5 or more"]),
-        (3, ["3 seeds: intervals are wide and rest on few runs; use 5 or more"]),
+        (1, ["1 seed: no claim is made; use 5 or more: --seeds 5"]),
+        (3, ["3 seeds: intervals rest on few runs; use 5 or more: --seeds 5"]),
         (5, []),
     ],
 )
 def test_few_seeds_are_warned_of(seeds, warning):
     findings = analyse(two_arms([400] * seeds, [900] * seeds), ask_of())
-    assert [w for w in findings.warnings if "seed" in w and "grid" not in w] == warning
+    assert [w for w in findings.warnings if "seed" in w and "evaluate" not in w] == warning
 
 
 def test_diverged_runs_are_named_and_counted_as_chance():
     none, batch = two_arms([400] * 5, [900] * 5)
     diverged = run_of({0: 0.1, 100: 0.6}, status="diverged", step=140)
     findings = analyse([none, dataclasses.replace(batch, runs={**batch.runs, 2: diverged})], ask_of())
-    assert warned(findings, "batch: 1 of 5 runs diverged (seed 2 at step 140)")
-    assert warned(findings, "a diverged run counts as chance: 10.0 % final accuracy")
+    said = "batch: 1 of 5 runs diverged (seed 2 at step 140); lower training.lr, or set training.clip"
+    assert warned(findings, said) == [said]
+    assert "a diverged run counts as chance: 10.0 % final accuracy" in [note.text for note in findings.notes]
     assert findings.arms[1].statuses == {"done": 4, "diverged": 1}
     assert findings.arms[1].summaries[1].values[2].value == 0.1
 
@@ -208,7 +209,10 @@ def test_a_diverged_run_makes_its_loss_worse_not_unknown():
 
 
 def test_a_grid_that_dominates_the_interval_is_warned_of():
-    assert warned(analyse(two_arms([400] * 5, [900] * 5), ask_of()), "comes from the evaluation grid")
+    assert warned(analyse(two_arms([400] * 5, [900] * 5), ask_of()), "evaluate more often") == [
+        "steps to 95 %: over half of the interval's width comes from how seldom runs are evaluated, not from the seeds "
+        "(batch); evaluate more often (--set evaluation.every=50)"
+    ]
 
 
 def test_a_grid_finer_than_the_spread_is_not_warned_of():
@@ -217,12 +221,14 @@ def test_a_grid_finer_than_the_spread_is_not_warned_of():
         arm_of("none", [reaching(900, every=5)] * 5),
         arm_of("batch", [reaching(s, every=5) for s in spread]),
     ]
-    assert not warned(analyse(arms, ask_of()), "grid")
+    assert not warned(analyse(arms, ask_of()), "evaluate more often")
 
 
 def test_a_target_met_before_training_is_warned_of():
     findings = analyse(two_arms([0] * 5, [900] * 5), ask_of())
-    assert warned(findings, "batch: 5 of 5 runs met the target before training; the target is too low")
+    assert warned(
+        findings, "batch: 5 of 5 runs met the target before training; set a harder one (--set target.accuracy=LEVEL)"
+    )
 
 
 def test_an_arm_compared_with_its_own_copy_is_never_better_or_worse():

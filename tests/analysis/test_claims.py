@@ -73,7 +73,7 @@ def test_a_share_has_the_exact_interval():
 def test_few_seeds_are_labelled_and_one_decides_nothing():
     assert (
         judged(claim(below=0.6), steps(*[400] * 3), steps(*[900] * 3)).claims[0].reason
-        == "indicative: fewer than 10 seeds"
+        == "a first indication: fewer than 10 seeds"
     )
     (found,) = judged(claim(below=0.6), steps(400), steps(900)).claims
     assert (found.outcome, found.reason) == ("undecided", "one seed: no interval")

@@ -117,25 +117,22 @@ def test_the_headline_prints_the_corrected_interval_and_the_note_says_so():
     arms = [arm_of(f"v{i}" if i else "none", losses(*rng.normal(0.5, 0.1, 10))) for i in range(5)]
     findings = analyse(arms, ask_of("final_loss"))
     first = findings.arms[1].comparisons[0]
-    assert f"[{first.corrected_low:+.4f}, {first.corrected_high:+.4f}]" in findings.headlines[0]
+    assert f"95 % interval {first.corrected_low:+.4f} to {first.corrected_high:+.4f}" in findings.headlines[0]
+    text = "[ ] is a 95 % interval over pairs of runs with the same seed, corrected for 4 variants"
+    (note,) = [n for n in findings.notes if n.text == text]
     assert (
-        "verdicts, signs and headlines hold for all 4 comparisons of a measure at once (Holm): they follow from "
-        "intervals at 98.75 %"
-    ) in [n.text for n in findings.notes]
-    assert "[ ] is a 95 % interval over pairs of runs with the same seed, each comparison for itself" in [
-        n.text for n in findings.notes
-    ]
-    assert "verdicts at 10 pairs are those of an exact test" in [n.text for n in findings.notes]
+        "the intervals are therefore taken at 98.75 % (Holm's correction), so that in 95 % of studies no verdict of a "
+        "column is wrong. An exact test underlies it"
+    ) in note.explanation
 
 
 def test_five_pairs_say_that_they_rest_on_normality():
     arms = [arm_of(v, losses(*np.linspace(at, at + 0.1, 5) ** 2)) for v, at in (("none", 0.9), ("batch", 0.1))]
     findings = analyse(arms, ask_of("final_loss"))
     assert findings.arms[1].comparisons[0].method == "t-interval, rests on normality"
-    assert (
-        "verdicts at 5 pairs rest on t-intervals, which take differences to be normal: no exact test reaches 5 % below "
-        "6 pairs"
-    ) in [n.text for n in findings.notes]
+    assert ("5 seeds cannot reach p < .05; 6 can: --seeds 6 (until then verdicts take differences to be normal)") in [
+        n.text for n in findings.notes
+    ]
 
 
 def judged(measure, variant, reference):
@@ -148,7 +145,8 @@ def test_ten_pairs_that_all_got_there_are_not_equivalent():
     found, sentence = judged("reached", [reaching(400)] * 10, [reaching(400)] * 10)
     assert (found.verdict, found.method, found.reason) == ("inconclusive", "exact test", "")
     assert (found.low, found.high) == pytest.approx((-0.3085, 0.3085), abs=5e-5)
-    assert "is open: +0 [-31, +31] points" in sentence
+    assert "inconclusive: batch and none differ in share of runs that reach the target by +0 points" in sentence
+    assert "(95 % interval -31 to +31)" in sentence
 
 
 def test_hundred_pairs_that_all_got_there_are():
@@ -158,8 +156,9 @@ def test_hundred_pairs_that_all_got_there_are():
 def test_where_every_run_has_the_same_value_nothing_says_how_it_varies():
     found, sentence = judged("restricted_steps", [reaching(None)] * 10, [reaching(None)] * 10)
     assert (found.verdict, found.low, found.high) == ("inconclusive", None, None)
-    assert sentence.endswith(
-        "is open: every run has the same value, 1000: nothing says how it varies (10 paired seeds)"
+    assert sentence == (
+        "inconclusive: batch had 1.00x the mean steps to the target (up to the budget) of none, better in 5 of 10 pairs;"
+        " every run has the same value, 1000, so that nothing says how it varies"
     )
 
 
@@ -175,26 +174,25 @@ def test_a_study_extended_after_a_look_is_judged_by_an_e_value_and_says_so():
     assert (first.low, first.high) == (again.low, again.high)
     assert again.corrected_high - again.corrected_low > 1.3 * (first.corrected_high - first.corrected_low)
     assert again.method == "e-value, rests on normality"
-    assert (
-        "this study was reported before, with 5 seeds, and then extended: its verdicts follow from e-values at 97.5 %, "
-        "which allow for any number of looks"
-    ) in [n.text for n in later.notes]
+    (note,) = [n for n in later.notes if n.text.startswith("[ ]")]
+    assert note.text.endswith("with the same seed; it allows for the reports with 5 seeds before this one")
+    assert "so its verdicts follow from e-values at 97.5 %, which hold at any number of looks and are wider" in (
+        note.explanation
+    )
 
 
 def test_a_study_planned_to_be_looked_at_says_with_how_many_seeds():
-    (note,) = [
-        note.text for note in extended(Looks(planned=(5, 10, 15))).notes if note.text.startswith("until decided")
-    ]
-    assert note.startswith(
-        "until decided: planned to be looked at with 5, 10 or 15 seeds; so that all looks together are wrong in 5 % of "
-        "studies, verdicts follow from intervals at 97."
-    )
+    (note,) = [note for note in extended(Looks(planned=(5, 10, 15))).notes if note.text.startswith("[ ]")]
+    assert note.text.endswith("; it allows for looks at 5, 10 or 15 seeds")
+    assert (
+        "so that all looks together are wrong in 5 % of studies, verdicts follow from intervals at 97."
+    ) in note.explanation
 
 
 def test_an_open_headline_says_how_many_more_seeds_would_decide_and_by_which_rule():
     (sentence,) = extended(Looks()).headlines
     more = extended(Looks()).arms[1].comparisons[0].more_seeds
-    assert f"(10 paired seeds; about {more} more would decide, judged as an extended study)" in sentence
+    assert sentence.endswith(f"; about {more} more seeds would decide: --seeds {10 + more}")
 
 
 def test_who_follows_the_advice_finds_what_there_is():

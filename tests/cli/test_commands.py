@@ -51,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_compare_prints_a_table_and_one_line_a_finished_run(trained: Path) -> None:
     table, lines = (trained / "stdout").read_text(), (trained / "stderr").read_text().splitlines()
-    assert table.startswith("study: does it work?\nmnist · mlp 784-8-10 sigmoid · batch 40 · sgd lr 0.5 · 60 steps")
+    assert table.startswith("study: does it work?\nmnist · mlp 784-8-10 sigmoid · batch 40 · sgd lr 0.5 (constant), ")
     assert "none (ref)" in table
     assert len(lines) == 6
     assert lines[-1].startswith("[6/6] ")

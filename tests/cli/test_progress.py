@@ -34,7 +34,7 @@ def shown(job: Job, *events: Progress, height: int = 20) -> str:
 def test_a_running_job_shows_its_curve_accuracy_loss_and_rate(tiny: Callable[..., Study]) -> None:
     job = jobs_of(runs_of(tiny(), "cpu"))[0]
     signs = [(0, 0.1, 2.3, 0.5), (10, 0.5, 1.2, 0.25), (20, 0.9, 0.4, 0.25)]
-    text = shown(job, *(Progress(job, *sign) for sign in signs))
+    text = shown(job, *(Progress(job, step, {"accuracy": top1, "loss": loss}, lr) for step, top1, loss, lr in signs))
     assert "▁▅█  90.0 %  loss 0.4  lr 0.25" in text
 
 
@@ -43,7 +43,7 @@ def test_a_terminal_with_room_shows_the_curves_of_what_is_running(
 ) -> None:
     monkeypatch.setattr("bncli.cli.progress._REDRAW", -1.0)
     job = jobs_of(runs_of(tiny(), "cpu"))[0]
-    signs = [Progress(job, 0, 0.1), Progress(job, 10, 0.5), Progress(job, 20, 0.9)]
+    signs = [Progress(job, step, {"accuracy": value}) for step, value in ((0, 0.1), (10, 0.5), (20, 0.9))]
     lines = shown(job, *signs, height=30).splitlines()
     (axis,) = [k for k, line in enumerate(lines) if line.lstrip().startswith("+---")]
     assert lines[axis + 1].split() == ["0", "20", "steps"]
@@ -54,7 +54,7 @@ def test_a_terminal_with_room_shows_the_curves_of_what_is_running(
 
 def test_a_job_whose_lanes_have_all_diverged_is_shown_without_a_crash(tiny: Callable[..., Study]) -> None:
     job = jobs_of(runs_of(tiny(), "cpu"))[0]
-    assert "nan" in shown(job, Progress(job, 10, float("nan"), float("nan"), 0.5))
+    assert "nan" in shown(job, Progress(job, 10, {"accuracy": float("nan"), "loss": float("nan")}, 0.5))
 
 
 REGRESSION = {"data": "offset", "model": "shift", "measures": ["final_loss"], "variants": {"none": "none"}}
@@ -64,7 +64,7 @@ def test_a_loss_between_0_and_1_is_no_percentage(
     tiny: Callable[..., Study], capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = jobs_of(runs_of(tiny(**REGRESSION), "cpu"))[0]
-    assert "loss 0.5  lr 0.25" in (text := shown(job, Progress(job, 10, 0.5, 0.5, 0.25)))
+    assert "loss 0.5  lr 0.25" in (text := shown(job, Progress(job, 10, {"loss": 0.5}, 0.25)))
     assert "%" not in text
     run = job.runs[0]
     lines, records = Lines(), (Record("loss", 10, 0.25, "squared error"),)
@@ -75,7 +75,7 @@ def test_a_loss_between_0_and_1_is_no_percentage(
 
 def test_a_name_that_looks_like_markup_does_not_end_the_bars(tiny: Callable[..., Study]) -> None:
     job = jobs_of(runs_of(tiny(variants={"[/b]\x1b[2J": "none"}, reference="[/b]\x1b[2J"), "cpu"))[0]
-    assert r"[/b]\x1b[2J x" in shown(job, Progress(job, 10, 0.5, 0.5, 0.5))
+    assert r"[/b]\x1b[2J x" in shown(job, Progress(job, 10, {"accuracy": 0.5, "loss": 0.5}, 0.5))
 
 
 def test_bars_move_on_a_terminal_and_show_no_escape_sequence_as_text(tmp_path: Path) -> None:

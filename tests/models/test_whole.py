@@ -313,8 +313,9 @@ def test_norms_that_are_no_modules_and_weights_of_another_norm_are_warned_of(tmp
         study, model="nets.py:Functional", weights="trained.pt", executor="thread", store=tmp_path / "store"
     )
     assert [warning for warning in found.findings.warnings if "seed" not in warning][:2] == [
-        "model: layer_norm is no module and stays as it is in every variant",
-        "trained.pt was trained with BatchNorm2d: every other norm starts from weights that were not trained with it",
+        "model: layer_norm is no module and stays as it is in every variant; make it one to have it replaced",
+        "trained.pt was trained with BatchNorm2d: every other norm starts from weights that were not trained with it; "
+        "leave --weights out to train all from the start",
     ]
 
 

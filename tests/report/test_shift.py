@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bncli.findings import Note
 from bncli.findings.shift import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings
 from bncli.report.figures.shift import bands_figure, last_bands, layer_names, layers_figure, ratios_figure
 from bncli.report.shift.table import MOST_LAYERS, show
@@ -47,7 +48,7 @@ def findings(layers: list[str], asked: tuple[str, ...] = (), **changes: Any) -> 
     )
     return ShiftFindings(
         "study", "does it shift?", "mnist", "probed", asked, DEFINITIONS,
-        (arm("none", layers), arm("batch", layers, **changes)), comparisons, bands, ("it does",), ("a note",), (), {},
+        (arm("none", layers), arm("batch", layers, **changes)), comparisons, bands, ("it does",), (Note("a note"),), (), {},
     )  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def test_notes_are_taken_every_few_seconds_with_the_time_left_by_what_is_done(op
         notes.note()
         assert (noted().time, noted().in_flight) == (1000.0, 0)
         now[0] += 2
-        notes.take(Progress(first, first.runs[0].steps // 2, 0.5))
+        notes.take(Progress(first, first.runs[0].steps // 2, {"accuracy": 0.5}))
         notes.note()
         assert (noted().time, noted().in_flight) == (1006.0, 1)
         share = seconds_of(first) / 2 / sum(map(seconds_of, session.jobs))

@@ -123,7 +123,7 @@ def test_what_is_missing_is_a_warning(tmp_path: Path) -> None:
     path.write_text("variant,run,step,loss\na,1,0,3\na,1,9,2\na,2,0,3\na,2,5,2\nb,3,0,3\nb,3,9,1\nb,4,0,3\nb,4,9,1\n")
     warnings = " ".join(bncli.compare_results(path).findings.warnings)
     assert "no seeds are given" in warnings
-    assert "runs end after 5 to 9 steps and no column says what they were allowed (budget)" in warnings
+    assert "runs end after 5 to 9 steps and no column says what they were allowed (budget): their" in warnings
 
 
 def test_the_gate_holds_runs_made_elsewhere_against_their_baseline(write: Write, tmp_path: Path) -> None:

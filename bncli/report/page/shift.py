@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from bncli.findings import Note
 from bncli.findings.shift import ShiftComparison, ShiftFindings, Side
 from bncli.format import written_arm, written_estimate
 from bncli.report.data import ReportData
@@ -37,7 +36,7 @@ def read_shift(data: ReportData, findings: ShiftFindings) -> PageContent:
         ],
         warnings=findings.warnings,
         checks=data.checks,
-        notes=[Note(line) for line in findings.notes],
+        notes=list(findings.notes),
         facts=list_facts(data, findings.environment),
     )  # fmt: skip
 

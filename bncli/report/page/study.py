@@ -7,6 +7,7 @@ from typing import Any
 from bncli.findings import Arm, Comparison, Findings, Measure, SearchFindings, Tuning
 from bncli.format import (
     written_arm,
+    written_change,
     written_claim,
     written_comparison,
     written_judgement,
@@ -86,12 +87,12 @@ def _certainty(findings: Findings) -> str:
         f"against {rows[0][2].reference}": [written_comparison(c, m) for _, m, c in rows],
         "better in": [_better(c) for _, _, c in rows],
         "p, corrected": ["n/a" if c.p_holm is None else f"{c.p_holm:.2g}" for _, _, c in rows],
-        "interval of the verdict": [written_comparison(c, m, corrected=True) for _, m, c in rows],
-        "at": [f"{100 * c.level:.4g} %" if c.method else "n/a" for _, _, c in rows],
+        "this comparison by itself": [written_change(c.estimate, c.low, c.high, m) for _, m, c in rows],
+        "verdict at": [f"{100 * c.level:.4g} %" if c.method else "n/a" for _, _, c in rows],
         "more seeds to decide": [_more(c) for _, _, c in rows],
         "reason": [c.reason for _, _, c in rows],
     }
-    shown = make_columns(cells, right=("better in", "p, corrected", "at", "more seeds to decide"))
+    shown = make_columns(cells, right=("better in", "p, corrected", "verdict at", "more seeds to decide"))
     return write_table(shown, "Every comparison: estimate, interval and test", _WORDS)
 
 

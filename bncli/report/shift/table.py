@@ -10,14 +10,20 @@ from bncli.findings.shift import Cell, Definition, ShiftArm, ShiftFindings, Tren
 from bncli.format import written_setting
 from bncli.report.bands import BandPlot
 from bncli.report.figures.shift import SiteNames, drawn, last_bands, layer_names
-from bncli.report.layout import Column, say, table, width, wrapped
+from bncli.report.layout import Column, say, show_notes, table, width, wrapped
 
 MOST_LAYERS = 9  # of a deep network
 ARROWS: Mapping[Trend, str] = {"rising": "↑", "falling": "↓", "open": " "}
 
 
-def show(findings: ShiftFindings, console: Console) -> None:
-    """Print findings at the console's width: a table of as many metrics as fit, then one of the next."""
+def show(findings: ShiftFindings, console: Console, *, explain: bool = False) -> None:
+    """Print findings at the console's width: a table of as many metrics as fit, then one of the next.
+
+    Args:
+        findings: of shift.
+        console: where they go.
+        explain: say all footnotes, each with a paragraph.
+    """
     room = console.width
     say(console, wrapped(f"{findings.name}: {findings.question}", room), "bold")
     for line in (findings.setup, findings.probes):
@@ -41,8 +47,7 @@ def show(findings: ShiftFindings, console: Console) -> None:
     say(console, "")
     if most and any(len(_rows(arm, names)) > most for arm in findings.arms):
         say(console, f"  {most} layers are shown, evenly spaced; --layers '*' shows all", "dim")
-    for note in findings.notes:
-        say(console, wrapped(note, room, "  "), "dim")
+    show_notes(findings.notes, console, explain=explain)
     for warning in findings.warnings:
         say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")
 

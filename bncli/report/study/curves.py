@@ -8,13 +8,20 @@ from rich.text import Text
 from bncli.findings import ArmCurve, Findings
 from bncli.format import written, written_arm
 from bncli.report.bands import STYLES, PlottedLine, curve_lines
-from bncli.report.layout import wrapped
+from bncli.report.layout import say, wrapped
 
 _FIRST = ("accuracy", "loss")  # what is drawn, where a study has it
 
 
-def study_curves(findings: Findings, console: Console) -> Iterator[Text]:
-    """Lines of the panel; none where nothing was measured along the way, or there are too many arms to tell apart."""
+def show_curves(findings: Findings, console: Console) -> None:
+    """Print the panel below an empty line; where there are too many arms to tell apart, a line that says so."""
+    for number, line in enumerate(_lay_out(findings, console)):
+        if not number:
+            say(console, "")
+        say(console, line)
+
+
+def _lay_out(findings: Findings, console: Console) -> Iterator[Text]:
     metrics = dict.fromkeys(curve.metric for curve in findings.curves)
     metric = next((name for name in (*_FIRST, *metrics) if name in metrics), "")
     curves = [curve for curve in findings.curves if curve.metric == metric and len(curve.steps) > 1]

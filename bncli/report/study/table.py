@@ -1,4 +1,4 @@
-"""Findings on a terminal: what was asked, the headlines, one table, footnotes and warnings."""
+"""Findings on a terminal: what was asked, the answer, one table, footnotes and warnings."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
@@ -9,7 +9,8 @@ from rich.text import Text
 
 from bncli.findings import Arm, Comparison, Findings, Measure, Tuning, Verdict
 from bncli.format import written_arm, written_comparison, written_option, written_score, written_summary
-from bncli.report.layout import Column, say, stacked, table, width, wrapped
+from bncli.report.layout import Column, say, show_notes, stacked, table, width, wrapped
+from bncli.report.study.curves import show_curves
 
 
 def search_lines(findings: Findings, room: int) -> Iterator[Text]:
@@ -69,30 +70,47 @@ SYMBOLS: Mapping[Verdict, tuple[str, str]] = {  # verdict -> symbol, style
 }
 
 
-def show(findings: Findings, console: Console) -> None:
-    """Print findings at the console's width: one table, or one a measure, or a list where that is too wide too."""
+def show(findings: Findings, console: Console, *, explain: bool = False) -> None:
+    """Print findings at the console's width: one table, or one a measure, or a list where that is too wide too.
+
+    Args:
+        findings: of a comparison.
+        console: where they go.
+        explain: say also what the table says already, and all footnotes, each with a paragraph.
+    """
     room = console.width
     say(console, wrapped(f"{findings.name}: {findings.question}", room), "bold")
     say(console, wrapped(findings.setup, room), "dim")
-    if findings.headlines:
+    if said := sentences(findings, explain=explain):
         say(console, "")
-    for sentence in findings.headlines:
-        say(console, wrapped(sentence, room))
-    for lines in tables(findings, room):
+    for sentence in said:
+        say(console, wrapped(sentence, room, "" if sentence == findings.answer else "  "))
+    for lines in (parts := tables(findings, room)):
         say(console, "")
         for line in lines:
             say(console, line)
     for line in (*search_lines(findings, room), *trial_lines(findings, room)):
         say(console, line)
-    footnotes = [*_legend(findings), *_superiorities(findings), *(note.text for note in findings.notes)]
-    if footnotes:
-        say(console, "")
-    for note in footnotes:
-        say(console, wrapped(note, room, "  "), "dim")
+    show_curves(findings, console)
+    say(console, "")
+    for key in _legend(findings, len(parts)):
+        say(console, wrapped(key, room, "  "), "dim")
+    show_notes(findings.notes, console, explain=explain)
     if findings.warnings:
         say(console, "")
     for warning in findings.warnings:
         say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")
+
+
+def sentences(findings: Findings, *, explain: bool = False) -> list[str]:
+    """The answer, then headlines: all with `explain`, else those that say what neither answer nor table does."""
+    if not findings.answer:
+        return list(findings.headlines)
+    compared = [c for arm in findings.arms if (c := _comparison(arm, findings.measures[0]))]
+    if explain or len(compared) != len(findings.headlines):
+        return [findings.answer, *(findings.headlines if explain else ())]
+    told = [c.verdict not in ("inconclusive", "not comparable") or len(compared) == 1 for c in compared]
+    return [findings.answer, *(line for line, known in zip(findings.headlines, told, strict=True) if not known)]
 
 
 def tables(findings: Findings, room: int) -> list[list[Text]]:
@@ -131,7 +149,7 @@ def _measure_columns(arms: Sequence[Arm], measure: Measure) -> Iterator[Column]:
         yield Column("reached", _cells(arms, _reached), right=True)
     yield Column(measure.label, _cells(arms, lambda a: _value(a, measure)), right=True)
     if versus := _versus(arms):
-        yield Column(versus, _cells(arms, lambda a: _against(a, measure)))
+        yield Column(_versus_title(measure, versus), _cells(arms, lambda a: _against(a, measure)))
 
 
 def _cells(arms: Sequence[Arm], write: Callable[[Arm], str | Text]) -> tuple[Text, ...]:
@@ -144,17 +162,20 @@ def _swept(arms: Sequence[Arm]) -> list[str]:
     return [key for key in keys[0] if all(key in other for other in keys)] if arms else []
 
 
-def _share(c: Comparison) -> str:
-    """`1.00 [0.48, 1.00]`: how often better, with the exact interval where there is one."""
-    known = c.probability_of_improvement_low is not None and c.probability_of_improvement_high is not None
-    return f"{c.probability_of_improvement:.2f}" + (
-        f" [{c.probability_of_improvement_low:.2f}, {c.probability_of_improvement_high:.2f}]" if known else ""
-    )
-
-
 def _versus(arms: Sequence[Arm]) -> str:
-    """`vs none`; empty where nothing is compared."""
-    return next((f"vs {c.reference}" for a in arms for c in a.comparisons), "")
+    """The reference; empty where nothing is compared."""
+    return next((c.reference for a in arms for c in a.comparisons), "")
+
+
+_DIFFERENCES = {"fraction": "points", "share": "points", "nats": "nats"}  # what a column of differences counts
+
+
+def _versus_title(measure: Measure, reference: str) -> str:
+    """`steps relative to none`, `points against none`."""
+    if measure.scale == "ratio":
+        unit = f"{measure.unit} " if measure.name.endswith("_to_target") else ""
+        return f"{unit}relative to {reference}"
+    return f"{_DIFFERENCES.get(measure.unit, 'difference')} against {reference}"
 
 
 def _comparison(arm: Arm, measure: Measure) -> Comparison | None:
@@ -184,28 +205,13 @@ def _time(arm: Arm) -> str:
     return "n/a" if arm.ms_per_step is None else f"{arm.ms_per_step:.2f}"
 
 
-def _legend(findings: Findings) -> Iterator[str]:
-    """Which symbols occur, and what they judge."""
-    found = {c.verdict for arm in findings.arms for c in arm.comparisons}
+def _legend(findings: Findings, parts: int) -> Iterator[str]:
+    """Which signs occur, and what they judge: with several tables the measure of each."""
+    judged = {m.name for m in (findings.measures if parts > 1 else findings.measures[:1])}
+    found = {c.verdict for arm in findings.arms for c in arm.comparisons if c.measure in judged}
     if found:
         symbols = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
-        which = (
-            "; the sign before a variant judges the first measure of its table" if len(findings.measures) > 1 else ""
-        )
-        yield symbols + which
-
-
-def _superiorities(findings: Findings) -> Iterator[str]:
-    """P(A > B) of each measure: how often the variant was the better one of a pair."""
-    for measure in findings.measures:
-        shares = [
-            f"{written_arm(arm.variant, arm.setting)} {_share(c)}"
-            for arm in findings.arms
-            if (c := _comparison(arm, measure)) and c.probability_of_improvement is not None and c.pairs > 1
-        ]
-        if shares:
-            reference = _versus(findings.arms).removeprefix("vs ")
-            yield f"P(better than {reference}) on {measure.label}, share of pairs: {', '.join(shares)}"
+        yield f"sign: verdict on {'what its table is about' if parts > 1 else findings.measures[0].label} ({symbols})"
 
 
 def page_part(findings: Findings) -> str:
@@ -216,7 +222,7 @@ def page_part(findings: Findings) -> str:
         "<tr>" + "".join(f"<td>{escape(cell.plain)}</td>" for cell in row) + "</tr>"
         for row in zip(*(column.cells for column in found), strict=True)
     )
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in findings.headlines)
-    doubts = "".join(f"<p><small>warning: {escape(warning)}</small></p>" for warning in findings.warnings)
+    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(findings))
+    warnings = "".join(f"<p><small>warning: {escape(warning)}</small></p>" for warning in findings.warnings)
     title = f"<p><b>{escape(findings.name)}: {escape(findings.question)}</b><br>{escape(findings.setup)}</p>"
-    return f"<div>{title}{said}<table><tr>{heads}</tr>{rows}</table>{doubts}</div>"
+    return f"<div>{title}{said}<table><tr>{heads}</tr>{rows}</table>{warnings}</div>"
