@@ -13,12 +13,14 @@ from bncli.cli.destinations import Export, History, Html
 from bncli.cli.options import (
     AA,
     CHECKS,
+    WHERE,
     BaselineName,
     CheckClaims,
     Device,
     FailIf,
     Github,
     Json,
+    Plain,
     Plot,
     Plugins,
     SaveBaseline,
@@ -81,22 +83,43 @@ Versus = Annotated[
         metavar="FILE.py:NAME|NORM", rich_help_panel=CASES,
     ),
 ]  # fmt: skip
-Only = Annotated[list[str] | None, typer.Option(help="Keep cases with this in their name, or matching it (*).")]
-Skip = Annotated[list[str] | None, typer.Option(help="Leave out cases with this in their name, or matching it (*).")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Keep cases with this in their name, or matching it (*).", rich_help_panel=CASES),
+]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave out cases with this in their name, or matching it (*).", rich_help_panel=CASES),
+]
 Kernel = Annotated[
     list[str] | None,
     typer.Option(help="Time your own too: a function of the channels.", metavar="FILE.py:NAME", rich_help_panel=CASES),
 ]
 Truth = Annotated[
     str | None,
-    typer.Option(help="What kernels must compute: a norm, or your own in plain torch.", metavar="NORM|FILE.py:NAME"),
+    typer.Option(
+        help="What kernels must compute: a norm, or your own in plain torch.",
+        metavar="NORM|FILE.py:NAME",
+        rich_help_panel=CASES,
+    ),
 ]
 CaseTime = Annotated[
-    float | None, typer.Option("--time-limit", help="Seconds after which a case that gives no answer is ended (120).")
+    float | None,
+    typer.Option(
+        "--time-limit", help="Seconds after which a case that gives no answer is ended (120).", rich_help_panel=WHERE
+    ),
 ]
-Warm = Annotated[bool, typer.Option("--warm", help="Leave the arguments in the cache instead of rotating copies.")]
-Graph = Annotated[bool, typer.Option("--graph", help="On a GPU, time replayed CUDA graphs: kernels, not launches.")]
-Budget = Annotated[float | None, typer.Option(min=1, help="Seconds of measuring, instead of the preset's.")]
+Warm = Annotated[
+    bool,
+    typer.Option("--warm", help="Leave the arguments in the cache instead of rotating copies.", rich_help_panel=WHERE),
+]
+Graph = Annotated[
+    bool,
+    typer.Option("--graph", help="On a GPU, time replayed CUDA graphs: kernels, not launches.", rich_help_panel=WHERE),
+]
+Budget = Annotated[
+    float | None, typer.Option(min=1, help="Seconds of measuring, instead of the preset's.", rich_help_panel=WHERE)
+]
 AnyMachine = Annotated[
     bool,
     typer.Option("--allow-other-machine", help="Compare with another machine's baseline too.", rich_help_panel=CHECKS),
@@ -114,6 +137,7 @@ def bench(
     warm: Warm = False, graph: Graph = False, budget: Budget = None,
     time_limit: CaseTime = None, device: Device = "auto", json: Json = None,
     html: Html = None, plot: Plot = None, history: History = None, export: Export = None, style: Style = "web",
+    plain: Plain = False,
     github: Github = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, allow_other_machine: AnyMachine = False, aa: AA = False, against: Against = None,
     check: CheckClaims = False, plugin: Plugins = None, store: StoreFolder = Path(".bncli"), yes: Yes = False,
@@ -140,7 +164,7 @@ def bench(
     )  # fmt: skip
 
     from bncli.cli.destinations import append_history, command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_checks, require_writable, stdout
+    from bncli.cli.output import exit_for_checks, require_writable, stdout, write_plain
 
     destinations = read_destinations(
         "bench", plan.name, export, json=json, html=html, plot=plot, github=github,
@@ -154,7 +178,7 @@ def bench(
 
     ending: typer.Exit | BncliError | None = None
     try:
-        with show_progress() as on_event:
+        with show_progress(plain=plain) as on_event:
             record = measure_plan(plan, on_event)
     except BenchInterrupted as cut:
         print(cut, file=sys.stderr)
@@ -164,10 +188,13 @@ def bench(
     except BenchError as cut:
         record, ending = cut.record, cut.error
     checks = list_checks(record)
-    if not any(each.takes_stdout for each in destinations):
-        show(record, stdout())
     study = asked.model_dump(mode="json") if asked else None
     data = ReportData(plan.name, record, study, (), checks, command_line())
+    if not any(each.takes_stdout for each in destinations):
+        if plain:
+            write_plain(data)
+        else:
+            show(record, stdout())
     write_destinations(data, destinations, style)
     if history and record.complete and record.rows:
         from bncli.session.history import describe_bench
@@ -204,11 +231,11 @@ def list_cases(preset: str, json: str | None) -> None:
 
 
 @contextmanager
-def show_progress() -> "Iterator[OnEvent]":
+def show_progress(*, plain: bool) -> "Iterator[OnEvent]":
     """What happens, on stderr: a bar on a terminal, a line a measurement elsewhere."""
     from bncli.cli.output import is_animated, stderr
 
-    if not is_animated():
+    if plain or not is_animated():
         yield lambda event: print(line, file=sys.stderr, flush=True) if (line := describe(event)) else None
         return
 

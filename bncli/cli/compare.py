@@ -31,6 +31,7 @@ from bncli.cli.options import (
     Markdown,
     MaxInFlight,
     ModelCode,
+    Plain,
     Plot,
     Plugins,
     PresetArgument,
@@ -70,7 +71,7 @@ def compare(
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
     plot: Plot = None, html: Html = None, history: History = None, export: Export = None, style: Style = "web",
-    explain: Explain = False,
+    explain: Explain = False, plain: Plain = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):
@@ -99,7 +100,7 @@ def compare(
 
     from bncli import api
     from bncli.cli.destinations import append_history, command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_checks, exit_for_failures, require_writable, show_outcome, stdout
+    from bncli.cli.output import exit_for_checks, exit_for_failures, require_writable, show_outcome, stdout, write_plain
     from bncli.cli.progress import line, show_progress
     from bncli.report.study.table import show
 
@@ -110,7 +111,7 @@ def compare(
         taken="--events -" if events == "-" else "",
     )  # fmt: skip
     require_writable(events=events, history=history)
-    with show_progress(events) as (on_event, tell):
+    with show_progress(events, plain=plain) as (on_event, tell):
         if results is not None:
             asked = {"variant_from": variant_from, "seed_from": seed_from, "set": sets or (), "store": store}
             kept = {"save_baseline": save_baseline, "baseline": baseline, "fail_if": fail_if or ()}
@@ -123,9 +124,12 @@ def compare(
             said = {key: document.get(key) for key in ("answer", "headlines", "verdicts", "warnings")}
             tell(line({"event": "findings", **said}))
     if events != "-" and not any(each.takes_stdout for each in destinations):
-        show(result.findings, stdout(), explain=explain)
+        if plain:
+            write_plain(result.data())
+        else:
+            show(result.findings, stdout(), explain=explain)
         print(f"\n{len(result.runs)} runs {'from' if results else 'in'} {result.store}")
-        if result.checks:
+        if result.checks and not plain:
             show_outcome(result.name, result.checks)
     write_destinations(result.data(), destinations, style)
     if history:

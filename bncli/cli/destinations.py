@@ -17,6 +17,7 @@ from bncli.errors import BncliError, ConfigError
 
 if TYPE_CHECKING:
     from bncli.report.exports import AnyReport, ReportKind
+    from bncli.report.figures.style import StyleName
 
 Html = Annotated[
     str | None,
@@ -25,7 +26,7 @@ Html = Annotated[
 Export = Annotated[
     list[str] | None,
     typer.Option(
-        help="Write the findings as json, csv, markdown, latex, html, svg, pdf, png, junit, github, pytest-benchmark,"
+        help="Write the findings as json, csv, markdown, text, latex, html, svg, pdf, png, junit, github, pytest-benchmark,"
         " gha or bmf; - is stdout.",
         metavar="FORMAT[:PATH]",
         autocompletion=complete_format,
@@ -104,7 +105,7 @@ def read_destinations(
     return found
 
 
-def write_destinations(data: "AnyReport", destinations: Sequence[Destination], style: str = "web") -> None:
+def write_destinations(data: "AnyReport", destinations: Sequence[Destination], style: "StyleName" = "web") -> None:
     """Write every file; of what was cut short nothing was judged, so no JUnit, which would read as passed.
 
     Raises:

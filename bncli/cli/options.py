@@ -189,6 +189,15 @@ Style = Annotated[
     Literal["paper", "slides", "web"],
     typer.Option(help="Size and type of figures: paper is one column, 3.3 in at 8 points.", rich_help_panel=OUT),
 ]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain",
+        envvar="BNCLI_PLAIN",
+        help="A line a fact, for screen readers and logs: no tables, drawings or bars.",
+        rich_help_panel=OUT,
+    ),
+]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Say all footnotes, each with a paragraph.", rich_help_panel=OUT)
 ]

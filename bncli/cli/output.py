@@ -18,6 +18,8 @@ from bncli.streams import raw_stdout
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bncli.report.exports import AnyReport
+
 PIPE_WIDTH = 160  # a pipe or a file has no width of its own; COLUMNS overrules
 
 
@@ -92,6 +94,13 @@ def refuse_place(place: str) -> str:
     except OSError as error:  # a name too long
         return f"cannot write ({error.strerror})"
     return "" if writable else "cannot write (Permission denied)"
+
+
+def write_plain(data: "AnyReport") -> None:
+    """Print a report a line a fact."""
+    from bncli.report.exports import render
+
+    print(render(data, "text"), end="")
 
 
 def show_outcome(title: str, checks: Sequence[Check]) -> None:

@@ -69,11 +69,12 @@ _REDRAW = 1.0  # seconds between two drawings of them
 
 
 @contextmanager
-def show_progress(events: str | None = None) -> Iterator[tuple[OnEvent, Callable[[str], None]]]:
+def show_progress(events: str | None = None, *, plain: bool = False) -> Iterator[tuple[OnEvent, Callable[[str], None]]]:
     """What shows a session on stderr and writes its events; Ctrl-C says that nothing is lost, and exits with 130.
 
     Args:
         events: where JSON lines go: a file, - for stdout, None for nowhere.
+        plain: lines, also on a terminal.
 
     Yields:
         What takes events, and what writes a line among them.
@@ -103,7 +104,7 @@ def show_progress(events: str | None = None) -> Iterator[tuple[OnEvent, Callable
                 stream = None
                 print(f"--events {events}: cannot write ({error.strerror}); no more are written", file=sys.stderr)
 
-        display = stack.enter_context(_open_display())
+        display = stack.enter_context(_open_display(plain=plain))
 
         def take(event: Event) -> None:
             tell_event(event, tell)
@@ -124,9 +125,9 @@ def _open_events(place: Path) -> TextIO:
 
 
 @contextmanager
-def _open_display() -> Iterator[OnEvent]:
+def _open_display(*, plain: bool) -> Iterator[OnEvent]:
     """The display that fits where stderr goes."""
-    if not is_animated():
+    if plain or not is_animated():
         yield Lines()
         return
     bars = Bars()

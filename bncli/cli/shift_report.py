@@ -24,6 +24,7 @@ from bncli.cli.options import (
     LossCode,
     MaxInFlight,
     ModelCode,
+    Plain,
     Plot,
     Plugins,
     PresetArgument,
@@ -67,6 +68,7 @@ def shift_report(
     data_dir: DataDir = None,
     json: Json = None, html: Html = None, export: Export = None,
     dry_run: DryRun = False, yes: Yes = False, explain: Explain = False,
+    plain: Plain = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}
@@ -80,16 +82,19 @@ def shift_report(
 
     from bncli import api
     from bncli.cli.destinations import command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_failures, stdout
+    from bncli.cli.output import exit_for_failures, stdout, write_plain
     from bncli.cli.progress import show_progress
     from bncli.report.shift.table import show
 
     destinations = read_destinations("shift", how["preset"].stem, export, json=json, html=html, plot=plot)
-    with show_progress() as (on_event, _):
+    with show_progress(plain=plain) as (on_event, _):
         result = api.shift_report(**how, layers=layers, metrics=metrics, on_event=on_event)
     result = replace(result, command=command_line())
     if not any(each.takes_stdout for each in destinations):
-        show(result.findings, stdout(), explain=explain)
+        if plain:
+            write_plain(result.data())
+        else:
+            show(result.findings, stdout(), explain=explain)
         print(f"\n{len(result.runs)} runs in {result.store}")
     write_destinations(result.data(), destinations, style)
     exit_for_failures(result.runs)

@@ -1,6 +1,5 @@
 """`bncli show`: what is stored, shown again in any format, or two of it side by side; nothing is trained."""
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ import typer
 
 from bncli.cli.completion import complete_study, one_of
 from bncli.cli.destinations import Export, Html
-from bncli.cli.options import OUT, Json, Plot, Plugins, StoreFolder, Style
+from bncli.cli.options import Explain, Json, Plain, Plot, Plugins, StoreFolder, Style
 from bncli.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -33,18 +32,19 @@ As = Annotated[
         help="Of a probed study: study compares it, shift reports its shift (default).",
         metavar="study|shift",
         autocompletion=one_of("study", "shift"),
+        rich_help_panel=WHAT,
     ),
 ]
-Explain = Annotated[bool, typer.Option("--explain", help="Say of every footnote what it means.", rich_help_panel=OUT)]
 
 
 def show(
-    what: What = None, as_: As = None, explain: Explain = False, json: Json = None, html: Html = None,
-    plot: Plot = None, export: Export = None, style: Style = "web", plugin: Plugins = None,
+    what: What = None, as_: As = None, explain: Explain = False, plain: Plain = False, json: Json = None,
+    html: Html = None, plot: Plot = None, export: Export = None, style: Style = "web", plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Show again what is stored, in any format, or two of it side by side. Nothing is trained."""
     from bncli.cli.destinations import read_destinations, write_destinations
+    from bncli.cli.output import write_plain
     from bncli.report.exports import kind_of
 
     named = what or [""]
@@ -68,7 +68,10 @@ def show(
     )  # fmt: skip
     for number, each in enumerate(shown if not any(place.takes_stdout for place in destinations) else ()):
         print("\n" * bool(number), end="")
-        print_report(each, explain=explain)
+        if plain:
+            write_plain(each)
+        else:
+            print_report(each, explain=explain)
     write_destinations(shown[0], destinations, style)
 
 
@@ -88,10 +91,9 @@ def print_report(data: "AnyReport", *, explain: bool = False) -> None:
         return
     found, console = data.findings, stdout()
     if isinstance(found, Findings):
-        more = {"explain": True} if explain and "explain" in inspect.signature(study.show).parameters else {}
-        study.show(found, console, **more)
+        study.show(found, console, explain=explain)
     elif isinstance(found, ShiftFindings):
-        shift.show(found, console)
+        shift.show(found, console, explain=explain)
     elif found is None:
         show_runs(data.runs, console)
         show_accounting([run.result for run in data.runs if run.result], console)

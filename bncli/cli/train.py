@@ -17,6 +17,7 @@ from bncli.cli.options import (
     LossCode,
     MaxInFlight,
     ModelCode,
+    Plain,
     Plugins,
     PresetArgument,
     Seeds,
@@ -44,7 +45,7 @@ def train(
     max_in_flight: MaxInFlight = None, shared: SharedFolder = None,
     time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, dry_run: DryRun = False, yes: Yes = False,
-    export: Export = None, style: Style = "web",
+    export: Export = None, style: Style = "web", plain: Plain = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data, "task": task}
@@ -58,16 +59,19 @@ def train(
 
     from bncli import api
     from bncli.cli.destinations import command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_failures, stdout
+    from bncli.cli.output import exit_for_failures, stdout, write_plain
     from bncli.cli.progress import show_progress
     from bncli.report.study.runs import show_accounting, show_runs
 
     destinations = read_destinations("runs", how["preset"].stem, export)
-    with show_progress() as (on_event, _):
+    with show_progress(plain=plain) as (on_event, _):
         result = replace(api.train(**how, on_event=on_event), command=command_line())
     if not any(each.takes_stdout for each in destinations):
-        show_runs(result.runs, stdout())
-        show_accounting([run.result for run in result.runs if run.result], stdout())
+        if plain:
+            write_plain(result.data())
+        else:
+            show_runs(result.runs, stdout())
+            show_accounting([run.result for run in result.runs if run.result], stdout())
         print(f"\n{len(result.runs)} runs in {result.store}")
     write_destinations(result.data(), destinations, style)
     exit_for_failures(result.runs)

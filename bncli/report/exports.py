@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from bncli.errors import BncliError, unknown
 from bncli.findings import Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
+from bncli.report.figures.style import StyleName
 from bncli.report.sheet import Sheet
 
 AnyReport = ReportData | Sheet
@@ -53,11 +53,12 @@ FORMATS: Mapping[str, Format] = {
         "answer, table, warnings and checks, for a pull request or an issue",
         _all("markup:export_markdown", *KIND_NAMES) | _all("timing.exports:export_markdown", "bench"),
     ),
+    "text": Format("txt", "a line a fact, as --plain prints it", _all("markup:export_text", *KIND_NAMES)),
     "latex": Format("tex", "tables for a paper (booktabs)", _all("markup:export_latex", *KIND_NAMES)),
     "html": Format(
         "html",
         "a page with tables and figures, in one file",
-        _all("page:write_page") | _all("markup:write_plain_page", "sheet"),
+        _all("page:write_page", "study", "shift", "bench") | _all("markup:write_plain_page", "runs", "sheet"),
     ),
     "svg": Format("svg", "a file for each figure", _FIGURES, is_folder=True),
     "pdf": Format("pdf", "a file for each figure", _FIGURES, is_folder=True),
@@ -130,44 +131,20 @@ def render(data: AnyReport, name: str) -> str | bytes:
     return found
 
 
-def write_figures(data: AnyReport, name: str, folder: Path, style: str = "web") -> list[Path]:
+def write_figures(data: AnyReport, name: str, folder: Path, style: StyleName = "web") -> list[Path]:
     """Write a file for each figure that such findings have: `folder`/NAME-FIGURE.svg, or .pdf, .png.
 
     Raises:
         BncliError: without the extra `report`, or where they cannot be written.
     """
-    kind, home = kind_of(data), _home("bncli.report.figures")
-    row = find_format(name, kind)
-    if not hasattr(home, "list_figures"):
-        return _write_plots(data, name, folder)
-    figures = _load(row.functions[kind])(data)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BncliError(f"{folder}: cannot write figures: {error.strerror}") from None
-    paths = [folder / f"{data.name}-{figure.name}.{name}" for figure in figures]
-    for figure, path in zip(figures, paths, strict=True):
-        home.draw(figure, path, style)
-    return paths
+    from bncli.report.figures import files
 
-
-def _write_plots(data: AnyReport, name: str, folder: Path) -> list[Path]:
-    """Those that there were before figures were listed: SVG and PNG at once."""
-    if name == "png":
-        return []
-    found = None if isinstance(data, Sheet) else data.findings
-    if isinstance(found, ShiftFindings):
-        return list(_home("bncli.report.shift.figures").write_plots(found, folder))
-    if isinstance(found, Findings):
-        return list(_home("bncli.report.study.figures").write_search_plots(found, folder))
-    return []
-
-
-def _home(module: str) -> ModuleType:
-    return import_module(module)
+    kind = kind_of(data)
+    figures = _load(find_format(name, kind).functions[kind])(data)
+    return files.write_figures(figures, data.name, folder, style, (name,))
 
 
 def _load(place: str) -> Callable[[AnyReport], Any]:
     module, _, function = place.partition(":")
-    found: Callable[[AnyReport], Any] = getattr(_home(module), function)
+    found: Callable[[AnyReport], Any] = getattr(import_module(module), function)
     return found

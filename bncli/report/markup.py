@@ -1,4 +1,4 @@
-"""Reports as Markdown, as LaTeX, and as the HTML that a notebook shows; numbers are those of the terminal's table."""
+"""Reports as plain text, Markdown, LaTeX, and the HTML of notebooks; numbers are those of the terminal's table."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from bncli.report.checks import markdown
 from bncli.report.data import ReportData
 from bncli.report.layout import Column
 from bncli.report.sheet import Sheet, lay_out
+from bncli.report.study.table import SYMBOLS
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -16,7 +17,27 @@ _SPECIAL = {
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$",
     "·": r"$\cdot$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
 }  # fmt: skip
+_SPOKEN = {symbol: verdict for verdict, (symbol, _) in SYMBOLS.items()}  # signs, for who hears them
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\d)")  # before a number, and no hyphen
+
+
+def export_text(data: ReportData | Sheet) -> str:
+    """One line a fact, for a screen reader, a log or a search: each row of a table says its columns."""
+    sheet = lay_out(data)
+    lines = [sheet.title, *sheet.setup, *sheet.sentences]
+    for heading, columns in sheet.tables:
+        lines += [f"{heading}:"] if heading else []
+        for row in _cells(columns):
+            said = [
+                f"{column.title} {cell}" if column.title else _SPOKEN.get(cell, cell)
+                for column, cell in zip(columns, row, strict=True)
+                if cell
+            ]
+            lines.append("; ".join(said))
+    lines += [f"warning: {warning}" for warning in sheet.warnings]
+    lines += [f"{check.word}: {check.name} ({check.message})" for check in sheet.checks]
+    lines += [f"note: {note}" for note in sheet.notes]
+    return "\n".join(map(as_line, lines)) + "\n"
 
 
 def export_markdown(data: ReportData | Sheet) -> str:

@@ -40,7 +40,7 @@ def test_a_command_has_two_examples_that_it_understands_and_names_a_page_that_is
     assert (ROOT / page).is_file()
 
 
-@pytest.mark.parametrize("name", ["compare", "train", "shift-report"])
+@pytest.mark.parametrize("name", ["compare", "train", "shift-report", "bench", "show"])
 def test_options_of_the_long_commands_stand_in_groups(name):
     loose = [
         option.opts[0]

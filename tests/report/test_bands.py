@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from bncli.report.bands import Band, BandPlot, band_lines, nice_ticks
+from bncli.report.bands import Band, BandPlot, PlottedLine, band_lines, curve_lines, nice_ticks
 
 STEPS = [0, 25_000, 50_000]
 FLAT = Band("none", STEPS, [-1] * 3, [0] * 3, [1] * 3)
@@ -106,3 +106,24 @@ def test_a_long_label_is_cut():
 )
 def test_ticks_are_round_numbers_within_the_range(low, high, expected):
     assert nice_ticks(low, high, 5) == pytest.approx(expected)
+
+
+def test_curves_in_one_panel_are_told_apart_by_letters_and_share_places_in_turn():
+    steps = [0, 50, 100]
+    one, other = PlottedLine("none", steps, [0, 50, 100], "100 %"), PlottedLine("batch", steps, [0, 50, 100])
+    lines = [line.plain for line in curve_lines([one, other], 40, 6, letters=True)]
+    assert lines[-1] == " a none 100 %   b batch"
+    assert lines[-2].split() == ["0", "100", "steps"]
+    drawn = "".join(line.partition("|")[2] for line in lines[:6])
+    assert {"a", "b"} <= set(drawn)
+    assert max(map(len, lines)) <= 40
+
+
+def test_a_curve_that_ends_before_the_others_is_not_drawn_on():
+    whole, short = PlottedLine("a", [0, 100], [0, 1]), PlottedLine("b", [0, 50], [1, 1])
+    rows = [line.plain.partition("|")[2] for line in curve_lines([whole, short], 60, 6, letters=True)[:6]]
+    assert max(row.rfind("b") for row in rows) < 35
+
+
+def test_curves_of_nothing_finite_are_no_lines():
+    assert curve_lines([PlottedLine("a", [0, 1], [math.nan, math.inf])], 60, letters=True) == []

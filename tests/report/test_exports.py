@@ -55,8 +55,12 @@ def test_every_kind_of_findings_is_known() -> None:
     ("form", "kind", "message"),
     [
         ("cvs", "study", r"^no format is called 'cvs'; did you mean 'csv'\?"),
-        ("gha", "study", r"^cannot hold a comparison; choose one of json, csv, markdown, latex, html, svg, "),
-        ("svg", "runs", r"^cannot hold runs that nobody compared; choose one of json, csv, markdown, latex, html, "),
+        ("gha", "study", r"^cannot hold a comparison; choose one of json, csv, markdown, text, latex, html, svg, "),
+        (
+            "svg",
+            "runs",
+            r"^cannot hold runs that nobody compared; choose one of json, csv, markdown, text, latex, html, ",
+        ),
     ],
 )
 def test_a_format_that_cannot_be_is_refused(form: str, kind: ReportKind, message: str) -> None:
@@ -177,3 +181,15 @@ def test_notebooks_show_whatever_was_found(kind: ReportKind, tmp_path: Path) -> 
     result = Result(data.name, bncli.read_study("smoke"), data.findings, (), tmp_path)
     assert result._repr_html_().startswith("<div><p><b>")
     assert isinstance(data.findings, BenchRecord) == ("0.59x [0.58, 0.59]" in result._repr_html_())
+
+
+def test_plain_text_says_each_row_in_words_with_its_columns() -> None:
+    lines = str(render(DATA["study"], "text")).splitlines()
+    (batch,) = [line for line in lines if "variant batch" in line]
+    assert batch == (
+        "better; variant batch; reached 5/5; steps to 95 % 5,100 ± 280; steps relative to none 0.41x [0.36, 0.47]; "
+        "final accuracy 97.5 ± 0.1 %; points against none +0.4 [+0.2, +0.6]; ms/step 0.74"
+    )
+    assert "warning: late: 4 of 5 runs diverged (seed 0 at step 300)" in lines
+    assert "refuted: accuracy & such (50 %)" in lines
+    assert not [c for line in lines for c in line if "\u2580" <= c <= "\u28ff"]  # nothing is drawn
