@@ -8,7 +8,7 @@ import typer
 
 from bncli.cli.completion import complete_study, one_of
 from bncli.cli.destinations import Export, Html
-from bncli.cli.options import Explain, Json, Plain, Plot, Plugins, StoreFolder, Style
+from bncli.cli.options import WHAT, Explain, Json, Plain, Plot, Plugins, StoreFolder, Style
 from bncli.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
