@@ -202,6 +202,7 @@ def test_cost_is_by_the_first_measure_that_can_be_compared_and_points_are_points
     figure = FIGURES["study-cost"]
     assert rows(figure)[1] == {"variant": "batch", "cost": 1.213, "gain": 0.408, "low": 0.361, "high": 0.468}
     assert "on the dotted line the time to the target is none's" in figure.caption
+    assert figure.caption.endswith("Not shown, since it cannot be compared on both: late.")
     accuracy = replace(figure1(), measures=figure1().measures[1:], curves=())
     (points,) = list_figures(ReportData("a", accuracy))
     assert rows(points)[1] == {"variant": "batch", "cost": 1.213, "gain": 0.4, "low": 0.2, "high": 0.6}

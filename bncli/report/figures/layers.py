@@ -178,7 +178,7 @@ def ratios_figure(findings: ShiftFindings) -> Figure | None:
         "y": {"field": "metric", **bare, "axis": axis},
         "tooltip": tooltip,
     }  # fmt: skip
-    strong = {"test": "datum.distinct && (datum.ratio > 4.6 || datum.ratio < 0.22)", "value": "white"}
+    strong = {"test": "datum.distinct && (datum.ratio > 6 || datum.ratio < 0.17)", "value": "white"}
     layered: list[Spec] = [
         {
             "mark": {"type": "rect", "stroke": "white", "strokeWidth": 1},
