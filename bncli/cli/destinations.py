@@ -26,8 +26,8 @@ Html = Annotated[
 Export = Annotated[
     list[str] | None,
     typer.Option(
-        help="Write the findings as json, csv, markdown, text, latex, html, svg, pdf, png, junit, github, pytest-benchmark,"
-        " gha or bmf; - is stdout.",
+        help="Write the findings as json, csv, markdown, text, latex, html, svg, pdf, png, junit, github,"
+        " pytest-benchmark, gha or bmf; - is stdout.",
         metavar="FORMAT[:PATH]",
         autocompletion=complete_format,
         rich_help_panel=OUT,

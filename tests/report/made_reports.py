@@ -10,7 +10,7 @@ from bncli.records import Record, RunInfo, RunResult, StudyRun
 from bncli.report.data import ReportData
 from tests.analysis.made_runs import arm_of, ask_of
 from tests.report import made_bench
-from tests.report.test_shift import findings as shift_findings
+from tests.report.made_shift import findings as shift_findings
 
 
 def made_run(place: int, seed: int, points: int) -> RunResult:

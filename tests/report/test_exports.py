@@ -25,7 +25,7 @@ from bncli.result import Result
 from bncli.timing.results import BenchRecord
 from tests.report.made_bench import record
 from tests.report.made_findings import figure1
-from tests.report.test_shift import LAYERS, findings
+from tests.report.made_shift import LAYERS, findings
 
 CHECK = Check("accuracy & such", "failed", "50 %", "refuted")
 DATA: dict[ReportKind, Any] = {
