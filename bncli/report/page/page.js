@@ -149,14 +149,15 @@
     return spec;
   };
 
+  // What the pointer would be told at every mark; where some are there for that alone, at those.
   const readings = (view) => {
-    const found = new Map();
-    const visit = (item) => {
-      if (item.tooltip && typeof item.tooltip === "object") found.set(JSON.stringify(item.tooltip), item.tooltip);
-      (item.items || []).forEach(visit);
+    const found = new Map(), hovered = new Map();
+    const visit = (item, name) => {
+      if (item.tooltip && typeof item.tooltip === "object") (/hover/.test(name) ? hovered : found).set(JSON.stringify(item.tooltip), item.tooltip);
+      (item.items || []).forEach((inner) => visit(inner, item.marktype ? item.name || "" : name));
     };
-    visit(view.scenegraph().root);
-    return [...found.values()];
+    visit(view.scenegraph().root, "");
+    return [...(hovered.size ? hovered : found).values()];
   };
   const said = (reading) => Object.entries(reading).map(([key, value]) => `${key}: ${value}`).join(" · ");
 
