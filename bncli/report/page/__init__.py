@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from string import Template
@@ -11,7 +12,7 @@ from bncli.errors import BncliError
 from bncli.findings import Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
-from bncli.report.figures import list_figures, load_converter
+from bncli.report.figures import Figure, list_figures, load_converter
 from bncli.report.page.charts import bundle_library, pack_charts, place_charts
 from bncli.report.page.parts import (
     PageContent,
@@ -35,7 +36,12 @@ def write_page(data: ReportData) -> str:
         BncliError: for runs that nobody compared.
     """
     data = replace(data, command=data.command or _name_command(data))
-    content, figures, library, lacking = _read(data), list_figures(data), "", ""
+    return compose_page(data, _read(data), list_figures(data))
+
+
+def compose_page(data: ReportData, content: PageContent, figures: Sequence[Figure]) -> str:
+    """The page of any content, with its figures; of `data` the name, the command and the configuration."""
+    library = lacking = ""
     try:
         library = bundle_library(load_converter()) if figures else ""
     except BncliError as error:
