@@ -1,28 +1,36 @@
 """Curves over training: what was recorded of the whole network, a mean over seeds with its interval at each step."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
-from bncli.analysis.readers import ArmRuns, Ask, curve, seconds_per_step
+from bncli.analysis.readers import ArmRuns, curve, seconds_per_step
 from bncli.analysis.stats import critical_t
 from bncli.findings import ArmCurve
-from bncli.measures import MEASURES, RECORDED
+from bncli.measures import ACCURACY, MEASURES, RECORDED, Metric
 from bncli.records import CurveKey, RunResult
 
 
-def find_curves(arms: Sequence[ArmRuns], ask: Ask) -> Iterator[ArmCurve]:
+def find_curves(
+    arms: Sequence[ArmRuns], aim: Metric = ACCURACY, declared: Mapping[str, Metric] = MappingProxyType({})
+) -> Iterator[ArmCurve]:
     """Every curve of a whole network of every arm: accuracy, losses, the metrics of a task; none of shift.
 
     The metric that has a target comes first, arms in their order. At each step the mean is over the runs that were
     still training; one that diverged counts up to there. A step that some of them did not measure is left out, unless
     they share none.
+
+    Args:
+        arms: with their runs.
+        aim: the metric that has a target, or would have.
+        declared: metrics that the study declares, by name: their units, where runs do not say them.
     """
     recorded = {metric for arm in arms for run in arm.runs.values() for metric in run.metrics()}
-    found = {m for m in recorded if not (m in MEASURES and MEASURES[m].of == "probe")} - {ask.aim.name}
+    found = {m for m in recorded if not (m in MEASURES and MEASURES[m].of == "probe")} - {aim.name}
     order = [m for m in RECORDED if m in found]
-    for metric in (ask.aim.name, *order, *sorted(found - {*order})):
+    for metric in (aim.name, *order, *sorted(found - {*order})):
         for arm in arms:
             curves = {
                 seed: points
@@ -31,14 +39,14 @@ def find_curves(arms: Sequence[ArmRuns], ask: Ask) -> Iterator[ArmCurve]:
             }
             if curves:
                 runs = [arm.runs[seed] for seed in curves]
-                yield _summarise(arm, metric, _unit(metric, runs[0], ask), runs, list(curves.values()))
+                yield _summarise(arm, metric, _unit(metric, runs[0], declared), runs, list(curves.values()))
 
 
-def _unit(metric: str, run: RunResult, ask: Ask) -> str:
+def _unit(metric: str, run: RunResult, declared: Mapping[str, Metric]) -> str:
     """As it was recorded; of runs that were made elsewhere as the study declares it."""
     recorded = next((record.unit for record in run.records if record.key == CurveKey(metric)), "")
-    declared = ask.metrics[metric].unit if metric in ask.metrics else ""
-    return recorded or declared or ("fraction" if metric == "accuracy" else "")
+    said = declared[metric].unit if metric in declared else ""
+    return recorded or said or ("fraction" if metric == "accuracy" else "")
 
 
 def _summarise(

@@ -9,11 +9,22 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from bncli.analysis.curves import find_curves
 from bncli.analysis.readers import AVERAGES, ArmRuns
 from bncli.analysis.shift_text import notes, sentences
 from bncli.analysis.stats import CONFIDENCE, half_width
-from bncli.findings.shift import Cell, Definition, PercentileBand, ShiftArm, ShiftComparison, ShiftFindings, Side, Trend
-from bncli.records import PERCENTILES, RunResult
+from bncli.findings.shift import (
+    Cell,
+    Course,
+    Definition,
+    PercentileBand,
+    ShiftArm,
+    ShiftComparison,
+    ShiftFindings,
+    Side,
+    Trend,
+)
+from bncli.records import PERCENTILES, CurveKey, RunResult
 
 LayerPlace = tuple[str, str]  # a layer and a place in it
 EVERYWHERE = ("", "")
@@ -93,6 +104,8 @@ def analyse_shift(arms: Sequence[ArmRuns], ask: ShiftAsk) -> ShiftFindings:
         sentences=sentences(compared, ask.definitions),
         notes=notes(summarised, compared, ask.definitions),
         warnings=ask.warnings, environment=ask.environment,
+        courses=tuple(course for arm in arms for course in _courses(arm, ask)),
+        curves=tuple(find_curves(arms)),
     )  # fmt: skip
 
 
@@ -112,6 +125,19 @@ def _arm(arm: ArmRuns, ask: ShiftAsk) -> ShiftArm:
     )  # fmt: skip
 
 
+def _courses(arm: ArmRuns, ask: ShiftAsk) -> Iterator[Course]:
+    """Every metric at every layer that is shown, at the probes that all runs have."""
+    runs = list(arm.runs.values())
+    for definition in ask.definitions:
+        for site in _sites(runs, definition.name):
+            keys = [CurveKey(definition.name, *site, statistic) for statistic in AVERAGES]
+            found = [dict(zip(*points, strict=True)) for r in runs for k in keys if (points := r.curve(*k))[0]]
+            steps = sorted(set.intersection(*map(set, found)))
+            if steps and _is_shown(site, ask.layers):
+                values = tuple(float(np.mean([points[step] for points in found])) for step in steps)
+                yield Course(definition.name, arm.variant, arm.setting, *site, tuple(steps), values)
+
+
 def _sites(runs: Sequence[RunResult], metric: str) -> list[LayerPlace]:
     """Where a metric was recorded, in the order of the first run that has it."""
     keys = [key for run in runs for key in run.keys(metric) if key.statistic in AVERAGES]
@@ -126,6 +152,7 @@ def _cell(runs: Mapping[int, RunResult], metric: str, site: LayerPlace) -> Itera
     values = {seed: float(np.mean(curve)) for seed, curve in curves.items()}
     mean = float(np.mean(list(values.values())))
     null = noise_edge([draw for seed in curves for draw in _draws(runs[seed], metric, site)])
+    half = half_width(np.array(list(values.values()))) if len(values) > 1 else math.inf
     lost = any(run.info.status == "diverged" for run in runs.values())  # what it came to is no number, so no noise
     yield Cell(
         metric, *site, values, mean,
@@ -134,6 +161,8 @@ def _cell(runs: Mapping[int, RunResult], metric: str, site: LayerPlace) -> Itera
         last=float(np.mean([curve[-1] for curve in curves.values()])),
         trend=_trend(list(curves.values())), null=null,
         within_noise=null is not None and mean <= null and not lost,
+        low=mean - half if math.isfinite(mean - half) else None,
+        high=mean + half if math.isfinite(mean + half) else None,
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def analyse(arms: Sequence[ArmRuns], ask: Ask) -> Findings:
         tunings=tuned,
         searches=searches,
         looks=ask.looks,
-        curves=tuple(find_curves(arms, ask)),
+        curves=tuple(find_curves(arms, ask.aim, ask.metrics)),
     )
 
 

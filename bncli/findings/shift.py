@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bncli.findings import Direction, Scale
+from bncli.findings import ArmCurve, Direction, Scale
 
 Side = Literal["less", "more", "same", "open", "not comparable"]  # of shift, or of whatever else is measured
 Trend = Literal["rising", "falling", "open"]
@@ -37,6 +37,8 @@ class Cell:
     trend: Trend  # from the first third of the probes to the last, by a 95 % interval over seeds
     null: float | None  # below it lie 95 % of what sampling noise alone makes of it; None where it has no band
     within_noise: bool  # not above `null`; never where a run diverged or the number is not finite
+    low: float | None = None  # ends of the 95 % t-interval of `mean` over seeds; None of one seed
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,19 @@ class PercentileBand:
 
 
 @dataclass(frozen=True)
+class Course:
+    """One metric at one layer of one arm over training: mean over seeds at each probe that all of them have."""
+
+    metric: str
+    variant: str
+    setting: Mapping[str, Any]
+    layer: str
+    place: str  # in the layer, as in `Cell`
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class ShiftFindings:
     """What happened to the distributions, by every definition that was asked for."""
 
@@ -102,3 +117,5 @@ class ShiftFindings:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     environment: Mapping[str, Any]
+    courses: tuple[Course, ...] = ()
+    curves: tuple[ArmCurve, ...] = ()  # of whole networks, as in `Findings`

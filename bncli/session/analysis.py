@@ -166,10 +166,14 @@ def _too_short_for(session: Session, metrics: Sequence[str]) -> dict[str, str]:
     return {name: drift for name in metrics if METRICS[name].kind == "pair"}
 
 
+# how the field writes what a metric's name has in small letters
+_AS_WRITTEN = {"w1": "W1", "w2": "W2", "kl": "KL", "ks": "KS", "gaussian": "Gaussian", "frechet": "Fréchet"}
+
+
 def define_metric(name: str) -> Definition:
     """What the analysis must know of a metric."""
     row = METRICS[name]
-    words = name.removesuffix("-relative").replace("-", " ")
+    words = " ".join(_AS_WRITTEN.get(word, word) for word in name.removesuffix("-relative").split("-"))
     label = f"relative {words}" if name.endswith("-relative") else words
     open_ended = row.low >= 0 and row.high == float("inf")
     return Definition(name, label, row.kind, row.unit, "ratio" if open_ended else "difference", row.better)

@@ -67,23 +67,26 @@ def test_the_figure_of_a_search_has_a_line_an_arm_over_its_trials() -> None:
     batch = replace(SEARCH, variant="batch", setting={"model.depth": 3}, best_so_far=(0.3, 0.3))
     figure = best_figure(replace(figure1(), searches=(SEARCH, batch)))
     assert figure is not None
-    assert [(row["label"], row["step"], row["middle"]) for row in rows(figure)] == [
-        ("none", 1, 20), ("none", 2, 50), ("batch (depth 3)", 1, 30), ("batch (depth 3)", 2, 30)
+    assert [(row["at"], row["trial"], row["best"]) for row in rows(figure)] == [
+        ("none", [1, 2], [0.2, 0.5]), ("batch (depth 3)", [1, 2], [0.3, 0.3])
     ]  # fmt: skip
-    assert figure.title == "Best trial so far, median over seeds, after 10 steps"
-    assert figure.spec["spec"]["encoding"]["x"]["title"] == "trial"
+    assert figure.title == "Best trial so far, after 10 steps"
+    assert figure.alt == (
+        "Best trial so far, after 10 steps: after the last trial none 50.0; batch (depth 3) 30.0 (validation"
+        " accuracy, %)."
+    )
 
 
 def test_losses_are_drawn_as_losses_and_what_diverged_is_left_out() -> None:
     losses = replace(SEARCH, by="validation_loss", best_so_far=(-math.inf, -0.3))
-    assert [row["middle"] for row in rows(best_figure(replace(figure1(), searches=(losses,))))] == [None, 0.3]
+    assert [row["best"] for row in rows(best_figure(replace(figure1(), searches=(losses,))))] == [[None, 0.3]]
 
 
 def test_the_figure_of_importance_has_the_keys_of_which_it_is_known() -> None:
     unknown = Importance("model.width", None, None, reason="3 trials; it takes 20")
     some = replace(SEARCH, importances=(*SEARCH.importances, unknown))
     figure = importance_figure(replace(figure1(), searches=(some,)))
-    assert rows(figure) == [{"key": "lr", "variant": "none", "share": 0.6, "distinct": True}]
+    assert rows(figure) == [{"at": "none", "variant": "none", "key": "lr", "share": 0.6, "distinct": 1}]
     assert importance_figure(replace(figure1(), searches=(replace(SEARCH, importances=(unknown,)),))) is None
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 from bncli.findings import Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
+from bncli.report.figures.bench import bench_figures, history_figure
 from bncli.report.figures.files import draw, load_converter, render, require_plots, write_figures
 from bncli.report.figures.parts import Figure
 from bncli.report.figures.style import STYLES, StyleName, theme
+from bncli.timing.results import BenchRecord
 
 __all__ = [
-    "STYLES", "Figure", "StyleName", "draw", "list_figures", "load_converter", "render", "require_plots", "theme",
-    "write_plots",
+    "STYLES", "Figure", "StyleName", "draw", "history_figure", "list_figures", "load_converter", "render",
+    "require_plots", "theme", "write_plots",
 ]  # fmt: skip
 
 
@@ -26,6 +28,8 @@ def list_figures(data: ReportData) -> list[Figure]:
         from bncli.report.figures.shift import shift_figures
 
         return list(shift_figures(data.findings))
+    if isinstance(data.findings, BenchRecord):
+        return list(bench_figures(data.findings))
     return []
 
 

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bncli.findings import Arm
+from bncli.findings.shift import ShiftArm
+
 Spec = dict[str, Any]
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name; nothing is fetched
@@ -62,10 +65,10 @@ def unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def order_variants(names: Iterable[str], reference: str | None) -> list[str]:
+def order_variants(arms: Sequence[Arm] | Sequence[ShiftArm]) -> list[str]:
     """The reference first, then the others in their order: by this each has its colour, its dash and its shape."""
-    found = unique(names)
-    return ([reference] if reference in found and reference is not None else []) + [n for n in found if n != reference]
+    references = [arm.variant for arm in arms if arm.is_reference]
+    return unique([*references, *(arm.variant for arm in arms)])
 
 
 def colour(variants: Sequence[str], *, legend: bool = True) -> Spec:
@@ -90,6 +93,35 @@ def _ranged(variants: Sequence[str], values: Sequence[Any], *, legend: bool) -> 
     return {**coloured, "scale": {"domain": list(variants), "range": list(values)}}
 
 
+STEPS: Spec = {  # of an axis: 0, 200, 1,000, 20k
+    "tickCount": 5, "labelOverlap": True, "labelSeparation": 4,
+    "labelExpr": "datum.value < 10000 ? format(datum.value, ',') : format(datum.value, '~s')",
+}  # fmt: skip
+GRADIENT: Spec = {"orient": "top", "direction": "horizontal", "titleOrient": "left"}
+
 HIDDEN: Spec = {"name": "hidden", "value": []}
 SEEDS: Spec = {"name": "seeds", "value": False}
 SHOWN: Spec = {"filter": "indexof(hidden, datum.variant) < 0"}
+
+
+def facet(panels: Sequence[str], layers: Sequence[Spec], field: str = "at", columns: int = 0, **size: Any) -> Spec:
+    """Layers in a panel for each value of a field, or in one where there is one: no panel stands empty.
+
+    Args:
+        panels: the field's values, in order.
+        layers: of every panel.
+        field: by which the data are told apart.
+        columns: of panels; 0 is as many as fit.
+        size: width or height, where a panel's are not the usual ones.
+    """
+    if len(panels) < 2:
+        return {"width": 480, "height": 280, **size, "layer": list(layers)}
+    columns = columns or (2 if len(panels) in (2, 4) else 3)
+    width = 250 if columns == 2 else 160
+    spec: Spec = {
+        "facet": {"field": field, "type": "nominal", "sort": list(panels)},
+        "columns": columns,
+        "spec": {"width": width, "height": round(0.7 * width), **size, "layer": list(layers)},
+    }
+    # a last row that is not full would have shared axes of panels that are not there
+    return {**spec, "resolve": {"axis": {"x": "independent"}}} if len(panels) % columns else spec

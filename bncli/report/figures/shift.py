@@ -1,21 +1,38 @@
-"""Shift findings as figures, each a function of findings: bands, metrics by layer, ratios by definition."""
+"""Figures of shift: percentile bands over training, and figure 1 of the paper."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from bncli.findings.shift import Cell, PercentileBand, ShiftFindings
-from bncli.format import written_arm
+from bncli.format import written, written_arm
 from bncli.report.bands import Band
-from bncli.report.figures import panels
-from bncli.report.figures.panels import Point, Ratio
-from bncli.report.figures.parts import Figure, make_figure
+from bncli.report.figures.parts import (
+    HIDDEN,
+    SHOWN,
+    STEPS,
+    Figure,
+    Spec,
+    colour,
+    dash,
+    facet,
+    make_figure,
+    order_variants,
+    short,
+    thin,
+)
 
 SiteNames = Mapping[tuple[str, str], str]  # by layer and place
 
 
 def shift_figures(findings: ShiftFindings) -> Iterator[Figure]:
     """All that shift findings show."""
-    made = (bands_figure(findings), layers_figure(findings), ratios_figure(findings))
+    from bncli.report.figures.layers import course_figure, layers_figure, ratios_figure
+
+    made = (figure1(findings), bands_figure(findings), layers_figure(findings), ratios_figure(findings))
     yield from (figure for figure in made if figure)
+    for definition in findings.definitions:
+        if (figure := course_figure(findings, definition)) is not None:
+            yield figure
 
 
 def last_bands(findings: ShiftFindings) -> list[list[PercentileBand]]:
@@ -26,12 +43,9 @@ def last_bands(findings: ShiftFindings) -> list[list[PercentileBand]]:
     return [group for group in (medians, [band for band in found if band not in medians]) if group]
 
 
-def drawn(band: PercentileBand, *, panels: bool = False) -> Band:
-    """As a terminal draws it; or with `panels` as a figure does, a colour a variant."""
-    unit = "median of units" if band.index is None else f"typical (unit {band.index})"
-    title = f"{_who(band)}: {unit}"
-    label, panel = (_who(band), title) if panels else (title, "")
-    return Band(label, band.steps, band.low, band.middle, band.high, panel)
+def drawn(band: PercentileBand) -> Band:
+    """As a terminal draws it."""
+    return Band(f"{_who(band)}: {_unit(band)}", band.steps, band.low, band.middle, band.high)
 
 
 def layer_names(findings: ShiftFindings) -> SiteNames:
@@ -42,63 +56,142 @@ def layer_names(findings: ShiftFindings) -> SiteNames:
     return {("", ""): "network", **names}
 
 
+def figure1(findings: ShiftFindings) -> Figure | None:
+    """Figure 1 of Ioffe & Szegedy (2015): accuracy over training (a), percentile bands of each variant (b, c, ...).
+
+    Of a typical unit, as in the paper, where single units were recorded; else the median of units. None where accuracy
+    or percentiles were not measured, or the study sweeps something.
+    """
+    groups, curves = last_bands(findings), [c for c in findings.curves if c.metric == "accuracy"]
+    if not groups or not curves or any(arm.setting for arm in findings.arms):
+        return None
+    order, bands = order_variants(findings.arms), groups[-1]
+    rows = [
+        {
+            "variant": curve.variant, "step": [curve.steps[i] for i in thin(len(curve.steps))],
+            **{n: [short(getattr(curve, n)[i]) for i in thin(len(curve.steps))] for n in ("mean", "low", "high")},
+        }
+        for curve in curves
+    ]  # fmt: skip
+    y: Spec = {"type": "quantitative", "title": "accuracy", "axis": {"format": ".3~%", "tickCount": 5}}
+    both = {"x": _steps(), "color": colour(order), "tooltip": {"field": "variant"}}
+    accuracy: Spec = {
+        "title": "(a) accuracy", "width": 510, "height": 200, "data": {"values": rows},
+        "transform": [{"flatten": ["step", "mean", "low", "high"]}, SHOWN],
+        "layer": [
+            {
+                "transform": [{"filter": "isValid(datum.low)"}],
+                "mark": {"type": "area", "opacity": 0.15, "clip": True},
+                "encoding": {**both, "y": {"field": "low", **y, "scale": {"domain": [0, 1]}}, "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "line", "clip": True},
+                "encoding": {**both, "y": {"field": "mean", **y}, "strokeDash": dash(order)},
+            },
+        ],
+    }  # fmt: skip
+    ends = _ends(bands)
+    panels = [
+        {
+            "title": f"({'bcdefghijklmnopqrstuvwxyz'[i % 25]}) {band.variant}", "width": 220, "height": 170,
+            "data": {"values": [_band_row(band)]}, "transform": [{"flatten": ["step", "low", "middle", "high"]}],
+            "layer": _band_layers(order, ends),
+        }
+        for i, band in enumerate(bands)
+    ]  # fmt: skip
+    title = "Figure 1 of Ioffe & Szegedy (2015), as trained here"
+    layer = layer_names(findings)[bands[-1].layer, bands[-1].place]
+    unit = "the median unit" if bands[-1].index is None else "a typical unit"
+    caption = (
+        f"(a) Accuracy, means over seeds with 95 % intervals; (b, c) 15th, 50th and 85th percentile of the inputs of"
+        f" {unit} of {layer}."
+    )
+    last = "; ".join(f"{c.variant} {written(c.mean[-1], 'fraction')}" for c in curves)
+    return make_figure(
+        "figure1", title, caption, f"{title}. Accuracy at the end: {last}. {_said(bands)}",
+        {
+            "params": [HIDDEN], "vconcat": [accuracy, {"concat": panels, "columns": 2}],
+            "resolve": {"scale": {"color": "independent", "strokeDash": "independent"}},
+        },
+    )  # fmt: skip
+
+
 def bands_figure(findings: ShiftFindings) -> Figure | None:
-    """Figure 1 b, c."""
-    bands = [drawn(band, panels=True) for group in last_bands(findings) for band in group]
+    """Figure 1 b, c: a panel a variant, and again for a typical unit where single ones were recorded."""
+    bands = [band for group in last_bands(findings) for band in group]
     if not bands:
         return None
-    last = findings.bands[-1]
-    layer = layer_names(findings)[last.layer, last.place]
-    title = f"{layer}: 15th, 50th and 85th percentile over training"
-    caption = "Of each unit's inputs over the examples; the thick line is the 50th."
-    return make_figure("bands", title, caption, f"{title} of {len(bands)} variants.", panels.percentile_bands(bands))
+    panels = [f"{_who(band)}: {_unit(band)}" for band in bands]
+    rows = [{"at": panel, **_band_row(band)} for panel, band in zip(panels, bands, strict=True)]
+    layer = layer_names(findings)[bands[-1].layer, bands[-1].place]
+    title = f"What reaches {layer} over training" if bands[-1].place != "layer" else f"What {layer} gives over training"
+    spec = {
+        "params": [HIDDEN], "data": {"values": rows},
+        "transform": [{"flatten": ["step", "low", "middle", "high"]}, SHOWN],
+        **facet(panels, _band_layers(order_variants(findings.arms), _ends(bands))),
+    }  # fmt: skip
+    caption = "The 15th, 50th (thick) and 85th percentile over examples, mean over seeds."
+    return make_figure("bands", title, caption, f"{title}. {_said(bands)}", spec)
 
 
-def layers_figure(findings: ShiftFindings) -> Figure | None:
-    """Every metric by layer, with the 95 % edge of what sampling noise alone would show."""
-    labels, layers = _labels(findings), layer_names(findings)
-    points = [
-        Point(
-            labels[cell.metric],
-            layers[cell.layer, cell.place],
-            written_arm(arm.variant, arm.setting),
-            cell.mean,
-            noise=cell.null,
-        )
-        for arm in findings.arms
-        for cell in arm.cells
-    ]
-    if not points:
-        return None
-    title, caption = "Shift by layer, mean over training", "Grey ticks: 95 % edge of sampling noise alone."
-    return make_figure("layers", title, caption, f"{title}.", panels.by_layer(points))
+def _band_layers(order: Sequence[str], ends: Sequence[Any]) -> list[Spec]:
+    y: Spec = {
+        "type": "quantitative", "title": "activation", "axis": {"format": ".3~g", "tickCount": 5},
+        "scale": {"domain": list(ends), "zero": False},
+    }  # fmt: skip
+    tooltip: list[Spec] = [
+        {"field": "variant"}, {"field": "step", "type": "quantitative", "format": ","},
+        *({"field": n, "type": "quantitative", "title": f"{p}th percentile", "format": ".4~g"}
+          for n, p in (("low", 15), ("middle", 50), ("high", 85))),
+    ]  # fmt: skip
+    both: Spec = {"x": _steps(), "color": colour(order, legend=False), "tooltip": tooltip}
+    return [
+        {
+            "mark": {"type": "area", "opacity": 0.2},
+            "encoding": {**both, "y": {"field": "low", **y}, "y2": {"field": "high"}},
+        },
+        *(
+            {"mark": {"type": "line", "style": "edge"}, "encoding": {**both, "y": {"field": name, **y}}}
+            for name in ("low", "high")
+        ),
+        {"mark": {"type": "line"}, "encoding": {**both, "y": {"field": "middle", **y}}},
+        {
+            "name": "hover", "mark": {"type": "point", "opacity": 0, "size": 80},
+            "encoding": {**both, "y": {"field": "middle", **y}},
+        },
+    ]  # fmt: skip
 
 
-def ratios_figure(findings: ShiftFindings) -> Figure | None:
-    """Every definition that has a ratio, against the reference."""
-    labels, scales = _labels(findings), {d.name: d.scale for d in findings.definitions}
-    layers = {**layer_names(findings), ("", ""): "all layers"}
-    cells = [
-        Ratio(
-            labels[c.metric],
-            layers[c.layer, c.place],
-            written_arm(c.variant, c.setting),
-            c.estimate,
-            c.side in ("less", "more"),
-        )
-        for c in findings.comparisons
-        if scales[c.metric] == "ratio" and c.estimate is not None
-    ]
-    if not cells:
-        return None
-    reference = next(c.reference for c in findings.comparisons)
-    title, caption = f"Shift as a multiple of {reference}'s", f"Grey is not told apart from {reference}."
-    return make_figure("ratios", title, caption, f"{title}.", panels.ratios(cells, reference=reference))
+def _band_row(band: PercentileBand) -> dict[str, Any]:
+    kept = thin(len(band.steps))
+    return {
+        "variant": band.variant, "step": [band.steps[i] for i in kept],
+        **{n: [short(getattr(band, n)[i]) for i in kept] for n in ("low", "middle", "high")},
+    }  # fmt: skip
 
 
-def _labels(findings: ShiftFindings) -> Mapping[str, str]:
-    return {definition.name: definition.label for definition in findings.definitions}
+def _ends(bands: Sequence[PercentileBand]) -> list[Any]:
+    """Ends of one scale for all."""
+    numbers = [v for band in bands for v in (*band.low, *band.high) if short(v) is not None]
+    return [short(min(numbers)), short(max(numbers))] if numbers else [0, 1]
+
+
+def _said(bands: Sequence[PercentileBand]) -> str:
+    """From where to where each band went."""
+    return "; ".join(
+        f"{_who(b)}, {_unit(b)}: from {b.low[0]:.3g} to {b.high[0]:.3g} at the first probe, from {b.low[-1]:.3g} to"
+        f" {b.high[-1]:.3g} at the last"
+        for b in bands
+    ) + "."  # fmt: skip
+
+
+def _steps() -> Spec:
+    return {"field": "step", "type": "quantitative", "title": "training steps", "axis": STEPS, "scale": {"nice": False}}
 
 
 def _who(band: PercentileBand) -> str:
     return written_arm(band.variant, band.setting)
+
+
+def _unit(band: PercentileBand) -> str:
+    return "median of units" if band.index is None else f"typical (unit {band.index})"

@@ -21,7 +21,7 @@ STYLES: Mapping[StyleName, FigureSize] = {
     "paper": FigureSize(
         width=237.6, text=8, line=1.1, scale=300 / 72
     ),  # one column: 3.3 in at 8 points, 300 pixels an inch
-    "slides": FigureSize(width=960, text=22, line=3.5, scale=2),
+    "slides": FigureSize(width=960, text=24, line=3.5, scale=2),
     "web": FigureSize(width=640, text=12, line=2, scale=2),
 }
 
@@ -50,15 +50,23 @@ def theme(style: StyleName = "web", *, dark: bool = False) -> dict[str, Any]:
         "background": None if style == "web" else "white",
         "padding": 2 if style == "paper" else 6,
         "range": {"category": list(DARK_COLOURS if dark else COLOURS)},
+        "facet": {"spacing": size * 1.5}, "concat": {"spacing": size * 1.5},
         "view": {"stroke": None, "continuousWidth": 420, "continuousHeight": 260},
         "line": {"strokeWidth": line},
         "rule": {"strokeWidth": line * 0.7, "color": faint},
-        "point": {"size": 14 * line, "filled": True, "opacity": 1, "strokeWidth": line / 2},
+        "point": {"size": (0.75 * size) ** 2, "filled": True, "opacity": 1, "strokeWidth": line / 2},
         "text": {"fontSize": size, "color": ink},
         "bar": {"color": COLOURS[1] if not dark else DARK_COLOURS[1]},
         "style": {
             "target": {"stroke": faint, "strokeWidth": line * 0.7, "strokeDash": [2, 2]},
             "noise": {"color": faint, "thickness": line, "size": size * 0.8},
+            "interval": {"color": ink, "strokeWidth": line * 0.7},
+            "trend": {"color": faint},
+            "dot": {"color": faint, "size": (0.4 * size) ** 2},
+            "step": {"color": "#d55e00"},
+            "edge": {"strokeWidth": line / 2},
+            "cell": {"color": "#1a1a1a"},
+            "ring": {"filled": False, "size": (1.6 * size) ** 2, "strokeWidth": line},
             "label": {"color": faint, "fontSize": size},
             "group-title": {"fontSize": size * 1.15, "fill": ink},
         },
@@ -80,5 +88,6 @@ def theme(style: StyleName = "web", *, dark: bool = False) -> dict[str, Any]:
             "orient": "top", "title": None, "labelFontSize": size, "labelColor": ink, "labelLimit": 20 * size,
             "titleFontSize": size, "titleColor": ink, "titleFontWeight": "normal", "symbolStrokeWidth": line,
             "symbolSize": 14 * size, "columnPadding": size, "rowPadding": size / 4, "symbolOpacity": 1,
+            "symbolType": "stroke", "gradientLength": 12 * size, "gradientThickness": size, "offset": size * 0.8,
         },
     }  # fmt: skip
