@@ -18,6 +18,7 @@ from bncli.report.page.parts import (
     PageContent,
     Section,
     bullets,
+    fold,
     text,
     write_checks,
     write_facts,
@@ -87,10 +88,8 @@ def _write_body(data: ReportData, content: PageContent, charts: str) -> str:
     )
     repeat = f'<pre class="command" tabindex="0">{text(data.command)}</pre>'
     if data.study:
-        repeat += (
-            '<details class="wide"><summary>The whole configuration, as YAML</summary><pre'
-            f' tabindex="0">{text(write_yaml(data.study))}</pre></details>'
-        )
+        configuration = f'<pre tabindex="0">{text(write_yaml(data.study))}</pre>'
+        repeat += fold("The whole configuration, as YAML", configuration)
     sections = [
         Section("next", "What to do next", bullets(content.next_steps)),
         *content.tables,

@@ -67,4 +67,5 @@ def _pack(content: str) -> str:
 
 
 def _wide(spec: Mapping[str, Any]) -> str:
-    return ' class="wide"' if any(key in spec for key in ("facet", "hconcat", "concat")) else ""
+    """Panels in three columns and more take the whole width of a page."""
+    return ' class="wide"' if "hconcat" in spec or spec.get("columns", 1) > 2 else ""
