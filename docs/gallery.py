@@ -82,12 +82,14 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     wanted = sys.argv[1:] or list(REPORTS)
-    with tempfile.TemporaryDirectory() as place, sync_playwright() as driver:
-        executable = shutil.which("chromium") or shutil.which("google-chrome")
-        browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        for preset in wanted:
-            take_pictures(preset, write_report(preset, Path(place)), browser)
-        browser.close()
+    with tempfile.TemporaryDirectory() as place:
+        files = {preset: write_report(preset, Path(place)) for preset in wanted}
+        with sync_playwright() as driver:
+            executable = shutil.which("chromium") or shutil.which("google-chrome")
+            browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+            for preset, file in files.items():
+                take_pictures(preset, file, browser)
+            browser.close()
 
 
 if __name__ == "__main__":

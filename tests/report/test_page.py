@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bncli.errors import BncliError
-from bncli.findings import Check, Findings, Note
+from bncli.findings import Check, Findings, Note, Tuning
 from bncli.report.data import ReportData
 from bncli.report.page import write_page
 from bncli.report.page.parts import write_yaml
@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 
 def small(**changes: Any) -> ReportData:
-    """A report of findings made by hand, which has no charts."""
+    """A report of findings made by hand, without runs."""
     return ReportData("figure1", replace(figure1(), **changes))
 
 
@@ -121,7 +121,7 @@ def test_warnings_notes_and_checks_are_there_in_words() -> None:
     for words in ("± is a spread", "A spread says how far runs lie apart.", "bare", "too few seeds"):
         assert words in page.text
     assert page.tables[-1][1] == ["regressed", "as before", "2x"]
-    assert [tag for tag, _ in page.elements].count("details") == 1
+    assert "<details><summary>± is a spread</summary><p>A spread" in write_page(data)
 
 
 def test_what_is_inconclusive_says_how_many_seeds_would_decide() -> None:
@@ -130,6 +130,45 @@ def test_what_is_inconclusive_says_how_many_seeds_would_decide() -> None:
                                            for c in arm.comparisons)) for arm in found.arms]  # fmt: skip
     data = replace(small(arms=tuple(arms)), command="bncli compare figure1 --seeds 5 --check")
     assert "about 7 more seeds would decide: bncli compare figure1 --check --seeds 12" in Page(write_page(data)).text
+
+
+def test_what_was_tuned_to_an_end_of_its_range_says_so() -> None:
+    tuning = Tuning("batch", {}, "training.lr", "validation_accuracy", (0.1, 1.0), ({0: 0.8}, {0: 0.9}), (0.8, 0.9), 1.0,
+                    True, 1.0, 1.0, (0.85, 0.9), 2, 0, 200)  # fmt: skip
+    page = Page(write_page(small(tunings=(tuning,))))
+    assert "batch: the best training.lr lies at the end of what was tried; widen the range" in page.text
+    assert ["batch", "lr 1", "90.0", "validation accuracy", "1 to 1", "2", "200"] in [
+        row for t in page.tables for row in t
+    ]
+
+
+def test_a_variant_that_never_reached_the_target_says_what_to_change() -> None:
+    arms = tuple(replace(arm, reached=0 if arm.variant == "late" else arm.reached) for arm in figure1().arms)
+    text = Page(write_page(small(arms=arms))).text
+    assert "late never reached the target: raise training.steps or lower target.accuracy" in text
+
+
+def test_where_all_is_decided_the_next_question_is_asked() -> None:
+    arms = tuple(replace(arm, comparisons=arm.comparisons[:1]) for arm in figure1().arms)
+    assert "Every comparison is decided." in Page(write_page(small(arms=arms))).text
+
+
+def test_shift_is_answered_by_how_many_definitions_say_what() -> None:
+    text = Page(write_page(shift_report())).text
+    assert "How much shift there is, by 5 definitions of it: less with batch than with none by 5." in text
+
+
+def test_kernels_are_answered_by_how_many_are_faster_and_by_the_fastest() -> None:
+    text = Page(write_page(bench_report())).text
+    assert "Of 3 cases on this machine, against torch's own batch norm: 1 faster, 1 equal, 1 inconclusive." in text
+    assert "The fastest: batch takes 0.59x [0.58, 0.59] the time of torch's own batch norm" in text
+    assert "1 of 3 cases are inconclusive. Measure longer" in text
+
+
+def test_a_page_names_the_command_also_where_nobody_said_it() -> None:
+    assert [Page(write_page(replace(REPORTS[name](), command=""))).text.count(command) > 0 for name, command in (
+        ("study", "bncli compare figure1"), ("shift", "bncli shift-report study"), ("bench", "bncli bench bench-made"),
+    )] == [True, True, True]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REPORTS)

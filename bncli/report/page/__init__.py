@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from string import Template
@@ -11,12 +12,13 @@ from bncli.errors import BncliError
 from bncli.findings import Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
-from bncli.report.figures import list_figures, load_converter
+from bncli.report.figures import Figure, list_figures, load_converter
 from bncli.report.page.charts import bundle_library, pack_charts, place_charts
 from bncli.report.page.parts import (
     PageContent,
     Section,
     bullets,
+    fold,
     text,
     write_checks,
     write_facts,
@@ -35,7 +37,12 @@ def write_page(data: ReportData) -> str:
         BncliError: for runs that nobody compared.
     """
     data = replace(data, command=data.command or _name_command(data))
-    content, figures, library, lacking = _read(data), list_figures(data), "", ""
+    return compose_page(data, _read(data), list_figures(data))
+
+
+def compose_page(data: ReportData, content: PageContent, figures: Sequence[Figure]) -> str:
+    """The page of any content, with its figures; of `data` the name, the command and the configuration."""
+    library = lacking = ""
     try:
         library = bundle_library(load_converter()) if figures else ""
     except BncliError as error:
@@ -81,10 +88,8 @@ def _write_body(data: ReportData, content: PageContent, charts: str) -> str:
     )
     repeat = f'<pre class="command" tabindex="0">{text(data.command)}</pre>' if data.command else ""
     if data.study:
-        repeat += (
-            '<details class="wide"><summary>The whole configuration, as YAML</summary><pre'
-            f' tabindex="0">{text(write_yaml(data.study))}</pre></details>'
-        )
+        configuration = f'<pre tabindex="0">{text(write_yaml(data.study))}</pre>'
+        repeat += fold("The whole configuration, as YAML", configuration)
     sections = [
         Section("next", "What to do next", bullets(content.next_steps)),
         *content.tables,

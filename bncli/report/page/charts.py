@@ -29,8 +29,8 @@ def place_charts(figures: Sequence[Figure], lacking: str = "") -> str:
     )
     return (
         "<noscript><p>The charts need JavaScript. The numbers behind every verdict are in the tables of this page.</p>"
-        '</noscript><p class="soft">Point at a chart to read its values, or go to it by the Tab key and use the arrow'
-        " keys. Drag to move it; turn the wheel with Ctrl held down to zoom.</p>"
+        '</noscript><p class="hint soft">Point at a chart to read its values, or go to it by the Tab key and use the'
+        " arrow keys. Drag to move it; turn the wheel with Ctrl held down to zoom.</p>"
         '<fieldset class="board" id="variants" hidden><legend>Variants that are drawn</legend></fieldset>'
         f'<div class="charts">{places}</div>'
     )  # fmt: skip
@@ -67,4 +67,5 @@ def _pack(content: str) -> str:
 
 
 def _wide(spec: Mapping[str, Any]) -> str:
-    return ' class="wide"' if any(key in spec for key in ("facet", "hconcat", "concat")) else ""
+    """Panels in three columns and more take the whole width of a page."""
+    return ' class="wide"' if "hconcat" in spec or spec.get("columns", 1) > 2 else ""

@@ -107,6 +107,23 @@
   };
   const hasParam = (spec, name) => (spec.params || []).some((param) => param.name === name);
 
+  // Panels within the room there is: as many side by side as stay readable, the others below.
+  const fit = (spec, room) => {
+    if (spec.hconcat && room < 560) {
+      spec.vconcat = spec.hconcat;
+      delete spec.hconcat;
+    }
+    const columns = Math.max(1, Math.min(spec.columns || 1, Math.floor((room - 56) / 200)));
+    if (spec.columns) spec.columns = columns;
+    if (spec.facet && spec.spec && typeof spec.spec.width === "number") {
+      const own = Math.floor((room - 56) / columns) - (spec.resolve ? 64 : 24), inner = spec.spec;
+      inner.width = Math.max(120, Math.min(columns <= 2 ? 600 : 420, own));
+      if (typeof inner.height === "number") inner.height = Math.round(Math.min(240, Math.max(130, 0.62 * inner.width)));
+    } else if (spec.vconcat) spec.vconcat.forEach((part) => fit(part, room - 64));
+    else if (spec.hconcat) spec.hconcat.forEach((part) => fit(part, room / spec.hconcat.length - 64));
+    else if (spec.concat) spec.concat.forEach((part) => fit(part, room / columns - 40));
+    else if ((spec.mark || spec.layer) && typeof spec.width !== "object") spec.width = Math.max(120, Math.floor(room));
+  };
   const adapt = (original, chart, width) => {
     const spec = structuredClone(original);
     delete spec.title;
@@ -125,23 +142,10 @@
       walk(spec, (unit) => { if (!first && unit.mark && unit.encoding && isNumber(unit.encoding.x) && isNumber(unit.encoding.y)) first = unit; });
       if (first) first.params = [...(first.params || []), { name: "zoom", bind: "scales", select: { type: "interval", zoom: "wheel![event.ctrlKey || event.metaKey]" } }];
     }
-    if (spec.facet && spec.spec && spec.columns) {
-      const room = width - 56, most = Math.max(1, Math.floor(room / 200));
-      spec.columns = Math.min(spec.columns, most);
-      if (typeof spec.spec.width === "number") {
-        const apart = spec.resolve ? 64 : 24;
-        spec.spec.width = Math.max(120, Math.min(spec.columns <= 2 ? 600 : 420, Math.floor(room / spec.columns) - apart));
-        if (typeof spec.spec.height === "number") spec.spec.height = Math.round(Math.min(240, Math.max(130, 0.62 * spec.spec.width)));
-      }
-    } else if (spec.mark || spec.layer) {
-      if (typeof spec.width !== "object") {
-        spec.width = width;
-        spec.height ??= Math.round(Math.max(220, Math.min(360, 0.5 * width)));
-        spec.autosize = { type: "fit-x", contains: "padding" };
-      }
-    } else if (spec.hconcat && width < 560) {
-      spec.vconcat = spec.hconcat;
-      delete spec.hconcat;
+    fit(spec, width);
+    if (spec.mark || spec.layer) {
+      spec.height ??= Math.round(Math.max(220, Math.min(360, 0.5 * width)));
+      spec.autosize = { type: "fit-x", contains: "padding" };
     }
     const longest = Math.max(...variants.map((variant) => variant.length), 4);
     const columns = Math.max(1, Math.floor((width - 60) / (44 + 6.5 * longest)));
@@ -149,14 +153,15 @@
     return spec;
   };
 
+  // What the pointer would be told at every mark; where some are there for that alone, at those.
   const readings = (view) => {
-    const found = new Map();
-    const visit = (item) => {
-      if (item.tooltip && typeof item.tooltip === "object") found.set(JSON.stringify(item.tooltip), item.tooltip);
-      (item.items || []).forEach(visit);
+    const found = new Map(), hovered = new Map();
+    const visit = (item, name) => {
+      if (item.tooltip && typeof item.tooltip === "object") (/hover/.test(name) ? hovered : found).set(JSON.stringify(item.tooltip), item.tooltip);
+      (item.items || []).forEach((inner) => visit(inner, item.marktype ? item.name || "" : name));
     };
-    visit(view.scenegraph().root);
-    return [...found.values()];
+    visit(view.scenegraph().root, "");
+    return [...(hovered.size ? hovered : found).values()];
   };
   const said = (reading) => Object.entries(reading).map(([key, value]) => `${key}: ${value}`).join(" · ");
 
@@ -191,7 +196,6 @@
     chart.place.replaceChildren(inner);
     const drawn = $("svg", inner)[0];
     drawn.setAttribute("aria-hidden", "true");
-    drawn.classList.toggle("whole", drawn.getAttribute("width") < 1.5 * width);
     if ($("details[open]", chart.figure).length) fillTable(chart);
   };
   const setSignal = async (chart, name, value) => {

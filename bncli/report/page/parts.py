@@ -115,6 +115,11 @@ def frame_table(heads: str, rows: str, caption: str) -> str:
     )
 
 
+def fold(summary: str, body: str) -> str:
+    """What is long, closed until somebody asks for it; on paper it is open."""
+    return f'<details class="wide"><summary>{text(summary)}</summary>{body}</details>' if body else ""
+
+
 def write_notes(notes: Sequence[Note]) -> str:
     """Footnotes: those with an explanation open to it."""
     explained = "".join(

@@ -7,7 +7,7 @@ from bncli.findings.shift import ShiftComparison, ShiftFindings, Side
 from bncli.format import written_arm, written_estimate
 from bncli.report.data import ReportData
 from bncli.report.figures.shift import layer_names
-from bncli.report.page.parts import PageContent, Section, make_columns, write_table
+from bncli.report.page.parts import PageContent, Section, fold, make_columns, write_table
 from bncli.report.page.study import list_facts, more_seeds_of
 from bncli.report.shift.table import written_cell
 
@@ -31,8 +31,8 @@ def read_shift(data: ReportData, findings: ShiftFindings) -> PageContent:
             Section("verdicts", "Verdicts, by each definition of shift", _compared(findings, over_all=True)),
         ],
         details=[
-            Section("layers", "Each definition at each layer", _compared(findings, over_all=False)),
-            Section("numbers", "Every number by layer", _numbers(findings)),
+            Section("layers", "Each definition at each layer", fold("Verdicts", _compared(findings, over_all=False))),
+            Section("numbers", "Every number by layer", fold("Numbers", _numbers(findings))),
         ],
         warnings=findings.warnings,
         checks=data.checks,

@@ -104,7 +104,7 @@ def _better(c: Comparison) -> str:
 
 def _more(c: Comparison) -> str:
     if c.verdict != "inconclusive":
-        return "none"
+        return ""
     return f"about {c.more_seeds}" if c.more_seeds else "unknown"
 
 
