@@ -183,7 +183,7 @@ def test_bench_appends_a_line_a_run_and_show_draws_them(tmp_path: Path, bncli: C
     code, text, _ = bncli("show", "gate.jsonl", "--export", "csv:gate.csv", "--export", "html:gate.html")
     assert code == 0
     assert text.startswith("history gate\nnothing has stepped\n\ntiny on ")
-    assert next(csv.DictReader(Path("gate.csv").open()))["runs"] == "3"
+    assert next(csv.DictReader(Path("gate.csv").read_text().splitlines()))["runs"] == "3"
     assert "<td>3</td>" in Path("gate.html").read_text()
     code, _, said = bncli("bench", "tiny.yaml", "--history", "no/gate.jsonl")
     assert (code, said) == (2, "--history no/gate.jsonl: there is no folder no\n")
