@@ -37,7 +37,7 @@ def _all(function: str, *kinds: ReportKind) -> dict[ReportKind, str]:
 
 
 _FIGURES = _all("figures:list_figures", "study", "shift", "bench") | _all("flat:list_sheet_figures", "sheet")
-FORMATS: Mapping[str, Format] = {
+FORMATS: dict[str, Format] = {
     "json": Format("json", "all of it as one JSON document, which `bncli show` reads", _all("documents:export_json")),
     "csv": Format(
         "csv",
