@@ -1,6 +1,7 @@
 """Findings on a terminal: what was asked, the headlines, one table, footnotes and warnings."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from itertools import accumulate, groupby
 
 from rich.console import Console
@@ -205,3 +206,17 @@ def _superiorities(findings: Findings) -> Iterator[str]:
         if shares:
             reference = _versus(findings.arms).removeprefix("vs ")
             yield f"P(better than {reference}) on {measure.label}, share of pairs: {', '.join(shares)}"
+
+
+def page_part(findings: Findings) -> str:
+    """Headlines, the table and the warnings, without a page around them."""
+    found = columns(findings) if findings.arms else []
+    heads = "".join(f"<th>{escape(column.title)}</th>" for column in found)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell.plain)}</td>" for cell in row) + "</tr>"
+        for row in zip(*(column.cells for column in found), strict=True)
+    )
+    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in findings.headlines)
+    doubts = "".join(f"<p><small>warning: {escape(warning)}</small></p>" for warning in findings.warnings)
+    title = f"<p><b>{escape(findings.name)}: {escape(findings.question)}</b><br>{escape(findings.setup)}</p>"
+    return f"<div>{title}{said}<table><tr>{heads}</tr>{rows}</table>{doubts}</div>"
