@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from html import escape
+from importlib import import_module
 
-from bncli.errors import as_line
+from bncli.errors import BncliError, as_line
 from bncli.report.checks import markdown
 from bncli.report.data import ReportData
 from bncli.report.layout import Column
@@ -75,7 +77,10 @@ def write_plain_page(data: ReportData | Sheet) -> str:
     sheet = lay_out(data)
     style = "body{font:16px sans-serif;margin:2em;color-scheme:light dark}td,th{padding:.2em .8em;text-align:left}"
     head = f'<meta charset="utf-8"><title>{escape(sheet.title)}</title><style>{style}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{write_fragment(sheet)}</body></html>\n'
+    drawn = ""
+    with suppress(BncliError):  # without the extra `report` there are tables alone
+        drawn = "".join(import_module("bncli.report.figures").render(figure, "svg") for figure in sheet.figures)
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{write_fragment(sheet)}{drawn}</body></html>\n'
 
 
 def escape_latex(text: str) -> str:
