@@ -57,7 +57,7 @@ FORMATS: dict[str, Format] = {
     "html": Format(
         "html",
         "a page with tables and figures, in one file",
-        _all("page:write_page") | _all("markup:write_plain_page", "sheet"),
+        _all("page:write_page", "study", "shift", "bench") | _all("markup:write_plain_page", "runs", "sheet"),
     ),
     "svg": Format("svg", "a file for each figure", _FIGURES, is_folder=True),
     "pdf": Format("pdf", "a file for each figure", _FIGURES, is_folder=True),
