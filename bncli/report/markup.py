@@ -18,6 +18,7 @@ _SPECIAL = {
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$",
     "·": r"$\cdot$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
 }  # fmt: skip
+_BLOCKS = re.compile("[\u2581-\u2588]")  # of curves, which LaTeX's fonts lack
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\d)")  # before a number, and no hyphen
 
 
@@ -107,6 +108,7 @@ def _markdown_table(columns: Sequence[Column]) -> list[str]:
 
 
 def _latex_table(columns: Sequence[Column]) -> list[str]:
+    columns = [column for column in columns if not any(_BLOCKS.search(cell.plain) for cell in column.cells)]
     rows = [[column.title for column in columns], *_cells(columns)]
     head, *body = [" & ".join(map(escape_latex, row)) + r" \\" for row in rows]
     ways = "".join("r" if column.right else "l" for column in columns)
