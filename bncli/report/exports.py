@@ -65,7 +65,10 @@ FORMATS: dict[str, Format] = {
     "png": Format("png", "a file for each figure", _FIGURES, is_folder=True),
     "junit": Format("xml", "the checks as JUnit XML", _all("checks:export_junit", *_CHECKED), needs_checks=True),
     "github": Format(
-        "txt", "lines that GitHub shows beside a change", _all("checks:export_annotations", *_CHECKED), needs_checks=True
+        "txt",
+        "lines that GitHub shows beside a change",
+        _all("checks:export_annotations", *_CHECKED),
+        needs_checks=True,
     ),
     "pytest-benchmark": Format(
         "json", "what `pytest --benchmark-json` writes", _all("timing.exports:export_pytest_benchmark", "bench")

@@ -58,7 +58,7 @@ def test_every_kind_of_findings_is_known() -> None:
     [
         ("cvs", "study", r"^no format is called 'cvs'; did you mean 'csv'\?"),
         ("gha", "study", r"^cannot hold a comparison; choose one of json, csv, markdown, latex, html, svg, "),
-        ("svg", "runs", r"^cannot hold runs that nobody compared; choose one of json, csv, markdown, latex, html, "),
+        ("svg", "runs", r"^cannot hold runs that nobody compared; choose one of json, csv, markdown, latex, html"),
     ],
 )
 def test_a_format_that_cannot_be_is_refused(form: str, kind: ReportKind, message: str) -> None:
