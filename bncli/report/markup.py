@@ -18,8 +18,8 @@ _SPECIAL = {
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "×": r"$\times$",
     "·": r"$\cdot$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
 }  # fmt: skip
-_BLOCKS = re.compile("[\u2581-\u2588]")  # of curves, which LaTeX's fonts lack
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\d)")  # before a number, and no hyphen
+_BLOCKS = re.compile("[\u2581-\u2588]")  # of curves, which LaTeX's fonts lack
 
 
 def export_markdown(data: ReportData | Sheet) -> str:
