@@ -29,9 +29,9 @@ class FastNorm(nn.Module):
 """
 
 
-def steps() -> dict[str, str]:
-    """The recipe's `run` steps by name."""
-    recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL)[1])  # type: ignore[index]
+def steps(number: int = 0) -> dict[str, str]:
+    """A recipe's `run` steps by name."""
+    recipe = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL)[number])
     (job,) = recipe["jobs"].values()
     return {step["name"]: step["run"] for step in job["steps"] if "run" in step}
 
@@ -78,3 +78,17 @@ def test_every_step_of_the_recipe_runs_and_a_slow_kernel_fails_the_gate(workspac
     done = run(found["Gate"], workspace)
     assert done.returncode == 3, done.stderr
     assert "**gate: regression: of 2 cases 2 slower than allowed" in (workspace / "summary.md").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="GitHub's Linux runners are what the recipe is for")
+def test_every_step_of_the_nightly_recipe_runs_and_shows_how_the_kernel_has_developed(workspace: Path) -> None:
+    found = steps(1)
+    (workspace / "my_kernels.py").write_text((workspace / "base" / "my_kernels.py").read_text())
+    assert list(found) == ["Install", "Measure", "Show"]
+    for name in ("Measure", "Measure", "Show"):
+        done = run(found[name], workspace)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+    lines = [json.loads(line) for line in (workspace / "history" / "kernels.jsonl").read_text().splitlines()]
+    assert [len(line["rows"]) for line in lines] == [2, 2]
+    assert "### history kernels" in (workspace / "summary.md").read_text()
+    assert "my_kernels:FastNorm/train-forward/N256C256/f32/nc/cpu" in done.stdout

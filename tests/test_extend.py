@@ -1,5 +1,6 @@
 """The pages for contributors: their blocks work as they stand."""
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bncli.errors import ConfigError
 from bncli.executors import Workers, open_workers
 from bncli.models import MODELS
 from bncli.plugins import using
+from bncli.report import exports
 from bncli.shift import METRICS
 
 PAGES = Path(__file__).parent.parent / "docs" / "extend"
@@ -67,14 +69,17 @@ def test_the_executor_of_the_page_opens(files: list[str]) -> None:
         opened.executor.shutdown()
 
 
-def test_the_export_of_the_page_writes_a_table(tmp_path: Path) -> None:
-    names: dict[str, object] = {"__name__": "page"}
-    exec(block("export"), names)
+def test_the_export_of_the_page_is_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "FORMATS", {**exports.FORMATS})
+    (tmp_path / "export_of_mine.py").write_text(block("export"))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("export_of_mine")
     small = {"training.steps": 4, "evaluation.every": 2}
     result = bncli.compare("smoke", seeds=2, set=small, store=tmp_path, executor="thread", device="cpu")
-    lines = names["export_latex"](result.findings).splitlines()  # type: ignore[operator]
-    assert [line.split(" & ")[0] for line in lines] == ["none", "batch"]
-    assert all(line.count(" & ") == 2 and line.endswith(r" \\") for line in lines)
+    lines = str(exports.render(result.data(), "means")).splitlines()
+    assert [line.split()[0] for line in lines] == ["none", "batch"]
+    assert {len(line.split()) for line in lines} == {1 + len(result.findings.measures)}
+    exports.require_format("means", "study")
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in PAGES.glob("*.md")))

@@ -196,6 +196,6 @@ def _refuse(each: Destination, kind: "ReportKind", unchecked: str) -> str:
     if each.path == "-":
         return "is a file for each figure; name a folder"
     place = Path(each.path)
-    there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
     writable = there.is_dir() and os.access(there, os.W_OK)
     return "" if writable else f"cannot write figures: {there} is not a folder that can be written to"

@@ -36,8 +36,9 @@ def _all(function: str, *kinds: ReportKind) -> dict[ReportKind, str]:
     return dict.fromkeys(kinds or ("study", "shift", "bench", "runs"), f"bncli.report.{function}")
 
 
+_CHECKED: tuple[ReportKind, ...] = ("study", "bench")  # what checks are of
 _FIGURES = _all("figures:list_figures", "study", "shift", "bench") | _all("flat:list_sheet_figures", "sheet")
-FORMATS: Mapping[str, Format] = {
+FORMATS: dict[str, Format] = {
     "json": Format("json", "all of it as one JSON document, which `bncli show` reads", _all("documents:export_json")),
     "csv": Format(
         "csv",
@@ -63,9 +64,12 @@ FORMATS: Mapping[str, Format] = {
     "svg": Format("svg", "a file for each figure", _FIGURES, is_folder=True),
     "pdf": Format("pdf", "a file for each figure", _FIGURES, is_folder=True),
     "png": Format("png", "a file for each figure", _FIGURES, is_folder=True),
-    "junit": Format("xml", "the checks as JUnit XML", _all("checks:export_junit"), needs_checks=True),
+    "junit": Format("xml", "the checks as JUnit XML", _all("checks:export_junit", *_CHECKED), needs_checks=True),
     "github": Format(
-        "txt", "lines that GitHub shows beside a change", _all("checks:export_annotations"), needs_checks=True
+        "txt",
+        "lines that GitHub shows beside a change",
+        _all("checks:export_annotations", *_CHECKED),
+        needs_checks=True,
     ),
     "pytest-benchmark": Format(
         "json", "what `pytest --benchmark-json` writes", _all("timing.exports:export_pytest_benchmark", "bench")

@@ -1,6 +1,7 @@
 """A history on a terminal and as a figure: how each case or arm has developed, and the commits at which it stepped."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from itertools import groupby
 from typing import Any
@@ -23,7 +24,7 @@ _STYLES: dict[Step, str] = {"worse": "bold red", "better": "bold green", "suspec
 def lay_out_history(name: str, trends: Sequence[CaseTrend], problems: Sequence[str] = ()) -> Sheet:
     """One table for each preset and kind of machine; the runs at which something stepped, newest first."""
     tables = []
-    for (preset, machine), members in groupby(trends, lambda trend: (trend.name, trend.machine)):
+    for (preset, machine), members in groupby(trends, _series):
         tables.append((f"{preset} on {machine}", _build_columns(list(members))))
     stepped = [(point, trend) for trend in trends for point in trend.points if point.step]
     steps = [
@@ -40,22 +41,32 @@ def lay_out_history(name: str, trends: Sequence[CaseTrend], problems: Sequence[s
 
 
 def list_rows(trends: Sequence[CaseTrend]) -> list[dict[str, Any]]:
-    """A row a run of a case or arm: what is drawn."""
+    """A row a run and case or arm, of one preset on one kind of machine: what is drawn."""
+    numbers = {time: number for number, time in enumerate(sorted({p.time for t in trends for p in t.points}), 1)}
     return [
         {
-            "series": f"{trend.name} on {trend.machine}", "what": trend.what, "measure": trend.measure,
-            "is_ratio": trend.is_ratio, **vars(point),
+            "run": numbers[point.time], "commit": point.commit, "time": point.time,
+            "case": f"{trend.what}, {trend.measure}", "value": point.value, "low": point.low, "high": point.high,
+            "stepped": point.step in ("worse", "better"),
         }
         for trend in trends
         for point in trend.points
+        if point.value is not None
     ]  # fmt: skip
 
 
 def list_figures(trends: Sequence[CaseTrend]) -> tuple[Any, ...]:
-    """The figure of a history, where figures know of one."""
+    """A figure for each preset and kind of machine, where figures know of histories."""
     draw = getattr(import_module("bncli.report.figures"), "history_figure", None)
-    found = draw(list_rows(trends)) if draw and trends else None
-    return () if found is None else (found,)
+    if draw is None:
+        return ()
+    groups = [list(members) for _, members in groupby(trends, _series)]
+    figures = [draw(rows) for members in groups if (rows := list_rows(members))]
+    return tuple(replace(f, name=f"{f.name}-{n}") if len(figures) > 1 else f for n, f in enumerate(figures, 1))
+
+
+def _series(trend: CaseTrend) -> tuple[str, str]:
+    return trend.name, trend.machine
 
 
 def _build_columns(trends: Sequence[CaseTrend]) -> list[Column]:

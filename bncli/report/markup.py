@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from html import escape
+from importlib import import_module
 
-from bncli.errors import as_line
+from bncli.errors import BncliError, as_line
 from bncli.report.checks import markdown
 from bncli.report.data import ReportData
 from bncli.report.layout import Column
@@ -19,6 +21,7 @@ _SPECIAL = {
 }  # fmt: skip
 _SPOKEN = {symbol: verdict for verdict, (symbol, _) in SYMBOLS.items()}  # signs, for who hears them
 _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\d)")  # before a number, and no hyphen
+_BLOCKS = re.compile("[\u2581-\u2588]")  # of curves, which LaTeX's fonts lack
 
 
 def export_text(data: ReportData | Sheet) -> str:
@@ -96,7 +99,10 @@ def write_plain_page(data: ReportData | Sheet) -> str:
     sheet = lay_out(data)
     style = "body{font:16px sans-serif;margin:2em;color-scheme:light dark}td,th{padding:.2em .8em;text-align:left}"
     head = f'<meta charset="utf-8"><title>{escape(sheet.title)}</title><style>{style}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{write_fragment(sheet)}</body></html>\n'
+    drawn = ""
+    with suppress(BncliError):  # without the extra `report` there are tables alone
+        drawn = "".join(import_module("bncli.report.figures").render(figure, "svg") for figure in sheet.figures)
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{write_fragment(sheet)}{drawn}</body></html>\n'
 
 
 def escape_latex(text: str) -> str:
@@ -123,6 +129,7 @@ def _markdown_table(columns: Sequence[Column]) -> list[str]:
 
 
 def _latex_table(columns: Sequence[Column]) -> list[str]:
+    columns = [column for column in columns if not any(_BLOCKS.search(cell.plain) for cell in column.cells)]
     rows = [[column.title for column in columns], *_cells(columns)]
     head, *body = [" & ".join(map(escape_latex, row)) + r" \\" for row in rows]
     ways = "".join("r" if column.right else "l" for column in columns)

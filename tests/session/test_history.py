@@ -110,7 +110,9 @@ def test_the_sentence_names_the_commit(tmp_path: Path) -> None:
         "6", "▁▁▁███", "1.30x [1.29, 1.31]", "worse at 000000000000 (2026-11-04 08:00)",
     ]  # fmt: skip
     assert sheet.warnings == ("gate.jsonl:2: no line",)
-    assert [row["step"] for row in list_rows(trends)] == ["", "", "", "worse", "", ""]
+    rows = list_rows(trends)
+    assert [row["stepped"] for row in rows] == [False, False, False, True, False, False]
+    assert [row["run"] for row in rows] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_record_and_findings_make_lines_that_are_read_back(tmp_path: Path) -> None:
