@@ -116,6 +116,12 @@ def written_change(
     return f"{least if high is None else most} {write(ends[0])}{suffix}{unit}"
 
 
+def written_difference(number: float, measure: Measure) -> str:
+    """A difference as it was typed, with its unit: `-0.05 points`."""
+    notation = _notation(measure.unit)
+    return f"{number * notation.factor:+g}{notation.difference}"
+
+
 def written_estimate(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:
     """A ratio, `6.1x [5.2, 7.3]`, or a signed difference, `-0.03 [-0.05, -0.01]`; without ends the estimate alone."""
     ends = [end for end in (low, high) if end is not None]
