@@ -118,6 +118,12 @@ def written_change(estimate: float | None, low: float | None, high: float | None
     return f"{'≥' if high is None else '≤'} {write(ends[0])}{suffix}" if len(ends) == 1 else "n/a"
 
 
+def written_difference(number: float, measure: Measure) -> str:
+    """A difference as it was typed, with its unit: `-0.05 points`."""
+    notation = _notation(measure.unit)
+    return f"{number * notation.factor:+g}{notation.difference}"
+
+
 def written_estimate(estimate: float, low: float | None, high: float | None, *, ratio: bool) -> str:
     """A ratio, `6.1x [5.2, 7.3]`, or a signed difference, `-0.03 [-0.05, -0.01]`; without ends the estimate alone."""
     ends = [end for end in (low, high) if end is not None]

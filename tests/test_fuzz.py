@@ -17,7 +17,7 @@ from bncli.config.reading import override
 from bncli.config.yaml_tree import parse
 from bncli.data import DATASETS, data_part
 from bncli.errors import BncliError
-from bncli.limits import read_limit
+from bncli.limits import BENCH_FACTS, BENCH_MEASURES, read_limit
 from bncli.measures import MEASURES
 from bncli.models import MODELS
 from bncli.norms import NORMS
@@ -27,6 +27,7 @@ from bncli.presets import preset_names, preset_path
 from bncli.session.bench_plan import plan_bench
 from bncli.session.study import describe_plan, open_session
 from bncli.session.study import read_preset as read_preset_of
+from bncli.timing.grids import Axes, choose_grids
 
 CPU_SECONDS = 30.0  # that one mutant may take, read and planned: a study at the limits of docs/studies.md takes as long
 MEMORY = 2 << 30  # bytes beyond what the process holds already
@@ -307,11 +308,16 @@ def set_of(text: str) -> None:
     read_study(QUICK, [text])
 
 
+KERNELS = (*BENCH_MEASURES, *BENCH_FACTS)
 PARSERS: Mapping[str, tuple[Callable[[str], object], list[str]]] = {
     "--set": (set_of, ["training.lr", "variants.batch.norm.eps", "sweep", "seeds", "=", "0.1", ",", "5", "."]),
     "--seeds": (lambda text: read_study(QUICK, seeds=text), ["1", "0", "..", "9", ",", " "]),
     "--variants": (lambda text: read_preset_of(QUICK, variants=text), ["batch", "none", "zca", ",", " "]),
     "--fail-if": (lambda text: read_limit(text, list(MEASURES)), ["final_loss:+", "reached:-", "batch=", "10", "%", "1e3"]),
+    "--fail-if of bench": (lambda text: read_limit(text, KERNELS, slower=True), ["error:", "peak:+", "1e-5", "5%", "a=", "0"]),
+    "--norm": (lambda text: choose_grids(None, Axes(norm=[text])), ["batch", "group", "(groups=", "8", ")", ",", ":", "a.py"]),
+    "--shape": (lambda text: choose_grids(None, Axes(norm=["batch"], shape=[text])), ["N8", "C16", "8", "x", "16", "H", ","]),
+    "--threads": (lambda text: choose_grids(None, Axes(norm=["batch"], threads=[text])), ["1", "2", ",", "0", " ", "99"]),
     "--data": (data_part, ["mnist", "hf:", "x", ".npz", "/", "~", "."]),
 }  # fmt: skip
 

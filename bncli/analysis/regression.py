@@ -12,7 +12,7 @@ from bncli.analysis.comparisons import log_margin, on_scale, unpaired
 from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value, Verdict
-from bncli.format import written_arm, written_change
+from bncli.format import written_arm, written_change, written_difference
 from bncli.limits import Limit, limits_by_name, require_worse
 from bncli.measures import MEASURES
 from bncli.records import CurveKey, read_run_document
@@ -194,7 +194,8 @@ def _moved(
     identical: bool,
 ) -> Check:  # fmt: skip
     """Whether one measure of one arm moved further than it may."""
-    label = f"{name}: {measure.label}" + (f", limit {limit.text}" if limit.change else "")
+    told = limit.text if limit.relative else written_difference(limit.change, measure)
+    label = f"{name}: {measure.label}" + (f", limit {told}" if limit.change else "")
     if identical:
         return Check(label, "passed", "identical", "identical")
     pairs = [_values(now, before, measure.name) for now, before in runs]

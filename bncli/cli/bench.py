@@ -56,25 +56,29 @@ Shapes = Annotated[
     ),
 ]  # fmt: skip
 DTypes = Annotated[
-    list[str] | None, typer.Option("--dtype", help="f32, f64, bf16, f16.", metavar="DTYPE,...", rich_help_panel=CASES)
+    list[str] | None,
+    typer.Option("--dtype", help="Of the inputs: f32, f64, bf16, f16.", metavar="DTYPE,...", rich_help_panel=CASES),
 ]
 Passes = Annotated[
     list[str] | None,
     typer.Option(
-        "--pass", help="train-forward, train-backward, train-both, eval-forward.", metavar="PASS,...",
+        "--pass", help="What is timed: train-forward, train-backward, train-both, eval-forward.", metavar="PASS,...",
         rich_help_panel=CASES,
     ),
 ]  # fmt: skip
 Layouts = Annotated[
     list[str] | None,
-    typer.Option("--layout", help="nchw, channels_last.", metavar="LAYOUT,...", rich_help_panel=CASES),
+    typer.Option(
+        "--layout", help="Of images in memory: nchw, channels_last.", metavar="LAYOUT,...", rich_help_panel=CASES
+    ),
 ]
 ThreadCounts = Annotated[
     list[str] | None,
     typer.Option("--threads", help="How many threads compute, on a CPU: 1,2.", metavar="N,...", rich_help_panel=CASES),
 ]
 Compiled = Annotated[
-    bool | None, typer.Option("--compile/--no-compile", help="By torch.compile.", rich_help_panel=CASES)
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Compile the norms by torch.compile.", rich_help_panel=CASES),
 ]
 Versus = Annotated[
     str | None,
@@ -263,6 +267,7 @@ def show_progress(*, plain: bool) -> "Iterator[OnEvent]":
 def describe(event: "Event") -> str:
     """An event as a line; empty where there is nothing to say."""
     from bncli.format import written_ratio, written_seconds
+    from bncli.report.timing.table import name_rival
     from bncli.session.events import BaselineSaved, Measured, Measuring, Warned
 
     match event:
@@ -271,7 +276,7 @@ def describe(event: "Event") -> str:
         case Measured(done, total, result):
             rival, ratio = next(iter(result.ratios.items()))
             seconds = written_seconds(result.seconds["case"].value)
-            return f"[{done}/{total}] {result.name}: {seconds}, {written_ratio(ratio.value)} of {rival}"
+            return f"[{done}/{total}] {result.name}: {seconds}, {written_ratio(ratio.value)} of {name_rival(rival)}"
         case Warned(text):
             return text
         case BaselineSaved(place):

@@ -249,14 +249,14 @@ def _note_failure(session: _Session, failure: CaseFailure) -> None:
 
 def _judge(session: _Session, baseline: Baseline | None) -> GateResult | None:
     """Times, then memory and errors; None where no limit was asked for."""
-    results, limits = session.sound, session.plan.limits_on(*BENCH_MEASURES)
-    if not session.plan.limits or not results:
+    timed = {result.name for result in session.sound}
+    if not session.plan.limits or not timed:
         return None
+    limits = session.plan.limits_on(BENCH_MEASURES, timed)
     gate = _judge_times(session, limits, baseline.readings if baseline else None)
-    of_facts = session.plan.limits_on(*BENCH_FACTS)
+    of_facts = session.plan.limits_on(BENCH_FACTS, timed)
     if of_facts:
-        peaks = _list_peaks(session, baseline) if session.plan.limits_on("peak") else {}
-        timed = {result.name for result in results}
+        peaks = _list_peaks(session, baseline) if any(limit.measure == "peak" for limit in of_facts) else {}
         facts = {each.case.name: each.facts for each in session.inspections if each.case.name in timed}
         found = tuple(judge_facts(of_facts, facts, peaks))
         verdict = choose_worst([gate.verdict, *(each.verdict for each in found)])

@@ -4,7 +4,7 @@ Light, so that a mistake is answered at once: nothing here imports torch.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -71,9 +71,14 @@ class BenchPlan:
         rival = self.cases[0].rival
         return {**BENCH_MEASURES, **({"ratio": rival.label} if rival else {})}
 
-    def limits_on(self, *measures: str) -> list[Limit]:
-        """The limits that are on one of these."""
-        return [limit for limit in self.limits if limit.measure in measures]
+    def limits_on(self, measures: Collection[str], names: Collection[str]) -> list[Limit]:
+        """The limits on one of these measures that are for one of these cases, which have not failed."""
+        return [
+            limit
+            for limit in self.limits
+            if limit.measure in measures
+            and any(limit.pattern == name or matches(name, limit.pattern) for name in names)
+        ]
 
 
 def open_bench(preset: Path | Bench | Mapping[str, Any] | None, axes: Axes) -> tuple[str, Bench | None]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from bncli.errors import BncliError
 from bncli.timing.build import Norm, WrongError, draw_fresh_inputs, quote_error
 from bncli.timing.calls import call_norm, is_off, list_asked
-from bncli.timing.cases import Case
+from bncli.timing.cases import Case, is_foreign
 from bncli.timing.clock import Clock
 from bncli.timing.process.family import measure_others
 from bncli.timing.state import list_state
@@ -45,7 +45,8 @@ def watch_habits(case: Case, workload: Workload, clock: Clock, family: int) -> I
     yield
     others, own = measure_others(family) - others, process_time() - own
     if others > _SHARE * own:
-        raise WrongError(f"{case.name}: processes that it has started worked for {others:.2g} s while it was timed")
+        who = "it or its rival" if case.rival and is_foreign(case.rival.norm) else "it"
+        raise WrongError(f"{case.name}: processes that {who} has started worked for {others:.2g} s while it was timed")
     with _named(case):
         now = _call(case, norm)
     for name, value in first.items():

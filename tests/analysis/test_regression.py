@@ -132,6 +132,16 @@ def test_a_limit_is_to_one_side(before: dict[str, Any], limit: str, outcome: str
     assert [check.outcome for check in found] == [outcome, outcome]
 
 
+@pytest.mark.parametrize(
+    ("limit", "written"),
+    [("final_accuracy:-0.0005", "-0.05 points"), ("final_accuracy:-1%", "-1 %"), ("final_loss:+0.05", "+0.05 nats"),
+     ("steps_to_target:+5", "+5 steps")],
+)  # fmt: skip
+def test_a_limit_is_told_with_its_unit(before: dict[str, Any], limit: str, written: str) -> None:
+    found = regressions(before, before, [read_limit(limit, MEASURES)])
+    assert {check.name.partition(", limit ")[2] for check in found if "limit" in check.name} == {written}
+
+
 def test_a_limit_to_the_side_that_is_better_is_refused(before: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as raised:
         regressions(before, before, [read_limit("final_accuracy:+0.01", MEASURES)])

@@ -116,6 +116,10 @@ def test_a_rival_that_fails_is_named_and_so_is_what_it_leaves_undone(
         return inspect(worker, case, *told)
 
     monkeypatch.setattr(MadeWorker, "inspect", fail)
+    both = ("--kernel", "fails.py:Theirs", "--only", "batch", "--only", "fails", "--warm")
+    limits = [f"--fail-if={pattern}=error:1e-5" for pattern in ("batch*", "fails*")]  # of which one is for nothing then
+    code, found = record(run, "tiny.yaml", *both, *limits)
+    assert (code, [each["case"] for each in found["gate"]["judgements"]]) == (2, [f"batch/{AT}"])
     code, found = record(run, "--norm", "slow_norms:Slow", *ONE, "--vs", "fails.py:Theirs")
     assert (code, found["rows"]) == (2, [])
     assert [(each["name"], each["status"], each["reason"]) for each in found["failures"]] == [

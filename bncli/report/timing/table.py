@@ -161,7 +161,7 @@ def _describe_setup(record: BenchRecord) -> str:
         ", CUDA graphs replayed" if record.graph else ""
     )
     processes = f"{record.processes} process{'es' * (record.processes > 1)} a case"
-    parts = [f"{len(record.rows)} cases", processes, cache, f"{record.seconds:.0f} s"]
+    parts = [f"{len(record.rows)} case{'s' * (len(record.rows) != 1)}", processes, cache, f"{record.seconds:.0f} s"]
     for rates in {row.rates.threads: row.rates for row in record.rows}.values():
         products = ", ".join(f"{rate / 1e9:.3g} GFLOP/s in {dtype}" for dtype, rate in rates.products.items())
         threads = f"{rates.threads} thread{'s' * (rates.threads > 1)}"
