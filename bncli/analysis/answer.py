@@ -52,11 +52,9 @@ def find_answer(arms: Sequence[Arm], measures: Sequence[Measure], runs: Sequence
         return ("" if swept else _best_of_each(arms)) + said
     said = _what_is_missing(arms, known, first, runs, ask)
     for other in measures[1:]:
-        clear = [(arm, c) for arm, c in compared_on(arms, other) if c.verdict in ("better", "worse")]
-        if clear:
-            differs = (
-                _over_settings(arms, compared_on(arms, other), other, ask) if swept else _decided(clear, other, ask)
-            )
+        there = [(arm, c) for arm, c in compared_on(arms, other) if c.verdict != "not comparable"]
+        if clear := [(arm, c) for arm, c in there if c.verdict in ("better", "worse")]:
+            differs = _over_settings(arms, there, other, ask) if swept else _decided(clear, other, ask)
             return f"{said}; but {differs}"
     return said
 
