@@ -134,7 +134,7 @@ def _names(compared: Sequence[Compared]) -> str:
 def _too_few(arms: Sequence[Arm], ask: Ask) -> str:
     target = next((aimed_at(arm.target, ask) for arm in arms if arm.target is not None), "the target")
     reached, seeds = Counter[str](), Counter[str]()
-    for arm in arms:
+    for arm in filter(lambda arm: arm.seeds, arms):
         reached[arm.variant] += arm.reached or 0
         seeds[arm.variant] += arm.seeds
     counts = ", ".join(f"{variant} {reached[variant]} of {count}" for variant, count in seeds.items())
@@ -181,7 +181,7 @@ def _reachable(runs: Sequence[ArmRuns], ask: Ask) -> float | None:
     for level in (min(worst), max(worst)):
         digit = 10.0 ** (math.floor(math.log10(abs(level))) - 1) if level else 1.0
         rounded = math.floor(level / digit + 1e-9) * digit
-        if rounded > max(at_first):
+        if max(at_first) < rounded < (math.inf if ask.target_level is None else sign * ask.target_level):
             return sign * rounded
     return None
 
