@@ -83,6 +83,26 @@ def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture
     assert sites == ["0/layer", "0/norm", "0/activation", "4/layer"]
 
 
+def test_the_readmes_examples_agree_with_their_own_tables() -> None:
+    page = (ROOT / "README.md").read_text()
+    said = re.search(r"(\w+) was fastest: .* in ([\d.]+)x the steps .* interval ([\d.]+) to ([\d.]+)\), better", page)
+    assert said
+    best, ratio, low, high = said.groups()
+    (row,) = [line for line in page.splitlines() if line.startswith(f"     + {best} ")]
+    assert f"   {ratio}x [{low}, {high}]  " in row
+    assert f"`{ratio}x [{low}, {high}]` in the example means" in page
+    none, batch = (
+        [float(number) for number in re.findall(r"([\d.]+) ±", line)]
+        for line in page.splitlines()
+        if line.startswith("     hidden.2.0")
+    )
+    for words, column, larger in (("percentile drift is", 0, True), ("relative percentile drift is", 1, False)):
+        told = re.search(rf"^    {words} ([\d.]+)x \[.*\] {'larger' if larger else 'smaller'}", page, re.MULTILINE)
+        assert told
+        found = batch[column] / none[column]
+        assert float(told[1]) == pytest.approx(found if larger else 1 / found, rel=0.02)
+
+
 def section_of(title: str) -> str:
     return (ROOT / "docs" / "yours.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
 
@@ -95,7 +115,7 @@ def test_the_section_on_your_model_runs_as_it_stands(
     section = section_of("Your model")
     (block,) = section.split("```python\n")[1:]
     exec(block.partition("```")[0], {})
-    assert capsys.readouterr().out.startswith("whether batch reaches ")
+    assert capsys.readouterr().out.startswith("too few runs reached ")
     Path("net.py").write_text(Path("net.py").read_text().replace("def net", "def Net"))
     (command,) = [line.split()[1:] for line in section.splitlines() if line.startswith("    bncli ")]
     done = subprocess.run([sys.executable, "-m", "bncli", *command, "--dry-run"], capture_output=True, text=True)

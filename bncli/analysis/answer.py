@@ -9,6 +9,7 @@ from bncli.analysis.text import (
     ONE_SEED,
     Compared,
     aimed_at,
+    at_setting,
     compared_on,
     headline,
     how_sure,
@@ -16,6 +17,7 @@ from bncli.analysis.text import (
     noun_of,
     reached_in,
     with_seeds,
+    written_level,
 )
 from bncli.analysis.warnings import ENOUGH_SEEDS
 from bncli.findings import Arm, Comparison, Measure
@@ -45,9 +47,16 @@ def find_answer(arms: Sequence[Arm], measures: Sequence[Measure], runs: Sequence
         arm, c = _best(known, first)
         alone = f" (in this one {c.variant} {_by_how_much(arm, c, first, ask)})" if c.estimate is not None else ""
         return f"no answer yet: {ONE_SEED}{alone}; use {ENOUGH_SEEDS} or more{with_seeds(ENOUGH_SEEDS, ask)}"
-    if len({repr(arm.setting) for arm, _ in known}) > 1:
-        return _over_settings(arms, known, first, ask)
-    return _best_of_each(arms) + _at_one_setting(arms, known, measures, runs, ask)
+    swept = len({repr(arm.setting) for arm, _ in known}) > 1
+    if said := _over_settings(arms, known, first, ask) if swept else _decided(known, first, ask):
+        return ("" if swept else _best_of_each(arms)) + said
+    said = _what_is_missing(arms, known, first, runs, ask)
+    for other in measures[1:]:
+        there = [(arm, c) for arm, c in compared_on(arms, other) if c.verdict != "not comparable"]
+        if clear := [(arm, c) for arm, c in there if c.verdict in ("better", "worse")]:
+            differs = _over_settings(arms, there, other, ask) if swept else _decided(clear, other, ask)
+            return f"{said}; but {differs}"
+    return said
 
 
 def _best_of_each(arms: Sequence[Arm]) -> str:
@@ -60,24 +69,15 @@ def _best_of_each(arms: Sequence[Arm]) -> str:
     return f"each at its own best {keys} ({said}), "
 
 
-def _at_one_setting(
-    arms: Sequence[Arm], compared: Sequence[Compared], measures: Sequence[Measure], runs: Sequence[ArmRuns], ask: Ask
+def _what_is_missing(
+    arms: Sequence[Arm], compared: Sequence[Compared], measure: Measure, runs: Sequence[ArmRuns], ask: Ask
 ) -> str:
-    """What is best on the first measure; where that decides nothing, why, what to change, and what does differ."""
-    measure = measures[0]
-    if said := _decided(compared, measure, ask):
-        return said
-    if measure.name in CROSSINGS and any(arm.reached is not None and arm.reached < arm.seeds for arm in arms):
-        said = nobody_reached(arms, measure, ask)
-        best = f"; {_best_run(runs, ask)}" if said else ""
-        said = f"{said or _too_few(arms, ask)}{best}; {_what_to_change(arms, runs, ask)}"
-    else:
-        said = _inconclusive(compared, measure, ask)
-    for other in measures[1:]:
-        clear = [(arm, c) for arm, c in compared_on(arms, other) if c.verdict in ("better", "worse")]
-        if clear:
-            return f"{said}; but {_decided(clear, other, ask)}"
-    return said
+    """Why the first measure decides nothing, and what to change."""
+    if measure.name not in CROSSINGS or not any(arm.reached is not None and arm.reached < arm.seeds for arm in arms):
+        return _inconclusive(compared, measure, ask)
+    said = nobody_reached(arms, measure, ask)
+    best = f"; {_best_run(runs, ask)}" if said else ""
+    return f"{said or _too_few(arms, ask)}{best}; {_what_to_change(arms, runs, ask)}"
 
 
 def _decided(compared: Sequence[Compared], measure: Measure, ask: Ask) -> str:
@@ -133,7 +133,11 @@ def _names(compared: Sequence[Compared]) -> str:
 
 def _too_few(arms: Sequence[Arm], ask: Ask) -> str:
     target = next((aimed_at(arm.target, ask) for arm in arms if arm.target is not None), "the target")
-    counts = ", ".join(f"{arm.variant} {arm.reached or 0} of {arm.seeds}" for arm in arms)
+    reached, seeds = Counter[str](), Counter[str]()
+    for arm in filter(lambda arm: arm.seeds, arms):
+        reached[arm.variant] += arm.reached or 0
+        seeds[arm.variant] += arm.seeds
+    counts = ", ".join(f"{variant} {reached[variant]} of {count}" for variant, count in seeds.items())
     return f"too few runs reached {target} to tell which is faster ({counts})"
 
 
@@ -153,7 +157,7 @@ def _best_run(runs: Sequence[ArmRuns], ask: Ask) -> str:
     if not values:
         return f"{ask.aim.noun} was not measured"
     value, variant = (max if ask.aim.better == "higher" else min)(values)
-    return f"the best run, of variant {variant}, got to {written(value, ask.aim.unit)}"
+    return f"the best run, of variant {variant}, got to {written_level(value, ask.aim)}"
 
 
 def _what_to_change(arms: Sequence[Arm], runs: Sequence[ArmRuns], ask: Ask) -> str:
@@ -177,7 +181,7 @@ def _reachable(runs: Sequence[ArmRuns], ask: Ask) -> float | None:
     for level in (min(worst), max(worst)):
         digit = 10.0 ** (math.floor(math.log10(abs(level))) - 1) if level else 1.0
         rounded = math.floor(level / digit + 1e-9) * digit
-        if rounded > max(at_first):
+        if max(at_first) < rounded < (math.inf if ask.target_level is None else sign * ask.target_level):
             return sign * rounded
     return None
 
@@ -189,15 +193,17 @@ def _inconclusive(compared: Sequence[Compared], measure: Measure, ask: Ask) -> s
     still_open = [(arm, c) for arm, c in compared if c.verdict == "inconclusive"]
     arm, c = _best(still_open, measure)
     said = headline(arm, c, measure, ask).removeprefix("inconclusive: ")
-    return f"inconclusive: no variant is surely better than {c.reference}; the most promising: {said}"
+    return f"inconclusive: no variant is surely better than {c.reference}; the most promising: {at_setting(arm)}{said}"
 
 
 def _over_settings(arms: Sequence[Arm], compared: Sequence[Compared], measure: Measure, ask: Ask) -> str:
-    """Who was best at every setting of a sweep, one by one or counted; then the best of all."""
+    """Who was best at which settings of a sweep, or at how many; the best of all. Empty where nothing is decided."""
     places = {repr(arm.setting): arm.setting for arm, _ in compared}
     by_place = {key: [(arm, c) for arm, c in compared if repr(arm.setting) == key] for key in places}
     winners = {key: _winner(there, measure, ask) for key, there in by_place.items()}
     counts = Counter(winners.values()).most_common()
+    if {*winners.values()} == {"?"}:
+        return ""
     keys = " and ".join(dict.fromkeys(key.rsplit(".", 1)[-1] for setting in places.values() for key in setting))
     alone = all(len(there) == 1 for there in by_place.values())
     if len(counts) == 1 and counts[0][0] not in _NO_WINNER:

@@ -71,7 +71,7 @@ def _few_seeds(judged: Sequence[Comparison], arms: Sequence[Arm], ask: Ask) -> I
         few = min(c.pairs for c in rough)
         yield Note(
             f"{few} seeds cannot reach p < .05{after}; {needed} can{with_seeds(needed, ask)}"
-            " (until then verdicts take differences to be normal)",
+            " (until then verdicts assume normally distributed differences)",
             f"An exact test asks how often chance alone would make one variant come out ahead in as many pairs: with"
             f" {few} pairs that is at least 2 in {2**few}, however large the difference. Until there are {needed}"
             " pairs, verdicts rest on t-intervals, which take the differences between pairs to be normally"

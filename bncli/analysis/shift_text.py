@@ -97,7 +97,7 @@ def _agreement(compared: Sequence[ShiftComparison], known: Mapping[str, Definiti
         }
         return [f"by every definition measured {words[next(iter(sides))]}"]
     parts = [f"{_SIDES[side]} by {', '.join(labels)}" for side, labels in sides.items()]
-    return [f"shift with {arm} compared with {c.reference} depends on its definition: {'; '.join(parts)}"]
+    return [f"whether {arm} shifts less than {c.reference} depends on the definition: {'; '.join(parts)}"]
 
 
 _SIDES: Mapping[Side, str] = {"less": "less", "more": "more", "same": "as much", "open": "inconclusive"}

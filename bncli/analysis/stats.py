@@ -118,7 +118,7 @@ def share_interval(successes: float, trials: float, level: Level = ALONE) -> tup
     At any number of looks the shares at which an even mixture of binomials is not 1 / error times as likely as they
     are (Robbins 1970).
     """
-    failures = trials - successes
+    failures = round(trials - successes, 9)  # of shares times pairs: what is left of rounding is no failure
     if level.anytime:
         return _mixture_interval(successes, failures, level.error)
     tail = level.error / 2

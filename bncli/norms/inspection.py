@@ -133,13 +133,13 @@ def inspect_model(
         functional = f" that is a module; out of reach: {', '.join(census.functional)}" if census.functional else ""
         raise ConfigError(f"the model has no norm{functional}")
     before, whole_before = _measure(model, census, inputs)
-    looked = [ReplacedNorm(site.path, site.also, site.type, reason=site.refusal) for site in census.sites]
+    inspected = [ReplacedNorm(site.path, site.also, site.type, reason=site.refusal) for site in census.sites]
     rows = [
         InspectedNorm(
             row.path, row.also, row.old, before[row.path], row.new, row.options, after.get(row.path), row.notes,
             row.reason,
         )
-        for row in report.rows or looked
+        for row in report.rows or inspected
     ]  # fmt: skip
     return ModelInspection(
         report.to, tuple(rows), whole_before, whole, tuple(tuple(x.shape) for x in _tensors(inputs)), given is None,

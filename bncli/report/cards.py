@@ -133,7 +133,7 @@ def _of_metric(row: Any) -> Iterator[tuple[str, str]]:
     yield "unit", row.unit or "pure number"
     yield "range", f"{_end(row.low)} to {_end(row.high)}"
     yield "better", row.better or "neither"
-    yield "of each", row.per
+    yield "granularity", row.per
     yield "tier", row.tier
     yield "citation", row.citation
 
@@ -159,7 +159,9 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "·") if "`" not in text else text.replace("|", "\\|")
 
 
-_METRIC_HEADS = ("metric", "what it is", "formula", "unit", "range", "nothing", "better", "of each", "tier", "source")
+_METRIC_HEADS = (
+    "metric", "what it is", "formula", "unit", "range", "null value", "better", "granularity", "tier", "source",
+)  # fmt: skip
 
 
 def metric_table(metrics: Mapping[str, Any]) -> str:
@@ -169,10 +171,10 @@ def metric_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _metric_cells(name: str, row: Any) -> tuple[str, ...]:
-    nothing = "" if row.null is None else f"{row.null:g}"
+    null = "" if row.null is None else f"{row.null:g}"
     formula, unit = f"`{row.formula}`", row.unit or "-"
     spans = f"{_end(row.low)} to {_end(row.high)}"
-    return (f"`{name}`", row.summary, formula, unit, spans, nothing, row.better or "", row.per, row.tier, row.citation)
+    return (f"`{name}`", row.summary, formula, unit, spans, null, row.better or "", row.per, row.tier, row.citation)
 
 
 def _end(value: float) -> str:

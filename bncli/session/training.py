@@ -89,7 +89,7 @@ def remember(session: Session, on_event: OnEvent = ignore, look: Look | None = N
 
 
 def take_look(session: Session, results: Mapping[str, RunResult], summary: Sequence[str]) -> Look:
-    """What is to be remembered of a report: when, how many seeds, how many runs, the headlines."""
+    """What is to be remembered of a report: when, how many seeds, how many runs, the answer."""
     ended = [results[run.id].info.has_numbers for run in session.runs if run.id in results]
     return Look(
         session.name, session.study.seeds, session.device, len(session.runs), sum(ended), len(ended) - sum(ended),
@@ -109,7 +109,7 @@ def train_and_look(
         from bncli.session.analysis import analyse_session, is_decided  # only now: it brings numpy and scipy
 
         findings = analyse_session(session, results, both_halves(session, results) if aa else None)
-        remember(session, on_event, take_look(session, results, findings.headlines))
+        remember(session, on_event, take_look(session, results, [findings.answer]))
         if is_decided(findings):
             break
     return session, results, findings

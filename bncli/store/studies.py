@@ -57,7 +57,7 @@ class Look:
     planned: int  # runs
     done: int  # of them, trained to their end or diverged
     failed: int = 0
-    summary: str = ""  # the verdicts, in words
+    summary: str = ""  # the answer, in words
     time: str = field(default_factory=_utc_now)  # UTC, ISO 8601 to the second: 2026-03-02T14:05:01Z
     looks: tuple[int, ...] = ()  # the plan that it belongs to: numbers of seeds at which the study is looked at
 

@@ -59,7 +59,7 @@ def test_the_reference_may_be_the_fastest():
 def test_where_nobody_got_there_it_says_so_and_what_to_change_and_what_does_differ():
     none, batch = (ending(v, [at + i / 100 for i in range(5)]) for v, at in (("none", 0.2), ("batch", 0.54)))
     assert answer(none, batch) == (
-        "no run reached 95 % test accuracy within 1,000 steps; the best run, of variant batch, got to 58.0 %; train "
+        "no run reached 95 % test accuracy within 1,000 steps; the best run, of variant batch, got to 58 %; train "
         "longer (--set training.steps=2000) or set a nearer target (--set target.accuracy=0.54); but batch had the "
         "better final test accuracy: +34.0 points against none (95 % interval +34.0 to +34.0), better in 5 of 5 pairs"
     )
@@ -72,7 +72,7 @@ def test_the_nearer_target_is_one_that_every_run_reached_where_there_is_one():
 
 def test_no_nearer_target_is_named_where_training_led_nowhere():
     assert answer(ending("none", [0.5] * 5), ending("batch", [0.5] * 5)) == (
-        "no run reached 95 % test accuracy within 1,000 steps; the best run, of variant none, got to 50.0 %; train "
+        "no run reached 95 % test accuracy within 1,000 steps; the best run, of variant none, got to 50 %; train "
         "longer (--set training.steps=2000)"
     )
 
@@ -192,6 +192,34 @@ def test_a_small_sweep_names_the_settings_of_each_winner():
 def test_a_large_sweep_counts_settings():
     assert answer(*swept(slow=[2], lrs=(0.1, 0.5, 1, 2))).startswith(
         "batch was faster at 3 of 4 settings of lr; nothing is decided at 1 of 4 settings of lr; best of all: batch"
+    )
+
+
+def test_a_sweep_that_decides_nothing_says_what_is_missing_and_what_does_differ():
+    arms = [
+        arm_of(variant, [reaching(None, at + i / 100) for i in range(8)], {"training.lr": lr})
+        for lr in (0.1, 0.5)
+        for variant, at in (("none", 0.55), ("batch", 0.7))
+    ]
+    assert answer(*arms) == (
+        "no run reached 95 % test accuracy within 1,000 steps; the best run, of variant batch, got to 77 %; train longer "
+        "(--set training.steps=2000) or set a nearer target (--set target.accuracy=0.55); but batch had the better final "
+        "test accuracy at each of 2 settings of lr; best of all: batch at lr 0.1 (final accuracy: 73.5 %)"
+    )
+    some = [
+        arm("none", [None] * 5, {"training.lr": 0.1}),
+        arm("batch", [400, None, None, None, None], {"training.lr": 0.1}),
+    ]
+    more = [dataclasses.replace(each, setting={"training.lr": 0.5}) for each in some]
+    assert answer(*some, *more).startswith(
+        "too few runs reached 95 % test accuracy to tell which is faster (none 0 of 10, batch 2 of 10); train longer"
+    )
+    same = [
+        arm(v, steps, {"training.lr": lr}) for lr in (1, 2) for v, steps in (("none", [400, 600]), ("zca", [600, 400]))
+    ]
+    assert answer(*same).startswith(
+        "inconclusive: no variant is surely better than none; the most promising: at lr 1: zca reached 95 % test "
+        "accuracy in 1.00x the steps of none ("
     )
 
 

@@ -173,3 +173,8 @@ def test_shares_at_any_number_of_looks_are_rarely_wrong():
     assert wrong / 300 <= 0.05
     low, high = share_interval(9, 10, level)
     assert low < 0.5 < high < 1  # wider than the exact interval [.55, .998] of one look
+
+
+def test_what_rounding_leaves_of_a_share_of_all_is_no_failure():
+    anytime = Level(0.0025, anytime=True)
+    assert share_interval(503.00000000000006, 503, anytime) == share_interval(503, 503, anytime)

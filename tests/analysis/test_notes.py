@@ -15,7 +15,7 @@ def notes(*arms, measures=(), **changes):
     return [note.text for note in analyse(arms, dataclasses.replace(ask_of(*measures), **changes)).notes]
 
 
-SEEDS = "until then verdicts take differences to be normal"
+SEEDS = "until then verdicts assume normally distributed differences"
 
 
 def test_the_notes_of_a_common_study_are_ranked_and_say_what_they_say():

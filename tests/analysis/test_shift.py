@@ -107,7 +107,7 @@ def test_definitions_that_disagree_are_said_to() -> None:
         for i in range(3)
     ]
     assert found(none, batch, DRIFT, COSINE).sentences[0] == (
-        "shift with batch compared with none depends on its definition: less by w1; more by gradient cosine"
+        "whether batch shifts less than none depends on the definition: less by w1; more by gradient cosine"
     )
 
 
@@ -285,3 +285,40 @@ def test_nothing_is_said_of_the_shift_of_an_arm_whose_runs_all_diverged(lost: st
     findings = found(runs["none"], runs["batch"])
     assert findings.sentences == (f"w1 cannot be compared between batch and none: all runs of {lost} diverged",)
     assert {c.side for c in findings.comparisons} == {"not comparable"}
+
+
+def test_the_notes_of_shift_are_ranked_and_each_has_a_paragraph() -> None:
+    none = [drifting(8.0, 9.0, 10.0, null=0.5)] * 3
+    batch = [drifting(0.4, 0.3, 0.2, null=0.5)] * 3
+    notes = found(none, batch).notes
+    assert [note.text for note in notes] == [
+        "3 paired seeds are a first indication; 10 or more make a claim: --seeds 10",
+        "a drift is between one probe and the next; each number is the mean over units and over all such intervals",
+        "[ ] is a 95 % interval over pairs of runs with the same seed, each comparison for itself",
+        "↑ ↓ it rose or fell from the first third of the probes to the last",
+        "~ within sampling noise",
+        "± is the standard deviation over seeds",
+        "probing took, of training time: none 5.0 %, batch 5.0 %",
+    ]
+    assert all(len(note.explanation) > 50 for note in notes)
+
+
+def test_of_one_definition_that_is_open_it_is_inconclusive_by_every_definition() -> None:
+    twice = Definition("w2", "w2", "pair", "", "ratio", "lower")
+    none, batch = (
+        [run_of({CurveKey(name, *SITE, "mean"): [v] for name in ("w1", "w2")}) for v in values]
+        for values in ((8.0, 8.0, 8.0), (2.0, 8.0, 40.0))
+    )
+    assert found(none, batch, DRIFT, twice).sentences[0] == (
+        "by every definition measured it is inconclusive whether there is less shift with batch than with none"
+    )
+
+
+def test_an_open_difference_is_said_in_words() -> None:
+    none, batch = (
+        [run_of({CurveKey("gradient-cosine", "l"): [v]}) for v in values] for values in ([0.5, 0.9], [0.7, 0.71])
+    )
+    (sentence,) = found(none, batch, COSINE).sentences
+    assert sentence.startswith(
+        "inconclusive: gradient cosine with batch differs by +0.005 [-2.47, +2.48] from that of "
+    )

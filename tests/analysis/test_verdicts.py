@@ -130,9 +130,9 @@ def test_five_pairs_say_that_they_rest_on_normality():
     arms = [arm_of(v, losses(*np.linspace(at, at + 0.1, 5) ** 2)) for v, at in (("none", 0.9), ("batch", 0.1))]
     findings = analyse(arms, ask_of("final_loss"))
     assert findings.arms[1].comparisons[0].method == "t-interval, rests on normality"
-    assert ("5 seeds cannot reach p < .05; 6 can: --seeds 6 (until then verdicts take differences to be normal)") in [
-        n.text for n in findings.notes
-    ]
+    assert (
+        "5 seeds cannot reach p < .05; 6 can: --seeds 6 (until then verdicts assume normally distributed differences)"
+    ) in [n.text for n in findings.notes]
 
 
 def judged(measure, variant, reference):

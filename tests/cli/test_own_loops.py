@@ -92,6 +92,7 @@ def test_events_have_every_metric_and_as_many_steps_as_are_known(tmp_path: Path,
     progress, finished = (next(e for e in told if e["event"] == kind) for kind in ("progress", "finished"))
     assert "level" not in progress
     assert (progress["step"], progress["steps"], progress["score"], progress["loss"]) == (1, 2, 1.0, 1.0)
+    assert told[-1]["answer"].startswith("no answer yet: one seed says nothing about how much runs differ by chance")
     assert (finished["score"], finished["loss"], finished["accuracy"]) == (2.0, 1.0, None)
 
 

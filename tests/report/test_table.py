@@ -65,6 +65,13 @@ def test_at_160_columns_there_is_one_table():
     assert shown(160)[: len(WIDE.splitlines())] == WIDE.splitlines()
 
 
+def test_at_110_columns_there_is_one_table_with_narrower_gaps():
+    assert (
+        " + batch           5/5    5,100 ± 280  0.41x [0.36, 0.47]        97.5 ± 0.1 %  +0.4 [+0.2, +0.6]       0.74"
+        in (shown(110))
+    )
+
+
 def test_at_80_columns_there_is_a_table_a_measure():
     lines = shown(80)
     start = lines.index(SPLIT.splitlines()[0])

@@ -1,6 +1,7 @@
 """Findings on a terminal: what was asked, the answer, one table, footnotes and warnings."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from itertools import accumulate, groupby
 
@@ -116,8 +117,9 @@ def sentences(findings: Findings, *, explain: bool = False) -> list[str]:
 def tables(findings: Findings, room: int) -> list[list[Text]]:
     """Lines of the table or tables; the first layout that fits into `room` characters, else a list."""
     whole = columns(findings)
-    if width(whole) <= room:
-        return [table(whole)]
+    for one in (whole, [replace(column, gap=min(column.gap, 2)) for column in whole]):
+        if width(one) <= room:
+            return [table(one)]
     parts = [_columns(findings, [measure]) for measure in findings.measures]
     if len(parts) > 1 and all(width(part) <= room for part in parts):
         return [table(part) for part in parts]
