@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,11 @@ def test_a_document_is_read_as_it_was_written() -> None:
     change = Estimate(1.2, 1.1, 1.3)
     judged = CaseJudgement("a", "ratio", 0.05, "regression", change, 0.01, True, "why")
     claim = KernelJudgement("batch", "torch", "at", None, 0.9, "a paper", "refuted", change)
+    unknown = CaseJudgement("a", "peak", 0.05, "undecided", None, None, False, "nothing was seen")
+    first, *others = record().rows
+    beside = replace(first, case=replace(first.case, versus=("group", (("groups", 8),))), rival_facts=first.facts)
     whole = record(
-        gate=GateResult("regression", (judged,), new=("b",)), claims=(claim,), clock_hertz=(2e9,), complete=False,
+        rows=(beside, *others), gate=GateResult("regression", (judged, unknown), new=("b",)), claims=(claim,), clock_hertz=(2e9,), complete=False,
         remeasurements=record().rows[0].results, failures=(CaseFailure("c", "raised", "an error"),),
     )  # fmt: skip
     document = json.loads(json.dumps(build_document(whole)))

@@ -52,7 +52,7 @@ def ratio_figure(record: BenchRecord, rows: Sequence[BenchRow]) -> Figure:
             },
         },
         {
-            "transform": [{"filter": "isValid(datum.low)"}], "mark": {"type": "rule", "style": "interval"},
+            "mark": {"type": "rule", "style": "interval"},
             "encoding": {**both, "x": {"field": "low", **x}, "x2": {"field": "high"}},
         },
         {"mark": {"type": "rule", "style": "target"}, "encoding": {"x": {"datum": 1, "type": "quantitative"}}},
@@ -178,7 +178,7 @@ def _settings(rows: Sequence[BenchRow]) -> tuple[list[str], str]:
     shared = {key for key, value in settings[0].items() if all(s[key] == value for s in settings)}
     words = [" · ".join(_word(k, v) for k, v in s.items() if k not in shared) for s in settings]
     common = ", ".join(_word(key, settings[0][key]) for key in settings[0] if key in shared)
-    return words, f"{common[:1].upper()}{common[1:]}. " if common else ""
+    return words, f"All cases: {common}. " if common else ""
 
 
 def _word(key: str, value: Any) -> str:

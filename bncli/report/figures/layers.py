@@ -61,11 +61,11 @@ def layers_figure(findings: ShiftFindings) -> Figure | None:
     both = {"y": y, "yOffset": offset, "tooltip": tooltip}
     layered: list[Spec] = [
         {
-            "transform": [{"filter": "isValid(datum.noise)"}], "mark": {"type": "tick", "style": "noise"},
+            "mark": {"type": "tick", "style": "noise"},
             "encoding": {**both, "x": {"field": "noise", **x}},
         },
         {
-            "transform": [{"filter": "isValid(datum.low)"}], "mark": {"type": "rule"},
+            "mark": {"type": "rule"},
             "encoding": {
                 **both, "color": colour(order), "x": {"field": "low", **x}, "x2": {"field": "high"}
             },
