@@ -21,7 +21,8 @@ PAGE = pytest.mark.parametrize("page", pages.PAGES, ids=[str(each.relative_to(RO
 
 @PAGE
 def test_output_that_is_shown_says_where_it_is_from(page: Path) -> None:
-    assert [each.place for each in pages.outputs(page) if not each.kind] == []
+    assert [each.place for each in pages.outputs(page) if not each.kind] == [], pages.__doc__
+    assert all(language for language, _ in pages.fences(page.read_text())), "a fence without a language"
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     named = [each for each in pages.outputs(page) if each.kind == "test"]
     assert [each.place for each in named if f"def {each.source}(" not in tests] == []
