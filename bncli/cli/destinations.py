@@ -53,6 +53,7 @@ class Destination:
     path: str  # - is stdout
     append: bool = False
     chosen: bool = False  # by bncli, which says so
+    drawn: tuple[str, ...] = ()  # formats of figures, where there is more than its own
 
     @property
     def takes_stdout(self) -> bool:
@@ -83,7 +84,7 @@ def read_destinations(
     found = [_read(text, name) for text in exports or ()]
     for form, place in (("json", json), ("html", html), ("junit", junit), ("markdown", markdown)):
         found += [Destination(f"--{form} {place}", form, str(place))] if place else []
-    found += [Destination(f"--plot {plot}", form, str(plot)) for form in DRAWN if plot]
+    found += [Destination(f"--plot {plot}", DRAWN[0], str(plot), drawn=DRAWN)] if plot else []
     if github:
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if not summary:
@@ -113,15 +114,14 @@ def write_destinations(data: "AnyReport", destinations: Sequence[Destination], s
     """
     from bncli.report.exports import FORMATS, render, write_figures
 
-    failed, drawn = list[str](), dict[str, int]()
+    failed = list[str]()
     for each in destinations:
         if each.format == "junit" and not getattr(getattr(data, "findings", None), "complete", True):
             continue
         try:
             if FORMATS[each.format].is_folder:
-                drawn[each.flag] = drawn.get(each.flag, 0) + len(
-                    write_figures(data, each.format, Path(each.path), style)
-                )
+                if not write_figures(data, each.drawn or (each.format,), Path(each.path), style):
+                    print(f"{each.flag}: {data.name} has nothing to draw", file=sys.stderr)
             else:
                 text = render(data, each.format)
                 after = "; the runs themselves are stored" if getattr(data, "runs", ()) else ""
@@ -131,8 +131,6 @@ def write_destinations(data: "AnyReport", destinations: Sequence[Destination], s
             continue
         if each.chosen:
             print(f"{each.flag}: wrote {each.path}", file=sys.stderr)
-    for flag in (flag for flag, figures in drawn.items() if not figures):
-        print(f"{flag}: {data.name} has nothing to draw", file=sys.stderr)
     if failed:
         raise BncliError("\n".join(dict.fromkeys(failed)))
 

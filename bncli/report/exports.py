@@ -1,6 +1,6 @@
 """Everything that findings can be written as: a row a format, a function each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -135,8 +135,8 @@ def render(data: AnyReport, name: str) -> str | bytes:
     return found
 
 
-def write_figures(data: AnyReport, name: str, folder: Path, style: StyleName = "web") -> list[Path]:
-    """Write a file for each figure that such findings have: `folder`/NAME-FIGURE.svg, or .pdf, .png.
+def write_figures(data: AnyReport, names: Sequence[str], folder: Path, style: StyleName = "web") -> list[Path]:
+    """Write a file of each format for each figure that such findings have: `folder`/NAME-FIGURE.svg, .pdf, .png.
 
     Raises:
         BncliError: without the extra `report`, or where they cannot be written.
@@ -144,8 +144,8 @@ def write_figures(data: AnyReport, name: str, folder: Path, style: StyleName = "
     from bncli.report.figures import files
 
     kind = kind_of(data)
-    figures = _load(find_format(name, kind).functions[kind])(data)
-    return files.write_figures(figures, data.name, folder, style, (name,))
+    figures = _load(find_format(names[0], kind).functions[kind])(data)
+    return files.write_figures(figures, data.name, folder, style, names)
 
 
 def _load(place: str) -> Callable[[AnyReport], Any]:

@@ -14,7 +14,7 @@ from bncli.errors import BncliError
 from bncli.findings import Tuning
 from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
-from bncli.report.figures import STYLES, Figure, draw, history_figure, list_figures, render, theme, write_plots
+from bncli.report.figures import STYLES, Figure, draw, history_figure, list_figures, render, theme, write_figures
 from bncli.report.figures.parts import DASHES, MOST_POINTS, SHAPES, make_figure, short, thin
 from bncli.report.figures.style import COLOURS, DARK_COLOURS
 from tests.report.made_figures import VARIANTS, bench, curve, figures_without_curves, history, shift, study, swept
@@ -324,7 +324,7 @@ def test_ratios_are_written_with_two_digits(ratio: float, text: str) -> None:
 @needs_extra
 def test_plots_are_named_after_the_study(tmp_path: Any) -> None:
     (figure,) = list_figures(ReportData("x", figures_without_curves()))
-    names = [path.name for path in write_plots(ReportData("x", figures_without_curves()), tmp_path, "slides")]
+    names = [path.name for path in write_figures([figure], "x", tmp_path, "slides", ("svg", "pdf", "png"))]
     assert names == [f"x-{figure.name}.{form}" for form in ("svg", "pdf", "png")]
 
 

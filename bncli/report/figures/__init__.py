@@ -1,19 +1,17 @@
 """Figures as Vega-Lite specifications, each a function from findings; drawn as SVG, PDF and PNG, or by a page."""
 
-from pathlib import Path
-
 from bncli.findings import Findings
 from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
 from bncli.report.figures.bench import bench_figures, history_figure
-from bncli.report.figures.files import draw, load_converter, render, require_plots, write_figures
+from bncli.report.figures.files import draw, load_converter, render, write_figures
 from bncli.report.figures.parts import Figure
 from bncli.report.figures.style import STYLES, StyleName, theme
 from bncli.timing.results import BenchRecord
 
 __all__ = [
     "STYLES", "Figure", "StyleName", "draw", "history_figure", "list_figures", "load_converter", "render",
-    "require_plots", "theme", "write_plots",
+    "theme", "write_figures",
 ]  # fmt: skip
 
 
@@ -31,12 +29,3 @@ def list_figures(data: ReportData) -> list[Figure]:
     if isinstance(data.findings, BenchRecord):
         return list(bench_figures(data.findings))
     return []
-
-
-def write_plots(data: ReportData, folder: Path, style: StyleName = "web") -> list[Path]:
-    """Write every figure, as SVG, PDF and PNG.
-
-    Raises:
-        BncliError: without the extra `report`, or where the files cannot be written.
-    """
-    return write_figures(list_figures(data), data.name, folder, style, ("svg", "pdf", "png"))

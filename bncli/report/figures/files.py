@@ -1,6 +1,5 @@
 """Figures as files: SVG, PDF and PNG by vl-convert, in the width of a style."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from bncli.files import replace_text
 from bncli.report.figures.parts import Figure, Spec
 from bncli.report.figures.style import STYLES, StyleName, theme
 
-VERSION = "5.20"  # of Vega-Lite, among those that vl-convert carries
+VERSION = "6.4"  # of Vega-Lite, among those that vl-convert carries
 
 
 def draw(figure: Figure, path: Path, style: StyleName = "web") -> None:
@@ -191,18 +190,6 @@ def write_figures(
             found.append(folder / f"{name}-{figure.name}.{form}")
             _put(found[-1], _convert(svg, form, style))
     return found
-
-
-def require_plots(folder: Path) -> None:
-    """Make sure that figures can be drawn and written, before hours of work go into them.
-
-    Raises:
-        BncliError: if they cannot.
-    """
-    load_converter()
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise BncliError(f"--plot {folder}: cannot write figures: {there} is not a folder that can be written to")
 
 
 def load_converter() -> ModuleType:

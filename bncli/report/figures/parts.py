@@ -10,7 +10,7 @@ from bncli.findings.shift import ShiftArm
 
 Spec = dict[str, Any]
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name; nothing is fetched
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is fetched
 MOST_POINTS = 120  # of a curve: more cannot be told apart in a column of print, and swell a page
 
 # The dashes and shapes that tell variants apart without colour, in the order of `style.COLOURS`.
