@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pages
 import pytest
@@ -69,6 +70,18 @@ def test_commands_that_are_shown_exist_with_their_options_and_presets(page: Path
         if words and command.name in ("compare", "train", "shift-report", "bench"):
             preset = re.fullmatch(r"[a-z][a-z0-9-]*", words[0])
             assert preset is None or (ROOT / "presets" / f"{words[0]}.yaml").exists() or words[0] == "nonsense", text
+
+
+@PAGE
+def test_options_that_are_named_exist(page: Path) -> None:
+    def collect(command: Any) -> set[str]:
+        below = (collect(each) for each in getattr(command, "commands", {}).values())
+        return set().union(*([*each.opts, *each.secondary_opts] for each in command.params), *below)
+
+    of_others = {"--rounds", "--steps", "--no-peer"}  # of tests/performance/*.py, in docs/measurements.md
+    of_others |= {"--ignore-existing", "--signal", "--time"}  # of rsync and sbatch
+    named = re.findall(r"`(--[a-z][a-z-]*)", pages.without_fences(page.read_text()))
+    assert set(named) - collect(typer.main.get_command(app)) - {"--help"} <= of_others
 
 
 def test_generated_pages_are_what_the_catalogues_say() -> None:
