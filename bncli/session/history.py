@@ -211,7 +211,7 @@ def _find_steps(readings: Sequence[CaseReadings]) -> dict[tuple[str, int], Step]
         gate = judge(asked, before, held, measure_again) if held else None
         following = next((run for run in readings[number + 1 :]), None)
         for judgement in gate.judgements if gate else ():
-            case, change = judgement.case, judgement.change.value
+            case, change = judgement.case, judgement.change.value if judgement.change else 1.0
             if judgement.verdict == "regression":
                 found[case, number] = "worse"
             elif following is None and not 1 / (1 + judgement.limit) <= change <= 1 + judgement.limit:
