@@ -71,11 +71,11 @@ def _lay_out(data: ReportData) -> Sheet:
         return Sheet(data.name, (), (), (("", build_run_columns(data.runs)),) if data.runs else (), checks=checks)
     groups = dict.fromkeys(map(name_group, found.rows))
     rows = {group: [row for row in found.rows if name_group(row) == group] for group in groups}
-    sentences = (write_headline(found.gate),) if found.gate else ()
+    said = (write_headline(found.gate),) if found.gate else ()
     tables = tuple((group, list(build_bench_columns(of_group))) for group, of_group in rows.items())
     note = f"[ ] is a 95 % interval over {found.processes} processes"
     title = f"{found.name}: {found.question}"
-    return Sheet(title, (), sentences, tables, (note,), tuple(list_warnings(found)), checks)
+    return Sheet(title, (), said, tables, (note,), tuple(list_warnings(found)), checks)
 
 
 def _lay_out_shift(findings: ShiftFindings) -> Iterator[tuple[str, Sequence[Column]]]:
