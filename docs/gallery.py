@@ -25,17 +25,19 @@ COLOURS = 96  # of a picture: enough for flat colours and soft edges of type
 # The command that each report says it is of, and the function that does the same.
 REPORTS: dict[str, tuple[str, Callable[[Path], Result[Any]]]] = {
     "quickstart": (
-        "bncli compare quickstart --seeds 8",
-        lambda store: bncli.compare("quickstart", seeds=8, device="cpu", store=store),
+        "bncli compare quickstart",
+        lambda store: bncli.compare("quickstart", device="cpu", store=store),
     ),
     "figure1-shift": (
-        "bncli shift-report figure1-shift --set training.steps=3000",
-        lambda store: bncli.shift_report("figure1-shift", set=["training.steps=3000"], device="cpu", store=store),
+        "bncli shift-report figure1-shift --set training.steps=1500 --set probes.every=250 --seeds 3",
+        lambda store: bncli.shift_report(
+            "figure1-shift", set=["training.steps=1500", "probes.every=250"], seeds=3, device="cpu", store=store
+        ),
     ),
     "figure1-tuned": (
-        "bncli compare figure1-tuned --set training.steps=2000 --seeds 5 --check",
+        "bncli compare figure1-tuned --set training.steps=1000 --seeds 5 --check",
         lambda store: bncli.compare(
-            "figure1-tuned", set=["training.steps=2000"], seeds=5, check=True, device="cpu", store=store
+            "figure1-tuned", set=["training.steps=1000"], seeds=5, check=True, device="cpu", store=store
         ),
     ),
     "bench-quick": ("bncli bench", lambda store: bncli.bench("bench-quick", device="cpu", store=store)),

@@ -89,7 +89,7 @@ def _write_body(data: ReportData, content: PageContent, charts: str) -> str:
     repeat = f'<pre class="command" tabindex="0">{text(data.command)}</pre>'
     if data.study:
         configuration = f'<pre tabindex="0">{text(write_yaml(data.study))}</pre>'
-        repeat += fold("The whole configuration, as YAML", configuration)
+        repeat += fold("The whole configuration: a preset to save and to run by its path", configuration)
     sections = [
         Section("next", "What to do next", bullets(content.next_steps)),
         *content.tables,

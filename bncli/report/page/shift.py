@@ -37,7 +37,7 @@ def read_shift(data: ReportData, findings: ShiftFindings) -> PageContent:
         ],
         warnings=findings.warnings,
         checks=data.checks,
-        notes=[Note(line) for line in findings.notes],
+        notes=[note if isinstance(note, Note) else Note(note) for note in findings.notes],
         facts=list_facts(data, findings.environment),
     )  # fmt: skip
 

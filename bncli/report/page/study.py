@@ -7,8 +7,8 @@ from typing import Any
 from bncli.findings import Arm, Comparison, Findings, Measure, SearchFindings, Tuning
 from bncli.format import (
     written_arm,
+    written_change,
     written_claim,
-    written_comparison,
     written_judgement,
     written_option,
     written_score,
@@ -83,16 +83,22 @@ def _certainty(findings: Findings) -> str:
         "variant": [written_arm(arm.variant, arm.setting) for arm, _, _ in rows],
         "measure": [measure.label for _, measure, _ in rows],
         "": [SYMBOLS[c.verdict][0] for _, _, c in rows],
-        f"against {rows[0][2].reference}": [written_comparison(c, m) for _, m, c in rows],
+        f"against {rows[0][2].reference}": [_verdict_interval(c, m) for _, m, c in rows],
+        "level": [f"{100 * c.level:.4g} %" if c.method else "n/a" for _, _, c in rows],
         "better in": [_better(c) for _, _, c in rows],
         "p, corrected": ["n/a" if c.p_holm is None else f"{c.p_holm:.2g}" for _, _, c in rows],
-        "interval of the verdict": [written_comparison(c, m, corrected=True) for _, m, c in rows],
-        "at": [f"{100 * c.level:.4g} %" if c.method else "n/a" for _, _, c in rows],
+        "by itself, at 95 %": [written_change(c.estimate, c.low, c.high, m) for _, m, c in rows],
         "more seeds to decide": [_more(c) for _, _, c in rows],
         "reason": [c.reason for _, _, c in rows],
     }
-    shown = make_columns(cells, right=("better in", "p, corrected", "at", "more seeds to decide"))
-    return write_table(shown, "Every comparison: estimate, interval and test", _WORDS)
+    shown = make_columns(cells, right=("better in", "p, corrected", "level", "more seeds to decide"))
+    caption = "Every comparison: the interval that its verdict follows from, a test, and the interval of it alone"
+    return write_table(shown, caption, _WORDS)
+
+
+def _verdict_interval(c: Comparison, measure: Measure) -> str:
+    ends = (c.low, c.high) if c.method is None else (c.corrected_low, c.corrected_high)
+    return written_change(c.estimate, *ends, measure)
 
 
 def _better(c: Comparison) -> str:
