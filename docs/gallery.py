@@ -79,6 +79,20 @@ def save_small(picture: bytes, path: Path) -> None:
     print(f"{path} {path.stat().st_size / 1000:.0f} kB")
 
 
+def list_pictures() -> str:
+    """The gallery's own page: every preset that has pictures, with its command."""
+    lines = [
+        "# Gallery", "", "Reports of shipped presets at small budgets, as Chromium shows them: the top of each page in",
+        "light colours, its charts in dark ones. All are made by `python docs/gallery.py`.", "",
+    ]  # fmt: skip
+    for preset, (command, _) in REPORTS.items():
+        lines += [f"## {preset}", "", f"`{command}`", ""]
+        for ending, what in (("", "the top of its report"), ("-charts", "the charts of its report")):
+            if (GALLERY / f"{preset}{ending}.png").exists():
+                lines += [f"![{preset}: {what}]({preset}{ending}.png)", ""]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Take the pictures of the presets that are named, or of all."""
     from playwright.sync_api import sync_playwright
@@ -92,6 +106,7 @@ def main() -> None:
             for preset, file in files.items():
                 take_pictures(preset, file, browser)
             browser.close()
+    (GALLERY / "README.md").write_text(list_pictures(), encoding="utf-8")
 
 
 if __name__ == "__main__":

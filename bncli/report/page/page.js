@@ -289,7 +289,13 @@
     while (waiting.size) { // what is looked at first, and the page stays quick meanwhile
       const chart = [...waiting].reduce((a, b) => (away(b) < away(a) ? b : a));
       waiting.delete(chart);
-      await drawChart(chart);
+      try {
+        await drawChart(chart);
+      } catch (error) { // the others can be drawn all the same
+        chart.place.textContent = `This chart could not be drawn: ${error.message}`;
+        console.error(error);
+        continue;
+      }
       tools(chart);
       readByKeys(chart);
       $("details", chart.figure)[0].addEventListener("toggle", (event) => { if (event.target.open) fillTable(chart); });
