@@ -57,6 +57,21 @@ def test_a_cell_is_the_mean_over_probes_then_over_seeds() -> None:
     assert cell.std == pytest.approx(math.sqrt(2))
 
 
+def test_a_cell_has_the_t_interval_of_its_mean_and_none_of_one_seed() -> None:
+    cell = found([drifting(1, 3), drifting(2, 6)], []).arms[0].cells[0]
+    assert (cell.low, cell.high) == pytest.approx((3 - 12.7062, 3 + 12.7062), rel=1e-4)
+    alone = found([drifting(1, 3)], []).arms[0].cells[0]
+    assert (alone.low, alone.high) == (None, None)
+
+
+def test_a_course_is_the_mean_over_seeds_at_the_probes_that_all_have() -> None:
+    findings = found([drifting(1, 3, 5), drifting(2, 6)], [drifting(1)])
+    assert [(c.metric, c.variant, c.layer, c.place, c.steps, c.values) for c in findings.courses] == [
+        ("w1", "none", *SITE, (500, 1000), (1.5, 4.5)), ("w1", "batch", *SITE, (500,), (1.0,)),
+    ]  # fmt: skip
+    assert found([drifting(1)], [], layers="elsewhere").courses == ()
+
+
 def test_the_ratio_is_of_geometric_means_with_a_paired_t_interval_of_logarithms() -> None:
     none, batch = [drifting(v) for v in (8.0, 16.0, 8.0)], [drifting(v) for v in (1.0, 4.0, 2.0)]
     c = overall(found(none, batch))

@@ -12,6 +12,7 @@ import pytest
 
 from bncli.errors import BncliError
 from bncli.findings import Tuning
+from bncli.findings.shift import ShiftFindings
 from bncli.report.data import ReportData
 from bncli.report.figures import STYLES, Figure, draw, history_figure, list_figures, render, theme, write_plots
 from bncli.report.figures.parts import DASHES, MOST_POINTS, SHAPES, make_figure, short, thin
@@ -202,6 +203,7 @@ def test_cost_is_by_the_first_measure_that_can_be_compared_and_points_are_points
     figure = FIGURES["study-cost"]
     assert rows(figure)[1] == {"variant": "batch", "cost": 1.213, "gain": 0.408, "low": 0.361, "high": 0.468}
     assert "on the dotted line the time to the target is none's" in figure.caption
+    assert figure.caption.endswith("Not shown, since it cannot be compared on both: late.")
     accuracy = replace(figure1(), measures=figure1().measures[1:], curves=())
     (points,) = list_figures(ReportData("a", accuracy))
     assert rows(points)[1] == {"variant": "batch", "cost": 1.213, "gain": 0.4, "low": 0.2, "high": 0.6}
@@ -296,6 +298,27 @@ def test_a_file_is_what_its_ending_says_and_a_pdf_has_its_fonts_in_it(tmp_path: 
         assert place.read_bytes().startswith(start)
         assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []
     assert b"FontFile" in (tmp_path / "figures" / "a.b.pdf").read_bytes()
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.svg").write_text("before")
+    monkeypatch.setattr("bncli.report.figures.files.render", lambda *_: "<svg/>")
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(BncliError, match="cannot write figures: No space left on device"):
+        draw(FIGURES["history"], tmp_path / "a.svg")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.svg", "before")]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(140, "140"), (9.96, "10"), (6.1, "6.1"), (1, "1.0"), (0.2, "0.20"), (0.032, "0.032")]
+)
+def test_ratios_are_written_with_two_digits(ratio: float, text: str) -> None:
+    made = shift().findings
+    assert isinstance(made, ShiftFindings)
+    changed = tuple(replace(c, estimate=ratio) for c in made.comparisons)
+    figure = next(f for f in list_figures(ReportData("a", replace(made, comparisons=changed))) if f.name == "ratios")
+    assert {row["text"] for row in rows(figure)} == {text}
 
 
 @needs_extra

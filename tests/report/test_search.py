@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from bncli.findings import Importance, SearchFindings, Trial, Tuning
+from bncli.report.data import ReportData
+from bncli.report.figures import list_figures
 from bncli.report.figures.search import best_figure, importance_figure, search_figures
 from bncli.report.study.table import search_lines
 from tests.report.made_findings import figure1
@@ -99,3 +101,12 @@ def test_figures_of_a_search_have_names() -> None:
         "search",
         "importance",
     ]
+
+
+def test_the_trials_of_a_search_stand_over_the_learning_rate_with_the_chosen_one_marked() -> None:
+    data = ReportData("a", replace(figure1(), searches=(SEARCH,)))
+    figure = next(figure for figure in list_figures(data) if figure.name == "trials-lr")
+    assert rows(figure) == [
+        {"variant": "none", "x": 0.2, "y": 0.2}, {"variant": "none", "x": 0.5, "y": 0.5, "best": 1},
+    ]  # fmt: skip
+    assert figure.alt == "Validation accuracy over the learning rate, all trials. Chosen for none 0.5."

@@ -1,14 +1,15 @@
 """Shift findings on a terminal: what fits, what is left out, what is marked."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from bncli.findings.shift import ShiftFindings
+from bncli.findings.shift import Definition, ShiftFindings
 from bncli.report.figures.shift import last_bands, layer_names
 from bncli.report.shift.table import MOST_LAYERS, show
-from tests.report.made_shift import LAYERS, METRICS, findings
+from tests.report.made_shift import LAYERS, METRICS, cell, findings
 
 
 def shown(given: ShiftFindings, room: int = 160) -> str:
@@ -26,6 +27,17 @@ def test_every_metric_and_layer_of_every_variant_is_in_a_table() -> None:
     text = shown(findings(LAYERS), 80)
     assert text.count("0.15 ±0.07 ↓") == 2 * 2 * len(METRICS)
     assert "none (ref)" in text
+
+
+def test_a_variant_has_one_heading_and_what_is_of_the_whole_network_is_the_last_row() -> None:
+    given = findings(LAYERS)
+    arms = tuple(replace(arm, cells=(*arm.cells, cell("loss-range", ""))) for arm in given.arms)
+    definition = Definition("loss-range", "loss range", "landscape", "", "ratio", None)
+    text = shown(replace(given, arms=arms, definitions=(*given.definitions, definition)), 200)
+    assert text.count("none (ref)\n") == 1
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith((" hidden", " network"))]
+    assert rows == ["hidden.0", "hidden.1", "network"] * 2
+    assert shown(given, 60).count("none (ref)\n") == 1
 
 
 def test_what_is_within_noise_has_its_sign() -> None:

@@ -174,3 +174,12 @@ def test_a_metric_may_be_called_as_a_margin_is(write: Write) -> None:
     parts = {"metrics": {"ratio": {"better": "higher", "margin": 50.0}}, "target": {"ratio": 9.0}}
     found = bncli.compare_results(path, set={**parts, "measures": ["steps_to_target", "final_ratio"]}).findings
     assert [c.verdict for c in found.arms[1].comparisons] == ["inconclusive", "equivalent"]
+
+
+def test_runs_made_elsewhere_have_curves_over_their_steps(write: Write) -> None:
+    found = bncli.compare_results(write({"none": NONE, "batch": BATCH})).findings
+    assert [(curve.variant, curve.metric, curve.steps) for curve in found.curves] == [
+        ("none", "bleu", (0, 100, 200)), ("batch", "bleu", (0, 100, 200)),
+    ]  # fmt: skip
+    assert found.curves[0].mean[-1] == pytest.approx(sum(NONE) / len(NONE))
+    assert found.curves[0].seconds == (None, None, None)

@@ -52,7 +52,7 @@ def ratio_figure(record: BenchRecord, rows: Sequence[BenchRow]) -> Figure:
             },
         },
         {
-            "transform": [{"filter": "isValid(datum.low)"}], "mark": {"type": "rule", "style": "interval"},
+            "mark": {"type": "rule", "style": "interval"},
             "encoding": {**both, "x": {"field": "low", **x}, "x2": {"field": "high"}},
         },
         {"mark": {"type": "rule", "style": "target"}, "encoding": {"x": {"datum": 1, "type": "quantitative"}}},

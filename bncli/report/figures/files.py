@@ -63,13 +63,15 @@ def _convert(svg: str, form: str, style: StyleName) -> str | bytes:
 
 
 def _dress(figure: Figure, style: StyleName) -> Spec:
-    """The specification of a file: with a configuration, without what only a pointer finds.
+    """The specification of a file: with a configuration, without what only a pointer or a choice would show.
 
     On paper the words around a figure are the paper's; elsewhere they are broken into lines. A legend has as many
     columns as its labels leave room for.
     """
     size = STYLES[style]
     spec = _without_hover(figure.spec, size.line / 2)
+    if "data" in spec:
+        spec["data"] = {"values": [row for row in spec["data"]["values"] if "seed" not in row]}
     config = theme(style) | {"background": "white"}
     if style == "paper":
         spec = {key: value for key, value in spec.items() if key != "title"}
@@ -79,14 +81,12 @@ def _dress(figure: Figure, style: StyleName) -> Spec:
             "text": wrap(figure.title, int(letters / 1.25)), "subtitle": wrap(figure.caption, letters)
         }  # fmt: skip
     if style != "web" and (columns := spec.get("columns", 1)) > 1:
-        labelled = (
-            spec.get("resolve", {}).get("scale", {}).get("y") == "independent"
-        )  # each panel with labels of its own
+        labelled = spec.get("resolve", {}).get("scale", {}).get("y") == "independent"  # each panel by itself
         spec["columns"] = 1 if labelled and columns == 2 and style == "paper" else 2
     for height in _find(spec, "height"):
         height["step"] = height["step"] * size.text / STYLES["web"].text
     labels = [str(label) for scale in _find(spec, "scale") for label in scale.get("domain", ())]
-    widest = (max(map(len, labels), default=1) * 0.55 + 4) * size.text
+    widest = (max(map(len, labels), default=1) * 0.52 + 3.2) * size.text
     if any(True for _ in _find(spec, "shape")):
         config["legend"]["symbolSize"] = config["point"]["size"]
     config["legend"]["columns"] = max(1, min(len(set(labels)) or 1, int(size.width / widest)))
@@ -96,7 +96,7 @@ def _dress(figure: Figure, style: StyleName) -> Spec:
 def _without_hover(spec: Any, dashes: float) -> Any:
     """Without layers for a pointer, and with dashes as much longer or shorter as lines are thicker or thinner."""
     if isinstance(spec, dict):
-        found = {key: _without_hover(value, dashes) for key, value in spec.items()}
+        found = {k: v if k == "data" else _without_hover(v, dashes) for k, v in spec.items()}
         if isinstance(encoded := found.get("strokeDash"), dict):
             scale = encoded["scale"]
             scale["range"] = [[round(part * dashes, 2) for part in dash] for dash in scale["range"]]
@@ -113,7 +113,8 @@ def _find(spec: Any, key: str) -> Iterator[Any]:
         for name, value in spec.items():
             if name == key and isinstance(value, dict):
                 yield value
-            yield from _find(value, key)
+            if name != "data":
+                yield from _find(value, key)
     elif isinstance(spec, list):
         for each in spec:
             yield from _find(each, key)
@@ -128,7 +129,8 @@ def _fit(spec: Spec, style: StyleName) -> Spec:
     wanted, bare = STYLES[style].width, {key: value for key, value in spec.items() if key != "title"}
     full, twice = _measure(bare), _measure(_scale(bare, 2))
     factor = max(1 + (wanted - full) / max(twice - full, 1), 0.1)
-    if abs((found := _measure(_scale(bare, factor))) - wanted) > wanted / 50:  # a legend or a heading is wider
+    panels = "columns" in spec or "vconcat" in spec  # whose headings may be wider than they are
+    if panels and abs((found := _measure(_scale(bare, factor))) - wanted) > wanted / 50:
         factor = max(factor + (wanted - found) * (factor - 1) / (found - full or 1), 0.1)
     fitted: Spec = _scale(spec, factor)
     cell = next((width["step"] for width in _find(fitted, "width")), None)

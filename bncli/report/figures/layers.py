@@ -61,11 +61,11 @@ def layers_figure(findings: ShiftFindings) -> Figure | None:
     both = {"y": y, "yOffset": offset, "tooltip": tooltip}
     layered: list[Spec] = [
         {
-            "transform": [{"filter": "isValid(datum.noise)"}], "mark": {"type": "tick", "style": "noise"},
+            "mark": {"type": "tick", "style": "noise"},
             "encoding": {**both, "x": {"field": "noise", **x}},
         },
         {
-            "transform": [{"filter": "isValid(datum.low)"}], "mark": {"type": "rule"},
+            "mark": {"type": "rule"},
             "encoding": {
                 **both, "color": colour(order), "x": {"field": "low", **x}, "x2": {"field": "high"}
             },
@@ -178,7 +178,7 @@ def ratios_figure(findings: ShiftFindings) -> Figure | None:
         "y": {"field": "metric", **bare, "axis": axis},
         "tooltip": tooltip,
     }  # fmt: skip
-    strong = {"test": "datum.distinct && (datum.ratio > 4.6 || datum.ratio < 0.22)", "value": "white"}
+    strong = {"test": "datum.distinct && (datum.ratio > 6 || datum.ratio < 0.17)", "value": "white"}
     layered: list[Spec] = [
         {
             "mark": {"type": "rect", "stroke": "white", "strokeWidth": 1},

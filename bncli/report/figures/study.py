@@ -277,6 +277,8 @@ def _draw_cost(findings: Findings, measure: Measure, rows: list[dict[str, Any]])
         **facet(settings, layers if len(settings) < 2 or not even else layers[1:]),
     }  # fmt: skip
     caption = f"Bars are 95 % intervals{even if len(settings) < 2 else ''}."
+    if missing := [variant for variant in order if variant not in {row["variant"] for row in rows}]:
+        caption += f" Not shown, since it cannot be compared on both: {', '.join(missing)}."
     return make_figure(
         "cost", "What a step costs, and what that gains", caption, f"Relative to {versus}: {said}.", spec
     )

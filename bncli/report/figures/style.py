@@ -58,7 +58,7 @@ def theme(style: StyleName = "web", *, dark: bool = False) -> dict[str, Any]:
         "text": {"fontSize": size, "color": ink},
         "bar": {"color": COLOURS[1] if not dark else DARK_COLOURS[1]},
         "style": {
-            "target": {"stroke": faint, "strokeWidth": line * 0.7, "strokeDash": [2, 2]},
+            "target": {"color": faint, "strokeWidth": line * 0.7, "strokeDash": [line * 1.2, line * 1.2]},
             "noise": {"color": faint, "thickness": line, "size": size * 0.8},
             "interval": {"color": ink, "strokeWidth": line * 0.7},
             "trend": {"color": faint},

@@ -24,10 +24,12 @@ FEW = 2  # values of a key make no curve yet
 
 
 def tuning_figures(findings: Findings) -> Iterator[Figure]:
-    """A figure of every tuned key, and one of the swept number that has most values."""
+    """A figure of every tuned key, of a searched learning rate, and of the swept number that has most values."""
     order = order_variants(findings.arms)
     for key in unique(tuning.key for tuning in findings.tunings):
         yield _tuned(findings, key, order)
+    if findings.searches and "training.lr" in findings.searches[0].space:
+        yield _searched(findings, "training.lr", order)
     swept = _swept_key(findings)
     if swept and findings.measures:
         yield _swept(findings, swept, order)
@@ -55,6 +57,26 @@ def _tuned(findings: Findings, key: str, order: Sequence[str]) -> Figure:
         f"tuning-{word}", title, "Medians over tuning seeds; rings are the values chosen for the comparison.",
         f"{title}. Best for {chosen}.", _over_number(rows, order, word, by.replace("_", " "), percent=accuracy),
     )  # fmt: skip
+
+
+def _searched(findings: Findings, key: str, order: Sequence[str]) -> Figure:
+    """Every trial of a search by one of its keys, at the first rung, to which all were trained."""
+    searches, rows = findings.searches, list[dict[str, Any]]()
+    by, steps = searches[0].by, searches[0].rungs[0]
+    sign = 1 if by == "validation_accuracy" else -1
+    for search in searches:
+        at = {"at": written_setting(search.setting)} if search.setting else {}
+        for trial in search.trials:
+            best = {"best": 1} if trial.values == search.chosen else {}
+            point = {"x": short(trial.values[key]), "y": short(sign * trial.first)}
+            if point["y"] is not None:  # of what diverged there is no score
+                rows.append({"variant": search.variant, **at, **point, **best})
+    word = key.rsplit(".", 1)[-1]
+    chosen = "; ".join(f"{written_arm(s.variant, s.setting)} {s.chosen[key]:.3g}" for s in searches)
+    title = f"{by.replace('_', ' ').capitalize()} over {_called(word)}, all trials"
+    spec = _over_number(rows, order, word, by.replace("_", " "), percent=sign > 0, joined=False)
+    caption = f"Medians over seeds after {steps:,} steps; rings are the trials chosen in the end."
+    return make_figure(f"trials-{word}", title, caption, f"{title}. Chosen for {chosen}.", spec)
 
 
 def _swept_key(findings: Findings) -> str | None:
@@ -109,16 +131,23 @@ def _called(word: str) -> str:
 
 
 def _over_number(
-    rows: Sequence[Mapping[str, Any]], order: Sequence[str], word: str, label: str, *, percent: bool
+    rows: Sequence[Mapping[str, Any]],
+    order: Sequence[str],
+    word: str,
+    label: str,
+    *,
+    percent: bool,
+    joined: bool = True,
 ) -> Spec:
     """A line a variant with its points, their spread where it is known, and a ring around the best."""
     numbers = [row["x"] for row in rows]
     log = bool(numbers) and min(numbers) > 0 and max(numbers) / min(numbers) >= 8
     ticks = sorted(set(numbers))
+    marked: Spec = {"values": ticks} if len(ticks) <= 12 and joined else {"tickCount": 6}
     x: Spec = {
         "field": "x", "type": "quantitative", "title": "learning rate" if word == "lr" else word.replace("_", " "),
         "scale": {"type": "log", "padding": 12, "nice": False} if log else {"zero": False, "padding": 12},
-        "axis": {"format": "~g", "labelOverlap": True, **({"values": ticks} if len(ticks) <= 12 else {"tickCount": 6})},
+        "axis": {"format": "~g", "labelOverlap": True, **marked},
     }  # fmt: skip
     y: Spec = {
         "type": "quantitative", "title": label, "scale": {"zero": False},
@@ -136,7 +165,7 @@ def _over_number(
             "transform": [{"filter": "isValid(datum.low)"}], "mark": {"type": "rule", "opacity": 0.6},
             "encoding": {**both, "y": {"field": "low", **y}, "y2": {"field": "high"}},
         },
-        {"mark": {"type": "line"}, "encoding": {**both, "y": middle, "strokeDash": dash(order)}},
+        *([{"mark": {"type": "line"}, "encoding": {**both, "y": middle, "strokeDash": dash(order)}}] * joined),
         {"mark": {"type": "point"}, "encoding": {**both, "y": middle, "shape": shape(order)}},
         {
             "transform": [{"filter": "datum.best"}],

@@ -29,9 +29,11 @@ def show(findings: ShiftFindings, console: Console) -> None:
     names, most = layer_names(findings), None if findings.layers else MOST_LAYERS
     for arm in findings.arms:
         setting = f" at {written_setting(arm.setting)}" if arm.setting else ""
-        for lines in tables(arm, findings.definitions, names, room, most):
+        heading = f"{as_line(arm.variant)}{' (ref)' if arm.is_reference else ''}{setting}"
+        for part, lines in enumerate(tables(arm, findings.definitions, names, room, most)):
             say(console, "")
-            say(console, f"{as_line(arm.variant)}{' (ref)' if arm.is_reference else ''}{setting}", "bold")
+            if part == 0:
+                say(console, heading, "bold")
             for text in lines:
                 say(console, text)
     for group in last_bands(findings):
@@ -50,7 +52,7 @@ def show(findings: ShiftFindings, console: Console) -> None:
 def tables(
     arm: ShiftArm, definitions: Sequence[Definition], names: SiteNames, room: int, most: int | None = None
 ) -> Iterator[list[Text]]:
-    """Lines of as many tables as it takes, each within `room`; what is of the whole network in one of its own.
+    """Lines of as many tables as it takes, each within `room`; what is of the whole network is the last row.
 
     Args:
         arm: one variant.
@@ -62,11 +64,11 @@ def tables(
     rows, cells = _rows(arm, names), {(c.metric, names[c.layer, c.place]): c for c in arm.cells}
     count = min(len(rows), most or len(rows))
     rows = [rows[round(i * (len(rows) - 1) / max(count - 1, 1))] for i in range(count)]
-    for layers in (rows, [names["", ""]]):
-        columns = {d.name: [write_cell(cells.get((d.name, layer))) for layer in layers] for d in definitions}
-        columns = {name: column for name, column in columns.items() if any(column)}
-        if columns:
-            yield from (table(part) for part in _parts(layers, columns, room))
+    rows.append(names["", ""])
+    columns = {d.name: [write_cell(cells.get((d.name, layer))) for layer in rows] for d in definitions}
+    columns = {name: column for name, column in columns.items() if any(column)}
+    if columns:
+        yield from (table(part) for part in _parts(rows, columns, room))
 
 
 def _rows(arm: ShiftArm, names: SiteNames) -> list[str]:
