@@ -92,7 +92,7 @@ def _certainty(findings: Findings) -> str:
         "reason": [c.reason for _, _, c in rows],
     }
     shown = make_columns(cells, right=("better in", "p, corrected", "level", "more seeds to decide"))
-    caption = "Every comparison: the interval that its verdict follows from, a test, and the interval of it alone"
+    caption = "Every comparison, with the interval that its verdict follows from"
     return write_table(shown, caption, _WORDS)
 
 
