@@ -33,7 +33,7 @@
   // tables that sort
   const UNITS = { ns: 1e-9, us: 1e-6, ms: 1e-3, kB: 1e3, MB: 1e6, GB: 1e9 };
   const number = (text) => {
-    const found = /([-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)\s*([a-zA-Z]*)/.exec(text);
+    const found = /([-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)\s*([a-zA-Z]*)/.exec(text.replace("\u2212", "-"));
     return found ? parseFloat(found[1].replaceAll(",", "")) * (UNITS[found[2]] || 1) : NaN;
   };
   const compare = (a, b) => {
