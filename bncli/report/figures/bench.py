@@ -178,7 +178,7 @@ def _settings(rows: Sequence[BenchRow]) -> tuple[list[str], str]:
     shared = {key for key, value in settings[0].items() if all(s[key] == value for s in settings)}
     words = [" · ".join(_word(k, v) for k, v in s.items() if k not in shared) for s in settings]
     common = ", ".join(_word(key, settings[0][key]) for key in settings[0] if key in shared)
-    return words, f"{common[:1].upper()}{common[1:]}. " if common else ""
+    return words, f"All cases: {common}. " if common else ""
 
 
 def _word(key: str, value: Any) -> str:
