@@ -65,7 +65,9 @@ def take_pictures(preset: str, file: Path, browser: Any) -> None:
         if theme == "light":
             save_small(page.screenshot(), GALLERY / f"{preset}.png")
         elif charts.count():
-            save_small(charts.screenshot(), GALLERY / f"{preset}-charts.png")
+            box = charts.bounding_box()
+            edge = {"x": 0, "y": box["y"] - 20, "width": WIDTH, "height": box["height"] + 40}
+            save_small(page.screenshot(full_page=True, clip=edge), GALLERY / f"{preset}-charts.png")
         page.close()
 
 

@@ -156,11 +156,16 @@ def _tunings(findings: Findings) -> str:
 def _next_steps(data: ReportData, findings: Findings) -> Iterator[str]:
     """What would settle what is open; else what could be asked next."""
     opened = [(arm, measure, c) for arm, measure, c in _compared(findings) if c.verdict == "inconclusive"]
-    for arm, measure, c in opened:
-        if c.more_seeds:
+    for measure in findings.measures:
+        known = [(arm, c) for arm, m, c in opened if m == measure and c.more_seeds]
+        if known:
+            names = ", ".join(written_arm(arm.variant, arm.setting) for arm, _ in known)
+            more = sorted({c.more_seeds or 0 for _, c in known})
+            count = " to ".join(map(str, dict.fromkeys((more[0], more[-1]))))
+            seeds = max(c.pairs + (c.more_seeds or 0) for _, c in known)
             yield (
-                f"{written_arm(arm.variant, arm.setting)}, {measure.label}: still inconclusive; about {c.more_seeds}"
-                f" more seeds would decide: {more_seeds_of(data)} {c.pairs + c.more_seeds}"
+                f"{measure.label} is still inconclusive for {names}; about {count} more seeds would decide:"
+                f" {more_seeds_of(data)} {seeds}"
             )
     hard = [f"{written_arm(arm.variant, arm.setting)} on {m.label}" for arm, m, c in opened if not c.more_seeds]
     if hard:
