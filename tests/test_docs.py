@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pages
 import pytest
@@ -21,7 +22,8 @@ PAGE = pytest.mark.parametrize("page", pages.PAGES, ids=[str(each.relative_to(RO
 
 @PAGE
 def test_output_that_is_shown_says_where_it_is_from(page: Path) -> None:
-    assert [each.place for each in pages.outputs(page) if not each.kind] == []
+    assert [each.place for each in pages.outputs(page) if not each.kind] == [], pages.__doc__
+    assert all(language for language, _ in pages.fences(page.read_text())), "a fence without a language"
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     named = [each for each in pages.outputs(page) if each.kind == "test"]
     assert [each.place for each in named if f"def {each.source}(" not in tests] == []
@@ -70,6 +72,18 @@ def test_commands_that_are_shown_exist_with_their_options_and_presets(page: Path
             assert preset is None or (ROOT / "presets" / f"{words[0]}.yaml").exists() or words[0] == "nonsense", text
 
 
+@PAGE
+def test_options_that_are_named_exist(page: Path) -> None:
+    def collect(command: Any) -> set[str]:
+        below = (collect(each) for each in getattr(command, "commands", {}).values())
+        return set().union(*([*each.opts, *each.secondary_opts] for each in command.params), *below)
+
+    of_others = {"--rounds", "--steps", "--no-peer"}  # of tests/performance/*.py, in docs/measurements.md
+    of_others |= {"--ignore-existing", "--signal", "--time"}  # of rsync and sbatch
+    named = re.findall(r"`(--[a-z][a-z-]*)", pages.without_fences(page.read_text()))
+    assert set(named) - collect(typer.main.get_command(app)) - {"--help"} <= of_others
+
+
 def test_generated_pages_are_what_the_catalogues_say() -> None:
     done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -83,7 +97,7 @@ def test_the_example_of_a_network_of_your_own_runs(capsys: pytest.CaptureFixture
     assert sites == ["0/layer", "0/norm", "0/activation", "4/layer"]
 
 
-def test_the_readmes_examples_agree_with_their_own_tables() -> None:
+def test_the_readmes_example_agrees_with_its_own_table() -> None:
     page = (ROOT / "README.md").read_text()
     said = re.search(r"(\w+) was fastest: .* in ([\d.]+)x the steps .* interval ([\d.]+) to ([\d.]+)\), better", page)
     assert said
@@ -91,10 +105,14 @@ def test_the_readmes_examples_agree_with_their_own_tables() -> None:
     (row,) = [line for line in page.splitlines() if line.startswith(f"     + {best} ")]
     assert f"   {ratio}x [{low}, {high}]  " in row
     assert f"`{ratio}x [{low}, {high}]` in the example means" in page
+
+
+def test_the_shift_that_the_page_for_students_shows_agrees_with_its_own_table() -> None:
+    page = (ROOT / "docs" / "students.md").read_text()
     none, batch = (
         [float(number) for number in re.findall(r"([\d.]+) ±", line)]
         for line in page.splitlines()
-        if line.startswith("     hidden.2.0")
+        if line.startswith("     hidden.2.0") and line.count("±") == 3
     )
     for words, column, larger in (("percentile drift is", 0, True), ("relative percentile drift is", 1, False)):
         told = re.search(rf"^    {words} ([\d.]+)x \[.*\] {'larger' if larger else 'smaller'}", page, re.MULTILINE)

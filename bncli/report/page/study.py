@@ -9,6 +9,7 @@ from bncli.format import (
     written_arm,
     written_change,
     written_claim,
+    written_comparison,
     written_judgement,
     written_option,
     written_score,
