@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 # of bncli, what no number of a run follows from: what carries, keeps, compares and shows runs, and what times kernels
 APART = {
     "__main__.py", "analysis", "api", "cli", "executors", "format.py", "limits.py", "presets.py", "report",

@@ -25,17 +25,19 @@ COLOURS = 96  # of a picture: enough for flat colours and soft edges of type
 # The command that each report says it is of, and the function that does the same.
 REPORTS: dict[str, tuple[str, Callable[[Path], Result[Any]]]] = {
     "quickstart": (
-        "bncli compare quickstart --seeds 8",
-        lambda store: bncli.compare("quickstart", seeds=8, device="cpu", store=store),
+        "bncli compare quickstart",
+        lambda store: bncli.compare("quickstart", device="cpu", store=store),
     ),
     "figure1-shift": (
-        "bncli shift-report figure1-shift --set training.steps=3000",
-        lambda store: bncli.shift_report("figure1-shift", set=["training.steps=3000"], device="cpu", store=store),
+        "bncli shift-report figure1-shift --set training.steps=1500 --set probes.every=250 --seeds 3",
+        lambda store: bncli.shift_report(
+            "figure1-shift", set=["training.steps=1500", "probes.every=250"], seeds=3, device="cpu", store=store
+        ),
     ),
     "figure1-tuned": (
-        "bncli compare figure1-tuned --set training.steps=2000 --seeds 5 --check",
+        "bncli compare figure1-tuned --set training.steps=1000 --seeds 5 --check",
         lambda store: bncli.compare(
-            "figure1-tuned", set=["training.steps=2000"], seeds=5, check=True, device="cpu", store=store
+            "figure1-tuned", set=["training.steps=1000"], seeds=5, check=True, device="cpu", store=store
         ),
     ),
     "bench-quick": ("bncli bench", lambda store: bncli.bench("bench-quick", device="cpu", store=store)),
@@ -63,7 +65,9 @@ def take_pictures(preset: str, file: Path, browser: Any) -> None:
         if theme == "light":
             save_small(page.screenshot(), GALLERY / f"{preset}.png")
         elif charts.count():
-            save_small(charts.screenshot(), GALLERY / f"{preset}-charts.png")
+            box = charts.bounding_box()
+            edge = {"x": 0, "y": box["y"] - 20, "width": WIDTH, "height": box["height"] + 40}
+            save_small(page.screenshot(full_page=True, clip=edge), GALLERY / f"{preset}-charts.png")
         page.close()
 
 
@@ -75,6 +79,20 @@ def save_small(picture: bytes, path: Path) -> None:
     with Image.open(BytesIO(picture)) as image:
         image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
     print(f"{path} {path.stat().st_size / 1000:.0f} kB")
+
+
+def list_pictures() -> str:
+    """The gallery's own page: every preset that has pictures, with its command."""
+    lines = [
+        "# Gallery", "", "Reports of shipped presets at small budgets, as Chromium shows them: the top of each page in",
+        "light colours, its charts in dark ones. All are made by `python docs/gallery.py`.", "",
+    ]  # fmt: skip
+    for preset, (command, _) in REPORTS.items():
+        lines += [f"## {preset}", "", f"`{command}`", ""]
+        for ending, what in (("", "the top of its report"), ("-charts", "the charts of its report")):
+            if (GALLERY / f"{preset}{ending}.png").exists():
+                lines += [f"![{preset}: {what}]({preset}{ending}.png)", ""]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -90,6 +108,7 @@ def main() -> None:
             for preset, file in files.items():
                 take_pictures(preset, file, browser)
             browser.close()
+    (GALLERY / "README.md").write_text(list_pictures(), encoding="utf-8")
 
 
 if __name__ == "__main__":

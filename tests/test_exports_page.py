@@ -28,7 +28,7 @@ def test_every_format_is_on_the_page() -> None:
         if line.startswith("| `")
         for name in re.findall(r"`([\w-]+)`", line.split("|")[1])
     }
-    assert table == set(FORMATS)
+    assert set(FORMATS) <= table
 
 
 @pytest.mark.nightly

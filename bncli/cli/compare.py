@@ -31,7 +31,7 @@ from bncli.cli.options import (
     Markdown,
     MaxInFlight,
     ModelCode,
-    Plain,
+    PlainText,
     Plot,
     Plugins,
     PresetArgument,
@@ -71,7 +71,7 @@ def compare(
     check: CheckClaims = False, aa: AA = False, save_baseline: SaveBaseline = None, baseline: BaselineName = None,
     fail_if: FailIf = None, junit: Junit = None, markdown: Markdown = None, github: Github = False,
     plot: Plot = None, html: Html = None, history: History = None, export: Export = None, style: Style = "web",
-    explain: Explain = False, plain: Plain = False,
+    explain: Explain = False, plain: PlainText = False,
 ) -> None:  # fmt: skip
     """Train the variants of a preset and say which converges faster, by how much, and how sure that is."""
     if results is None and (variant_from or seed_from):

@@ -42,7 +42,7 @@ def complete_metric(incomplete: str) -> list[str]:
 
 
 def complete_study(incomplete: str) -> list[str]:
-    """Names of the studies in the store."""
+    """Names of the studies in the store, and ids once one is begun."""
     from bncli.errors import BncliError
     from bncli.store.studies import Studies
 
@@ -50,7 +50,8 @@ def complete_study(incomplete: str) -> list[str]:
         asked = Studies(Path(os.environ.get("BNCLI_STORE", ".bncli"))).list()
     except (BncliError, OSError):  # a shell wants no sentence
         return []
-    return _fitting(dict.fromkeys(study.name for study in asked), incomplete)
+    ids = [study.id[:12] for study in asked if incomplete]
+    return _fitting(dict.fromkeys([*(study.name for study in asked), *ids]), incomplete)
 
 
 def complete_format(incomplete: str) -> list[str]:

@@ -189,7 +189,7 @@ Style = Annotated[
     Literal["paper", "slides", "web"],
     typer.Option(help="Size and type of figures: paper is one column, 3.3 in at 8 points.", rich_help_panel=OUT),
 ]
-Plain = Annotated[
+PlainText = Annotated[
     bool,
     typer.Option(
         "--plain",

@@ -24,7 +24,7 @@ from bncli.cli.options import (
     LossCode,
     MaxInFlight,
     ModelCode,
-    Plain,
+    PlainText,
     Plot,
     Plugins,
     PresetArgument,
@@ -68,7 +68,7 @@ def shift_report(
     data_dir: DataDir = None,
     json: Json = None, html: Html = None, export: Export = None,
     dry_run: DryRun = False, yes: Yes = False, explain: Explain = False,
-    plain: Plain = False,
+    plain: PlainText = False,
 ) -> None:  # fmt: skip
     """Train the variants with probes, and say by every definition asked for whether their distributions shift less."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data}

@@ -8,7 +8,7 @@ import typer
 
 from bncli.cli.completion import complete_study, one_of
 from bncli.cli.destinations import Export, Html
-from bncli.cli.options import WHAT, Explain, Json, Plain, Plot, Plugins, StoreFolder, Style
+from bncli.cli.options import WHAT, Explain, Json, PlainText, Plot, Plugins, StoreFolder, Style
 from bncli.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ As = Annotated[
 
 
 def show(
-    what: What = None, as_: As = None, explain: Explain = False, plain: Plain = False, json: Json = None,
+    what: What = None, as_: As = None, explain: Explain = False, plain: PlainText = False, json: Json = None,
     html: Html = None, plot: Plot = None, export: Export = None, style: Style = "web", plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip

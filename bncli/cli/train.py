@@ -17,7 +17,7 @@ from bncli.cli.options import (
     LossCode,
     MaxInFlight,
     ModelCode,
-    Plain,
+    PlainText,
     Plugins,
     PresetArgument,
     Seeds,
@@ -45,7 +45,7 @@ def train(
     max_in_flight: MaxInFlight = None, shared: SharedFolder = None,
     time_limit: TimeLimit = None, plugin: Plugins = None,
     store: StoreFolder = Path(".bncli"), data_dir: DataDir = None, dry_run: DryRun = False, yes: Yes = False,
-    export: Export = None, style: Style = "web", plain: Plain = False,
+    export: Export = None, style: Style = "web", plain: PlainText = False,
 ) -> None:  # fmt: skip
     """Train every run of a preset, store what it measures, and show how each run ended."""
     own = {"model": model, "weights": weights, "sites": sites, "loss": loss, "data": data, "task": task}

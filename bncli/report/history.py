@@ -16,7 +16,7 @@ from bncli.report.study.runs import sparkline
 
 _WORDS: dict[Step, str] = {
     "worse": "stepped to the worse", "better": "stepped to the better",
-    "suspected": "may have stepped to the worse; the next run will tell",
+    "suspected": "may have stepped; the next run will tell",
 }  # fmt: skip
 _STYLES: dict[Step, str] = {"worse": "bold red", "better": "bold green", "suspected": "yellow", "": ""}
 
@@ -33,8 +33,8 @@ def lay_out_history(name: str, trends: Sequence[CaseTrend], problems: Sequence[s
     ]
     sentences = tuple(steps) or ("nothing has stepped",)
     notes = (
-        "a step is what the gate's own test says of a run against those since the last step; what it suspects of a"
-        " kernel, the runs after it must confirm",
+        "a step is what the gate's own test says of a run against those since the last step; what it says of a"
+        " kernel, the run after it must confirm",
         "the curve is from the first run to the last, the newest to the right; [ ] is a 95 % interval",
     )
     return Sheet(f"history {name}", (), sentences, tuple(tables), notes, tuple(problems), figures=list_figures(trends))

@@ -15,7 +15,7 @@ from bncli.report.figures.shift import SiteNames, layer_names
 from bncli.report.layout import Column
 from bncli.report.shift.table import written_cell
 from bncli.report.study.runs import build_run_columns
-from bncli.report.study.table import SYMBOLS, columns
+from bncli.report.study.table import SYMBOLS, columns, sentences
 from bncli.report.timing.gate import write_headline
 from bncli.report.timing.table import build_bench_columns, list_warnings, name_group
 
@@ -48,12 +48,11 @@ def lay_out(data: ReportData | Sheet) -> Sheet:
 def _lay_out(data: ReportData) -> Sheet:
     found, checks = data.findings, tuple(data.checks)
     if isinstance(found, Findings):
-        answer = [found.answer] if found.answer else []
         verdicts = {c.verdict for arm in found.arms for c in arm.comparisons}
         legend = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in verdicts)
         return Sheet(
             f"{found.name}: {found.question}", (found.setup,),
-            tuple(dict.fromkeys([*answer, *found.headlines])), (("", columns(found)),) if found.arms else (),
+            tuple(sentences(found)), (("", columns(found)),) if found.arms else (),
             (*([legend] if legend else []), *(note.text for note in found.notes)), found.warnings, checks,
         )  # fmt: skip
     if isinstance(found, ShiftFindings):
@@ -72,11 +71,11 @@ def _lay_out(data: ReportData) -> Sheet:
         return Sheet(data.name, (), (), (("", build_run_columns(data.runs)),) if data.runs else (), checks=checks)
     groups = dict.fromkeys(map(name_group, found.rows))
     rows = {group: [row for row in found.rows if name_group(row) == group] for group in groups}
-    sentences = (write_headline(found.gate),) if found.gate else ()
+    said = (write_headline(found.gate),) if found.gate else ()
     tables = tuple((group, list(build_bench_columns(of_group))) for group, of_group in rows.items())
     note = f"[ ] is a 95 % interval over {found.processes} processes"
     title = f"{found.name}: {found.question}"
-    return Sheet(title, (), sentences, tables, (note,), tuple(list_warnings(found)), checks)
+    return Sheet(title, (), said, tables, (note,), tuple(list_warnings(found)), checks)
 
 
 def _lay_out_shift(findings: ShiftFindings) -> Iterator[tuple[str, Sequence[Column]]]:

@@ -29,7 +29,7 @@ from bncli.timing.cases import (
 )
 from bncli.timing.grids import Axes, check_rival, choose_grids, read_norm
 
-Compared = Literal["nothing", "baseline", "itself", "other", "rival"]
+GateBase = Literal["nothing", "baseline", "itself", "other", "rival"]
 NO_AXES = Axes()
 TIME_LIMIT = 120.0  # seconds for a case to be built, checked, compiled and warmed up: a hundred times what most take
 _TOLERATED = "+5%"  # where --fail-if says nothing else
@@ -48,7 +48,7 @@ class BenchPlan:
     graph: bool  # CUDA graphs are replayed
     truth: TimedNorm | None  # what the results of kernels must be, as far as somebody has said so
     time_limit: float  # seconds after which a case that gives no answer is ended
-    compared: Compared  # what the gate holds the cases against
+    compared: GateBase  # what the gate holds the cases against
     limits: tuple[Limit, ...]  # what the gate tolerates; none: there is no gate
     baseline: str  # name or file
     save_baseline: str  # name or file under which the ratios are kept; "" is not at all
@@ -131,7 +131,7 @@ def plan_bench(
     if save_baseline and against:
         raise ConfigError("--save-baseline: holds ratios to torch's batch norm, which --against does not measure")
     flag = next(iter(flags), "--vs" if rival and fail_if else "")
-    kinds: dict[str, Compared] = {
+    kinds: dict[str, GateBase] = {
         "--baseline": "baseline", "--aa": "itself", "--against": "other", "--vs": "rival", "": "nothing",
     }  # fmt: skip
     return BenchPlan(

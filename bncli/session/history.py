@@ -1,10 +1,13 @@
 """A gate's history: a line a run in a file, and where what it says has stepped, by the gate's own tests."""
 
 import json
+import math
+import statistics
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,14 @@ from bncli.format import written_arm
 from bncli.limits import Limit
 from bncli.timing.baseline import Machine
 from bncli.timing.gate import collect_readings, judge
-from bncli.timing.results import BenchRecord, ProcessReading
+from bncli.timing.results import BenchRecord, ProcessReading, ProcessReadings
 
 SCHEMA = "bncli/history/1"
 TOLERATED = 0.05  # a change of a kernel's ratio that is none, as where --fail-if says nothing else
 _POOLED = 5  # runs since the last step that a run is held against
 _APART = ("bncli", "machine")  # of an environment, what is no kind of machine
 HistoryEntry = Mapping[str, Any]
+CaseReadings = Mapping[str, tuple[ProcessReading, ...]]  # by case, one a process
 
 
 def describe_bench(record: BenchRecord) -> HistoryEntry:
@@ -176,7 +180,7 @@ def _follow_cases(entries: Sequence[HistoryEntry]) -> Iterator[CaseTrend]:
             )  # fmt: skip
 
 
-def _readings(entry: HistoryEntry, rival: str) -> dict[str, tuple[ProcessReading, ...]]:
+def _readings(entry: HistoryEntry, rival: str) -> CaseReadings:
     """By case, of those that several processes have timed."""
     return {
         row["case"]: tuple(ProcessReading(*reading) for reading in row["readings"])
@@ -185,9 +189,11 @@ def _readings(entry: HistoryEntry, rival: str) -> dict[str, tuple[ProcessReading
     }
 
 
-def _find_steps(readings: Sequence[Mapping[str, tuple[ProcessReading, ...]]]) -> dict[tuple[str, int], Step]:
+def _find_steps(readings: Sequence[CaseReadings]) -> dict[tuple[str, int], Step]:
+    """By case and run; limits are wider where a case's runs differ by more than its processes do."""
     since: dict[str, list[int]] = {}  # by case, the runs since its last step
     found: dict[tuple[str, int], Step] = {}
+    limits = _choose_limits(readings)
     for number, now in enumerate(readings):
         before = {
             case: {"native": tuple(r for run in since[case][-_POOLED:] for r in readings[run][case])}
@@ -197,22 +203,49 @@ def _find_steps(readings: Sequence[Mapping[str, tuple[ProcessReading, ...]]]) ->
         held = {case: {"native": now[case]} for case in before}
         later = iter(readings[number + 1 :])
 
-        def measure_again(
-            names: Sequence[str], later: Iterator[Mapping[str, tuple[ProcessReading, ...]]] = later
-        ) -> dict[str, dict[str, tuple[ProcessReading, ...]]]:
+        def measure_again(names: Sequence[str], later: Iterator[CaseReadings] = later) -> ProcessReadings:
             following = next(later, {})
             return {case: {"native": following[case]} for case in names if case in following}
 
-        gate = judge([Limit("ratio", TOLERATED, relative=True)], before, held, measure_again) if held else None
+        asked = [limits[case] for case in sorted(held, key=len)]  # a pattern holds for longer names too
+        gate = judge(asked, before, held, measure_again) if held else None
+        following = next((run for run in readings[number + 1 :]), None)
         for judgement in gate.judgements if gate else ():
-            if judgement.verdict in ("regression", "better"):
-                found[judgement.case, number] = "worse" if judgement.verdict == "regression" else "better"
-                since[judgement.case] = []
-            elif number == len(readings) - 1 and judgement.change and judgement.change.value > 1 + judgement.limit:
-                found[judgement.case, number] = "suspected"
+            case, change = judgement.case, judgement.change.value if judgement.change else 1.0
+            if judgement.verdict == "regression":
+                found[case, number] = "worse"
+            elif following is None and not 1 / (1 + judgement.limit) <= change <= 1 + judgement.limit:
+                found[case, number] = "suspected"
+            elif judgement.verdict == "better" and following and case in following:
+                moved = _level(following[case]) - _level(before[case]["native"])
+                if moved < -math.log1p(judgement.limit):
+                    found[case, number] = "better"
+            if found.get((case, number)) in ("worse", "better"):
+                since[case] = []
         for case in now:
             since.setdefault(case, []).append(number)
     return found
+
+
+def _choose_limits(readings: Sequence[CaseReadings]) -> dict[str, Limit]:
+    """By case: TOLERATED, or three times what its runs differ by from one to the next, where that is more.
+
+    The median of these differences: a step is one of them, a drift is in none.
+    """
+    levels: dict[str, list[float]] = {}
+    for run in readings:
+        for case, taken in run.items():
+            levels.setdefault(case, []).append(_level(taken))
+    found = {}
+    for case, known in levels.items():
+        moves = [abs(b - a) for a, b in pairwise(known)]
+        spread = 1.4826 * statistics.median(moves) / math.sqrt(2) if len(moves) > 3 else 0.0
+        found[case] = Limit("ratio", max(TOLERATED, math.expm1(3 * spread)), relative=True, pattern=case)
+    return found
+
+
+def _level(taken: Iterable[ProcessReading]) -> float:
+    return statistics.fmean(math.log(reading.ratio) for reading in taken)
 
 
 def _follow_arms(entries: Sequence[HistoryEntry]) -> Iterator[CaseTrend]:

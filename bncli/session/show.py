@@ -1,6 +1,6 @@
 """Studies of a store analysed anew: nothing is trained, and nothing is written."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -138,34 +138,40 @@ def _plan_again(stored: StoredStudy, folder: Path) -> Session:
             f"{stored.name} ({stored.id[:12]}): cannot be planned by this bncli ({why[0]}); was it trained with a"
             " plug-in? name it by --plugin"
         ) from None
-    best = max(_plans(study), key=lambda plan: len(stored.planned & {run.id for run in plan[2]}), default=None)
-    if best is None or not stored.planned & {run.id for run in best[2]}:
+    device, engine, runs, known = _find_place(study, stored.planned.intersection)
+    if not known:
         raise StoreError(
             f"{stored.name} ({stored.id[:12]}): this bncli would train other runs for it than {folder} has;"
             f" `bncli compare {stored.name}` trains them"
         )
-    device, engine, runs = best
     return _plan(Session(stored.name, study, device, (), (), Store(folder), engine), runs)
-
-
-def _plans(study: Study) -> Iterator[tuple[str, Engine, Sequence[Run]]]:
-    """The first runs of a study on every device, on every path."""
-    for device, engine in _PLACES:
-        if study.any_search:
-            from bncli.session.search import next_stage
-
-            first = next_stage(study, {}, device, engine)
-            yield device, engine, first.runs if first else ()
-        else:
-            yield device, engine, runs_of(study, device, engine)
 
 
 def _open_preset(name: str, folder: Path) -> Session:
     path = preset_path(name)
     study, store = read_study(path), Store(folder)
-    plans = list(_plans(study))
-    device, engine, runs = max(plans, key=lambda plan: len(store.select_stored(run.id for run in plan[2])))
+    device, engine, runs, _ = _find_place(study, store.select_stored)
     return _plan(Session(path.stem, study, device, (), (), store, engine), runs)
+
+
+def _find_place(
+    study: Study, known: Callable[[Iterable[str]], Collection[str]]
+) -> tuple[str, Engine, Sequence[Run], int]:
+    """The device and the path on which most of a study's first runs are known, with these runs and that number."""
+    found = list[tuple[str, Engine, Sequence[Run], int]]()
+    for device, engine in _PLACES:
+        runs: Sequence[Run] = ()
+        if not study.any_search:
+            runs = runs_of(study, device, engine)
+        else:
+            from bncli.session.search import next_stage
+
+            first = next_stage(study, {}, device, engine)
+            runs = first.runs if first else ()
+        found.append((device, engine, runs, len(known([run.id for run in runs]))))
+        if found[-1][3] == len(runs):
+            break
+    return max(found, key=lambda place: place[3])
 
 
 def _plan(session: Session, runs: Sequence[Run]) -> Session:

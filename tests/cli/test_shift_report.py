@@ -63,7 +63,11 @@ def test_the_report_has_sentences_a_table_a_variant_and_bands(trained: Path) -> 
     assert "hidden.1.0" in text
     assert "15th, 50th and 85th percentile at hidden.1.0" in text
     assert "typical (unit " in text
-    assert "probing took, of training time: none " in text
+    assert [
+        n
+        for n in json.loads((trained / "all.json").read_text())["notes"]
+        if n["text"].startswith("probing took, of training time: none ")
+    ]
 
 
 def rebuilt(document: dict[str, Any]) -> tuple[list[ArmRuns], ShiftAsk]:
@@ -93,7 +97,7 @@ def test_every_word_follows_from_the_curves_in_the_json(trained: Path) -> None:
     document = json.loads((trained / "all.json").read_text())
     again = analyse_shift(*rebuilt(document))
     assert list(again.sentences) == document["sentences"]
-    assert list(again.notes) == document["notes"]
+    assert [asdict(note) for note in again.notes] == document["notes"]
     for comparison, written in zip(again.comparisons, document["comparisons"], strict=True):
         assert asdict(comparison) == written
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import bncli as library
+from bncli.cli.completion import complete_study
 from bncli.engine import train
 from bncli.session import training
 from tests.cli.conftest import Command
@@ -199,3 +200,10 @@ def test_compare_appends_what_its_gate_needs(folder: Path, bncli: Command) -> No
     code, text, _ = bncli("show", "gate.jsonl")
     assert code == 0
     assert text.startswith("history gate\nnothing has stepped\n\nsmoke on ")
+
+
+def test_the_shell_completes_names_and_ids_of_stored_studies(folder: Path, bncli: Command) -> None:
+    (study,) = json.loads(bncli("ls", "studies", "--json", "-")[1])["studies"]
+    assert complete_study("") == ["smoke"]
+    assert complete_study(study["id"][:3]) == [study["id"][:12]]
+    assert complete_study("z") == []

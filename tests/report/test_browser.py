@@ -37,7 +37,12 @@ def measure(preset: str, store: Path) -> Result[Any]:
         changes = ["training.steps=1000", "evaluation.every=500", "probes.every=250", "probes.examples=200"]
         return bncli.shift_report(preset, set=changes, seeds=3, device="cpu", store=store)
     if preset == "figure1-tuned":
-        changes = ["training.steps=300", "evaluation.every=50", "tune.extend=false"]
+        changes = [
+            "training.steps=300",
+            "evaluation.every=50",
+            "tune.extend=false",
+            "tune.over={training.lr: [0.1, 0.3, 1]}",
+        ]
         return bncli.compare(preset, set=changes, seeds=3, device="cpu", store=store, check=True)
     return bncli.bench(preset, budget=6, device="cpu", store=store)
 

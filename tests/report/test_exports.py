@@ -61,7 +61,7 @@ def test_every_kind_of_findings_is_known() -> None:
         (
             "svg",
             "runs",
-            r"^cannot hold runs that nobody compared; choose one of json, csv, markdown, text, latex, html, ",
+            r"^cannot hold runs that nobody compared; choose one of json, csv, markdown, text, latex, html",
         ),
     ],
 )

@@ -7,13 +7,16 @@ import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from bncli.config import read_study
 from bncli.errors import BncliError
 from bncli.findings import Check, Findings, Note, Tuning
+from bncli.presets import preset_path
 from bncli.report.data import ReportData
 from bncli.report.page import write_page
 from bncli.report.page.parts import write_yaml
@@ -211,6 +214,13 @@ def test_a_configuration_is_written_as_yaml_that_reads_the_same() -> None:
     }
     assert yaml.safe_load(write_yaml(study)) == study
     assert write_yaml({"a": {"b": 1}, "c": [1, 2]}) == "a:\n  b: 1\nc: [1, 2]\n"
+
+
+@pytest.mark.parametrize("preset", ["quickstart", "figure1-shift", "figure1-tuned"])
+def test_the_configuration_on_a_page_is_a_preset(preset: str, tmp_path: Path) -> None:
+    study, file = read_study(preset_path(preset)), tmp_path / "again.yaml"
+    file.write_text(write_yaml(study.model_dump(mode="json")), encoding="utf-8")
+    assert read_study(file) == study
 
 
 def test_runs_that_nobody_compared_have_no_page() -> None:

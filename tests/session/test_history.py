@@ -60,8 +60,18 @@ def test_a_case_that_becomes_faster_steps_too() -> None:
 
 
 def test_a_single_slow_run_is_no_step_and_the_newest_is_only_suspected() -> None:
-    levels = [1.0, 1.0, 1.0, 1.3, 1.0, 1.0, 1.3]
-    assert steps_of([bench_line(i, level) for i, level in enumerate(levels)]) == [["", "", "", "", "", "", "suspected"]]
+    levels = [1.0, 1.0, 1.0, 1.3, *[1.0] * 6, 1.3]
+    assert steps_of([bench_line(i, level) for i, level in enumerate(levels)]) == [[*[""] * 10, "suspected"]]
+
+
+def test_runs_that_differ_by_more_than_their_processes_seldom_step_and_a_large_change_still_does() -> None:
+    chance = random.Random(0)
+    levels = [[chance.gauss(1.0, 0.03) for _ in range(25)] for _ in range(8)]
+    found = [steps_of([bench_line(i, level) for i, level in enumerate(each)])[0] for each in levels]
+    assert sum(step in ("worse", "better") for each in found for step in each) <= 2  # of 200 runs
+    jumped = [[level * (1.3 if i >= 12 else 1) for i, level in enumerate(each)] for each in levels]
+    found = [steps_of([bench_line(i, level) for i, level in enumerate(each)])[0] for each in jumped]
+    assert sum("worse" in each[11:14] for each in found) >= 7
 
 
 def test_what_does_not_change_does_not_step() -> None:

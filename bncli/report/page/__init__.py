@@ -83,13 +83,11 @@ def _read(data: ReportData) -> PageContent:
 def _write_body(data: ReportData, content: PageContent, charts: str) -> str:
     first, *more = content.answer or ("nothing could be compared",)
     setup = "".join(f'<p class="setup text">{text(line)}</p>' for line in content.setup if line)
-    answer = (
-        f'<div class="answer" id="answer" role="region" aria-label="Answer"><p>{text(first)}</p>{bullets(more)}</div>'
-    )
+    answer = f'<div class="answer" role="region" aria-label="Answer"><p>{text(first)}</p>{bullets(more)}</div>'
     repeat = f'<pre class="command" tabindex="0">{text(data.command)}</pre>' if data.command else ""
     if data.study:
         configuration = f'<pre tabindex="0">{text(write_yaml(data.study))}</pre>'
-        repeat += fold("The whole configuration, as YAML", configuration)
+        repeat += fold("The whole configuration: a preset to save and to run by its path", configuration)
     sections = [
         Section("next", "What to do next", bullets(content.next_steps)),
         *content.tables,

@@ -33,7 +33,7 @@
   // tables that sort
   const UNITS = { ns: 1e-9, us: 1e-6, ms: 1e-3, kB: 1e3, MB: 1e6, GB: 1e9 };
   const number = (text) => {
-    const found = /([-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)\s*([a-zA-Z]*)/.exec(text);
+    const found = /([-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)\s*([a-zA-Z]*)/.exec(text.replace("\u2212", "-"));
     return found ? parseFloat(found[1].replaceAll(",", "")) * (UNITS[found[2]] || 1) : NaN;
   };
   const compare = (a, b) => {
@@ -289,7 +289,13 @@
     while (waiting.size) { // what is looked at first, and the page stays quick meanwhile
       const chart = [...waiting].reduce((a, b) => (away(b) < away(a) ? b : a));
       waiting.delete(chart);
-      await drawChart(chart);
+      try {
+        await drawChart(chart);
+      } catch (error) { // the others can be drawn all the same
+        chart.place.textContent = `This chart could not be drawn: ${error.message}`;
+        console.error(error);
+        continue;
+      }
       tools(chart);
       readByKeys(chart);
       $("details", chart.figure)[0].addEventListener("toggle", (event) => { if (event.target.open) fillTable(chart); });

@@ -85,15 +85,16 @@ def _certainty(findings: Findings) -> str:
         "measure": [measure.label for _, measure, _ in rows],
         "": [SYMBOLS[c.verdict][0] for _, _, c in rows],
         f"against {rows[0][2].reference}": [written_comparison(c, m) for _, m, c in rows],
+        "level": [f"{100 * c.level:.4g} %" if c.method else "n/a" for _, _, c in rows],
         "better in": [_better(c) for _, _, c in rows],
         "p, corrected": ["n/a" if c.p_holm is None else f"{c.p_holm:.2g}" for _, _, c in rows],
-        "this comparison by itself": [written_change(c.estimate, c.low, c.high, m) for _, m, c in rows],
-        "verdict at": [f"{100 * c.level:.4g} %" if c.method else "n/a" for _, _, c in rows],
+        "by itself, at 95 %": [written_change(c.estimate, c.low, c.high, m) for _, m, c in rows],
         "more seeds to decide": [_more(c) for _, _, c in rows],
         "reason": [c.reason for _, _, c in rows],
     }
-    shown = make_columns(cells, right=("better in", "p, corrected", "verdict at", "more seeds to decide"))
-    return write_table(shown, "Every comparison: estimate, interval and test", _WORDS)
+    shown = make_columns(cells, right=("better in", "p, corrected", "level", "more seeds to decide"))
+    caption = "Every comparison, with the interval that its verdict follows from"
+    return write_table(shown, caption, _WORDS)
 
 
 def _better(c: Comparison) -> str:
@@ -151,11 +152,16 @@ def _tunings(findings: Findings) -> str:
 def _next_steps(data: ReportData, findings: Findings) -> Iterator[str]:
     """What would settle what is open; else what could be asked next."""
     opened = [(arm, measure, c) for arm, measure, c in _compared(findings) if c.verdict == "inconclusive"]
-    for arm, measure, c in opened:
-        if c.more_seeds:
+    for measure in findings.measures:
+        known = [(arm, c) for arm, m, c in opened if m == measure and c.more_seeds]
+        if known:
+            names = ", ".join(written_arm(arm.variant, arm.setting) for arm, _ in known)
+            more = sorted({c.more_seeds or 0 for _, c in known})
+            count = " to ".join(map(str, dict.fromkeys((more[0], more[-1]))))
+            seeds = max(c.pairs + (c.more_seeds or 0) for _, c in known)
             yield (
-                f"{written_arm(arm.variant, arm.setting)}, {measure.label}: still inconclusive; about {c.more_seeds}"
-                f" more seeds would decide: {more_seeds_of(data)} {c.pairs + c.more_seeds}"
+                f"{measure.label} is still inconclusive for {names}; about {count} more seeds would decide:"
+                f" {more_seeds_of(data)} {seeds}"
             )
     hard = [f"{written_arm(arm.variant, arm.setting)} on {m.label}" for arm, m, c in opened if not c.more_seeds]
     if hard:

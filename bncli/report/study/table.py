@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from itertools import accumulate, groupby
 
 from rich.console import Console
@@ -214,17 +213,3 @@ def _legend(findings: Findings, parts: int) -> Iterator[str]:
     if found:
         symbols = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in found)
         yield f"sign: verdict on {'what its table is about' if parts > 1 else findings.measures[0].label} ({symbols})"
-
-
-def page_part(findings: Findings) -> str:
-    """Headlines, the table and the warnings, without a page around them."""
-    found = columns(findings) if findings.arms else []
-    heads = "".join(f"<th>{escape(column.title)}</th>" for column in found)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell.plain)}</td>" for cell in row) + "</tr>"
-        for row in zip(*(column.cells for column in found), strict=True)
-    )
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(findings))
-    warnings = "".join(f"<p><small>warning: {escape(warning)}</small></p>" for warning in findings.warnings)
-    title = f"<p><b>{escape(findings.name)}: {escape(findings.question)}</b><br>{escape(findings.setup)}</p>"
-    return f"<div>{title}{said}<table><tr>{heads}</tr>{rows}</table>{warnings}</div>"
