@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "extend").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = ("bncli ", "python ", "sbatch ", "$ ")
 SOURCE = re.compile(r"<!-- (run|run exactly|test): (.*?) -->", re.DOTALL)
 TAKEN = re.compile(r"\btaken\s+on\s+(\d{4}-\d\d-\d\d)\b")
