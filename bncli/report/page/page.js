@@ -113,7 +113,7 @@
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }
-    const columns = Math.max(1, Math.min(spec.columns || 1, Math.floor((room - 56) / 200)));
+    const columns = Math.max(1, Math.min(spec.columns || 1, Math.floor((room - 56) / 180)));
     if (spec.columns) spec.columns = columns;
     if (spec.facet && spec.spec && typeof spec.spec.width === "number") {
       const own = Math.floor((room - 56) / columns) - (spec.resolve ? 64 : 24), inner = spec.spec;
