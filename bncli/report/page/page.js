@@ -257,7 +257,8 @@
 
   let themes = {}, variants = [];
   const hidden = new Set();
-  root.dataset.ready = "tables";
+  const reach = (stage) => { root.dataset.ready = stage; performance.mark(stage); };
+  reach("tables");
   const holder = document.getElementById("figures");
   if (holder && !("DecompressionStream" in window)) {
     $(".waits").forEach((note) => { note.textContent = "This browser is too old for the charts: it has no DecompressionStream."; });
@@ -310,5 +311,5 @@
       }, 150);
     });
   }
-  root.dataset.ready = "charts";
+  reach("charts");
 })();
