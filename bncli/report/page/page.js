@@ -113,7 +113,7 @@
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }
-    const columns = Math.max(1, Math.min(spec.columns || 1, Math.floor((room - 56) / 200)));
+    const columns = Math.max(1, Math.min(spec.columns || 1, Math.floor((room - 56) / 180)));
     if (spec.columns) spec.columns = columns;
     if (spec.facet && spec.spec && typeof spec.spec.width === "number") {
       const own = Math.floor((room - 56) / columns) - (spec.resolve ? 64 : 24), inner = spec.spec;
@@ -257,7 +257,8 @@
 
   let themes = {}, variants = [];
   const hidden = new Set();
-  root.dataset.ready = "tables";
+  const reach = (stage) => { root.dataset.ready = stage; performance.mark(stage); };
+  reach("tables");
   const holder = document.getElementById("figures");
   if (holder && !("DecompressionStream" in window)) {
     $(".waits").forEach((note) => { note.textContent = "This browser is too old for the charts: it has no DecompressionStream."; });
@@ -310,5 +311,5 @@
       }, 150);
     });
   }
-  root.dataset.ready = "charts";
+  reach("charts");
 })();
