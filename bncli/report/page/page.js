@@ -163,11 +163,11 @@
     visit(view.scenegraph().root, "");
     return [...(hovered.size ? hovered : found).values()];
   };
-  const said = (reading) => Object.entries(reading).map(([key, value]) => `${key}: ${value}`).join(" · ");
+  const said = (reading) => Object.entries(reading).filter(([, value]) => value !== "NaN").map(([key, value]) => `${key}: ${value}`).join(" · ");
 
   const fillTable = (chart) => {
     const rows = readings(chart.view), keys = [...new Set(rows.flatMap(Object.keys))];
-    const cells = (row) => keys.map((key) => make("td", { textContent: row[key] ?? "" }));
+    const cells = (row) => keys.map((key) => make("td", { textContent: row[key] === "NaN" ? "n/a" : row[key] ?? "" }));
     const heads = keys.map((key) => {
       const numbers = rows.every((row) => !row[key] || !isNaN(number(row[key])));
       return make("th", { scope: "col", textContent: key, className: numbers ? "right" : "" });
