@@ -20,7 +20,7 @@ from bncli.result import Result
 
 GALLERY = Path(__file__).parent / "gallery"
 WIDTH, HEIGHT = 1200, 1350  # of the top of a page, in CSS pixels
-COLOURS = 96  # of a picture: enough for flat colours and soft edges of type
+COLOURS = 200  # of a picture: enough for flat colours and soft edges of type
 
 # The command that each report says it is of, and the function that does the same.
 REPORTS: dict[str, tuple[str, Callable[[Path], Result[Any]]]] = {

@@ -11,6 +11,7 @@ from bncli.findings import Arm, Comparison, Looks, Measure, Note
 from bncli.format import written_arm
 from bncli.measures import CROSSINGS, OF_AIM
 
+_UNLIKE = 1.1  # times the least time a step, from which on steps and seconds tell different stories
 CLAIM_PAIRS = 10  # below it a result is a first indication: intervals at few seeds are wide and hide skew
 
 
@@ -19,6 +20,7 @@ def find_notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[
     comparisons = [c for arm in arms for c in arm.comparisons]
     judged = [c for c in comparisons if c.method]
     yield from ask.notes
+    yield from _time(arms, measures)
     yield from _few_seeds(judged, arms, ask)
     if judged:
         yield _intervals(judged, arms, ask.looks)
@@ -55,6 +57,24 @@ def find_notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[
             " with more seeds, as the interval in [ ] does.",
         )
     yield from _shares(arms, measures)
+
+
+def _time(arms: Sequence[Arm], measures: Sequence[Measure]) -> Iterator[Note]:
+    """That steps are no time: how long the target took in seconds, where steps take unlike long."""
+    if not measures or measures[0].name != "steps_to_target":
+        return
+    known = {a.variant: a.summaries[0].mean * a.ms_per_step for a in arms if a.ms_per_step and a.summaries[0].mean}
+    against = next((a.variant for a in arms if a.is_reference), "")
+    costs = [a.ms_per_step for a in arms if a.variant in known and a.ms_per_step]
+    if against not in known or max(costs) < _UNLIKE * min(costs) or len({repr(a.setting) for a in arms}) > 1:
+        return
+    others = ", ".join(f"{name} {seconds / known[against]:.2g}x" for name, seconds in known.items() if name != against)
+    yield Note(
+        f"steps are not seconds: the time to the target is {others} that of {against} (steps times ms/step, here)",
+        "A step with a norm takes longer than one without, by the column ms/step, so that fewer steps can still be"
+        " more time. These numbers multiply two means and have no interval;"
+        " --set measures=steps_to_target,seconds_to_target measures the time and judges it.",
+    )
 
 
 def _few_seeds(judged: Sequence[Comparison], arms: Sequence[Arm], ask: Ask) -> Iterator[Note]:

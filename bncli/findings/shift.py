@@ -20,6 +20,7 @@ class Definition:
     unit: str
     scale: Scale  # a ratio where it has a zero and no upper end
     better: Direction | None  # the side called better by those who proposed it
+    summary: str = ""  # what it measures, in a line
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bncli.config import Probes, StudyClaim
 from bncli.config.study import searched_keys
 from bncli.config.task import name_metric
 from bncli.errors import ConfigError, did_you_mean
-from bncli.findings import Claim, Findings, Looks, Note
+from bncli.findings import Claim, Findings, Looks, Note, Scale
 from bncli.findings.shift import Definition, ShiftFindings
 from bncli.measures import RECORDED
 from bncli.plan.words import describe, explain_norms, network_warnings, warnings_of
@@ -182,7 +182,8 @@ def define_metric(name: str) -> Definition:
     words = " ".join(_AS_WRITTEN.get(word, word) for word in name.removesuffix("-relative").split("-"))
     label = f"relative {words}" if name.endswith("-relative") else words
     open_ended = row.low >= 0 and row.high == float("inf")
-    return Definition(name, label, row.kind, row.unit, "ratio" if open_ended else "difference", row.better)
+    scale: Scale = "ratio" if open_ended else "difference"
+    return Definition(name, label, row.kind, row.unit, scale, row.better, row.summary)
 
 
 def _claim(claim: StudyClaim) -> Claim:

@@ -90,3 +90,18 @@ def test_how_diverged_runs_count_is_said_by_measure():
         "a diverged run's loss counts as at least the loss it began with",
         "a diverged run's final train loss counts as no better than it began",
     ]
+
+
+def test_steps_that_take_unlike_long_are_said_to_be_no_time():
+    runs = {"none": (900, 1.0), "batch": (400, 1.5), "zca": (500, 9.0)}
+    arms = [arm_of(name, [run_of_time(step, ms) for _ in range(5)]) for name, (step, ms) in runs.items()]
+    assert notes(*arms)[0] == (
+        "steps are not seconds: the time to the target is batch 0.67x, zca 5x that of none (steps times ms/step, here)"
+    )
+
+
+def run_of_time(step, ms):
+    """A run that reaches the target at this step and takes so many milliseconds a step."""
+    run = reaching(step)
+    seconds = {kind: 2 * ms * spent for kind, spent in run.info.seconds.items()}  # of 0.5 ms a step
+    return dataclasses.replace(run, info=dataclasses.replace(run.info, seconds=seconds))

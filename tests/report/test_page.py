@@ -16,6 +16,7 @@ import yaml
 from bncli.config import read_study
 from bncli.errors import BncliError
 from bncli.findings import Check, Findings, Note, Tuning
+from bncli.findings.shift import ShiftFindings
 from bncli.presets import preset_path
 from bncli.report.data import ReportData
 from bncli.report.page import write_page
@@ -156,9 +157,14 @@ def test_where_all_is_decided_the_next_question_is_asked() -> None:
     assert "Every comparison is decided." in Page(write_page(small(arms=arms))).text
 
 
-def test_shift_is_answered_by_how_many_definitions_say_what() -> None:
-    text = Page(write_page(shift_report())).text
-    assert "How much shift there is, by 5 definitions of it: less with batch than with none by 5." in text
+def test_shift_is_answered_by_its_sentences_and_every_definition_is_explained() -> None:
+    data = shift_report()
+    assert isinstance(data.findings, ShiftFindings)
+    told = tuple(replace(d, summary=f"what {d.name} is") for d in data.findings.definitions)
+    text = Page(write_page(replace(data, findings=replace(data.findings, definitions=told)))).text
+    assert "probed it does" in text
+    assert "What each definition measures" in text
+    assert f"{told[0].label}: what {told[0].name} is" in text
 
 
 def test_kernels_are_answered_by_how_many_are_faster_and_by_the_fastest() -> None:

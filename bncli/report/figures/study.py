@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bncli.findings import Arm, ArmCurve, Comparison, Findings, Measure
-from bncli.format import written, written_arm, written_change, written_setting
+from bncli.format import written, written_arm, written_comparison, written_setting
 from bncli.report.data import ReportData
 from bncli.report.figures.parts import (
     HIDDEN,
@@ -209,7 +209,8 @@ def _cost_rows(arm: Arm, findings: Findings, measure: Measure) -> Iterator[dict[
         null = 1 if measure.scale == "ratio" else 0
         yield {"variant": arm.variant, **_at(arm.setting), "cost": 1, "gain": null}
     elif gain and gain.estimate is not None and (cost := _cost(arm, reference, timed)):
-        ends = {} if gain.low is None or gain.high is None else {"low": gain.low, "high": gain.high}
+        low, high = gain.interval
+        ends = {} if low is None or high is None else {"low": low, "high": high}
         factor = 100 if measure.unit in PERCENT and measure.scale == "difference" else 1
         numbers = {name: short(factor * value) for name, value in {"gain": gain.estimate, **ends}.items()}
         yield {"variant": arm.variant, **_at(arm.setting), **cost, **numbers}
@@ -217,7 +218,8 @@ def _cost_rows(arm: Arm, findings: Findings, measure: Measure) -> Iterator[dict[
 
 def _cost(arm: Arm, reference: Arm | None, timed: Comparison | None) -> dict[str, Any]:
     if timed and timed.estimate is not None:
-        ends = {} if timed.low is None or timed.high is None else {"least": short(timed.low), "most": short(timed.high)}
+        low, high = timed.interval
+        ends = {} if low is None or high is None else {"least": short(low), "most": short(high)}
         return {"cost": short(timed.estimate), **ends}
     if arm.ms_per_step and reference and reference.ms_per_step:
         return {"cost": short(arm.ms_per_step / reference.ms_per_step)}
@@ -267,7 +269,7 @@ def _draw_cost(findings: Findings, measure: Measure, rows: list[dict[str, Any]])
     costs_of = {(row["variant"], row.get("at", "")): row["cost"] for row in rows}
     said = "; ".join(
         f"{written_arm(c.variant, c.setting)} takes {costs_of[c.variant, written_setting(c.setting)]}x the time a step,"
-        f" {measure.label} {written_change(c.estimate, c.low, c.high, measure)}"
+        f" {measure.label} {written_comparison(c, measure)}"
         for arm in findings.arms
         for c in arm.comparisons
         if c.measure == measure.name and (c.variant, written_setting(c.setting)) in costs_of

@@ -21,8 +21,8 @@ def place_charts(figures: Sequence[Figure], lacking: str = "") -> str:
         f'<figure id="figure-{text(f.name)}"{_wide(f.spec)}><h3>{text(f.title)}</h3>'
         f'<figcaption>{text(f.caption)}</figcaption><div class="tools" hidden></div>'
         f'<div class="chart" tabindex="0" role="group" aria-roledescription="chart" aria-label="{text(f.alt)} '
-        'Arrow keys read the values, plus and minus zoom, 0 resets."><p class="waits soft">The chart is being drawn.'
-        '</p></div><p class="reading" role="status"></p>'
+        'Arrow keys read the values, plus and minus zoom, 0 resets."><p class="waits soft">This chart is drawn by'
+        ' JavaScript.</p></div><p class="reading" role="status"></p>'
         '<details><summary>Values as a table</summary><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{text(f.title)}: values"></div></details></figure>'
         for f in figures

@@ -113,7 +113,7 @@
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
     }
-    const columns = Math.max(1, Math.min(spec.columns || 1, Math.floor((room - 56) / 200)));
+    const columns = Math.max(1, Math.min(spec.columns || 1, Math.floor((room - 56) / 180)));
     if (spec.columns) spec.columns = columns;
     if (spec.facet && spec.spec && typeof spec.spec.width === "number") {
       const own = Math.floor((room - 56) / columns) - (spec.resolve ? 64 : 24), inner = spec.spec;
@@ -163,11 +163,11 @@
     visit(view.scenegraph().root, "");
     return [...(hovered.size ? hovered : found).values()];
   };
-  const said = (reading) => Object.entries(reading).map(([key, value]) => `${key}: ${value}`).join(" · ");
+  const said = (reading) => Object.entries(reading).filter(([, value]) => value !== "NaN").map(([key, value]) => `${key}: ${value}`).join(" · ");
 
   const fillTable = (chart) => {
     const rows = readings(chart.view), keys = [...new Set(rows.flatMap(Object.keys))];
-    const cells = (row) => keys.map((key) => make("td", { textContent: row[key] ?? "" }));
+    const cells = (row) => keys.map((key) => make("td", { textContent: row[key] === "NaN" ? "n/a" : row[key] ?? "" }));
     const heads = keys.map((key) => {
       const numbers = rows.every((row) => !row[key] || !isNaN(number(row[key])));
       return make("th", { scope: "col", textContent: key, className: numbers ? "right" : "" });
@@ -257,7 +257,8 @@
 
   let themes = {}, variants = [];
   const hidden = new Set();
-  root.dataset.ready = "tables";
+  const reach = (stage) => { root.dataset.ready = stage; performance.mark(stage); };
+  reach("tables");
   const holder = document.getElementById("figures");
   if (holder && !("DecompressionStream" in window)) {
     $(".waits").forEach((note) => { note.textContent = "This browser is too old for the charts: it has no DecompressionStream."; });
@@ -310,5 +311,5 @@
       }, 150);
     });
   }
-  root.dataset.ready = "charts";
+  reach("charts");
 })();

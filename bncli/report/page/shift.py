@@ -1,13 +1,12 @@
 """What a page says of shift: the sentences, each definition against the reference, and every number by layer."""
 
-from collections import Counter
 from collections.abc import Iterator
 
-from bncli.findings.shift import ShiftComparison, ShiftFindings, Side
+from bncli.findings.shift import ShiftComparison, ShiftFindings
 from bncli.format import written_arm, written_estimate
 from bncli.report.data import ReportData
 from bncli.report.figures.shift import layer_names
-from bncli.report.page.parts import PageContent, Section, fold, make_columns, write_table
+from bncli.report.page.parts import PageContent, Section, bullets, fold, make_columns, write_table
 from bncli.report.page.study import list_facts, more_seeds_of
 from bncli.report.shift.table import written_cell
 
@@ -25,12 +24,15 @@ def read_shift(data: ReportData, findings: ShiftFindings) -> PageContent:
     return PageContent(
         question=findings.question,
         setup=[findings.setup, findings.probes],
-        answer=[*_answer(findings), *findings.sentences],
+        answer=findings.sentences,
         next_steps=list(_next_steps(data, findings)),
         tables=[
             Section("verdicts", "Verdicts, by each definition of shift", _compared(findings, over_all=True)),
         ],
         details=[
+            Section("definitions", "What each definition measures", bullets(
+                f"{d.label}: {d.summary}" for d in findings.definitions if d.summary
+            )),
             Section("layers", "Each definition at each layer", fold("Verdicts", _compared(findings, over_all=False))),
             Section("numbers", "Every number by layer", fold("Numbers", _numbers(findings))),
         ],
@@ -39,24 +41,6 @@ def read_shift(data: ReportData, findings: ShiftFindings) -> PageContent:
         notes=list(findings.notes),
         facts=list_facts(data, findings.environment),
     )  # fmt: skip
-
-
-def _answer(findings: ShiftFindings) -> Iterator[str]:
-    """By how many definitions of shift there is less, a sentence an arm; other metrics say what comes with it."""
-    shifts = {d.name for d in findings.definitions if d.kind in ("pair", "gradient")}
-    arms: dict[str, list[ShiftComparison]] = {}
-    for c in findings.comparisons:
-        if c.layer == "" and c.metric in shifts:
-            arms.setdefault(written_arm(c.variant, c.setting), []).append(c)
-    for arm, compared in arms.items():
-        counts = Counter(c.side for c in compared)
-        reference = compared[0].reference
-        words: dict[Side, str] = {
-            "less": f"less with {arm} than with {reference} by", "more": "more by", "same": "as much by",
-            "open": "inconclusive by", "not comparable": "not to be compared by",
-        }  # fmt: skip
-        parts = [f"{word} {counts[side]}" for side, word in words.items() if counts[side]]
-        yield f"How much shift there is, by {len(compared)} definitions of it: {', '.join(parts)}."
 
 
 def _compared(findings: ShiftFindings, *, over_all: bool) -> str:

@@ -17,7 +17,7 @@ from bncli.format import (
 )
 from bncli.report.data import ReportData
 from bncli.report.page.parts import PageContent, Section, make_columns, write_table
-from bncli.report.study.table import SYMBOLS, columns
+from bncli.report.study.table import SYMBOLS, columns, sentences
 
 _WORDS = {symbol: verdict for verdict, (symbol, _) in SYMBOLS.items()}
 _VERSIONS = {"bncli": "bncli", "torch": "torch", "python": "Python", "numpy": "NumPy"}
@@ -25,11 +25,10 @@ _VERSIONS = {"bncli": "bncli", "torch": "torch", "python": "Python", "numpy": "N
 
 def read_study(data: ReportData, findings: Findings) -> PageContent:
     """Everything but charts."""
-    answer = [findings.answer] if findings.answer else []
     return PageContent(
         question=findings.question,
         setup=[findings.setup],
-        answer=[*answer, *(line for line in findings.headlines if line != findings.answer)],
+        answer=sentences(findings),
         next_steps=list(_next_steps(data, findings)),
         tables=[
             Section("verdicts", "Verdicts", _verdicts(findings)),

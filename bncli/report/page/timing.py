@@ -48,6 +48,8 @@ def _answer(record: BenchRecord) -> Iterator[str]:
     counts = Counter(row.verdict for row in record.rows)
     parts = [f"{counts[verdict]} {word}" for verdict, word in _WORDS.items() if counts[verdict]]
     yield f"Of {len(record.rows)} cases on this machine, against {_name_rival(record)}: {', '.join(parts)}."
+    if busy := [warning for warning in list_warnings(record) if "other programs take" in warning]:
+        yield f"These figures are provisional: {busy[0]}"
     rows = sorted(record.rows, key=lambda row: row.ratios[row.rival].value)
     if faster := [row for row in rows if row.verdict == "better"]:
         yield f"The fastest: {_describe(faster[0], record)}."
@@ -70,7 +72,8 @@ def _next_steps(data: ReportData, record: BenchRecord) -> Iterator[str]:
     if opened := [row.case.name for row in record.rows if row.verdict == "inconclusive"]:
         yield (
             f"{len(opened)} of {len(record.rows)} cases are inconclusive. Measure longer, on an idle machine (bncli"
-            f" doctor says whether it is): {data.command} --budget {2 * max(60, round(record.seconds))}"
+            f" doctor says whether it is), as by"
+            f" --budget {2 * max(60, round(record.seconds))} (seconds): {data.command}"
         )
     if wrong := [row.case.name for row in record.rows if row.verdict == "not comparable"]:
         yield f"Wrong results come before speed: mend {', '.join(wrong)} first."
