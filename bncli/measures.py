@@ -141,7 +141,7 @@ MEASURES = Catalogue("measure", {
         f"{_RUN}:diverged", "diverged", noun="share of runs that diverge", unit="share", margin="share"
     ),
     "usable_range": MeasureRow(
-        f"{_SEARCH}:usable_range", "usable range",
+        f"{_SEARCH}:usable_range", "usable range, powers of ten",
         noun="range of tuned values within 1 point of the best", unit="decades", direction="higher",
         margin="decades", of="search",
     ),

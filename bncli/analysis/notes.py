@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from bncli.analysis.readers import ArmRuns, Ask
-from bncli.analysis.text import with_seeds, written_margin
+from bncli.analysis.text import with_seeds, written_level, written_margin
 from bncli.findings import Arm, Comparison, Looks, Measure, Note
 from bncli.format import written_arm
 from bncli.measures import CROSSINGS, OF_AIM
@@ -20,6 +20,7 @@ def find_notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[
     comparisons = [c for arm in arms for c in arm.comparisons]
     judged = [c for c in comparisons if c.method]
     yield from ask.notes
+    yield from _target(arms, measures, ask)
     yield from _time(arms, measures)
     yield from _few_seeds(judged, arms, ask)
     if judged:
@@ -57,6 +58,17 @@ def find_notes(runs: Sequence[ArmRuns], arms: Sequence[Arm], measures: Sequence[
             " with more seeds, as the interval in [ ] does.",
         )
     yield from _shares(arms, measures)
+
+
+def _target(arms: Sequence[Arm], measures: Sequence[Measure], ask: Ask) -> Iterator[Note]:
+    """Where a target that a run has set comes from."""
+    if ask.target_final_of and any(measure.name in CROSSINGS for measure in measures):
+        levels = list(dict.fromkeys(written_level(arm.target, ask.aim) for arm in arms if arm.target is not None))
+        which = f" of {levels[0]}" if len(levels) == 1 else ""
+        yield Note(
+            f"the target{which} is the final {ask.aim.noun} of {ask.target_final_of}, median over seeds",
+            "So the question is how soon a variant is as good as that one is at the end of its training.",
+        )
 
 
 def _time(arms: Sequence[Arm], measures: Sequence[Measure]) -> Iterator[Note]:

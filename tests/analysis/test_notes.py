@@ -105,3 +105,9 @@ def run_of_time(step, ms):
     run = reaching(step)
     seconds = {kind: 2 * ms * spent for kind, spent in run.info.seconds.items()}  # of 0.5 ms a step
     return dataclasses.replace(run, info=dataclasses.replace(run.info, seconds=seconds))
+
+
+def test_a_target_that_a_variant_has_set_says_whose_it_is():
+    arms = [arm("none", [900] * 5), arm("batch", [400] * 5)]
+    found = analyse(arms, ask_of(target=None, final_of="none")).notes
+    assert found[0].text == "the target of 97 % is the final accuracy of none, median over seeds"

@@ -86,12 +86,12 @@ def _certainty(findings: Findings) -> str:
         f"against {rows[0][2].reference}": [written_comparison(c, m) for _, m, c in rows],
         "level": [f"{100 * c.level:.4g} %" if c.method else "n/a" for _, _, c in rows],
         "better in": [_better(c) for _, _, c in rows],
-        "p, corrected": ["n/a" if c.p_holm is None else f"{c.p_holm:.2g}" for _, _, c in rows],
+        "p of the exact test, corrected": ["n/a" if c.p_holm is None else f"{c.p_holm:.2g}" for _, _, c in rows],
         "by itself, at 95 %": [written_change(c.estimate, c.low, c.high, m) for _, m, c in rows],
         "more seeds to decide": [_more(c) for _, _, c in rows],
         "reason": [c.reason for _, _, c in rows],
     }
-    shown = make_columns(cells, right=("better in", "p, corrected", "level", "more seeds to decide"))
+    shown = make_columns(cells, right=("better in", "p of the exact test, corrected", "level", "more seeds to decide"))
     caption = "Every comparison, with the interval that its verdict follows from"
     return write_table(shown, caption, _WORDS)
 
