@@ -22,7 +22,7 @@ from bncli.analysis.text import (
 from bncli.analysis.warnings import ENOUGH_SEEDS
 from bncli.findings import Arm, Comparison, Measure
 from bncli.format import worded_comparison, written, written_option, written_ratio, written_setting
-from bncli.measures import CROSSINGS
+from bncli.measures import COSTS, CROSSINGS
 
 _LISTED = 3  # settings of a sweep that are said one by one
 
@@ -51,7 +51,9 @@ def find_answer(arms: Sequence[Arm], measures: Sequence[Measure], runs: Sequence
     if said := _over_settings(arms, known, first, ask) if swept else _decided(known, first, ask):
         return ("" if swept else _best_of_each(arms)) + said
     said = _what_is_missing(arms, known, first, runs, ask)
-    for other in measures[1:]:
+    for other in (
+        measure for measure in measures[1:] if measure.name not in COSTS
+    ):  # what a step costs answers nothing
         there = [(arm, c) for arm, c in compared_on(arms, other) if c.verdict != "not comparable"]
         if clear := [(arm, c) for arm, c in there if c.verdict in ("better", "worse")]:
             differs = _over_settings(arms, there, other, ask) if swept else _decided(clear, other, ask)

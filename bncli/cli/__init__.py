@@ -41,7 +41,7 @@ TAUGHT: Mapping[Callable[..., None], tuple[str, ...]] = {  # command -> examples
     ),
     bench: ("bncli bench", "bncli bench bench-ci --baseline main --fail-if ratio:+5%", "docs/bench.md"),
     inspect: ("bncli inspect torchvision:resnet18", "bncli inspect net.py:Net --to group", "docs/yours.md"),
-    check_norm: ("bncli check-norm batch", "bncli check-norm my_norms.py:FastNorm --json -", "docs/yours.md"),
+    check_norm: ("bncli check-norm batch", "bncli check-norm my_norms.py:FastNorm --json -", "docs/kernel-writers.md"),
     export: ("bncli export quickstart --to runs.csv", "bncli export --variants batch --to -", "docs/yours.md"),
     doctor: ("bncli doctor", "bncli doctor && bncli bench", "docs/bench.md"),
     ls: ("bncli ls norms iternorm", "bncli ls keys training", "docs/presets.md"),

@@ -258,3 +258,19 @@ def test_a_metric_of_a_task_is_said_in_its_own_unit():
         "train longer or set a nearer target (--set target.bleu=20); but batch had the better final bleu: +4.97 points "
         "against none (95 % interval"
     )  # fmt: skip
+
+
+def test_what_a_step_costs_is_no_answer_where_nobody_got_there():
+    none, batch = (slower(ending(name, [0.5] * 5), times) for name, times in (("none", 1), ("batch", 3)))
+    said = answer(none, batch, measures=("steps_to_target", "seconds_per_step"))
+    assert said.startswith("no run reached 95 % test accuracy")
+    assert "but" not in said
+
+
+def slower(arm, times):
+    """The same runs, each step so many times as long."""
+    return dataclasses.replace(arm, runs={
+        seed: dataclasses.replace(run, info=dataclasses.replace(
+            run.info, seconds={kind: times * (1 + seed / 100) * spent for kind, spent in run.info.seconds.items()}
+        )) for seed, run in arm.runs.items()
+    })  # fmt: skip
