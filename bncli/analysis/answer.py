@@ -93,6 +93,11 @@ def _decided(compared: Sequence[Compared], measure: Measure, ask: Ask) -> str:
         arm, c = _best(better, measure)
         rest = f"; inconclusive: {_names(still_open)}" if still_open else ""
         it = "it " if measure.name in CROSSINGS else ""
+        tied = [other.variant for _, other in better if other.estimate == c.estimate is not None]
+        if len(tied) > 1:
+            names = f"{', '.join(tied[:-1])} and {tied[-1]}"
+            won = _won(measure, alone).replace("was", "were")
+            return f"{names} {won} alike: each {_by_how_much(arm, c, measure, ask)}{rest}"
         return f"{c.variant} {_won(measure, alone)}: {it}{_by_how_much(arm, c, measure, ask)}{rest}"
     if still_open:
         return ""

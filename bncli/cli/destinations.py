@@ -81,6 +81,8 @@ def read_destinations(
             cannot be written, checks where nothing is checked.
         BncliError: without what draws figures.
     """
+    from bncli.report.exports import FORMATS, require_format
+
     found = [_read(text, name) for text in exports or ()]
     for form, place in (("json", json), ("html", html), ("junit", junit), ("markdown", markdown)):
         found += [Destination(f"--{form} {place}", form, str(place))] if place else []
@@ -97,9 +99,16 @@ def read_destinations(
     wrong = [f"{each.flag}: {why}" for each in found if (why := _refuse(each, kind, unchecked))]
     if len(taking := [*filter(None, [taken]), *(each.flag for each in found if each.takes_stdout)]) > 1:
         wrong.append(f"{', '.join(taking)}: stdout can hold one of them; name files for the others")
+    for path in {each.path for each in found} - {"-"}:
+        flags = [
+            each.flag
+            for each in found
+            if each.path == path and not each.append and each.format in FORMATS and not FORMATS[each.format].is_folder
+        ]
+        if len(flags) > 1:
+            wrong.append(f"{', '.join(flags)}: {path} can hold one of them; name a file for each")
     if wrong:
         raise ConfigError(*dict.fromkeys(wrong))
-    from bncli.report.exports import require_format
 
     for each in found:
         require_format(each.format, kind)

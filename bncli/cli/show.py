@@ -1,6 +1,7 @@
 """`bncli show`: what is stored, shown again in any format, or two of it side by side; nothing is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,12 @@ import typer
 from bncli.cli.completion import complete_study, one_of
 from bncli.cli.destinations import Export, Html
 from bncli.cli.options import WHAT, Explain, Json, PlainText, Plot, Plugins, StoreFolder, Style
-from bncli.errors import ConfigError, StoreError
+from bncli.errors import BncliError, ConfigError, StoreError, as_line
 
 if TYPE_CHECKING:
+    from bncli.cli.destinations import Destination
     from bncli.report.exports import AnyReport
+    from bncli.report.figures.style import StyleName
     from bncli.report.sheet import Sheet
 
 What = Annotated[
@@ -43,8 +46,7 @@ def show(
     store: StoreFolder = Path(".bncli"),
 ) -> None:  # fmt: skip
     """Show again what is stored, in any format, or two of it side by side. Nothing is trained."""
-    from bncli.cli.destinations import read_destinations, write_destinations
-    from bncli.cli.output import write_plain
+    from bncli.cli.destinations import read_destinations
     from bncli.report.exports import kind_of
 
     named = what or [""]
@@ -66,6 +68,18 @@ def show(
         kind_of(shown[0]), shown[0].name, export, json=json, html=html, plot=plot,
         unchecked="" if shown[0].checks else "--check, --baseline NAME or --aa to the command that measures",
     )  # fmt: skip
+    with _of_a_whole_document(named):
+        _put_out(shown, destinations, style, explain=explain, plain=plain)
+
+
+def _put_out(
+    shown: "Sequence[AnyReport]", destinations: "Sequence[Destination]", style: "StyleName", *, explain: bool,
+    plain: bool,
+) -> None:  # fmt: skip
+    """Print reports, unless stdout is taken, and write the first wherever it is wanted."""
+    from bncli.cli.destinations import write_destinations
+    from bncli.cli.output import write_plain
+
     for number, each in enumerate(shown if not any(place.takes_stdout for place in destinations) else ()):
         print("\n" * bool(number), end="")
         if plain:
@@ -73,6 +87,24 @@ def show(
         else:
             print_report(each, explain=explain)
     write_destinations(shown[0], destinations, style)
+
+
+@contextmanager
+def _of_a_whole_document(named: Sequence[str]) -> Iterator[None]:
+    """A document may be of the right form and lack what a table is made from.
+
+    Raises:
+        StoreError: that says so, of whatever came of it.
+    """
+    try:
+        yield
+    except (BncliError, typer.Exit, OSError):
+        raise
+    except Exception as error:
+        if files := [name for name in named if Path(name).suffix == ".json"]:
+            why = f"{type(error).__name__}: {as_line(str(error))}"
+            raise StoreError(f"{', '.join(files)}: not a whole document ({why:.100})") from None
+        raise
 
 
 def print_report(data: "AnyReport", *, explain: bool = False) -> None:

@@ -46,14 +46,14 @@ def export_text(data: ReportData | Sheet) -> str:
 def export_markdown(data: ReportData | Sheet) -> str:
     """The answer, the tables, warnings, and what was checked."""
     sheet = lay_out(data)
-    lines = [f"### {as_line(sheet.title)}", ""]
+    lines = [f"### {_as_markdown(sheet.title)}", ""]
     for sentence in sheet.sentences:
-        lines += [_as_markdown(sentence), ""]
+        lines += [_begin_markdown(sentence), ""]
     for heading, columns in sheet.tables:
         lines += [f"**{_as_markdown(heading)}**", ""] if heading else []
         lines += [*_markdown_table(columns), ""]
     lines += [f"- warning: {_as_markdown(warning)}" for warning in sheet.warnings]
-    said = [*(_as_markdown(each) for each in sheet.setup), *(_as_markdown(note) for note in sheet.notes)]
+    said = [_begin_markdown(each) for each in (*sheet.setup, *sheet.notes)]
     lines += ["", *(f"- {each}" for each in said), ""]
     if sheet.checks:
         lines.append(markdown("checks", sheet.checks))
@@ -112,7 +112,15 @@ def escape_latex(text: str) -> str:
 
 
 def _as_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_|<~])", r"\\\1", as_line(text))
+    """Text that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_|<~$])", r"\\\1", as_line(text))
+
+
+def _begin_markdown(text: str) -> str:
+    """The same at the begin of a paragraph or a list's item, where a sign or a number would begin a list."""
+    return re.sub(
+        r"^([-+#>\[]|\d+(?=[.)] ))", lambda at: at[1] + "\\" if at[1].isdigit() else "\\" + at[1], _as_markdown(text)
+    )
 
 
 def _cells(columns: Sequence[Column]) -> Iterator[list[str]]:

@@ -15,7 +15,7 @@ from bncli.report.figures.shift import SiteNames, layer_names
 from bncli.report.layout import Column
 from bncli.report.shift.table import written_cell
 from bncli.report.study.runs import build_run_columns
-from bncli.report.study.table import SYMBOLS, columns, sentences
+from bncli.report.study.table import columns, legend, sentences
 from bncli.report.timing.gate import write_headline
 from bncli.report.timing.table import build_bench_columns, list_warnings, name_group
 
@@ -48,12 +48,10 @@ def lay_out(data: ReportData | Sheet) -> Sheet:
 def _lay_out(data: ReportData) -> Sheet:
     found, checks = data.findings, tuple(data.checks)
     if isinstance(found, Findings):
-        verdicts = {c.verdict for arm in found.arms for c in arm.comparisons}
-        legend = ", ".join(f"{symbol} {verdict}" for verdict, (symbol, _) in SYMBOLS.items() if verdict in verdicts)
         return Sheet(
             f"{found.name}: {found.question}", (found.setup,),
             tuple(sentences(found)), (("", columns(found)),) if found.arms else (),
-            (*([legend] if legend else []), *(note.text for note in found.notes)), found.warnings, checks,
+            (*legend(found), *(note.text for note in found.notes)), found.warnings, checks,
         )  # fmt: skip
     if isinstance(found, ShiftFindings):
         tables = tuple(_lay_out_shift(found))

@@ -38,7 +38,7 @@ def describe_bench(record: BenchRecord) -> HistoryEntry:
     rows = [
         {"case": row.case.name, "rival": row.rival, **asdict(row.ratios[row.rival]),
          "readings": readings[row.case.name][row.rival]}
-        for row in record.rows
+        for row in record.rows if row.verdict != "not comparable"  # wrong results have no speed
     ]  # fmt: skip
     return {**_begin("bench", record.name, record.started, record.environment, asdict(kind)), "rows": rows}
 
@@ -76,11 +76,15 @@ def read_history(place: Path) -> tuple[Sequence[HistoryEntry], Sequence[str]]:
         if not line.strip():
             continue
         try:
-            found.append(_check(json.loads(line)))
+            found.append(_check(json.loads(line, parse_constant=_refuse_constant)))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             why = f"{type(error).__name__}: {error}"
             problems.append(as_line(f"{place}:{number}: no line of a history ({why:.80}); it is left out"))
     return sorted(found, key=lambda entry: str(entry["time"])), problems
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def list_trends(entries: Iterable[HistoryEntry]) -> Iterator[CaseTrend]:

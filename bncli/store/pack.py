@@ -322,9 +322,23 @@ def _migrate_shift(document: dict[str, Any]) -> dict[str, Any]:
     """Schema 1 kept curves and places otherwise; until 2 a cell's mean and std were `centre` and `spread`."""
     runs, first = document["runs"], document["schema"] == "bncli/shift/1"
     runs = [{**run, "curves": [_migrate_curve(curve) for curve in run["curves"]]} for run in runs] if first else runs
+    placed = _place if first else dict
+    arms = [{**arm, "cells": [_rename_cell(placed(cell)) for cell in arm["cells"]]} for arm in document["arms"]]
+    parts = {key: [placed(part) for part in document[key]] for key in ("comparisons", "bands")}
+    notes = [{"text": text, "explanation": ""} for text in document["notes"]]
+    return {**document, **parts, "schema": "bncli/shift/3", "runs": runs, "arms": arms, "notes": notes}
+
+
+def _rename_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     renamed = {"centre": "mean", "spread": "std"}
-    arms = [
-        {**arm, "cells": [{renamed.get(key, key): value for key, value in cell.items()} for cell in arm["cells"]]}
-        for arm in document["arms"]
-    ]
-    return {**document, "schema": "bncli/shift/3", "runs": runs, "arms": arms}
+    return {renamed.get(key, key): value for key, value in cell.items()}
+
+
+def _place(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema 1 wrote `hidden.0/norm` for a layer and a place in it, and of a band `unit 3` or `median of units`."""
+    layer, _, place = part["layer"].partition("/")
+    placed = {**part, "layer": layer, "place": place}
+    if "unit" in part:
+        of_one = placed.pop("unit").removeprefix("unit ")
+        placed["index"] = int(of_one) if of_one.isdigit() else None
+    return placed

@@ -207,3 +207,26 @@ def test_the_shell_completes_names_and_ids_of_stored_studies(folder: Path, bncli
     assert complete_study("") == ["smoke"]
     assert complete_study(study["id"][:3]) == [study["id"][:12]]
     assert complete_study("z") == []
+
+
+@pytest.mark.parametrize("damage", [{"arms": [], "measures": []}, {"measures": []}, {"environment": 3}])
+def test_a_document_that_lacks_what_a_table_is_made_from_is_a_line(
+    damage: dict[str, Any], tmp_path: Path, bncli: Command
+) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({**as_read(DATA["study"]), **damage}))
+    code, _, said = bncli("show", str(file), "--html", str(tmp_path / "a.html"))
+    assert code in (0, 2)
+    assert code == 0 or said.startswith(f"{file}: not a whole document (")
+
+
+def test_a_history_line_with_what_is_no_number_is_left_out(tmp_path: Path, bncli: Command) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"time": "2026", "rows": [{"value": NaN}]}\n')
+    _, _, said = bncli("show", str(file))
+    assert f"{file}:1: no line of a history (ValueError: NaN is no number); it is left out" in said
+
+
+def test_two_exports_cannot_have_one_file(folder: Path, bncli: Command) -> None:
+    code, _, said = bncli("show", "smoke", "--store", "a", "--export", "csv:x", "--export", "json:x")
+    assert (code, said) == (2, "--export csv:x, --export json:x: x can hold one of them; name a file for each\n")

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import subprocess
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -14,10 +15,10 @@ from rich.text import Text
 
 import bncli
 from bncli.errors import BncliError
-from bncli.findings import Check
+from bncli.findings import ArmCurve, Check
 from bncli.format import written_comparison, written_summary
 from bncli.report.data import ReportData
-from bncli.report.exports import FORMATS, KIND_NAMES, ReportKind, kind_of, render, require_format
+from bncli.report.exports import FORMATS, KIND_NAMES, ReportKind, kind_of, render, require_format, write_figures
 from bncli.report.layout import Column
 from bncli.report.markup import escape_latex
 from bncli.report.sheet import Sheet
@@ -211,3 +212,28 @@ def test_plain_text_says_each_row_in_words_with_its_columns() -> None:
     assert "warning: late: 4 of 5 runs diverged (seed 0 at step 300)" in lines
     assert "refuted: accuracy & such (50 %)" in lines
     assert not [c for line in lines for c in line if "\u2580" <= c <= "\u28ff"]  # nothing is drawn
+
+
+def test_a_note_that_begins_with_a_sign_begins_no_list_in_markdown() -> None:
+    text = str(render(Sheet("t", (), ("- no list", "1. no list"), (), ("[ ] no box", "+ no list")), "markdown"))
+    assert r"\- no list" in text
+    assert r"1\. no list" in text
+    assert r"- \[ ] no box" in text
+    assert r"- \+ no list" in text
+
+
+@pytest.mark.skipif(find_spec("vl_convert") is None, reason="needs the extra report")
+def test_names_with_control_characters_are_drawn(tmp_path: Path) -> None:
+    named = replace_names(figure1(), {"batch": "c\x1b[31mred", "zca": "two\nlines"})
+    drawn = write_figures(ReportData("x", named), ("svg",), tmp_path)
+    assert all("\x1b" not in path.read_text() for path in drawn)
+
+
+def replace_names(found: Any, names: dict[str, str]) -> Any:
+    curves = tuple(
+        ArmCurve(names.get(arm.variant, arm.variant), {}, "accuracy", "fraction", (0, 10), (0.1, 0.9), (0.1, 0.8),
+                 (0.2, 0.95), (0.0, 1.0))
+        for arm in found.arms
+    )  # fmt: skip
+    arms = tuple(replace(arm, variant=names.get(arm.variant, arm.variant)) for arm in found.arms)
+    return replace(found, arms=arms, curves=curves)

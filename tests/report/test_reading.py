@@ -1,7 +1,9 @@
 """A document read and written again is the same document, whatever it is of."""
 
+import gzip
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from bncli.findings import Findings
 from bncli.records import Record, RunInfo, RunResult, StudyRun
 from bncli.report.data import ReportData
 from bncli.report.documents import build_document, read_document
-from bncli.report.exports import KIND_NAMES, ReportKind
+from bncli.report.exports import KIND_NAMES, ReportKind, render
 from bncli.report.study.json import dumps
 from bncli.store.pack import migrate_findings
 from report.test_schema import made  # noqa: F401 - a fixture
@@ -65,7 +67,8 @@ def test_documents_of_shift_from_before_are_read() -> None:
     for arm in arms:
         for cell in arm["cells"]:
             del cell["mean"], cell["std"]
-    old = {**now, "schema": "bncli/shift/2", "arms": arms}
+    notes = [note["text"] for note in now["notes"]]
+    old = {**now, "schema": "bncli/shift/2", "arms": arms, "notes": notes}
     assert as_read(read_document("x.json", migrate_findings(old))) == now
 
 
@@ -86,3 +89,11 @@ def test_what_is_no_document_is_one_line(document: dict[str, Any], message: str)
     with pytest.raises(StoreError, match=message) as caught:
         read_document("x.json", document)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["probed", "quickstart"])
+def test_documents_of_the_first_schemas_are_read_and_shown_in_every_format(name: str) -> None:
+    packed = (Path(__file__).parent.parent / f"fixtures/before_second_house/{name}.json.gz").read_bytes()
+    data = read_document(name, migrate_findings(json.loads(gzip.decompress(packed))))
+    for form in ("text", "markdown", "latex", "csv", "json"):
+        assert "batch" in str(render(data, form))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bncli.errors import as_line
 from bncli.findings import Arm
 from bncli.findings.shift import ShiftArm
 
@@ -42,7 +43,16 @@ class Figure:
 def make_figure(name: str, title: str, caption: str, alt: str, spec: Mapping[str, Any]) -> Figure:
     """A figure whose specification carries its title and is otherwise as given."""
     head = {"$schema": SCHEMA, "title": {"text": title, "subtitle": caption}, "description": alt}
-    return Figure(name, title, caption, alt, {**head, **spec})
+    return Figure(name, title, caption, alt, _printable({**head, **spec}))
+
+
+def _printable(part: Any) -> Any:
+    """The same with names on one line and without control characters, which neither Vega nor SVG takes."""
+    if isinstance(part, Mapping):
+        return {key: _printable(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_printable(value) for value in part]
+    return as_line(part) if isinstance(part, str) else part
 
 
 def short(number: float | None) -> float | int | None:

@@ -36,7 +36,8 @@ def write_page(data: ReportData) -> str:
     Raises:
         BncliError: for runs that nobody compared.
     """
-    data = replace(data, command=data.command or _name_command(data))
+    saved = "" if data.command or not data.study else f"{data.name}.yaml"
+    data = replace(data, command=data.command or _name_command(data, saved))
     return compose_page(data, _read(data), list_figures(data))
 
 
@@ -64,10 +65,10 @@ def _read_part(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def _name_command(data: ReportData) -> str:
-    """What makes such findings, where nobody has said how these were made."""
+def _name_command(data: ReportData, saved: str) -> str:
+    """What makes such findings, where nobody has said how these were made: from the configuration, once it is saved."""
     shift, study = (isinstance(data.findings, kind) for kind in (ShiftFindings, Findings))
-    return f"bncli {'shift-report' if shift else 'compare' if study else 'bench'} {data.name}"
+    return f"bncli {'shift-report' if shift else 'compare' if study else 'bench'} {saved or data.name}"
 
 
 def _read(data: ReportData) -> PageContent:
@@ -85,6 +86,8 @@ def _write_body(data: ReportData, content: PageContent, charts: str) -> str:
     setup = "".join(f'<p class="setup text">{text(line)}</p>' for line in content.setup if line)
     answer = f'<div class="answer" role="region" aria-label="Answer"><p>{text(first)}</p>{bullets(more)}</div>'
     repeat = f'<pre class="command" tabindex="0">{text(data.command)}</pre>' if data.command else ""
+    if data.command.endswith(f" {data.name}.yaml"):
+        repeat += f"<p>Save the configuration below as {text(data.name)}.yaml first.</p>"
     if data.study:
         configuration = f'<pre tabindex="0">{text(write_yaml(data.study))}</pre>'
         repeat += fold("The whole configuration: a preset to save and to run by its path", configuration)

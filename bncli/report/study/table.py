@@ -93,7 +93,7 @@ def show(findings: Findings, console: Console, *, explain: bool = False) -> None
         say(console, line)
     show_curves(findings, console)
     say(console, "")
-    for key in _legend(findings, len(parts)):
+    for key in legend(findings, len(parts)):
         say(console, wrapped(key, room, "  "), "dim")
     show_notes(findings.notes, console, explain=explain)
     if findings.warnings:
@@ -206,7 +206,7 @@ def _time(arm: Arm) -> str:
     return "n/a" if arm.ms_per_step is None else f"{arm.ms_per_step:.2f}"
 
 
-def _legend(findings: Findings, parts: int) -> Iterator[str]:
+def legend(findings: Findings, parts: int = 1) -> Iterator[str]:
     """Which signs occur, and what they judge: with several tables the measure of each."""
     judged = {m.name for m in (findings.measures if parts > 1 else findings.measures[:1])}
     found = {c.verdict for arm in findings.arms for c in arm.comparisons if c.measure in judged}

@@ -60,7 +60,11 @@ def lay_out_table(rows: Sequence[BenchRow], room: int) -> tuple[list[Text], list
         left_out += [title] * (len(kept) < len(columns))
         columns = kept
     if width(columns) > room:
-        return stacked(columns, 2, room), left_out
+        listed = list[Text]()
+        for group, of_group in groupby(rows, name_group):
+            part = [column for column in build_bench_columns(list(of_group)) if column.title not in left_out]
+            listed += [Text(group, style="bold"), *stacked(part, 2, room)]
+        return listed, left_out
     titles, *lines = table(columns)
     found = [titles]
     for (group, _), members in groupby(zip(map(name_group, rows), lines, strict=True), lambda pair: (pair[0], 0)):
