@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bncli.models.transformer import SelfAttention, SwiGLU, Transformer
 from bncli.models.unit import ACTIVATIONS
 
 # the activations that a network is built with, by name
@@ -94,7 +95,7 @@ def _owned(model: nn.Module, calls: list[_ModuleCall]) -> Mapping[str, list[str]
 
 
 def _may_be_norm(module: nn.Module) -> bool:
-    return not isinstance(module, nn.MaxPool2d | nn.AvgPool2d)
+    return not isinstance(module, nn.MaxPool2d | nn.AvgPool2d | SelfAttention | SwiGLU)
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -113,11 +114,18 @@ def _atoms(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 
 @contextmanager
 def outputs_of(model: nn.Module, names: set[str]) -> Iterator[dict[str, Tensor]]:
-    """While it is open, what the modules called so give at their first call of a forward pass, by name."""
+    """While it is open, what the modules called so give at their first call of a forward pass, by name.
+
+    Each is (N, C, ...), as norms have it, also of a transformer, whose channels are last.
+    """
     taken: dict[str, Tensor] = {}
+    last = isinstance(model, Transformer)
 
     def take(name: str) -> Any:
-        return lambda module, inputs, output: taken.setdefault(name, output.clone())
+        def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            taken.setdefault(name, (output.movedim(-1, 1) if last else output).clone())
+
+        return note
 
     hooks = [model.get_submodule(name).register_forward_hook(take(name)) for name in names]
     try:
