@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bncli.config import budget
 from bncli.data import DATASETS
 from bncli.errors import Problem, unknown
-from bncli.measures import LOSS, measure_row
+from bncli.measures import LOSS, MEASURES, measure_row
 from bncli.models import MODELS, Layer
 from bncli.norms import NORMS
 from bncli.optim import LOSSES
@@ -27,6 +27,18 @@ def without_classes(study: "Study") -> Iterator[Problem]:
         row = measure_row(name, {}, LOSS)
         if "accuracy" in row.noun or (row.of == "target" and not (study.target and study.target.model_extra)):
             yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
+
+
+def without_tokens(study: "Study") -> Iterator[Problem]:
+    """Measures of tokens, asked of data that are none."""
+    data = DATASETS.describe(study.data.name, study.data.options)
+    if data.tokens or "data.name" in study.sweep or "data" in study.sweep:
+        return
+    for i, name in enumerate(study.measures):
+        if name in MEASURES.own and MEASURES[name].tokens:
+            yield Problem(
+                ("measures", i), f"{name} is of text, and data {study.data.name!r} are none; ask for final_loss"
+            )
 
 
 def references(study: "Study") -> Iterator[tuple[str, str]]:
@@ -50,6 +62,12 @@ def misfits_at(study: "Study") -> Iterator[Problem]:
     Raises:
         ConfigError: for a variant's override that is unknown or out of range.
     """
+    for alike in study.by_model():
+        yield from _misfits_of_model(alike)
+
+
+def _misfits_of_model(study: "Study") -> Iterator[Problem]:
+    """The same, of variants that share their network."""
     if wrong := _misfit(study):
         yield Problem(("model",), f"model {study.model.name!r} {wrong}")
     layers = layers_of(study)
@@ -98,7 +116,7 @@ def _misfits(study: "Study", variant: str, kinds: Kinds, fan_ins: Container[int]
     if norm.side == "weight" and norm.several_values and 1 in fan_ins:
         why = "takes its statistics over the weights of each output, and a layer has 1 for each"
         yield Problem(place, f"norm {part.name!r} {why}; use more channels")
-    apart = model.positions and "over" in norm.options  # it takes each position by itself
+    apart = model.positions and norm.apart
     for channels, locations in dict.fromkeys((channels, locations > 1 and not apart) for channels, locations in kinds):
         if wrong := norm.misfit(part.options, channels, locations=locations):
             yield Problem(place, f"norm {part.name!r}{wrong}")

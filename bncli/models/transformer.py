@@ -189,7 +189,7 @@ class _Places:
         if apart and row.batch_statistics:
             self._channels, self._layout = width * positions, NormLayout(axis=-1, apart=True)
         else:
-            flat = apart or "over" in row.options or row.over in ("", "examples and locations")
+            flat = apart or row.apart or row.over == "examples and locations"
             self._layout = NormLayout(axis=-1, flat=flat)
 
     def norms(self, there: bool) -> tuple[nn.Module, ...]:

@@ -206,7 +206,7 @@ def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
             name,
             setting,
             at.data,
-            at.model,
+            at.model_of(name),
             variant.norm,
             training,
             evaluation,

@@ -29,7 +29,8 @@ def warnings_of(study: Study) -> list[str]:
             if not (NORMS[variant.norm.name].whitens and group):
                 continue
             data = DATASETS.describe(at.data.name, at.data.options)
-            layers = MODELS[at.model.name].normalised(at.model.options, data.shape, data.outputs)
+            model = at.model_of(name)
+            layers = MODELS[model.name].normalised(model.options, data.shape, data.outputs)
             group = min(group, max((layer.channels for layer in layers), default=group))
             values = batch * min((layer.locations for layer in layers), default=1)
             if values < 2 * group:
@@ -42,9 +43,21 @@ def warnings_of(study: Study) -> list[str]:
 
 
 def network_warnings(runs: Iterable[Run]) -> list[str]:
-    """What of networks that somebody else wrote makes their comparison another than it looks like."""
+    """What of networks makes their comparison another than it looks like: weights of others, a look at the future."""
     found = []
     for run in runs:
+        norm, options = NORMS[run.norm.name], run.model.options
+        if (
+            options.get("causal")
+            and options.get("statistics") == "all"
+            and norm.side == "activation"
+            and not norm.apart
+        ):
+            when = "in training, and not in use" if norm.batch_statistics else "in training and in use"
+            found.append(
+                f"{run.variant}: norm {run.norm.name!r} takes its statistics over all positions, so {when} a"
+                " causal network sees later tokens by them; use model.statistics: position, or data.predict: masked"
+            )
         facts, weights = MODELS.facts(facts_key(run)), run.model.options.get("weights")
         if facts and facts.functional:
             found.append(f"{', '.join(facts.functional)} is no module and stays as it is in every variant")
