@@ -10,12 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bncli.kernels import is_wrapped
 from bncli.models.unit import Normaliser, named, weights_normalised
 from bncli.norms import NORMS
 from bncli.norms.sample import RMSNorm
 from bncli.norms.sites.layout import NormLayout, adapt
 
 ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
+# positions from which torch's own attention is faster (docs/log.md), which has no rule for lanes, and on a GPU may give
+# other gradients at each call
+LONG = 128
 POSITION_STD = 0.02  # of learned positions at the start, as in BERT
 
 
@@ -142,11 +146,14 @@ class SelfAttention(nn.Module):
         q, k = self.query_norm(q), self.key_norm(k)
         if self.turn is not None:
             q, k = turned(q, self.turn), turned(k, self.turn)
-        scores = (q * self.scale) @ k.transpose(-1, -2)  # (N, H, T, T)
-        if self.future is not None:
-            scores = scores.masked_fill(self.future, -math.inf)
-        given: Tensor = scores.softmax(-1) @ v
-        return given.transpose(1, 2).flatten(2)
+        if x.shape[1] >= LONG and x.device.type == "cpu" and not is_wrapped(x):
+            given = F.scaled_dot_product_attention(q, k, v, is_causal=self.future is not None)
+        else:
+            scores = (q * self.scale) @ k.transpose(-1, -2)  # (N, H, T, T)
+            scores = scores if self.future is None else scores.masked_fill(self.future, -math.inf)
+            given = scores.softmax(-1) @ v
+        attended: Tensor = given.transpose(1, 2).flatten(2)
+        return attended
 
 
 class SwiGLU(nn.Module):

@@ -8,7 +8,7 @@ from torch import nn
 
 from bncli.engine.layers import layers_of, outputs_of
 from bncli.models import MODELS
-from bncli.models.transformer import Transformer, patches_of, turned
+from bncli.models.transformer import LONG, SelfAttention, Transformer, patches_of, turned
 from bncli.models.unit import Normaliser, initialise
 from bncli.norms import NORMS, normalise
 from bncli.norms.batch import BatchNorm
@@ -84,6 +84,26 @@ def test_outputs_and_gradients_are_those_of_torchs_encoder(placement: str, causa
             for part in ("weight", "bias"):
                 expected = layer.get_parameter(f"{theirs_}{'_' if 'in_proj' in theirs_ else '.'}{part}").grad
                 torch.testing.assert_close(grads[f"{ours_}.{part}"], expected, rtol=1e-9, atol=1e-9)
+
+
+def graph_of(node: Any) -> str:
+    """The names of what made an output, through all of its first inputs."""
+    return "" if node is None else f"{node.name()} {graph_of(next(iter(node.next_functions), (None,))[0])}"
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_of_many_positions_is_that_of_plain_products(causal: bool) -> None:
+    """In lanes it is by plain products, alone by torch's own."""
+    attend = SelfAttention(8, heads=2, length=LONG, causal=causal, rotary=True, qk_norm=False).double()
+    lanes = torch.randn(2, 3, LONG, 24, dtype=torch.float64, requires_grad=True)
+    found = torch.vmap(attend)(lanes)
+    (gradient,) = torch.autograd.grad(found, lanes, found.detach())
+    for x, y, dx in zip(lanes.detach(), found, gradient, strict=True):
+        own = x.requires_grad_()
+        alone = attend(own)
+        assert "ScaledDotProduct" in graph_of(alone.grad_fn)
+        torch.testing.assert_close(y, alone, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(dx, torch.autograd.grad(alone, own, alone.detach())[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
