@@ -4,6 +4,7 @@ Shapes: N examples, T positions, C channels, H heads of D = C / H channels.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -187,17 +188,17 @@ def turned(x: Tensor, turn: Tensor) -> Tensor:
 
 
 class _Places:
-    """Makes the norms of a network's places, each laid out for (N, T, C)."""
+    """Makes the norms of a network's places, each for (N, T, C)."""
 
     def __init__(self, norm: Normaliser, width: int, statistics: str, positions: int) -> None:
-        row = NORMS[norm.name]
-        apart = statistics == "position"
-        self._make, self._channels = norm.of_channels, width
-        if apart and row.batch_statistics:
+        row, apart = NORMS[norm.name], statistics == "position"
+        self._make, self._channels, self._layout = norm.of_channels, width, NormLayout(axis=-1)
+        if "over" in row.options:
+            self._make, self._layout = partial(NORMS.load(norm.name), **{**norm.options, "over": "last"}), NormLayout()
+        elif apart and row.batch_statistics:
             self._channels, self._layout = width * positions, NormLayout(axis=-1, apart=True)
-        else:
-            flat = apart or row.apart or row.over == "examples and locations"
-            self._layout = NormLayout(axis=-1, flat=flat)
+        elif apart or row.apart or row.over == "examples and locations":  # the same numbers, and nothing is moved
+            self._layout = NormLayout(axis=-1, flat=True)
 
     def norms(self, there: bool) -> tuple[nn.Module, ...]:
         """A norm, or nothing where there is none."""
