@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from bncli.config.study import study_of
 from bncli.engine.layers import layers_of, outputs_of
+from bncli.engine.train import train
 from bncli.models import MODELS
 from bncli.models.transformer import LONG, SelfAttention, Transformer, patches_of, turned
 from bncli.models.unit import Normaliser, initialise
 from bncli.norms import NORMS, normalise
 from bncli.norms.batch import BatchNorm
 from bncli.norms.sample import LayerNorm
+from bncli.plan import Job, runs_of
 
 WINDOW = (7, 11)  # positions, kinds of tokens
 
@@ -212,6 +215,29 @@ def test_layers_are_named_by_block_and_their_outputs_have_channels_second() -> N
     with outputs_of(network, {"blocks.0.attention.out", "blocks.0.mlp.norm"}) as taken:
         network(tokens)
     assert {tuple(x.shape) for x in taken.values()} == {(3, 16, 7)}
+
+
+def test_a_norm_in_front_of_a_branch_is_known_by_the_layer_that_it_feeds() -> None:
+    network, tokens = made(normaliser("batch"), depth=1), torch.randint(11, (3, 7))
+    layers = layers_of(network, tokens)
+    assert [layer.before for layer in layers] == ["blocks.0.attention.norm", "", "blocks.0.mlp.norm", "", "head.norm"]
+    with outputs_of(network, {"blocks.0.attention.norm (input)"}) as taken:
+        network(tokens)
+    (found,) = taken.values()
+    torch.testing.assert_close(found, (network.embed(tokens) + network.positions).transpose(1, 2))
+
+
+def test_running_statistics_in_front_of_branches_are_held_against_those_of_the_population() -> None:
+    tree = {
+        "data": "digits", "model": {"name": "transformer", "width": 8, "depth": 1}, "seeds": 1, "reference": "batch",
+        "training": {"steps": 4, "batch_size": 16}, "evaluation": {"every": 4, "split": "validation"},
+        "variants": {"batch": "batch"}, "measures": ["final_loss"], "target": None,
+        "probes": {"metrics": ["estimation-shift-relative"], "every": 2},
+    }  # fmt: skip
+    (run,) = runs_of(study_of(tree), "cpu")
+    records = [record for record in train(Job((run,)))[0].records if record.metric == "estimation-shift-relative"]
+    assert {record.layer for record in records} == {"blocks.0.attention.qkv", "blocks.0.mlp.linear1"}
+    assert all(record.value > 0 for record in records)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ SAMPLE = {
         family="sample", citation="Nguyen & Salazar 2019, arXiv:1910.05895",
         formula="y = scale x / max(|x|, eps), |x| the root of the sum of squares", over=EACH_LOCATION,
         evaluation="the same", differs="torch has no such layer.",
-        parameters="1", cost=1.2,
+        parameters="1", cost=1.3,
     ),
     "instance": NormRow(
         "bncli.norms.sample:InstanceNorm", "each channel of each example to mean 0, variance 1 over its locations",
