@@ -116,7 +116,10 @@ def _misfits(study: "Study", variant: str, kinds: Kinds, fan_ins: Container[int]
     if norm.side == "weight" and norm.several_values and 1 in fan_ins:
         why = "takes its statistics over the weights of each output, and a layer has 1 for each"
         yield Problem(place, f"norm {part.name!r} {why}; use more channels")
-    apart = model.positions and norm.apart
+    apart, joint = model.positions and norm.apart, norm.family != "batch" or part.options.get("by") == "whitening"
+    if model.positions and norm.batch_statistics and joint and study.model.options["statistics"] == "position":
+        why = "takes statistics of several channels together, and would of several positions; use model.statistics: all"
+        yield Problem(place, f"norm {part.name!r} {why}")
     for channels, locations in dict.fromkeys((channels, locations > 1 and not apart) for channels, locations in kinds):
         if wrong := norm.misfit(part.options, channels, locations=locations):
             yield Problem(place, f"norm {part.name!r}{wrong}")

@@ -118,6 +118,10 @@ def test_a_variants_own_network_is_part_of_its_runs_alone(build: Callable[..., S
     ("own", "said"),
     [
         ({"placment": "post"}, "variants.b.model.placment: no such key; did you mean 'placement'?"),
+        (
+            {"statistics": "position"},
+            "variants.b.norm: norm 'zca' takes statistics of several channels together, and would of several positions;",
+        ),
         ({"heads": 3}, "model: model 'transformer' cannot share 8 channels among 3 heads; change width or heads"),
     ],
 )
@@ -125,7 +129,7 @@ def test_a_network_of_a_variant_that_cannot_be_is_said(
     build: Callable[..., Study], own: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        build({"a": "layer", "b": {"norm": "layer", "model": own}})
+        build({"a": "layer", "b": {"norm": "zca" if "statistics" in own else "layer", "model": own}})
     assert str(error.value).startswith(said)
 
 
