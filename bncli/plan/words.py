@@ -78,7 +78,8 @@ def describe(study: Study, device: str) -> str:
         return " · ".join([f"task {study.task.name}", *written, counted, device])
     run, training = runs_of(study, device)[0], study.training
     data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
-    shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
+    options = (study.model if study.variants[run.variant].model else run.model).options  # of most variants
+    shape = model.text(options, data.shape, model.sizes(options, data.shape, data.outputs))
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
     if study.any_search:
         how = "tuned" if study.tune else "bisected" if study.bisect else "searched"

@@ -13,7 +13,7 @@ from bncli.config.study import study_of
 from bncli.engine.train import train
 from bncli.errors import ConfigError
 from bncli.plan import Job, jobs_of, runs_of
-from bncli.plan.words import network_warnings, warnings_of
+from bncli.plan.words import describe, network_warnings, warnings_of
 
 STEPS = 50  # from here on a step is traced
 TREE: dict[str, Any] = {
@@ -111,6 +111,7 @@ def test_a_variants_own_network_is_part_of_its_runs_alone(build: Callable[..., S
     assert placements == {"pre": "pre", "post": "post"}
     alone = build({"pre": "layer"})
     assert {run.id for run in runs_of(alone, "cpu")} < {run.id for run in runs_of(study, "cpu")}
+    assert "transformer 1x8, 2 heads, norms pre, gelu" in describe(build({"post": own, "pre": "layer"}), "cpu")
     assert "model" not in study.model_dump(mode="json")["variants"]["pre"]
 
 
