@@ -31,6 +31,7 @@ class MeasureRow(Row):
     scale: Scale = "difference"
     margin: str = "ratio"  # its key in a study's margins
     of: Literal["run", "target", "metric", "aim", "search", "probe"] = "run"
+    tokens: bool = False  # of data that are tokens, alone
     metric: "Metric | None" = None  # that it is of, where the study or the runs name it
 
     def reader(self) -> Any:
@@ -116,6 +117,13 @@ MEASURES = Catalogue("measure", {
     ),
     "final_loss": MeasureRow(
         f"{_RUN}:final_loss", "final loss", noun="final {split} loss", unit="nats", margin="loss"
+    ),
+    "bits_per_character": MeasureRow(
+        f"{_RUN}:bits_per_character", "bits per character",
+        noun="bits per {split} character", unit="bits", margin="loss", tokens=True,
+    ),
+    "perplexity": MeasureRow(
+        f"{_RUN}:perplexity", "perplexity", noun="perplexity of the {split} characters", scale="ratio", tokens=True,
     ),
     "loss_change": MeasureRow(  # lower is better: the loss fell further
         f"{_RUN}:loss_change", "loss change", noun="change of the {split} loss", unit="nats", margin="loss"

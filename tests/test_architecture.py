@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "config": {"errors", "catalogue", "measures", *CATALOGUES},
     "norms": {"catalogue", "errors", "kernels"},
     "kernels": {"errors"},
-    "models": {"catalogue", "errors", "norms"},
+    "models": {"catalogue", "errors", "kernels", "norms"},
     "data": {"catalogue", "errors", "files"},
     "optim": {"catalogue", "errors"},
     "shift": {"catalogue", "errors"},

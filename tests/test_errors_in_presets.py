@@ -35,7 +35,7 @@ def mistakes(tmp_path: Path, text: str, sets: Sequence[str] = (), **more: object
         ("modle: mlp\n", f"study.yaml:1: modle: no such key; did you mean 'model'? (known: {STUDY})"),
         (
             "model: mpl\n",
-            "study.yaml:1: model: no model is called 'mpl'; did you mean 'mlp'? (known: convnet, deep-linear, deep-mlp, inception-bn, mlp, residual-mlp, resnet, shift)",
+            "study.yaml:1: model: no model is called 'mpl'; did you mean 'mlp'? (known: convnet, deep-linear, deep-mlp, inception-bn, mlp, residual-mlp, resnet, shift, transformer)",
         ),
         (
             "model:\n  name: mlp\n  hiden: [3]\n",
@@ -72,7 +72,7 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str, line: s
 @pytest.mark.parametrize("norm", ["fixup", "skipinit"])
 def test_a_norm_for_residual_networks_is_refused_elsewhere(tmp_path: Path, norm: str) -> None:
     text = f"variants:\n  none: none\n  other: {norm}\nreference: none\nseeds: 3\n"
-    message = f"norm '{norm}' needs residual branches, and model 'mlp' has none; use model residual-mlp or resnet"
+    message = f"norm '{norm}' needs residual branches, and model 'mlp' has none; use model residual-mlp or resnet or transformer"
     assert mistakes(tmp_path, text) == [f"study.yaml:3: variants.other.norm: {message}"]
     preset = tmp_path / "study.yaml"
     preset.write_text(text + "model: residual-mlp\n")

@@ -284,7 +284,7 @@ def test_the_examples_of_the_documentation_are_plug_ins(write: Write, tiny: Tiny
     assert [set(plugin.names) for plugin in found] == [{"NORMS"}, {"DATASETS", "MODELS", "METRICS"}, {"NORMS"}]
     results = trained(
         tiny(
-            data="two-moons", model="two-layers", variants={"none": "none", "clip": "clip", "scale": "scale"}, seeds=1,
+            data="two-moons", model="two-layers", variants={"none": "none", "clip": "clip", "stretch": "stretch"}, seeds=1,
             probes={"metrics": ["spread"], "every": 10},
         )
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """What the analysis is given, and what is read off one run: crossings, levels, divergence, shift metrics."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -156,6 +156,21 @@ def diverged(seed: int, result: RunResult) -> Value:
 def final_loss(seed: int, result: RunResult) -> Value:
     """Loss of the last evaluation, nats; that of a diverged run is unbounded, and no lower than it began."""
     return final_value(seed, result, LOSS)
+
+
+def bits_per_character(seed: int, result: RunResult) -> Value:
+    """Loss of the last evaluation in bits for each predicted character; of a diverged run as `final_loss`."""
+    return _rescaled(final_loss(seed, result), lambda nats: nats / math.log(2))
+
+
+def perplexity(seed: int, result: RunResult) -> Value:
+    """Exponential of the loss of the last evaluation: as unsure as among so many tokens that are equally likely."""
+    return _rescaled(final_loss(seed, result), lambda nats: math.exp(min(nats, 700.0)))  # float64 ends there
+
+
+def _rescaled(value: Value, scale: Callable[[float], float]) -> Value:
+    found, low, high = (None if end is None else scale(end) for end in (value.value, value.low, value.high))
+    return replace(value, value=found, low=low, high=high)
 
 
 def loss_change(seed: int, result: RunResult) -> Value:

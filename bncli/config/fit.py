@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bncli.config import budget
 from bncli.data import DATASETS
 from bncli.errors import Problem, unknown
-from bncli.measures import LOSS, measure_row
+from bncli.measures import LOSS, MEASURES, measure_row
 from bncli.models import MODELS, Layer
 from bncli.norms import NORMS
 from bncli.optim import LOSSES
@@ -29,6 +29,18 @@ def without_classes(study: "Study") -> Iterator[Problem]:
             yield Problem(("measures", i), f"{why}; ask for final_loss or loss_change instead of {name}")
 
 
+def without_tokens(study: "Study") -> Iterator[Problem]:
+    """Measures of tokens, asked of data that are none."""
+    data = DATASETS.describe(study.data.name, study.data.options)
+    if data.tokens or "data.name" in study.sweep or "data" in study.sweep:
+        return
+    for i, name in enumerate(study.measures):
+        if name in MEASURES.own and MEASURES[name].tokens:
+            yield Problem(
+                ("measures", i), f"{name} is of text, and data {study.data.name!r} are none; ask for final_loss"
+            )
+
+
 def references(study: "Study") -> Iterator[tuple[str, str]]:
     """Names of variants that the study does not have: (key, what is wrong)."""
     for key, name in (("reference", study.reference), ("target", study.target and study.target.final_of)):
@@ -39,7 +51,7 @@ def references(study: "Study") -> Iterator[tuple[str, str]]:
 def layers_of(study: "Study") -> list[Layer]:
     """The network's layers, of one that somebody else wrote a guess; none where it cannot take the data."""
     data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
-    if model.misfit(study.model.options, data.shape):
+    if _misfit(study):
         return []
     return model.sizes(study.model.options, data.shape, data.outputs)
 
@@ -50,15 +62,21 @@ def misfits_at(study: "Study") -> Iterator[Problem]:
     Raises:
         ConfigError: for a variant's override that is unknown or out of range.
     """
-    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
-    if wrong := model.misfit(study.model.options, data.shape):
+    for alike in study.by_model():
+        yield from _misfits_of_model(alike)
+
+
+def _misfits_of_model(study: "Study") -> Iterator[Problem]:
+    """The same, of variants that share their network."""
+    if wrong := _misfit(study):
         yield Problem(("model",), f"model {study.model.name!r} {wrong}")
     layers = layers_of(study)
     if (weights := budget.count_weights(layers)) > budget.MOST_WEIGHTS:
         yield Problem(("model",), budget.too_many_weights(study.model.name, weights))
         return
     kinds = list(dict.fromkeys((layer.channels, layer.locations) for layer in layers if layer.normalised))
-    fan_ins = {layer.inputs * layer.area for layer in layers if layer.normalised}
+    weighed = layers[:-1] if MODELS[study.model.name].positions else [layer for layer in layers if layer.normalised]
+    fan_ins = {layer.inputs * layer.area for layer in weighed}
     for name, variant in study.variants.items():
         if not (wrong or kinds) and NORMS[variant.norm.name].family != "none" and study.model.name in MODELS.own:
             why = "has no place: it follows hidden layers, and this network has none"
@@ -66,6 +84,19 @@ def misfits_at(study: "Study") -> Iterator[Problem]:
         yield from _misfits(study, name, kinds, fan_ins)
         yield from _too_small(study, name, kinds)
         yield from _contradictions(study, name, len(layers))
+
+
+def _misfit(study: "Study") -> str:
+    """Why the network cannot take the data's examples, to follow its name; "" if it can."""
+    data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
+    fit = " or ".join(name for name, row in MODELS.items() if row.positions)
+    if data.tokens and not model.positions:
+        return f"takes numbers, and data {study.data.name!r} are windows of tokens; use model {fit}"
+    if not data.tokens and model.positions and len(data.shape) == 2:
+        return f"takes images or tokens, and an example here is of the shape {list(data.shape)}"
+    if study.data.options.get("predict") == "next" and data.tokens and not study.model.options["causal"]:
+        return "would see the tokens that it is to predict; set model.causal: true, or data.predict: masked"
+    return model.misfit(study.model.options, data.shape)
 
 
 Kinds = Sequence[tuple[int, int]]  # channels and locations of the layers that a norm follows, each pair once
@@ -85,7 +116,11 @@ def _misfits(study: "Study", variant: str, kinds: Kinds, fan_ins: Container[int]
     if norm.side == "weight" and norm.several_values and 1 in fan_ins:
         why = "takes its statistics over the weights of each output, and a layer has 1 for each"
         yield Problem(place, f"norm {part.name!r} {why}; use more channels")
-    for channels, locations in dict.fromkeys((channels, locations > 1) for channels, locations in kinds):
+    apart, joint = model.positions and norm.apart, norm.family != "batch" or part.options.get("by") == "whitening"
+    if model.positions and norm.batch_statistics and joint and study.model.options["statistics"] == "position":
+        why = "takes statistics of several channels together, and would of several positions; use model.statistics: all"
+        yield Problem(place, f"norm {part.name!r} {why}")
+    for channels, locations in dict.fromkeys((channels, locations > 1 and not apart) for channels, locations in kinds):
         if wrong := norm.misfit(part.options, channels, locations=locations):
             yield Problem(place, f"norm {part.name!r}{wrong}")
 

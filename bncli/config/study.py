@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
@@ -17,51 +17,18 @@ from pydantic import (
 from bncli.catalogue import WHOLE, Meaning, Spelling
 from bncli.config import budget
 from bncli.config.asking import Bisect, MeasureName, StudyClaim, Tune, claim_problems, tune_problems, unmeasured
-from bncli.config.fit import layers_of, misfits_at, references, without_classes
+from bncli.config.fit import layers_of, misfits_at, references, without_classes, without_tokens
 from bncli.config.keys import places_of
-from bncli.config.parts import DEFINED, ONCE, Frozen, NormPart, Part, listed, validated
+from bncli.config.parts import ONCE, Frozen, Part, listed, validated
 from bncli.config.recipe import DataPart, Evaluation, Margins, MetricPart, ModelPart, Probes, Target, TaskPart, Training
 from bncli.config.search import Search, at_space, search_problems, suggest_option
 from bncli.config.seeds import LOOKS, SEEDS, read_seeds
 from bncli.config.task import RECIPE, metric_problems, task_problems
+from bncli.config.variant import Variant as Variant
 from bncli.config.yaml_tree import with_value
 from bncli.data import DATASETS, Seed
 from bncli.errors import ConfigError, Problem, describe
 from bncli.models import MODELS
-
-
-class Variant(Frozen):
-    """One arm: a norm, and what it needs changed in the training recipe; written `batch` or `{norm: batch, ...}`."""
-
-    norm: Annotated[NormPart, Meaning("the norm of this arm")]
-    training: Annotated[
-        dict[str, Any],
-        Spelling("{KEY of training: value}", {DEFINED: "Training"}),
-        Meaning("what of the recipe is its own"),
-    ] = Field(default_factory=dict)
-    evaluation: Annotated[
-        dict[Literal["statistics", "precise_batches"], Any],
-        Spelling(
-            "{statistics: ..., precise_batches: ...}",
-            {
-                "type": "object",
-                "propertyNames": {"enum": ["statistics", "precise_batches"]},
-            },
-        ),
-        Meaning("with which statistics it is evaluated, where not with the study's"),
-    ] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def shorthand(cls, given: Any) -> Any:
-        """A variant that is only a norm may be written as the norm's name."""
-        return {"norm": given} if isinstance(given, str) else given
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        """A norm's name, or keys."""
-        return {"anyOf": [{DEFINED: "norm name"}, handler(core)]}
-
 
 SWEPT = ("data", "model", "training", "evaluation")  # the keys whose keys can be swept
 _SWEEP = {
@@ -155,7 +122,11 @@ class Study(Frozen):
         """Without the recipe where there is a task, and without younger keys where they say nothing."""
         absent = {*(RECIPE if self.task else ("task",)), *(() if self.metrics else ("metrics",))}
         absent |= set() if self.search else {"search"}
-        return {key: value for key, value in write(self).items() if key not in absent}
+        found = {key: value for key, value in write(self).items() if key not in absent}
+        for name, variant in self.variants.items():
+            if not variant.model and isinstance(found.get("variants"), dict):
+                found["variants"][name].pop("model", None)
+        return found
 
     @field_validator("looks")
     @classmethod
@@ -206,6 +177,35 @@ class Study(Frozen):
         merged = {**self.evaluation.model_dump(mode="json"), **changes}
         return validated(Evaluation, merged, ("variants", variant, "evaluation"))
 
+    def model_of(self, variant: str) -> Part:
+        """The network of one variant: the study's, with the options that the variant names.
+
+        Raises:
+            ConfigError: for an option that is unknown or out of range.
+        """
+        changes = self.variants[variant].model
+        if not changes:
+            return self.model
+        try:
+            options = MODELS.options(self.model.name, {**self.model.options, **changes})
+        except ConfigError as error:
+            place = ("variants", variant, "model")
+            raise ConfigError(*(Problem((*place, *each.path), each.message) for each in error.problems)) from None
+        return Part(name=self.model.name, options=options)
+
+    def by_model(self) -> Iterator["Study"]:
+        """The study for each network that its variants have, with those that have it."""
+        alike: dict[str, dict[str, Variant]] = {}
+        for name, variant in self.variants.items():
+            alike.setdefault(self.model_of(name).model_dump_json(), {})[name] = variant
+        for variants in alike.values():
+            model = self.model_of(next(iter(variants)))
+            yield (
+                self
+                if len(alike) == 1 and model == self.model
+                else self.model_copy(update={"model": model, "variants": variants})
+            )
+
     def settings(self) -> Iterator[tuple[dict[str, Any], "Study"]]:
         """Every combination of the swept values, with the study at that combination.
 
@@ -237,7 +237,7 @@ def check(study: Study) -> list[Problem]:
     if problems:
         return problems
     problems += [Problem((key,), message) for key, message in references(study)]
-    problems += () if own else without_classes(study)
+    problems += () if own else [*without_classes(study), *without_tokens(study)]
     problems += claim_problems(study.claims, study.variants, study.sweep)
     problems += unmeasured(study.measures, study.claims, bool(study.tune or study.bisect), study.probes.metrics)
     problems += tune_problems(study.tune, study.bisect, study.seeds)
@@ -262,7 +262,8 @@ def _problems_at(study: Study, *, own: bool, before: bool = False) -> list[Probl
         if meant := suggest_option(study.training, key):
             problems.append(Problem(("sweep", key), f"no such key; did you mean {meant!r}?"))
         for name, variant in study.variants.items():
-            if key.startswith("training.") and key.split(".")[1] in variant.training:
+            changed = {"training": variant.training, "model": variant.model}.get(key.partition(".")[0], {})
+            if key.partition(".")[2].split(".")[0] in changed:
                 problems.append(Problem(("sweep", key), f"variant {name!r} sets it too; sweep it or set it, not both"))
         if not own and key.split(".")[0] not in SWEPT:
             known = [place for place in places_of(Study) if place.startswith(tuple(f"{kind}." for kind in SWEPT))]

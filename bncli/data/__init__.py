@@ -28,18 +28,23 @@ class DataRow(Row):
     """
 
     examples: Mapping[str, int] = field(default_factory=dict)  # train, validation, test
-    shape: tuple[int, ...] = ()  # of one example: (numbers,), or (channels, height, width)
+    shape: tuple[
+        int, ...
+    ] = ()  # of one example: (numbers,), (channels, height, width), or (positions, kinds) of tokens
     classes: int = 0  # 0: the target is numbers
     targets: int = 1  # how many numbers
     loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
     describe: str = field(default="", kw_only=True)  # "module:function"
+    tokens: bool = field(
+        default=False, kw_only=True
+    )  # an example is a window of tokens, of which several are predicted
     fetch: str = field(default="", kw_only=True)  # "module:function" that downloads what is not here, and says so
     checksum: str = field(default="", kw_only=True)  # of what the data are, wherever they lie
 
     @property
     def features(self) -> int:
-        """Numbers in one example."""
-        return prod(self.shape)
+        """Numbers, or tokens, in one example."""
+        return self.shape[0] if self.tokens else prod(self.shape)
 
     @property
     def outputs(self) -> int:
@@ -138,6 +143,14 @@ _IMAGES = {
     "channels": Option(Literal[1, 3] | None, None, "1: grey, 3: red, green, blue, null: as the images are"),
     "standardize": _STANDARDIZE,
 }
+_WINDOWS = {
+    "length": Option(Annotated[int, Field(ge=2, le=8_192), WHOLE], 32, "of a window; none is padded", "characters"),
+    "predict": Option(
+        Literal["masked", "next"], "masked",
+        "what is the target: 15 % of the characters, masked in the input as in BERT, or the one after each",
+    ),
+    **_CHECKSUM,
+}  # fmt: skip
 
 DATASETS = DataCatalogue("data set", {
     "mnist": DataRow(
@@ -192,6 +205,15 @@ DATASETS = DataCatalogue("data set", {
         },
         describe="bncli.data.hub:describe_hub",
     ),
+    "text": DataRow(
+        "bncli.data.tokens:load_text", "a file of text of your own, by characters; its last tenths are held out",
+        {"file": Option(str, "", "the file, in UTF-8", place="path"), **_WINDOWS},
+        describe="bncli.data.text:describe_text", tokens=True,
+    ),
+    "python-docs": DataRow(
+        "bncli.data.tokens:load_docs", "what help() says of Python, by characters; each version's a little different",
+        _WINDOWS, describe="bncli.data.text:describe_docs", tokens=True,
+    ),
     "offset": DataRow(
         "bncli.data.splits:load_offset",
         "standard normal numbers, every target 1: the toy of Ioffe & Szegedy, section 2",
@@ -208,7 +230,7 @@ DATASETS = DataCatalogue("data set", {
 
 
 def data_part(text: str) -> dict[str, str]:
-    """What `--data` says, as a preset has it: a data set's name, FILE.npz, a folder of images, or hf:NAME.
+    """What `--data` says, as a preset has it: a data set's name, FILE.npz, FILE.txt, a folder of images, or hf:NAME.
 
     Raises:
         ConfigError: if it is none of them.
@@ -221,11 +243,11 @@ def data_part(text: str) -> dict[str, str]:
     if path.is_dir():
         saved = (path / "dataset_dict.json").is_file()  # by save_to_disk of Hugging Face's `datasets`
         return {"name": "hf", "dataset": str(path.absolute())} if saved else {"name": "images", "folder": text}
-    if path.suffix == ".npz":
-        return {"name": "npz", "file": text}
+    if path.suffix in (".npz", ".txt"):
+        return {"name": {".npz": "npz", ".txt": "text"}[path.suffix], "file": text}
     if path.exists():
         raise ConfigError(
-            f"--data {text}: expected a name, FILE.npz, a folder of images or hf:NAME; save arrays by"
+            f"--data {text}: expected a name, FILE.npz, FILE.txt, a folder of images or hf:NAME; save arrays by"
             " numpy.savez(FILE, x_train=..., y_train=...)"
         )
     nowhere = f"; there is no file or folder of that name (looked from {Path.cwd()})" if "/" in text else ""

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from bncli.data.tokens import Masking
 
 AHEAD = 3  # batches that are read from the disk while one trains
 
@@ -30,12 +33,14 @@ class Split:
     streamed: bool = False  # stored elsewhere
     rows: Tensor | None = None  # where example n is stored, if not as n
     order: Tensor | None = None  # which stored number is feature n, if not n
+    tokens: bool = False  # stored are whole numbers that stay so
+    masking: "Masking | None" = None  # how training masks them anew each time
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def inputs(self, index: Tensor) -> Tensor:
-        """The examples at `index` (any shape I), as floats of shape (*I, features)."""
+        """The examples at `index` (any shape I), as floats, or tokens, of shape (*I, features)."""
         return self._floats(self._chosen(index)).view(*index.shape, -1)
 
     def batches(self, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -75,6 +80,8 @@ class Split:
         return self.stored.index_select(0, flat)  # several times as fast as stored[index]
 
     def _floats(self, stored: Tensor) -> Tensor:
+        if self.tokens:
+            return stored
         if self.streamed:
             stored = stored.to(self.targets.device)
             stored = stored if self.order is None else stored.index_select(1, self.order)

@@ -1,7 +1,7 @@
 """Draws batches by index: shuffled epochs from a generator of each run's own, so that variants see the same ones."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class Batches:
 
     Each epoch is a fresh permutation of the training examples; its last, smaller batch is dropped, because batch
     statistics of fewer examples are another norm. The order depends on the seed only, and so does what augmentation
-    does to each example of an epoch.
+    does to each example of an epoch, or which of its tokens are masked.
     """
 
     def __init__(
@@ -30,12 +30,16 @@ class Batches:
         """
         self.split, self.size, self._lanes, self._share = split, size, lanes, share or (0, size)
         self._how, self._shape = augmentation, shape
-        self._orders = {seed: _Order(len(split), size, generator(seed, "batches")) for seed in seeds}
+        self._draw = split.masking.draw if split.masking else draw if augmentation else None
+        self._orders = {seed: self._order(generator(seed, "batches")) for seed in seeds}
         self._seeds = seeds
+
+    def _order(self, draws: torch.Generator) -> "_Order":
+        return _Order(len(self.split), self.size, draws, self._draw)
 
     def next(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The next `steps` batches, or shares, as (inputs (*lanes, N, features), targets (*lanes, N, ...))."""
-        drawn = {seed: order.next(steps, augmented=self._how is not None) for seed, order in self._orders.items()}
+        drawn = {seed: order.next(steps) for seed, order in self._orders.items()}
         index, chance = (
             torch.stack([drawn[seed][i] for seed in self._seeds], 1)
             .view(steps, *self._lanes, self.size, *more)
@@ -43,7 +47,7 @@ class Batches:
             for i, more in ((0, ()), (1, (-1,)))
         )
         for (x, y), draws in zip(self.split.batches(index), chance, strict=True):
-            yield self._augmented(x, draws), y
+            yield self._augmented(x, y, draws)
 
     def state(self) -> list[tuple[int, Tensor, int]]:
         """Where every seed's order stands: (seed, its generator before the epoch, batches taken of the epoch)."""
@@ -56,28 +60,37 @@ class Batches:
 
     def fixed(self, count: int) -> Iterator[Tensor]:
         """`count` batches (N, features) that every lane and every call shares."""
-        order = _Order(len(self.split), self.size, generator(0, "precise"))
+        order = self._order(generator(0, "precise"))
         for _ in range(count):
-            index, draws = order.next(1, augmented=self._how is not None)
-            yield self._augmented(self.split.inputs(index[0].to(self.split.targets.device)), draws[0])
+            index, draws = order.next(1)
+            one = index[0].to(self.split.targets.device)
+            yield self._augmented(self.split.inputs(one), self.split.targets[one], draws[0])[0]
 
-    def _augmented(self, x: Tensor, draws: Tensor) -> Tensor:
-        how = self._how
-        if how is None:
-            return x
-        return augment(x, draws, self._shape, crop=how.crop, flip=how.flip, cutout=how.cutout)
+    def _augmented(self, x: Tensor, y: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and targets as this epoch has them: images moved, tokens masked."""
+        how, masking = self._how, self.split.masking
+        if masking is not None:
+            return masking.mask_anew(x, y, draws)
+        return (augment(x, draws, self._shape, crop=how.crop, flip=how.flip, cutout=how.cutout) if how else x), y
 
 
 class _Order:
     """One generator's epochs, batch by batch."""
 
-    def __init__(self, examples: int, size: int, generator: torch.Generator) -> None:
-        self._examples, self._size, self._draw = examples, size, generator
+    def __init__(
+        self,
+        examples: int,
+        size: int,
+        generator: torch.Generator,
+        chance: Callable[[int, torch.Generator], Tensor] | None,
+    ) -> None:
+        """`chance` draws what is done to so many examples."""
+        self._examples, self._size, self._draw, self._draw_chance = examples, size, generator, chance
         self._epoch: Tensor | None = None  # drawn when its first batch is
         self._chance = torch.empty(0)  # what is done to each of its examples
         self.start, self.taken = generator.get_state(), 0
 
-    def next(self, batches: int, *, augmented: bool) -> tuple[Tensor, Tensor]:
+    def next(self, batches: int) -> tuple[Tensor, Tensor]:
         """Which examples (batches, size), and draws for what is done to each (batches, size, draws)."""
         parts, chances = [], []
         while batches:
@@ -91,12 +104,12 @@ class _Order:
                     whole, self._size
                 )
                 self._chance = self._epoch.new_empty(whole, self._size, 0)
-                if augmented:
+                if self._draw_chance:
                     seed = hashlib.sha256(self.start.numpy().tobytes() + b"augmentation").digest()[:7]
                     own = torch.Generator().manual_seed(
                         int.from_bytes(seed, "big")
                     )  # the order is that of no augmentation
-                    self._chance = draw(whole * self._size, own).view(whole, self._size, -1)
+                    self._chance = self._draw_chance(whole * self._size, own).view(whole, self._size, -1)
             parts.append(self._epoch[self.taken : self.taken + batches])
             chances.append(self._chance[self.taken : self.taken + batches])
             batches -= len(parts[-1])

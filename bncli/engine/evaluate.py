@@ -14,7 +14,7 @@ from bncli.errors import ConfigError
 from bncli.optim import LOSSES
 
 CHUNK = 2_000  # examples a forward pass: large enough for full speed, small enough for the cache
-CHUNK_OF_IMAGES = 200  # the same where convolutions keep channels x pixels of each
+CHUNK_OF_IMAGES = 200  # the same where a network keeps channels x pixels, or x positions, of each
 LARGER_ON_A_GPU = 5  # times: a small network there waits for the calls, not for the numbers
 
 
@@ -22,15 +22,16 @@ def losses_of(outputs: Tensor, targets: Tensor, loss: str, smoothing: float = 0.
     """Mean loss of each lane, (*lanes,).
 
     Args:
-        outputs: (*lanes, N, K).
-        targets: (*lanes, N) classes, or (*lanes, N, K) numbers; without lanes if all lanes share them.
+        outputs: (*lanes, N, K), or (*lanes, N, T, K) at every position.
+        targets: (*lanes, N) classes, (*lanes, N, K) numbers, or those of tokens (`bncli.data.tokens`); without lanes
+            if all lanes share them.
         loss: a name in the catalogue; of those that are not bncli's own, without lanes.
         smoothing: of a class's probability, how much is spread evenly over all classes; for cross-entropy.
 
     Raises:
         ConfigError: if somebody's loss gives no number.
     """
-    compute = LOSSES.load(loss)
+    compute, (outputs, targets) = LOSSES.load(loss), each_target(outputs, targets)
     if loss in LOSSES.own:
         found: Tensor = compute(outputs, targets, smoothing) if smoothing else compute(outputs, targets)
         return found
@@ -39,6 +40,22 @@ def losses_of(outputs: Tensor, targets: Tensor, loss: str, smoothing: float = 0.
         what = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ConfigError(f"loss {loss!r}: must give one number, the mean over the batch, and gives {what}")
     return found.reshape(())
+
+
+def each_target(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs (*lanes, M, K) and classes (*lanes, M), an example for each position that has a target; others as given.
+
+    Args:
+        outputs: (*lanes, N, T, K) where targets are those of tokens.
+        targets: (*lanes, N, T, 1) classes, or (*lanes, N, M, 2) positions and classes; without lanes if shared.
+    """
+    if targets.is_floating_point() or targets.ndim < 3:
+        return outputs, targets
+    if targets.shape[-1] == 2:
+        targets = targets.expand(*outputs.shape[:-2], *targets.shape[-2:])
+        places = targets[..., :1].expand(*targets.shape[:-1], outputs.shape[-1])
+        outputs = outputs.gather(-2, places)
+    return outputs.flatten(-3, -2), targets[..., -1].flatten(-2)
 
 
 @torch.no_grad()
@@ -60,7 +77,7 @@ def evaluate(network: Network, split: Split, how: Evaluation, loss: str, batches
 
 
 def _chunk(network: Network) -> int:
-    kernels = any(p.ndim > 2 + len(network.lanes) for p in network.parameters.values())
+    kernels = network.positions or any(p.ndim > 2 + len(network.lanes) for p in network.parameters.values())
     on_a_gpu = any(p.device.type == "cuda" for p in network.parameters.values())
     return (CHUNK_OF_IMAGES if kernels else CHUNK) * (LARGER_ON_A_GPU if on_a_gpu else 1)
 
@@ -74,7 +91,8 @@ def _sums(network: Network, split: Split, parts: int, loss: str) -> dict[str, Te
         outputs = network.forward(x, shared=True)
         total += losses_of(outputs, y, loss) * len(y)
         if not y.is_floating_point():
-            right += (outputs.argmax(-1) == y).sum(-1)
+            outputs, classes = each_target(outputs, y)
+            right += (outputs.argmax(-1) == classes).sum(-1) / (classes.shape[-1] // len(y))
     found = {"loss": total / len(split)}
     return found if split.targets.is_floating_point() else {**found, "accuracy": right / len(split)}
 

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bncli.models.transformer import SelfAttention, SwiGLU, Transformer
 from bncli.models.unit import ACTIVATIONS
 
 # the activations that a network is built with, by name
+INPUT = " (input)"  # behind a module's name: what it takes, not what it gives
 CHAINS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _TYPES = {type(make()): name for name, make in ACTIVATIONS.items()}
 
@@ -26,6 +28,7 @@ class NetworkLayer:
     takes: str  # the module whose output the activation takes
     normalised: str  # the module whose output the norm takes
     function: str  # of `ACTIVATIONS`
+    before: str = ""  # the norm whose output it takes, if that follows no layer: in front of a residual branch
 
     def site(self, place: str) -> str:
         """The module whose output is seen at a place, "layer", "norm" or "activation", or the last before it."""
@@ -63,7 +66,7 @@ def layers_of(model: nn.Module, x: Tensor) -> list[NetworkLayer]:
 
 
 def _layers(model: nn.Module, calls: list[_ModuleCall]) -> Iterator[NetworkLayer]:
-    owned = _owned(model, calls)
+    owned, behind = _owned(model, calls), set[str]()
     for i, call in enumerate(calls):
         if not _is_layer(call.module) or any(call.name == earlier.name for earlier in calls[:i]):
             continue
@@ -78,7 +81,14 @@ def _layers(model: nn.Module, calls: list[_ModuleCall]) -> Iterator[NetworkLayer
             else:
                 break
             output = after.output
-        yield NetworkLayer(call.name, tuple(owned.get(call.name, ())), norm, activation, takes, normalised, function)
+        behind.add(norm)
+        first = calls[i - 1] if i else call
+        led = not _is_layer(first.module) and type(first.module) not in _TYPES and _may_be_norm(first.module)
+        before = first.name if led and any(given is first.output for given in call.inputs) else ""
+        yield NetworkLayer(
+            call.name, tuple(owned.get(call.name, ())), norm, activation, takes, normalised, function,
+            "" if before in behind else before,
+        )  # fmt: skip
 
 
 def _owned(model: nn.Module, calls: list[_ModuleCall]) -> Mapping[str, list[str]]:
@@ -94,7 +104,7 @@ def _owned(model: nn.Module, calls: list[_ModuleCall]) -> Mapping[str, list[str]
 
 
 def _may_be_norm(module: nn.Module) -> bool:
-    return not isinstance(module, nn.MaxPool2d | nn.AvgPool2d)
+    return not isinstance(module, nn.MaxPool2d | nn.AvgPool2d | SelfAttention | SwiGLU)
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -113,13 +123,21 @@ def _atoms(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 
 @contextmanager
 def outputs_of(model: nn.Module, names: set[str]) -> Iterator[dict[str, Tensor]]:
-    """While it is open, what the modules called so give at their first call of a forward pass, by name."""
+    """While it is open, what the modules called so give, or take, at their first call of a forward pass, by name.
+
+    Each is (N, C, ...), as norms have it, also of a transformer, whose channels are last.
+    """
     taken: dict[str, Tensor] = {}
+    last = isinstance(model, Transformer)
 
     def take(name: str) -> Any:
-        return lambda module, inputs, output: taken.setdefault(name, output.clone())
+        def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            found = inputs[0] if name.endswith(INPUT) else output
+            taken.setdefault(name, (found.movedim(-1, 1) if last else found).clone())
 
-    hooks = [model.get_submodule(name).register_forward_hook(take(name)) for name in names]
+        return note
+
+    hooks = [model.get_submodule(name.removesuffix(INPUT)).register_forward_hook(take(name)) for name in names]
     try:
         yield taken
     finally:

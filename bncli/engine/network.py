@@ -48,6 +48,7 @@ class Network:
     def __init__(self, runs: Sequence[Run], device: str) -> None:
         models = [build(run).to(device) for run in runs]
         self._model = models[0]
+        self.positions = MODELS[runs[0].model.name].positions  # its activations are (N, positions, C)
         self.weights = _weights(self._model)  # names of those parameters that are weights of layers
         self.size = sum(p.numel() for p in self._model.parameters())  # trainable numbers of one run
         self._forward: Callable[[Tensor, bool], Tensor]
@@ -80,7 +81,10 @@ class Network:
         return True
 
     def forward(self, x: Tensor, *, shared: bool = False) -> Tensor:
-        """Outputs (*lanes, N, outputs) for inputs (*lanes, N, features), or (N, features) if all lanes share them."""
+        """Outputs (*lanes, N, outputs) for inputs (*lanes, N, features), or (N, features) if all lanes share them.
+
+        Of windows of tokens outputs are (*lanes, N, positions, outputs).
+        """
         return self._forward(x, shared)
 
     def train(self, mode: bool) -> None:

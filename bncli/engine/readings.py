@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bncli.engine.layers import NetworkLayer
+from bncli.engine.layers import INPUT, NetworkLayer
 from bncli.engine.moment import Activations, ProbeSite, Subject, resampled
 from bncli.shift import METRICS
 from bncli.shift.gradients import gradient_shift, walk
@@ -110,25 +110,25 @@ def _landscape(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValue
 def _statistics(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
     """Running mean and variance against those of what the norm takes in, over training batches, weights held."""
     subject = moment.subject
-    running = {layer: _running(subject, layer) for layer in subject.layers}
-    found = {layer: pair for layer, pair in running.items() if len(pair) == 2}
+    found: dict[ProbeSite, tuple[str, list[Tensor]]] = {}
+    for layer in subject.layers:
+        for norm, module in ((layer.norm, layer.normalised), (layer.before, layer.before + INPUT)):
+            if len(pair := _running(subject, norm)) == 2:
+                found.setdefault(ProbeSite(layer.name), (module, pair))
     if not found:
         return
     x, batch = torch.cat(list(subject.batches.fixed(POPULATION))), subject.batches.size
-    inputs = subject.samples(
-        {ProbeSite(layer.name): layer.normalised for layer in found}, x, training=True, batch=batch
-    )
-    for layer, pair in found.items():
-        site = ProbeSite(layer.name)
+    inputs = subject.samples({site: module for site, (module, _) in found.items()}, x, training=True, batch=batch)
+    for site, (_, pair) in found.items():
         var, mean = torch.var_mean(inputs[site], -2)
         if pair[0].shape == mean.shape:
             for name, metric in metrics.items():
                 yield MetricValues(name, site, metric(*pair, mean, var))
 
 
-def _running(subject: Subject, layer: NetworkLayer) -> list[Tensor]:
-    """Running mean and variance of a layer's norm, (*lanes, C); fewer where it has none."""
-    names = [f"{layer.norm}.running_{kind}" for kind in ("mean", "var")]
+def _running(subject: Subject, norm: str) -> list[Tensor]:
+    """Running mean and variance of a norm, (*lanes, C); fewer where it has none."""
+    names = [f"{norm}.running_{kind}" for kind in ("mean", "var")]
     return [subject.network.buffers[name] for name in names if name in subject.network.buffers]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from bncli.catalogue import LARGEST, WHOLE, Count, Option, Spelling
+from bncli.catalogue import LARGEST, WHOLE, Count, Option, Pixels, Spelling
 from bncli.models import sizes
 from bncli.models.foreign import ModelCatalogue
 from bncli.models.rows import ModelRow
@@ -97,6 +97,23 @@ def _padded(options: Options, shape: Shape) -> str:
     return _images_only(options, shape)
 
 
+def _attended(options: Options, shape: Shape) -> str:
+    width, heads, patch = (options[key] for key in ("width", "heads", "patch"))
+    if len(shape) == 1:
+        return "takes images or tokens, and an example here is a list of numbers"
+    if width % heads or (options["positions"] == "rotary" and width // heads % 2):
+        even = " of an even number each, to be turned in pairs" if options["positions"] == "rotary" else ""
+        return f"cannot share {width} channels among {heads} heads{even}; change width or heads"
+    if len(shape) == 3 and any(side % patch for side in shape[1:]):
+        return f"cannot cut {_image(shape[1:])} pixels into patches of {patch} x {patch}; change patch"
+    return ""
+
+
+def _blocks(options: Options, shape: Shape, layers: list[Layer]) -> str:
+    placed = f"norms {options['placement']}" if options["placement"] != "none" else "no norms in blocks"
+    return f"{options['depth']}x{options['width']}, {options['heads']} heads, {placed},"
+
+
 MODELS = ModelCatalogue("model", {
     "mlp": ModelRow(
         "bncli.models.mlp:MLP", "fully connected: linear, norm, activation for each hidden layer, then linear",
@@ -181,5 +198,32 @@ MODELS = ModelCatalogue("model", {
     "shift": ModelRow(
         "bncli.models.mlp:Shift", "one layer that adds a learned bias, then a norm: Ioffe & Szegedy 2015, section 2",
         sizes=sizes.shift, layers=False,
+    ),
+    "transformer": ModelRow(
+        "bncli.models.transformer:Transformer", "attention and perceptrons, on tokens (BERT, GPT) or patches (ViT)",
+        {
+            "depth": Option(_LAYERS, 3, "of attention and a perceptron each", "blocks"),
+            "width": Option(Count, 32, "of the stream that blocks add to", "channels"),
+            "heads": Option(Count, 2, "that the channels are shared among", "heads"),
+            "factor": Option(Count, 4, "hidden units of a block's perceptron, as times the width", "factor"),
+            "patch": Option(Pixels, 4, "side of the squares that images are cut into", "pixels"),
+            "activation": Option(Literal["gelu", "relu", "swiglu"], "gelu", "of the perceptrons"),
+            "placement": Option(
+                Literal["pre", "post", "sandwich", "none"], "pre",
+                "norms before each branch, after each sum (BERT), before and behind each branch, or in no block",
+            ),
+            "final_norm": Option(
+                Literal["auto", True, False], "auto", "a norm before the readout; auto: with pre and sandwich"
+            ),
+            "statistics": Option(
+                Literal["all", "position"], "all",
+                "over which positions norms of the batch take them, or over each by itself, with scales of its own",
+            ),
+            "causal": Option(bool, False, "a position sees only those before it; for data.predict: next"),
+            "positions": Option(Literal["learned", "rotary"], "learned", "how a position is told from others"),
+            "qk_norm": Option(bool, False, "RMSNorm of each head's queries and keys, whatever the norm is"),
+            "init": Option(_INIT, "glorot", _INIT_MEANING),
+        },
+        sizes=sizes.transformer, text=_blocks, misfit=_attended, locations=True, positions=True, residual=True,
     ),
 })  # fmt: skip

@@ -33,6 +33,7 @@ class ModelRow(Row):
     text: Callable[[Options, Shape, list[Layer]], str] = widths  # the study's one-line description of the layers
     misfit: Callable[[Options, Shape], str] = lambda options, shape: ""  # why it cannot take such examples
     locations: bool = False  # it takes (channels, height, width), and its norms see (N, C, ...) and not (N, C)
+    positions: bool = False  # it takes tokens too, and its norms see (N, positions, C)
     layers: bool = True  # it has layers with weights before its norms
     residual: bool = False  # it has residual branches
     whole: bool = False  # it comes with norms of its own, which are replaced; bncli/models/foreign.py

@@ -129,6 +129,29 @@ def inception(options: Options, shape: Shape, outputs: int) -> list[Layer]:
     return [*found, Layer(width, outputs, normalised=False)]
 
 
+def transformer(options: Options, shape: Shape, outputs: int) -> list[Layer]:
+    """Embedding, four layers and the norms of each block, last norm, readout; attention's own products are left out."""
+    width, hidden, tokens = options["width"], options["factor"] * options["width"], len(shape) == 2
+    positions = shape[0] if tokens else prod(shape[1:]) // options["patch"] ** 2
+    inputs, area, looked_up = (shape[1], 1, 0) if tokens else (shape[0], options["patch"] ** 2, positions)
+
+    def linear(before: int, after: int) -> Layer:
+        return Layer(before, after, 1, positions, normalised=False)
+
+    apart = options["statistics"] == "position"
+    norm, placement = Layer(0, width, 1, 1 if apart else positions), options["placement"]
+    norms = [norm] * {"pre": 2, "post": 2, "sandwich": 4, "none": 0}[placement]
+    gated = 2 if options["activation"] == "swiglu" else 1
+    block = [linear(width, 3 * width), linear(width, width), linear(width, hidden * gated), linear(hidden, width)]
+    ends = placement in ("pre", "sandwich") if options["final_norm"] == "auto" else options["final_norm"]
+    return [
+        Layer(inputs, width, area, looked_up, normalised=False),  # tokens are looked up: nothing is multiplied
+        *(block + norms) * options["depth"],
+        *[norm] * bool(ends),
+        Layer(width, outputs, 1, positions if tokens else 1, normalised=False),
+    ]
+
+
 def _inception_block(block: InceptionBlock, inputs: int, before: int, after: int) -> Iterable[Layer]:
     if block.one:
         yield Layer(inputs, block.one, 1, before)

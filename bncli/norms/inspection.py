@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from bncli.errors import ConfigError
 from bncli.norms import NORMS
 from bncli.norms.replace import NewNorm, replace_norms
+from bncli.norms.rows import EACH_LOCATION
 from bncli.norms.sites import Census, NormChoice, NormSite, ReplacedNorm, Replacement
 from bncli.norms.sites.census import as_it_was, call_model, guess_inputs, settle, take_census
 from bncli.norms.sites.known import Adapter
@@ -217,6 +218,8 @@ def _count_averaged(site: NormSite, module: Any, census: Census) -> int | None:
     over = NORMS[site.kind].over
     if site.kind in ("layer", "rms") and (site.each_location or site.sizes):
         return prod(site.sizes) if site.sizes else channels
+    if over == EACH_LOCATION:
+        return channels
     if over == "channels and locations of each example":
         return channels * P
     if over in _OF_GROUPS:

@@ -31,7 +31,8 @@ def warnings_of(study: Study) -> list[str]:
             if not (NORMS[variant.norm.name].whitens and group):
                 continue
             data = DATASETS.describe(at.data.name, at.data.options)
-            layers = MODELS[at.model.name].normalised(at.model.options, data.shape, data.outputs)
+            model = at.model_of(name)
+            layers = MODELS[model.name].normalised(model.options, data.shape, data.outputs)
             group = min(group, max((layer.channels for layer in layers), default=group))
             values = batch * min((layer.locations for layer in layers), default=1)
             if values < 2 * group:
@@ -45,9 +46,21 @@ def warnings_of(study: Study) -> list[str]:
 
 
 def network_warnings(runs: Iterable[Run]) -> list[str]:
-    """What of networks that somebody else wrote makes their comparison another than it looks like."""
+    """What of networks makes their comparison another than it looks like: weights of others, a look at the future."""
     found = []
     for run in runs:
+        norm, options = NORMS[run.norm.name], run.model.options
+        if (
+            options.get("causal")
+            and options.get("statistics") == "all"
+            and norm.side == "activation"
+            and not norm.apart
+        ):
+            when = "in training, and not in use" if norm.batch_statistics else "in training and in use"
+            found.append(
+                f"{run.variant}: norm {run.norm.name!r} takes its statistics over all positions, so {when} a"
+                " causal network sees later tokens by them; use model.statistics: position, or data.predict: masked"
+            )
         facts, weights = MODELS.facts(facts_key(run)), run.model.options.get("weights")
         if facts and facts.functional:
             found.append(
@@ -85,7 +98,8 @@ def describe(study: Study, device: str) -> str:
         return " · ".join([f"task {study.task.name}", *written, counted, device])
     run, training = runs_of(study, device)[0], study.training
     data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
-    shape = model.text(run.model.options, data.shape, model.sizes(run.model.options, data.shape, data.outputs))
+    options = (study.model if study.variants[run.variant].model else run.model).options  # of most variants
+    shape = model.text(options, data.shape, model.sizes(options, data.shape, data.outputs))
     swept = {key: ", ".join(str(v) for v in values) for key, values in study.sweep.items()}
     if study.any_search:
         how = "tuned" if study.tune else "bisected" if study.bisect else "searched"

@@ -330,7 +330,10 @@ def test_what_data_says_is_a_name_a_file_a_folder_or_of_the_hub(tmp_path: Path, 
     for text, said in (
         ("cifr10", r"^--data: no data set is called 'cifr10'; did you mean 'cifar10'\?"),
         ("x/photos", "there is no file or folder of that name"),
-        ("a.csv", r"^--data a\.csv: expected a name, FILE\.npz, a folder of images or hf:NAME; save arrays by"),
+        (
+            "a.csv",
+            r"^--data a\.csv: expected a name, FILE\.npz, FILE\.txt, a folder of images or hf:NAME; save arrays by",
+        ),
     ):
         with pytest.raises(ConfigError, match=said):
             data_part(text)

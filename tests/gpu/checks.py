@@ -183,12 +183,20 @@ STUDIES: dict[str, dict[str, Any]] = {
     "convnet, mixed": {**IMAGES, "training": {"precision": "mixed"}},
     "residual": RESIDUAL,
     "resnet": {"model": {"name": "resnet", "depth": 8, "channels": [8, 8, 16]}},
-}
+    "transformer": {
+        "data": "python-docs", "model": {"name": "transformer", "width": 16, "depth": 1, "positions": "rotary"},
+        "training": {"optimizer": "adamw", "lr": 0.003},
+    },
+    "vision transformer": {
+        "model": {"name": "transformer", "width": 16, "depth": 1, "patch": 7, "placement": "post"},
+        "training": {"optimizer": "adamw", "lr": 0.003},
+    },
+}  # fmt: skip
 
 
 def job(device: str, engine: Any, lanes: int, part: Any = "batch", **changes: Any) -> Job:
     """Runs of a tiny network, as lanes of one job."""
-    parts = {**TINY, **{key: value for key, value in changes.items() if key not in TINY or key == "model"}}
+    parts = {**TINY, **{key: value for key, value in changes.items() if key not in TINY or key in ("data", "model")}}
     for key in ("training", "evaluation"):
         parts[key] = {**TINY[key], **changes.get(key, {})}
     study = study_of({**parts, "variants": {"it": {"norm": part}}, "reference": "it"})

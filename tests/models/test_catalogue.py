@@ -25,9 +25,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "inception-bn": {"divisor": 16},
     "deep-linear": {"depth": 4, "width": 8},
     "shift": {},
+    "transformer": {"width": 8, "depth": 2, "patch": 7},
 }
 IMAGES = [name for name, row in MODELS.items() if row.locations]
-PLACED = [name for name, row in MODELS.items() if "placement" in row.options]
+PLACED = [name for name, row in MODELS.items() if "placement" in row.options and not row.positions]
 every_model = pytest.mark.parametrize("model", SMALL)
 
 
@@ -64,15 +65,24 @@ def test_every_model_is_tested_here() -> None:
     assert set(SMALL) == set(MODELS)
 
 
-@pytest.mark.parametrize("options", [{}, {"convolutions": 2, "head": "flatten"}, {"shortcut": "projection"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"convolutions": 2, "head": "flatten"}, {"shortcut": "projection"},
+        {"placement": "sandwich", "activation": "relu", "depth": 2}, {"final_norm": True},
+    ],
+)  # fmt: skip
 @every_model
 def test_a_row_counts_the_layers_that_the_network_has(model: str, options: dict[str, Any]) -> None:
     """Multiply-adds of each layer, and channels and locations of each norm, in the order in which they run."""
     options = {key: value for key, value in options.items() if key in MODELS[model].options}
+    if model != "transformer":  # placements have other names elsewhere
+        options = {key: value for key, value in options.items() if key not in ("placement", "depth")}
     work: list[int] = []
     seen: list[tuple[int, int]] = []
 
     def measure(module: nn.Module, inputs: Any, output: Any) -> None:
+        output = output.movedim(-1, 1) if MODELS[model].positions else output
         locations = output[0, 0].numel()
         if isinstance(module, BatchNorm):
             seen.append((output.shape[1], locations))
@@ -93,7 +103,7 @@ def test_a_row_counts_the_layers_that_the_network_has(model: str, options: dict[
 
 FITTING = [
     (model, norm)
-    for model in ("deep-mlp", "convnet", "resnet", "inception-bn", "deep-linear")
+    for model in ("deep-mlp", "convnet", "resnet", "inception-bn", "deep-linear", "transformer")
     for norm in ("none", "batch", "group", "weight")
     + ("instance",) * MODELS[model].locations
     + ("skipinit", "fixup") * MODELS[model].residual
@@ -149,7 +159,7 @@ def test_a_bias_is_left_out_before_the_norm_and_kept_before_the_activation(model
 
 @pytest.mark.parametrize("norm", ["batch", "weight"])
 @pytest.mark.parametrize("placement", ["pre", "post"])
-@pytest.mark.parametrize("model", PLACED)
+@pytest.mark.parametrize("model", [*PLACED, "transformer"])
 def test_one_seed_draws_the_same_weights_whatever_the_norm_and_its_place(
     tiny: Tiny, model: str, placement: str, norm: str
 ) -> None:

@@ -28,6 +28,14 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("digits", {"name": "resnet", "depth": 8, "channels": [3, 5, 6]}),
     ("digits", {"name": "resnet", "depth": 8, "channels": [2, 2, 4], "shortcut": "projection"}),
     ("digits", {"name": "inception-bn", "divisor": 32}),
+    ("digits", {"name": "transformer", "width": 6, "depth": 1, "placement": "post"}),
+    ("digits", {"name": "transformer", "width": 4, "depth": 1, "statistics": "position", "qk_norm": True}),
+    ("digits", {"name": "transformer", "width": 1, "heads": 1, "depth": 1, "activation": "swiglu"}),
+    ("digits", {"name": "transformer", "width": 8, "depth": 1, "placement": "sandwich", "positions": "rotary"}),
+    (
+        "digits",
+        {"name": "transformer", "width": 4, "depth": 1, "placement": "none", "final_norm": True, "causal": True},
+    ),
 ]
 EVALUATED = [{}, {"statistics": "batch"}, {"statistics": "precise", "precise_batches": 2}]
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from bncli.catalogue import Count, Fraction, Option, Positive, Row
 
+EACH_LOCATION = "channels of each location of each example"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NormRow(Row):
@@ -40,6 +42,11 @@ class NormRow(Row):
     def needs_residual(self) -> bool:
         """Whether it means anything only where the network has residual branches."""
         return self.side == "network"
+
+    @property
+    def apart(self) -> bool:
+        """Whether it takes each location by itself, or may, as transformers have it: no statistic spans several."""
+        return self.over in ("", EACH_LOCATION) or "over" in self.options
 
     def misfit(self, options: Mapping[str, Any], channels: int, *, locations: bool) -> str:
         """Why the norm cannot take so many channels, with or without locations, to follow its name; "" if it can."""

@@ -119,6 +119,22 @@ BATCH = {
         differs="torch has no such layer; its BatchNorm averages the variance, and with momentum 0.1.",
         parameters="2*C", buffers="2*C", cost=1.7, absorbs_bias=True, batch_statistics=True,
     ),
+    "power": NormRow(
+        "bncli.norms.transformer:PowerNorm", "division by a running quadratic mean, and a gradient that follows it",
+        {
+            "momentum": MOMENTUM,
+            "backward_momentum": Option(Fraction, 0.1, "weight of the newest batch in the gradient's control", "share"),
+            "warmup": Option(Natural, 0, "first use the batch's own quadratic mean (PN-V) for so many", "batches"),
+            "differentiate": Option(bool, False, "the output's own gradient instead of the running control"),
+            "eps": eps(1e-5, "added to the mean square", "squared activation"), "affine": AFFINE,
+        },
+        family="batch", citation="Shen et al. 2020, arXiv:2003.07845",
+        formula="y = weight x / sqrt(running mean of x^2 + eps) + bias; the gradient controlled by a running product",
+        over="examples and locations, and training so far", evaluation="running quadratic mean",
+        differs="The authors' code scales each token's channels by groups first, divides its gradient by the batch's"
+        " quadratic mean, and has a warm-up by default. torch has no such layer.",
+        parameters="2*C", buffers="2*C", cost=1.8, batch_statistics=True,
+    ),
     "noisy-batch": NormRow(
         "bncli.norms.ghost:NoisyBatchNorm",
         "batch normalisation, then random shifts and scales: covariate shift put back",

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bncli.catalogue import Fraction, Option, Positive
-from bncli.norms.rows import AFFINE, MOMENTUM, PARTS, NormRow, eps, groups
+from bncli.norms.rows import AFFINE, EACH_LOCATION, MOMENTUM, PARTS, NormRow, eps, groups
 
 WEIGHT = {
     "weight": NormRow(
@@ -140,6 +140,14 @@ SAMPLE = {
         differs="The paper's formula has no eps, torch's default is the type's smallest step. torch's RMSNorm is over:"
         " last, with one size or several in the place of the channels.",
         parameters="C", cost=1.3,
+    ),
+    "scale": NormRow(
+        "bncli.norms.transformer:ScaleNorm", "the channels of each location to one learned length",
+        {"eps": eps(1e-5, "the least length that is divided by", "activation")},
+        family="sample", citation="Nguyen & Salazar 2019, arXiv:1910.05895",
+        formula="y = scale x / max(|x|, eps), |x| the root of the sum of squares", over=EACH_LOCATION,
+        evaluation="the same", differs="torch has no such layer.",
+        parameters="1", cost=1.3,
     ),
     "instance": NormRow(
         "bncli.norms.sample:InstanceNorm", "each channel of each example to mean 0, variance 1 over its locations",

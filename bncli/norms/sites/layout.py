@@ -14,6 +14,7 @@ class NormLayout:
     axis: int = 1  # that holds the channels: 1, or -1 for the last one
     each_location: bool = False  # what stood here first took its statistics from each location by itself
     flat: bool = False  # where channels are last, each location becomes an example: (N, ..., C) to (N P, C)
+    apart: bool = False  # where channels are last, those of each location are channels of their own: to (N, P C)
     examples: int = 0  # axis of the examples, where channels are last: 1 for (T, N, C)
     copies: bool = False  # the output must not be the input itself: something changes it in place
 
@@ -24,6 +25,8 @@ class NormLayout:
             return norm(x)
         if self.flat:
             return norm(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+        if self.apart:
+            return norm(x.flatten(1)).view_as(x)
         first = x.movedim(self.examples, 0)
         return norm(first.movedim(-1, 1)).movedim(1, -1).movedim(0, self.examples)
 
