@@ -69,7 +69,7 @@ def worded_comparison(comparison: Comparison, measure: Measure) -> tuple[str, st
 
     Both are empty where nothing is known, the second where nothing bounds the estimate.
     """
-    low, high = comparison.interval
+    low, high = _telling(*comparison.interval, measure)
     ends = [end for end in (low, high) if end is not None]
     suffix, write, unit = _writer(measure, ends)
     if comparison.estimate is not None:
@@ -111,11 +111,19 @@ def written_band(below: float | None, above: float | None, unit: str, factor: fl
 
 def written_change(estimate: float | None, low: float | None, high: float | None, measure: Measure) -> str:
     """`0.41x [0.36, 0.47]`, `+0.4 [+0.2, +0.6]`, one-sided `≤ 0.43x`, `n/a`; None is unbounded or unknown."""
+    low, high = _telling(low, high, measure)
     ends = [end for end in (low, high) if end is not None]
     suffix, write, _ = _writer(measure, ends)
     if estimate is not None:
         return f"{write(estimate)}{suffix}" + (f" [{', '.join(map(write, ends))}]" if len(ends) == 2 else "")
     return f"{'≥' if high is None else '≤'} {write(ends[0])}{suffix}" if len(ends) == 1 else "n/a"
+
+
+def _telling(low: float | None, high: float | None, measure: Measure) -> tuple[float | None, float | None]:
+    """Ends that say something: to take at most a million times as many steps is no bound."""
+    if measure.scale != "ratio":
+        return low, high
+    return None if low is not None and low < 1e-6 else low, None if high is not None and high > 1e6 else high
 
 
 def written_difference(number: float, measure: Measure) -> str:

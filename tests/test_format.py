@@ -33,6 +33,8 @@ def test_a_number_is_written_in_its_unit(number, unit, expected):
         (STEPS, (None, None, 0.43, 1.0), "≤ 0.43x"),
         (STEPS, (None, 2.1, None, 0.0), "≥ 2.10x"),
         (STEPS, (None, None, None, 0.5), "n/a"),
+        (STEPS, (None, None, 1.5e12, 1.0), "n/a"),
+        (STEPS, (1.2, 1e-9, 1e9, 0.5), "1.20x"),
         (STEPS, (0.4, None, None, 1.0), "0.40x"),
         (ACCURACY, (0.004, 0.002, 0.006, 1.0), "+0.4 [+0.2, +0.6]"),
         (ACCURACY, (0.004, 0.0003, 0.0077, 1.0), "+0.40 [+0.03, +0.77]"),
