@@ -168,7 +168,7 @@ def bench(
     )  # fmt: skip
 
     from bncli.cli.destinations import append_history, command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_checks, require_writable, stdout, write_plain
+    from bncli.cli.output import exit_for_checks, print_report, require_writable
 
     destinations = read_destinations(
         "bench", plan.name, export, json=json, html=html, plot=plot, github=github,
@@ -177,7 +177,6 @@ def bench(
     require_writable(history=history)
     from bncli.report.data import ReportData
     from bncli.report.timing.gate import list_checks
-    from bncli.report.timing.table import show
     from bncli.session.bench import BenchError, BenchInterrupted, measure_plan
 
     ending: typer.Exit | BncliError | None = None
@@ -195,10 +194,7 @@ def bench(
     study = asked.model_dump(mode="json") if asked else None
     data = ReportData(plan.name, record, study, (), checks, command_line())
     if not any(each.takes_stdout for each in destinations):
-        if plain:
-            write_plain(data)
-        else:
-            show(record, stdout())
+        print_report(data, plain=plain)
     write_destinations(data, destinations, style)
     if history and record.complete and record.rows:
         from bncli.session.history import describe_bench
@@ -209,29 +205,6 @@ def bench(
     if any(failure.status != "wrong" for failure in record.failures):
         raise typer.Exit(2)  # each was said when it happened
     exit_for_checks(checks)
-
-
-def list_cases(preset: str, json: str | None) -> None:
-    """Print what a bench preset holds, by the names that cases have on a CPU; without one how many each holds."""
-    from json import dumps
-
-    from bncli.cli.output import write
-    from bncli.config import read_bench
-    from bncli.presets import preset_names, preset_path
-    from bncli.timing.cases import expand_cases
-
-    known = [name for name in preset_names() if name.startswith("bench-")]
-    found = {path.stem: read_bench(path) for path in map(preset_path, [preset] if preset else known)}
-    cases = {name: [case.name for case in expand_cases(bench, "cpu")] for name, bench in found.items()}
-    if json:
-        document = {name: {"question": bench.question, "cases": cases[name]} for name, bench in found.items()}
-        write(json, dumps(document, indent=1, ensure_ascii=False) + "\n", f"--json {json}")
-        return
-    width = max(map(len, found))
-    for name, bench in found.items():
-        print(f"{name:<{width}}  {len(cases[name]):>3} cases: {bench.question}")
-        for case in cases[name] if preset else ():
-            print(f"  {case}")
 
 
 @contextmanager

@@ -100,9 +100,8 @@ def compare(
 
     from bncli import api
     from bncli.cli.destinations import append_history, command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_checks, exit_for_failures, require_writable, show_outcome, stdout, write_plain
+    from bncli.cli.output import exit_for_checks, exit_for_failures, print_report, require_writable, show_outcome
     from bncli.cli.progress import line, show_progress
-    from bncli.report.study.table import show
 
     destinations = read_destinations(
         "study", results.stem if results else how["preset"].stem, export, json=json, html=html, plot=plot, junit=junit,
@@ -124,10 +123,7 @@ def compare(
             said = {key: document.get(key) for key in ("answer", "headlines", "verdicts", "warnings")}
             tell(line({"event": "findings", **said}))
     if events != "-" and not any(each.takes_stdout for each in destinations):
-        if plain:
-            write_plain(result.data())
-        else:
-            show(result.findings, stdout(), explain=explain)
+        print_report(result.data(), explain=explain, plain=plain)
         print(f"\n{len(result.runs)} runs {'from' if results else 'in'} {result.store}")
         if result.checks and not plain:
             show_outcome(result.name, result.checks)

@@ -53,9 +53,7 @@ def ls(
 
         list_studies(store, json)
     elif kind == "cases":
-        from bncli.cli.bench import list_cases
-
-        list_cases(name, json)
+        _cases(name, json)
     elif kind == "keys":
         _keys(name, json)
     elif json:
@@ -85,6 +83,25 @@ def _keys(section: str, json: str | None) -> None:
         return
     for place, keys in found.items():
         print(f"{place}:\n{key_lines(keys)}" if not section else key_lines(keys))
+
+
+def _cases(preset: str, json: str | None) -> None:
+    """Print what a bench preset holds, by the names that cases have on a CPU; without one how many each holds."""
+    from bncli.config import read_bench
+    from bncli.presets import preset_names, preset_path
+    from bncli.timing.cases import expand_cases
+
+    known = [name for name in preset_names() if name.startswith("bench-")]
+    found = {path.stem: read_bench(path) for path in map(preset_path, [preset] if preset else known)}
+    cases = {name: [case.name for case in expand_cases(bench, "cpu")] for name, bench in found.items()}
+    if json:
+        _write(json, {name: {"question": bench.question, "cases": cases[name]} for name, bench in found.items()})
+        return
+    width = max(map(len, found))
+    for name, bench in found.items():
+        print(f"{name:<{width}}  {len(cases[name]):>3} cases: {bench.question}")
+        for case in cases[name] if preset else ():
+            print(f"  {case}")
 
 
 def _card(kind: str, name: str) -> str:

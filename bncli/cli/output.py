@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bncli.report.exports import AnyReport
+    from bncli.report.sheet import Sheet
 
 PIPE_WIDTH = 160  # a pipe or a file has no width of its own; COLUMNS overrules
 
@@ -96,11 +97,60 @@ def refuse_place(place: str) -> str:
     return "" if writable else "cannot write (Permission denied)"
 
 
-def write_plain(data: "AnyReport") -> None:
-    """Print a report a line a fact."""
-    from bncli.report.exports import render
+def print_report(data: "AnyReport", *, explain: bool = False, plain: bool = False) -> None:
+    """Print a report of whatever kind at the terminal's width, without what was checked of a study.
 
-    print(render(data, "text"), end="")
+    Args:
+        data: what was found.
+        explain: all footnotes, each with a paragraph.
+        plain: a line a fact, and what was checked too.
+    """
+    from bncli.findings import Findings
+    from bncli.findings.shift import ShiftFindings
+    from bncli.report.exports import render
+    from bncli.report.sheet import Sheet
+    from bncli.report.shift import table as shift
+    from bncli.report.study import table as study
+    from bncli.report.study.runs import show_accounting, show_runs
+    from bncli.report.timing import table as bench
+
+    console = stdout()
+    if plain:
+        print(render(data, "text"), end="")
+    elif isinstance(data, Sheet):
+        _print_sheet(data, console)
+    elif isinstance(data.findings, Findings):
+        study.show(data.findings, console, explain=explain)
+    elif isinstance(data.findings, ShiftFindings):
+        shift.show(data.findings, console, explain=explain)
+    elif data.findings is None:
+        show_runs(data.runs, console)
+        show_accounting([run.result for run in data.runs if run.result], console)
+    else:
+        bench.show(data.findings, console)
+
+
+def _print_sheet(sheet: "Sheet", console: "Console") -> None:
+    """Print a sheet: what is so seldom shown that it has no layout of its own."""
+    from bncli.report.layout import say, stacked, table, width, wrapped
+
+    room = console.width
+    say(console, wrapped(sheet.title, room), "bold")
+    for line in sheet.setup:
+        say(console, wrapped(line, room), "dim")
+    for sentence in sheet.sentences:
+        say(console, wrapped(sentence, room))
+    for heading, columns in sheet.tables:
+        say(console, "")
+        if heading:
+            say(console, heading, "bold")
+        for text in table(list(columns)) if width(columns) <= room else stacked(columns, 2, room):
+            say(console, text)
+    say(console, "")
+    for note in sheet.notes:
+        say(console, wrapped(note, room, "  "), "dim")
+    for warning in sheet.warnings:
+        say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")
 
 
 def show_outcome(title: str, checks: Sequence[Check]) -> None:

@@ -16,7 +16,7 @@ from bncli.cli.output import is_animated, stderr
 from bncli.errors import BncliError, as_line
 from bncli.executors.loop import Finished, Progress, WorkerDied
 from bncli.plan import Job
-from bncli.report.bands import STYLES, PlottedLine, curve_lines
+from bncli.report.bands import STYLES, PlottedLine, curve_lines, needs_letters
 from bncli.report.study.runs import sparkline
 from bncli.session.events import Event, OnEvent, Started, Warned
 
@@ -235,8 +235,7 @@ class Bars:
         jobs = [job for job in self._tasks if len(self._steps.get(job, ())) > 1][: len(STYLES)]
         names = {job: self._bars.tasks[self._bars.task_ids.index(self._tasks[job])].description for job in jobs}
         lines = [PlottedLine(names[job], self._steps[job], self._curves[job]) for job in jobs]
-        letters = self._console.options.ascii_only or not self._console.color_system
-        return curve_lines(lines, self._console.width, 8, letters=letters)
+        return curve_lines(lines, self._console.width, 8, letters=needs_letters(self._console))
 
     def __call__(self, event: Event) -> None:
         """Move the bars."""

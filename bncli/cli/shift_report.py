@@ -82,19 +82,15 @@ def shift_report(
 
     from bncli import api
     from bncli.cli.destinations import command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_failures, stdout, write_plain
+    from bncli.cli.output import exit_for_failures, print_report
     from bncli.cli.progress import show_progress
-    from bncli.report.shift.table import show
 
     destinations = read_destinations("shift", how["preset"].stem, export, json=json, html=html, plot=plot)
     with show_progress(plain=plain) as (on_event, _):
         result = api.shift_report(**how, layers=layers, metrics=metrics, on_event=on_event)
     result = replace(result, command=command_line())
     if not any(each.takes_stdout for each in destinations):
-        if plain:
-            write_plain(result.data())
-        else:
-            show(result.findings, stdout(), explain=explain)
+        print_report(result.data(), explain=explain, plain=plain)
         print(f"\n{len(result.runs)} runs in {result.store}")
     write_destinations(result.data(), destinations, style)
     exit_for_failures(result.runs)

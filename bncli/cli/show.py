@@ -78,14 +78,14 @@ def _put_out(
 ) -> None:  # fmt: skip
     """Print reports, unless stdout is taken, and write the first wherever it is wanted."""
     from bncli.cli.destinations import write_destinations
-    from bncli.cli.output import write_plain
+    from bncli.cli.output import print_report, show_outcome
+    from bncli.report.exports import kind_of
 
     for number, each in enumerate(shown if not any(place.takes_stdout for place in destinations) else ()):
         print("\n" * bool(number), end="")
-        if plain:
-            write_plain(each)
-        else:
-            print_report(each, explain=explain)
+        print_report(each, explain=explain, plain=plain)
+        if each.checks and not plain and kind_of(each) in ("study", "shift", "runs"):  # others print theirs
+            show_outcome(each.name, each.checks)
     write_destinations(shown[0], destinations, style)
 
 
@@ -105,35 +105,6 @@ def _of_a_whole_document(named: Sequence[str]) -> Iterator[None]:
             why = f"{type(error).__name__}: {as_line(str(error))}"
             raise StoreError(f"{', '.join(files)}: not a whole document ({why:.100})") from None
         raise
-
-
-def print_report(data: "AnyReport", *, explain: bool = False) -> None:
-    """Print a report of whatever kind at the terminal's width."""
-    from bncli.cli.output import show_outcome, stdout
-    from bncli.findings import Findings
-    from bncli.findings.shift import ShiftFindings
-    from bncli.report.sheet import Sheet
-    from bncli.report.shift import table as shift
-    from bncli.report.study import table as study
-    from bncli.report.study.runs import show_accounting, show_runs
-    from bncli.report.timing import table as bench
-
-    if isinstance(data, Sheet):
-        print_sheet(data)
-        return
-    found, console = data.findings, stdout()
-    if isinstance(found, Findings):
-        study.show(found, console, explain=explain)
-    elif isinstance(found, ShiftFindings):
-        shift.show(found, console, explain=explain)
-    elif found is None:
-        show_runs(data.runs, console)
-        show_accounting([run.result for run in data.runs if run.result], console)
-    else:
-        bench.show(found, console)
-        return  # its checks are among what it prints
-    if data.checks:
-        show_outcome(data.name, data.checks)
 
 
 def _lay_out_pairs(first: str, second: str, store: Path, kind: str | None, plugins: Sequence[str]) -> "list[Sheet]":
@@ -178,28 +149,3 @@ def _list_common(first: Path, second: Path) -> Sequence[str]:
     if not common:
         raise StoreError(f"{first} and {second} hold no study in common; `bncli ls studies --store` lists each")
     return common
-
-
-def print_sheet(sheet: "Sheet") -> None:
-    """Print a sheet: what is so seldom shown that it has no layout of its own."""
-    from bncli.cli.output import stdout
-    from bncli.report.layout import say, stacked, table, width, wrapped
-
-    console = stdout()
-    room = console.width
-    say(console, wrapped(sheet.title, room), "bold")
-    for line in sheet.setup:
-        say(console, wrapped(line, room), "dim")
-    for sentence in sheet.sentences:
-        say(console, wrapped(sentence, room))
-    for heading, columns in sheet.tables:
-        say(console, "")
-        if heading:
-            say(console, heading, "bold")
-        for text in table(list(columns)) if width(columns) <= room else stacked(columns, 2, room):
-            say(console, text)
-    say(console, "")
-    for note in sheet.notes:
-        say(console, wrapped(note, room, "  "), "dim")
-    for warning in sheet.warnings:
-        say(console, wrapped(f"warning: {warning}", room, "  "), "yellow")

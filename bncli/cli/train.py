@@ -59,19 +59,14 @@ def train(
 
     from bncli import api
     from bncli.cli.destinations import command_line, read_destinations, write_destinations
-    from bncli.cli.output import exit_for_failures, stdout, write_plain
+    from bncli.cli.output import exit_for_failures, print_report
     from bncli.cli.progress import show_progress
-    from bncli.report.study.runs import show_accounting, show_runs
 
     destinations = read_destinations("runs", how["preset"].stem, export)
     with show_progress(plain=plain) as (on_event, _):
         result = replace(api.train(**how, on_event=on_event), command=command_line())
     if not any(each.takes_stdout for each in destinations):
-        if plain:
-            write_plain(result.data())
-        else:
-            show_runs(result.runs, stdout())
-            show_accounting([run.result for run in result.runs if run.result], stdout())
+        print_report(result.data(), plain=plain)
         print(f"\n{len(result.runs)} runs in {result.store}")
     write_destinations(result.data(), destinations, style)
     exit_for_failures(result.runs)

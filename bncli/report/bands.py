@@ -77,6 +77,11 @@ class PlottedLine:
     last: str = ""  # its last value, as it is written
 
 
+def needs_letters(console: Console) -> bool:
+    """Whether curves cannot be told apart by colours in braille there."""
+    return console.options.ascii_only or not console.color_system
+
+
 STYLES = ("", "cyan", "yellow", "magenta", "green", "blue", "red", "bright_black")  # as many curves as are told apart
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from bncli.findings import ArmCurve, Findings
 from bncli.format import written, written_arm
-from bncli.report.bands import STYLES, PlottedLine, curve_lines
+from bncli.report.bands import STYLES, PlottedLine, curve_lines, needs_letters
 from bncli.report.layout import say, wrapped
 
 _FIRST = ("accuracy", "loss")  # what is drawn, where a study has it
@@ -34,8 +34,7 @@ def _lay_out(findings: Findings, console: Console) -> Iterator[Text]:
         return
     unit = ", %" if curves[0].unit == "fraction" else f", {curves[0].unit}" if curves[0].unit else ""
     yield Text(f"{metric.replace('_', ' ')}{unit}, by step, mean over seeds", style="bold")
-    ascii_only = console.options.ascii_only
-    yield from curve_lines(list(map(_line, curves)), console.width, letters=ascii_only or not console.color_system)
+    yield from curve_lines(list(map(_line, curves)), console.width, letters=needs_letters(console))
 
 
 def _line(curve: ArmCurve) -> PlottedLine:
