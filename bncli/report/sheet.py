@@ -15,7 +15,7 @@ from bncli.report.figures.shift import SiteNames, layer_names
 from bncli.report.layout import Column
 from bncli.report.shift.table import written_cell
 from bncli.report.study.runs import build_run_columns
-from bncli.report.study.table import columns, legend, sentences
+from bncli.report.study.table import columns, legend, list_search_tables, sentences
 from bncli.report.timing.gate import write_headline
 from bncli.report.timing.table import build_bench_columns, list_warnings, name_group
 
@@ -50,7 +50,8 @@ def _lay_out(data: ReportData) -> Sheet:
     if isinstance(found, Findings):
         return Sheet(
             f"{found.name}: {found.question}", (found.setup,),
-            tuple(sentences(found)), (("", columns(found)),) if found.arms else (),
+            tuple(sentences(found)),
+            ((("", columns(found)),) if found.arms else ()) + tuple(list_search_tables(found)),
             (*legend(found), *(note.text for note in found.notes)), found.warnings, checks,
         )  # fmt: skip
     if isinstance(found, ShiftFindings):

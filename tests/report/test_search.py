@@ -6,6 +6,7 @@ from typing import Any
 
 from bncli.findings import Importance, SearchFindings, Trial, Tuning
 from bncli.report.data import ReportData
+from bncli.report.exports import render
 from bncli.report.figures import list_figures
 from bncli.report.figures.search import best_figure, importance_figure, search_figures
 from bncli.report.study.table import search_lines
@@ -110,3 +111,9 @@ def test_the_trials_of_a_search_stand_over_the_learning_rate_with_the_chosen_one
         {"variant": "none", "x": 0.2, "y": 0.2}, {"variant": "none", "x": 0.5, "y": 0.5, "best": 1},
     ]  # fmt: skip
     assert figure.alt == "Validation accuracy over the learning rate, all trials. Chosen for none 0.5."
+
+
+def test_every_format_has_the_table_of_what_was_tried() -> None:
+    text = render(ReportData("a", replace(figure1(), tunings=(TUNING,))), "markdown")
+    assert "**validation accuracy, %, median over tuning seeds, by lr; \\* is chosen**" in text
+    assert "| none | 80.0 | 95.0\\* | 90.0 |" in text

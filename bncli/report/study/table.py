@@ -14,21 +14,45 @@ from bncli.report.study.curves import show_curves
 
 
 def search_lines(findings: Findings, room: int) -> Iterator[Text]:
-    """One table for each tuned key: variants by values, the chosen one marked; then the best so far, value by value."""
+    """The tables of tuned keys, each with the best so far of every variant, value by value."""
+    for title, columns, tunings in _tuned(findings):
+        yield from _titled(title, columns, room)
+        for tuning in tunings:
+            yield Text(wrapped(f" {_name(tuning)}, best so far in that order: {_so_far(tuning)}", room, "   "), "dim")
+
+
+def trial_lines(findings: Findings, room: int) -> Iterator[Text]:
+    """The tables of searched spaces."""
+    for title, columns in _searched(findings):
+        yield from _titled(title, columns, room)
+
+
+def list_search_tables(findings: Findings) -> list[tuple[str, Sequence[Column]]]:
+    """What was tried before the report, each table with its title."""
+    return [*((title, columns) for title, columns, _ in _tuned(findings)), *_searched(findings)]
+
+
+def _titled(title: str, columns: Sequence[Column], room: int) -> Iterator[Text]:
+    yield from (Text(""), Text(wrapped(title, room), style="bold"))
+    yield from table(columns) if width(columns) <= room else stacked(columns, 1, room)
+
+
+def _tuned(findings: Findings) -> Iterator[tuple[str, Sequence[Column], Sequence[Tuning]]]:
+    """One table for each tuned key: variants by values, the chosen one marked."""
     for (key, by), group in groupby(findings.tunings, lambda tuning: (tuning.key, tuning.by)):
         tunings = list(group)
         columns = [Column("variant", tuple(Text(_name(t)) for t in tunings))]
         for value in sorted({value for t in tunings for value in t.values}):
             columns.append(Column(written_option(value), tuple(_cell(t, value) for t in tunings), right=True, gap=2))
         unit = ", %" if by == "validation_accuracy" else ""
-        title = f"{by.replace('_', ' ')}{unit}, median over tuning seeds, by {key.rsplit('.', 1)[-1]}; * is chosen"
-        yield from (Text(""), Text(wrapped(title, room), style="bold"))
-        yield from table(columns) if width(columns) <= room else stacked(columns, 1, room)
-        for tuning in tunings:
-            yield Text(wrapped(f" {_name(tuning)}, best so far in that order: {_so_far(tuning)}", room, "   "), "dim")
+        yield (
+            f"{by.replace('_', ' ')}{unit}, median over tuning seeds, by {key.rsplit('.', 1)[-1]}; * is chosen",
+            columns,
+            tunings,
+        )
 
 
-def trial_lines(findings: Findings, room: int) -> Iterator[Text]:
+def _searched(findings: Findings) -> Iterator[tuple[str, Sequence[Column]]]:
     """For each space: variants by how many trials, with the best so far; at the first rung, where all were compared."""
     for (steps, by), group in groupby(findings.searches, lambda search: (search.rungs[0], search.by)):
         searches = list(group)
@@ -38,9 +62,7 @@ def trial_lines(findings: Findings, room: int) -> Iterator[Text]:
             cells = (written_score(s.best_so_far[min(count, len(s.trials)) - 1], by) for s in searches)
             columns.append(Column(f"{count:,}", tuple(map(Text, cells)), right=True, gap=2))
         unit = ", %" if by == "validation_accuracy" else ""
-        title = f"best {by.replace('_', ' ')}{unit}, median over seeds, after so many trials of {steps:,} steps"
-        yield from (Text(""), Text(wrapped(title, room), style="bold"))
-        yield from table(columns) if width(columns) <= room else stacked(columns, 1, room)
+        yield f"best {by.replace('_', ' ')}{unit}, median over seeds, after so many trials of {steps:,} steps", columns
 
 
 def _so_far(tuning: Tuning) -> str:
