@@ -92,6 +92,16 @@ def written_judgement(judgement: Judgement) -> str:
     return f"{'n/a' if judgement.estimate is None else written(judgement.estimate, measure.unit)} [{low}, {high}]"
 
 
+def written_detectable(judgement: Judgement) -> str:
+    """The least effect that could have been decided: `a factor of 1.12`, `0.3 points`; empty where none is known."""
+    effect, notation = judgement.detectable, _notation(judgement.measure.unit)
+    if effect is None:
+        return ""
+    if judgement.claim.kind == "ratio":
+        return f"a factor of {_ratio(effect, _decimals([effect], 1.0, 2))}"
+    return f"{float(f'{effect * notation.factor:.2g}'):,.15g}{notation.difference}"
+
+
 def written_claim(judgement: Judgement) -> str:
     """The claim in words: `steps to 95 %, batch / none: below 0.6`."""
     claim, measure = judgement.claim, judgement.measure

@@ -1,23 +1,18 @@
-"""One arm against the reference over pairs of runs with the same seed, and claims about them."""
+"""One arm against the reference over pairs of runs with the same seed."""
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
-from bncli.analysis.notes import CLAIM_PAIRS
-from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import (
-    ALONE,
     Level,
     Pair,
     are_shares,
     critical_t,
     differences,
-    half_width,
     interval,
     interval_method,
     is_constant,
@@ -27,26 +22,17 @@ from bncli.analysis.stats import (
     probability_of_improvement,
     ranked,
     share_difference_interval,
-    share_interval,
     verdict,
 )
 from bncli.findings import (
-    CHECKED,
     Arm,
-    Check,
-    Claim,
     Comparison,
-    Findings,
-    Judgement,
     Looks,
     Measure,
-    Method,
     Scale,
     Summary,
     Value,
-    outcome_of,
 )
-from bncli.format import written_claim, written_judgement
 
 
 def compare(
@@ -240,102 +226,3 @@ def _open(pairs: Sequence[Pair], sides: tuple[str, str], scale: Scale) -> str:
 
 def _by_seed(summary: Summary) -> dict[int, Value]:
     return {value.seed: value for value in summary.values}
-
-
-Interval = tuple[float | None, float, float]  # estimate, low, high; unbounded ends are infinite
-
-
-def judge_study_claims(
-    claims: Sequence[Claim], arms: Sequence[ArmRuns], targets: Sequence[float | None], measures: Mapping[str, Measure],
-    ask: Ask, level: Level = ALONE,
-) -> Iterator[Judgement]:  # fmt: skip
-    """Judge every claim at every setting that it speaks of.
-
-    Args:
-        claims: in the order of the study.
-        arms: with their runs.
-        targets: of each arm.
-        measures: by name, those that the claims are about.
-        ask: what the study wants to know.
-        level: of each claim's interval.
-    """
-    timed = list(zip(arms, targets, strict=True))
-    for claim in claims:
-        ours = [(a, t) for a, t in timed if a.variant == claim.of and claim.at.items() <= dict(a.setting).items()]
-        for arm, target in ours:
-            same = [a for a in arms if a.variant == claim.versus and dict(a.setting) == dict(arm.setting)]
-            yield _judge(claim, arm, same[0] if same else None, target, measures[claim.measure], ask, level)
-
-
-def _judge(
-    claim: Claim, arm: ArmRuns, other: ArmRuns | None, target: float | None, measure: Measure, ask: Ask, level: Level
-) -> Judgement:
-    bare = Judgement(claim, measure, arm.setting, "undecided", 0, None, None, None, level=1 - level.error)
-    ours = {v.seed: v for v in values_of(claim.measure, arm, target, ask)}
-    if claim.kind == "level":
-        found = [ours[seed] for seed in sorted(ours)]
-        reason = next((v.reason for v in found if v.low is None and v.high is None), "") if found else "no run"
-        enough = len(found) > 1 and not reason
-        exact: Method = "e-value" if level.anytime else "exact test"
-        rough: Method = "e-value, rests on normality" if level.anytime else "t-interval, rests on normality"
-        bare = replace(bare, method=None if not enough else exact if measure.unit == "share" else rough)
-        return _decided(bare, len(found), reason, _level(found, measure, level) if enough else None)
-    theirs = {v.seed: v for v in values_of(claim.measure, other, target, ask)} if other else {}
-    pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    reason = unpaired(pairs, (claim.of, str(claim.versus)))
-    if len(pairs) < 2 or reason:
-        return _decided(bare, len(pairs), reason, None)
-    scale: Literal["ratio", "difference"] = "ratio" if claim.kind == "ratio" else "difference"
-    bare = replace(bare, method=interval_method(pairs, scale, level))
-    return _decided(bare, len(pairs), reason, _versus(pairs, scale, level))
-
-
-def _decided(bare: Judgement, count: int, reason: str, found: Interval | None) -> Judgement:
-    if found is None:
-        return replace(bare, pairs=count, reason=reason or "one seed: no interval")
-    estimate, low, high = found
-    weak = f"a first indication: fewer than {CLAIM_PAIRS} seeds" if count < CLAIM_PAIRS else ""
-    return replace(
-        bare,
-        outcome=outcome_of(low, high, bare.claim.below, bare.claim.above),
-        pairs=count,
-        estimate=estimate,
-        low=low if math.isfinite(low) else None,
-        high=high if math.isfinite(high) else None,
-        reason=weak,
-    )
-
-
-def _versus(pairs: Sequence[Pair], scale: Scale, level: Level) -> Interval:
-    points, (low, high) = observed(pairs, scale), interval(pairs, scale, level)
-    estimate = None if points is None else float(np.mean(points))
-    if scale == "ratio":
-        low = math.exp(low) if math.isfinite(low) else low  # no lower bound, rather than 0
-        return (None if estimate is None else math.exp(estimate)), low, math.exp(high)
-    return estimate, low, high
-
-
-def _level(values: Sequence[Value], measure: Measure, level: Level) -> Interval:
-    """Mean of one arm's values, with its t-interval; of a share the exact one."""
-    nothing = Value(0, 0.0, 0.0, 0.0)
-    lows, highs = differences([(value, nothing) for value in values], "difference")
-    known = [v.value for v in values if v.value is not None]
-    estimate = float(np.mean(known)) if len(known) == len(values) else None
-    if measure.unit == "share":
-        return estimate, *share_interval(float(sum(known)), len(values), level)
-    low = float(lows.mean() - half_width(lows, level)) if np.isfinite(lows).all() else -math.inf
-    high = float(highs.mean() + half_width(highs, level)) if np.isfinite(highs).all() else math.inf
-    return estimate, low, high
-
-
-def check_claims(findings: Findings) -> list[Check]:
-    """One check a claim and setting: confirmed passes, refuted fails."""
-    return [_check(judgement) for judgement in findings.claims]
-
-
-def _check(judgement: Judgement) -> Check:
-    claim = judgement.claim
-    pairs = f"{judgement.pairs} {'runs' if claim.kind == 'level' else 'pairs'}"
-    reason = f"; {judgement.reason}" if judgement.reason else ""
-    message = f"measured {written_judgement(judgement)}, {pairs}{reason}; claimed by {claim.source}"
-    return Check(written_claim(judgement), CHECKED[judgement.outcome], message, judgement.outcome)

@@ -8,7 +8,8 @@ from typing import Any
 
 from bncli.analysis import summaries
 from bncli.analysis.answer import find_answer
-from bncli.analysis.comparisons import compare, judge_study_claims
+from bncli.analysis.claims import judge_study_claims
+from bncli.analysis.comparisons import compare
 from bncli.analysis.curves import find_curves
 from bncli.analysis.notes import find_notes
 from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, final_value, steps_to_target, values_of

@@ -122,7 +122,7 @@ def compare(
         before = regression.read_baseline(asked.store, baseline, SCHEMA) if baseline else None
         session = regression.with_fresh_store(asked) if save_baseline or baseline else asked
         session, results, findings = train_and_look(session, on_event, aa=aa)
-        from bncli.analysis.comparisons import check_claims
+        from bncli.analysis.claims import check_claims
         from bncli.analysis.regression import regressions
 
         checks = check_claims(findings) if check else []

@@ -1,16 +1,24 @@
 """Claims against runs made by hand: an outcome follows from the whole interval."""
 
 import dataclasses
+import math
+from statistics import stdev
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 from bncli.analysis import analyse
-from bncli.analysis.comparisons import check_claims
+from bncli.analysis.claims import check_claims, find_detectable, find_detectable_share
+from bncli.analysis.stats import mean_interval
 from bncli.findings import Claim
-from bncli.format import written_claim, written_judgement
+from bncli.format import written_claim, written_detectable, written_judgement
 from bncli.report.checks import annotations, junit, markdown
+from bncli.report.data import ReportData
+from bncli.report.documents import read_document
+from bncli.report.page.study import read_study
+from bncli.report.study.json import document
 
 
 def claim(measure="steps_to_target", versus="none", kind="ratio", below=None, above=None, at=None):
@@ -113,3 +121,79 @@ def test_checks_are_written_for_machines():
     assert "| refuted | steps to 95 %, batch / none: below 0.3x |" in markdown("claims", checks)
     assert [line.split("::")[1] for line in annotations(checks)] == ["error", "warning"]
     assert "95 %25" in next(annotations(checks))
+
+
+# Student's quantiles with 9 degrees of freedom: 97.5 % and 80 %
+FACTOR = (2.262157 + 0.883404) / math.sqrt(10)
+
+
+def finals(first, step=0.001):
+    return [reaching(400, first + step * i) for i in range(10)]
+
+
+def test_the_effect_that_could_have_been_decided_follows_from_the_scatter():
+    better = claim("final_accuracy", kind="difference", above=0.01)
+    (found,) = judged(better, finals(0.95, 0.002), finals(0.95)).claims  # differences of 0 to 9 thousandths
+    assert found.detectable == pytest.approx(FACTOR * 0.001 * math.sqrt(55 / 6))  # their sample variance is 55 / 6
+    assert written_detectable(found) == "0.3 points"
+    (alone,) = judged(claim("final_accuracy", None, "level", above=0.9), finals(0.95)).claims
+    assert alone.detectable == pytest.approx(found.detectable)
+
+
+def test_an_effect_in_ratios_is_a_factor_with_what_the_grid_leaves_open():
+    (found,) = judged(claim(below=0.6), steps(*[400, 500] * 5), steps(*[900] * 10)).claims
+    lows, highs = [math.log(3 / 9), math.log(4 / 9)] * 5, [math.log(4 / 8), math.log(5 / 8)] * 5
+    wide = FACTOR * max(stdev(lows), stdev(highs)) + (sum(highs) - sum(lows)) / 20
+    assert found.detectable == pytest.approx(math.exp(wide))
+    assert written_detectable(found) == "a factor of 1.40"
+
+
+def test_that_effect_is_decided_in_four_of_five_studies():
+    sample = np.random.default_rng(0).normal(0, 1, (2000, 10))
+    spread = np.array([-1.0, 1.0] * 5)  # of the size of the truth's: s is 1 once divided by its own
+    effect = find_detectable(spread / spread.std(ddof=1), spread / spread.std(ddof=1))
+    low, _ = mean_interval(sample + effect)
+    assert np.mean(low > 0) == pytest.approx(0.8, abs=0.03)
+
+
+def test_of_a_share_the_effect_is_exact():
+    assert find_detectable_share(10, [0.6]) == pytest.approx(0.8**0.1 - 0.6)  # all ten must: 9 of 10 may be 55 %
+    assert find_detectable_share(10, [0.4]) == pytest.approx(0.8**0.1 - 0.6)
+    assert find_detectable_share(3, [0.5]) == "so few seeds decide nothing at this level"
+
+
+@pytest.mark.parametrize(
+    ("arms", "reason"),
+    [(FASTER, "all values are alike, so that nothing says how much they vary"),
+     ({"batch": steps(400, 500), "none": steps(900, None)}, "a run has no value, so that nothing says how much they vary"),
+     ({"batch": steps(400), "none": steps(900)}, "one seed: no interval"),
+     ({"batch": steps(400, 400)}, "no seed has a run of both batch and none")],
+)  # fmt: skip
+def test_where_no_effect_can_be_told_the_document_says_why(arms, reason):
+    made = judged(claim(below=0.6), **arms)
+    assert (made.claims[0].detectable, made.claims[0].detectable_reason) == (None, reason)
+    (told,) = document(made)["claims"]
+    assert (told["detectable"], told["detectable_reason"]) == (None, reason)
+    assert "could have decided" not in check_claims(made)[0].message
+
+
+def test_the_effect_stands_in_every_report():
+    made = judged(claim(below=0.6), steps(*[400, 500] * 5), steps(*[900] * 10))
+    (check,) = check_claims(made)
+    assert check.message.startswith(
+        "measured 0.50x [0.33, 0.62], 10 pairs, could have decided a factor of 1.40; claimed"
+    )
+    assert check.message.partition(";")[0] in junit("x", [check])
+    assert check.message in markdown("x", [check])
+    (told,) = document(made)["claims"]
+    assert told["detectable"] == made.claims[0].detectable
+    assert "detectable_reason" not in told
+    assert "a factor of 1.40" in read_study(ReportData("x", made), made).tables[2].body
+
+
+def test_a_document_from_before_there_was_one_is_read():
+    told = document(judged(claim(below=0.6), steps(*[400, 500] * 5), steps(*[900] * 10)), {})
+    told["claims"] = [{key: value for key, value in told["claims"][0].items() if key != "detectable"}]
+    read = read_document("x.json", told).findings
+    assert read.claims[0].detectable is None
+    assert document(read)["claims"][0]["detectable_reason"] == "not worked out by the bncli that judged it"

@@ -10,6 +10,7 @@ from bncli.format import (
     written_change,
     written_claim,
     written_comparison,
+    written_detectable,
     written_judgement,
     written_option,
     written_score,
@@ -116,6 +117,7 @@ def _claims(findings: Findings) -> str:
         "claim": [written_claim(each) for each in findings.claims],
         "measured": [written_judgement(each) for each in findings.claims],
         "pairs": [str(each.pairs) for each in findings.claims],
+        "could have decided": [written_detectable(each) for each in findings.claims],
         "who says so": [each.claim.source for each in findings.claims],
         "remark": [each.reason for each in findings.claims],
     }

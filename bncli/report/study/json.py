@@ -134,9 +134,10 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
     fields = {key: value for key, value in asdict(judgement).items() if key != "measure"}
     fields["claim"] = {key: value for key, value in fields["claim"].items() if value is not None}
     open_end = judgement.reason or "unbounded: a run has no value"
+    unasked = fields.pop("detectable_reason") or "not worked out by the bncli that judged it"
     return {
         "text": written_claim(judgement),
-        **_reasoned(fields, estimate=open_end, low=open_end, high=open_end, method="no interval"),
+        **_reasoned(fields, estimate=open_end, low=open_end, high=open_end, method="no interval", detectable=unasked),
     }
 
 
