@@ -231,6 +231,17 @@ def test_a_tuned_key_is_an_axis_with_the_chosen_value_marked() -> None:
     assert figure.alt == "Validation loss over the learning rate. Best for none 0.3 (0.300)."
 
 
+def test_a_loss_that_blew_up_does_not_hide_the_others() -> None:
+    tuning = Tuning(
+        variant="none", setting={}, key="training.lr", by="validation_loss", values=(0.1, 0.3, 1.0),
+        scores=({}, {}, {}), medians=(-2.0, -3.0, -1.9e12), chosen=0.1, on_edge=False, usable_low=0.1, usable_high=0.3,
+        expected_best=(), runs=3, saved=0, steps=1,
+    )  # fmt: skip
+    y = next(find(list_figures(ReportData("a", replace(figure1(), tunings=(tuning,))))[0].spec, "y"))
+    assert (y["scale"]["domainMax"], y["scale"]["clamp"]) == (3.15, True)
+    assert y["title"] == "validation loss (what is above stands at the edge)"
+
+
 def test_findings_of_before_curves_were_kept_have_the_figures_that_they_can() -> None:
     assert [f.name for f in list_figures(ReportData("a", figures_without_curves()))] == ["cost"]
 

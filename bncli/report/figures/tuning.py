@@ -21,6 +21,7 @@ from bncli.report.figures.parts import (
 )
 
 FEW = 2  # values of a key make no curve yet
+FAR = 3  # times the worst variant's best: such a loss is of training that went astray
 
 
 def tuning_figures(findings: Findings) -> Iterator[Figure]:
@@ -126,6 +127,16 @@ def _ends(summary: Summary, centre: float) -> Mapping[str, Any]:
     return {"y": short(centre), **ends}
 
 
+def _edge(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Where an axis of losses ends, so that those far above every best do not hide the others; None: none is."""
+    worst = max((row["y"] for row in rows if "best" in row and row["y"] is not None), default=0)
+    known = [row["y"] for row in rows if row["y"] is not None]
+    near = [y for y in known if y <= FAR * worst]
+    if worst <= 0 or len(near) == len(known):
+        return None
+    return short(max(near) + 0.15 * (max(near) - min(near) or worst))
+
+
 def _called(word: str) -> str:
     return "the learning rate" if word == "lr" else word.replace("_", " ")
 
@@ -149,8 +160,10 @@ def _over_number(
         "scale": {"type": "log", "padding": 12, "nice": False} if log else {"zero": False, "padding": 12},
         "axis": {"format": "~g", "labelOverlap": True, **marked},
     }  # fmt: skip
+    end = None if percent else _edge(rows)
     y: Spec = {
-        "type": "quantitative", "title": label, "scale": {"zero": False},
+        "type": "quantitative", "title": label if end is None else f"{label} (what is above stands at the edge)",
+        "scale": {"zero": False} if end is None else {"zero": False, "domainMax": end, "clamp": True},
         "axis": {"format": ".3~%" if percent else ".3~g", "tickCount": 5},
     }  # fmt: skip
     tooltip = [
