@@ -165,7 +165,9 @@ def written_arm(variant: str, setting: Mapping[str, Any]) -> str:
 
 def written_score(score: float, by: str) -> str:
     """A tuning score without its unit: an accuracy in per cent, or a loss, which scores hold with its sign turned."""
-    return f"{-score:.3f}" if by == "validation_loss" else f"{100 * score:.1f}"
+    if by == "validation_accuracy":
+        return f"{100 * score:.1f}"
+    return f"{-score:.3f}" if abs(score) < 1e5 else f"{-score:.2g}"
 
 
 def written_option(value: Any) -> str:

@@ -67,14 +67,14 @@ class _Recorder(TorchDispatchMode):
             with self:
                 return self._parts[func](*args, **kwargs)
         outputs = func(*args, **kwargs)
-        if not isinstance(outputs, Tensor | list | tuple):  # of a shape, not of values
+        if outputs is not None and not isinstance(outputs, Tensor | list | tuple):  # of a shape, not of values
             return outputs
         inputs, named = tree_map_only(Tensor, self.node_of, (tuple(args), dict(kwargs)))
         node = self.graph.call_function(func, inputs, named)
         if isinstance(outputs, Tensor):
             self._know(outputs, node)
-        else:
-            for i, output in enumerate(outputs):
+        else:  # None: what changes a list of tensors in place
+            for i, output in enumerate(outputs or ()):
                 if isinstance(output, Tensor):
                     self._know(output, self.graph.call_function(operator.getitem, (node, i)))
         return outputs

@@ -79,11 +79,17 @@ def _adam(params: Params, grads: Params, state: State, hyper: Hyper) -> None:
     steps += 1
     correction1, correction2 = (_correction(beta, steps) for beta in (beta1, beta2))
     rate, root = hyper.lr / correction1.to(hyper.lr.dtype), correction2.sqrt().to(hyper.lr.dtype)
-    for p, g, first, second in zip(params, grads, state["first"], state["second"], strict=True):
-        first.mul_(beta1).add_(g, alpha=1 - beta1)
-        second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        denominator = (second.sqrt() / root).add_(eps)
-        p.addcmul_(first / denominator, hyper.like(rate, p), value=-1)
+    first, second = state["first"], state["second"]
+    params, grads = list(params), list(grads)  # each operation is of all at once: of small ones the calls are the cost
+    torch._foreach_mul_(first, beta1)
+    torch._foreach_add_(first, grads, alpha=1 - beta1)
+    torch._foreach_mul_(second, beta2)
+    torch._foreach_addcmul_(second, grads, grads, value=1 - beta2)
+    denominators = torch._foreach_sqrt(second)
+    torch._foreach_div_(denominators, root)
+    torch._foreach_add_(denominators, eps)
+    rates = {p.dim(): hyper.like(rate, p) for p in params}
+    torch._foreach_addcmul_(params, torch._foreach_div(first, denominators), [rates[p.dim()] for p in params], value=-1)
 
 
 def _correction(beta: float, steps: Tensor) -> Tensor:
