@@ -37,9 +37,9 @@ def test_every_value_of_every_variant_is_shown_and_the_chosen_one_marked() -> No
 
 
 def test_losses_are_shown_as_losses() -> None:
-    lines = shown(replace(TUNING, by="validation_loss", medians=(-0.8, -0.3, -0.4)))
+    lines = shown(replace(TUNING, by="validation_loss", medians=(-0.8, -0.3, -1.94e12)))
     assert lines[1] == "validation loss, median over tuning seeds, by lr; * is chosen"
-    assert lines[3].split() == ["none", "0.800", "0.300*", "0.400"]
+    assert lines[3].split() == ["none", "0.800", "0.300*", "1.9e+12"]
     assert lines[4].endswith(": 0.800 0.300 0.300")
 
 
