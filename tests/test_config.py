@@ -1,5 +1,8 @@
 """What a preset means."""
 
+import math
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,17 @@ def read(tmp_path: Path, text: str, *sets: str, **more: Any) -> Study:
 @pytest.mark.parametrize("name", preset_names())
 def test_every_shipped_preset_is_valid(name: str) -> None:
     assert read_preset(preset_path(name)).question
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if not name.startswith("bench")])
+def test_a_preset_judges_at_most_three_claims_of_one_paper(name: str) -> None:
+    study = read_study(preset_path(name))
+    papers = Counter[str]()
+    for claim in study.claims:
+        paper = re.match(r".+? (19|20)\d\d", claim.source)  # "Ioffe & Szegedy 2015, section 4.1"
+        settings = [len(values) for key, values in study.sweep.items() if key not in claim.at]
+        papers[paper[0] if paper else claim.source] += math.prod(settings)
+    assert max(papers.values(), default=0) <= 3
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,8 @@ def test_an_activation_on_top_of_a_norm_that_is_one_is_a_warning(tiny: Tiny) -> 
         "model.activation=identity"
     ]
     assert not warnings_of(tiny(model={"name": "mlp", "activation": "identity"}, variants=variants))
+    own = {"none": "none", "frn": {"norm": "frn", "model": {"activation": "identity"}}}
+    assert not warnings_of(tiny(variants=own))
 
 
 def test_a_study_is_described_in_one_line(tiny: Tiny) -> None:

@@ -19,11 +19,12 @@ def warnings_of(study: Study) -> list[str]:
     """What stops nothing, with what to change: a second activation, batches too small for what a norm estimates."""
     if study.task:
         return []
+    functions = {name: study.model_of(name).options.get("activation", "identity") for name in study.variants}
     found = [
         f"{name}: norm {variant.norm.name!r} is an activation as well, and the network's"
-        f" {study.model.options['activation']} comes on top; leave it out with --set model.activation=identity"
+        f" {functions[name]} comes on top; leave it out with --set model.activation=identity"
         for name, variant in study.variants.items()
-        if NORMS[variant.norm.name].activates and study.model.options.get("activation", "identity") != "identity"
+        if NORMS[variant.norm.name].activates and functions[name] != "identity"
     ]
     for _, at in study.settings():
         for name, variant in at.variants.items():

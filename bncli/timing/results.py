@@ -224,6 +224,8 @@ class KernelJudgement:
     source: str
     outcome: Outcome
     ratio: Estimate  # time of `of` over that of `versus`
+    # the true ratio's least factor from the bound that such measurements decide in 80 % of runs; None without interval
+    detectable: float | None = None
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,13 @@ def test_one_process_decides_nothing_between_two_norms() -> None:
     claimed = KernelClaim.model_validate({"of": "zca", "versus": "batch", "ratio": {"above": 1}, "source": "us"})
     (found,) = judge_claims([claimed], [row("zca", [4.0]), row("batch", [1.0])])
     assert (found.outcome, found.ratio) == ("undecided", Estimate(pytest.approx(4.0)))
+    assert found.detectable is None
+
+
+def test_a_claim_says_the_least_factor_that_it_could_have_decided(tmp_path: Path) -> None:
+    (found,) = judge_claims([claim("of: batch, ratio: {below: 0.6}", tmp_path)], [row("batch", [0.5, 0.5])])
+    half = math.log(1.02 / 0.98) / 2  # of the interval, which ends where 97.5 % of a normal distribution do
+    assert found.detectable == pytest.approx(math.exp(half * (1.959964 + 0.841621) / 1.959964), rel=1e-5)
 
 
 @pytest.mark.parametrize(

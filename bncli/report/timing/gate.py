@@ -167,5 +167,8 @@ def _check_case(judgement: CaseJudgement) -> Check:
 def _check_claim(claim: KernelJudgement) -> Check:
     ratio = claim.ratio
     name = f"time, {claim.of} / {claim.versus} at {claim.at}: {written_band(claim.below, claim.above, 'x')}"
-    message = f"measured {written_ratio(ratio.value, ratio.low, ratio.high)}; claimed by {claim.source}"
+    effect = (
+        f", could have decided a factor of {written_ratio(claim.detectable).rstrip('x')}" if claim.detectable else ""
+    )
+    message = f"measured {written_ratio(ratio.value, ratio.low, ratio.high)}{effect}; claimed by {claim.source}"
     return Check(name, CHECKED[claim.outcome], message, claim.outcome)
