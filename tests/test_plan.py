@@ -111,6 +111,8 @@ def test_the_whole_recipe_is_described(tiny: Tiny) -> None:
     ) in describe(tiny(training=recipe), "cpu")
     swept = tiny(sweep={"training.optimizer.momentum": [0.0, 0.9]})
     assert " · sgd lr 0.5 (constant), momentum 0.0, 0.9, no weight decay" in describe(swept, "cpu")
+    few = tiny(training={"batches": {"classes_per_batch": 2}})
+    assert " · batch 60 of 2 classes · " in describe(few, "cpu")
 
 
 def test_what_the_norms_of_a_study_are_is_said_with_where_it_stands(tiny: Tiny) -> None:

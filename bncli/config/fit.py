@@ -196,6 +196,14 @@ def _contradictions(study: "Study", variant: str, layers: int) -> Iterator[Probl
             " training.schedule.warmup, or training.schedule=constant"
         )
         yield Problem(("training", "schedule"), message)
+    if few := training.batches.classes_per_batch:
+        wrong = ""
+        if data.tokens or not data.classes:
+            wrong = f"data {study.data.name!r} has no class{' for each example' if data.tokens else 'es'}; leave it out"
+        elif few > data.classes:
+            wrong = f"must be <= {data.classes} classes of data {study.data.name!r}, got {few}"
+        if wrong:
+            yield Problem(("training", "batches", "classes_per_batch"), wrong)
     if training.label_smoothing and not data.classes:
         yield Problem(("training", "label_smoothing"), f"data {study.data.name!r} has no classes; must be 0")
     if training.loss and LOSSES[training.loss.name].classes and not data.classes:

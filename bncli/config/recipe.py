@@ -36,6 +36,14 @@ class Augmentation(Frozen):
     cutout: Annotated[Natural, Meaning("side of the square that is cut out", "pixels")] = 0
 
 
+class Batching(Frozen):
+    """Which training examples come together; by default any, and each once an epoch."""
+
+    classes_per_batch: Annotated[
+        Count | None, Meaning("each batch has examples of so many classes alone; null: of any", "classes")
+    ] = None
+
+
 class Training(Frozen):
     """The recipe that every variant trains by."""
 
@@ -73,6 +81,7 @@ class Training(Frozen):
     augment: Annotated[Augmentation | None, Before(None), Meaning("what is done to training images; null: nothing")] = (
         None
     )
+    batches: Annotated[Batching, Meaning("which training examples come together")] = Batching()
     ranks: Annotated[
         int,
         Field(ge=1, le=1_000),
@@ -81,9 +90,10 @@ class Training(Frozen):
     ] = 1
 
     @model_serializer(mode="wrap")
-    def without_ranks(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the ranks of a run in one process: studies and runs that are older than the key have none."""
-        return {key: value for key, value in write(self).items() if key != "ranks" or value != 1}
+    def without_younger(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without one process's ranks and batches of any examples: studies and runs before these keys have none."""
+        absent = {*(("ranks",) if self.ranks == 1 else ()), *(("batches",) if self.batches == Batching() else ())}
+        return {key: value for key, value in write(self).items() if key not in absent}
 
 
 class Evaluation(Frozen):

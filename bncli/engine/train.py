@@ -134,7 +134,10 @@ class _Loop:
         self.ranks = Ranks(recipe.ranks, recipe.batch_size)
         self.ranks.spread(self.network.parameters.values())  # somebody's network may draw them without torch
         share = self.ranks.start, self.ranks.examples
-        self.batches = Batches(self.splits.train, recipe.batch_size, seeds, lanes, recipe.augment, data.shape, share)
+        self.batches = Batches(
+            self.splits.train, recipe.batch_size, seeds, lanes, recipe.augment, data.shape, share,
+            recipe.batches.classes_per_batch,
+        )  # fmt: skip
         self.hyper = _hyper(job, self.network)
         schedule = first.training.schedule
         self.lr, self.factor = self.hyper.lr.clone(), factor_of(schedule.name, schedule.options, first.training.steps)

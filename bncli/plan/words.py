@@ -111,10 +111,11 @@ def describe(study: Study, device: str) -> str:
     elif facts := MODELS.facts(facts_key(run)):
         shape = f"({facts.parameters:,} parameters)"
     activation = study.model.options.get("activation", "")
+    few = swept.get("training.batches.classes_per_batch", training.batches.classes_per_batch)
     parts = [
         next((Path(study.data.options[key]).name for key, o in data.options.items() if o.place), study.data.name),
         f"{study.model.name} {shape} {activation}".strip(),
-        f"batch {swept.get('training.batch_size', training.batch_size)}",
+        f"batch {swept.get('training.batch_size', training.batch_size)}{f' of {few} classes' if few else ''}",
         _describe_optimizer(training, swept, images=len(data.shape) > 1),
         f"{training.steps:,} steps",
         counted,
