@@ -9,7 +9,7 @@ from torch import Tensor
 from bncli.engine.layers import INPUT, NetworkLayer
 from bncli.engine.moment import Activations, ProbeSite, Subject, resampled
 from bncli.shift import METRICS
-from bncli.shift.gradients import gradient_shift, walk
+from bncli.shift.gradients import flat, gradient_shift, gradients, walk
 
 POPULATION = 20  # training batches that stand for the population
 COMPANIES = 8  # batches in whose company an example is normalised again
@@ -157,7 +157,34 @@ def _modes(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
             yield MetricValues(name, site, metric(training[site], evaluation[site]))
 
 
+def _weights(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
+    """Of the weight of each chosen layer."""
+    parameters, lanes = moment.subject.network.parameters, len(moment.subject.network.lanes)
+    for site, names in _weight_names(moment.subject).items():
+        for name, metric in metrics.items():
+            yield MetricValues(name, site, metric(flat([parameters[weight].detach() for weight in names], lanes)))
+
+
+def _weight_gradients(metrics: MetricFunctions, moment: Moment) -> Iterator[MetricValues]:
+    """Of the gradient in the weight of each chosen layer, of the loss of the next training batch."""
+    subject, chosen = moment.subject, _weight_names(moment.subject)
+    every = [weight for names in chosen.values() for weight in names]
+    if not every:
+        return
+    losses, found = gradients(subject.loss_on(*subject.next_batch()), subject.network.parameters, every)
+    for site, names in chosen.items():
+        for name, metric in metrics.items():
+            yield MetricValues(name, site, metric(flat([found[weight] for weight in names], losses.ndim)))
+
+
+def _weight_names(subject: Subject) -> dict[ProbeSite, list[str]]:
+    """The weight of each chosen layer; where it is computed from others, the one that its direction comes from."""
+    weights = subject.network.weights
+    found = {ProbeSite(layer.name): [name for name in layer.parameters if name in weights] for layer in subject.chosen}
+    return {site: names for site, names in found.items() if names}
+
+
 READERS = {
     "pair": _pairs, "sample": _samples, "gradient": _gradients, "landscape": _landscape, "statistics": _statistics,
-    "draws": _draws, "modes": _modes,
+    "draws": _draws, "modes": _modes, "weight": _weights, "weight-gradient": _weight_gradients,
 }  # fmt: skip

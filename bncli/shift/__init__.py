@@ -15,6 +15,8 @@ is given, its row's `kind` says:
   the population under the same weights.
 - "draws": `f(outputs)`, (*lanes, B, N, C): the norm's outputs for the same N examples in the company of B batches.
 - "modes": `f(training, evaluation)`, each (*lanes, N, C): outputs of the same batch in the two modes.
+- "weight": `f(weight)`, (*lanes, P): a layer's weight, as one vector.
+- "weight-gradient": `f(gradient)`, (*lanes, P): the loss's gradient in that weight.
 
 Examples at several locations (convolutions) come as N times locations samples. bfloat16 and float16 are computed in
 float32; spectra in float64.
@@ -23,10 +25,10 @@ float32; spectra in float64.
 from typing import Literal
 
 from bncli.catalogue import Catalogue
-from bncli.shift.rows import CONDITIONING, DISTRIBUTION, GRADIENT, LANDSCAPE, PERCENTILES, STATISTICS, MetricRow
+from bncli.shift.rows import CONDITIONING, DISTRIBUTION, GRADIENT, LANDSCAPE, PERCENTILES, STATISTICS, WEIGHT, MetricRow
 
 METRICS: Catalogue[MetricRow] = Catalogue(
-    "metric", {**PERCENTILES, **DISTRIBUTION, **GRADIENT, **LANDSCAPE, **CONDITIONING, **STATISTICS}
+    "metric", {**PERCENTILES, **DISTRIBUTION, **GRADIENT, **LANDSCAPE, **CONDITIONING, **STATISTICS, **WEIGHT}
 )
 
 ProbePlace = Literal[

@@ -123,3 +123,11 @@ def relative_percentile_drift(before: Tensor, after: Tensor) -> Tensor:
     old = percentiles(before)
     drift = (percentiles(after) - old).abs().mean(-2)
     return ratio(drift, old[..., 2, :] - old[..., 0, :])
+
+
+def activation_rms(x: Tensor) -> Tensor:
+    """Root mean square of a sample (*lanes, N, C) over examples and channels, in its units: (*lanes,), in float64.
+
+    Means are left in: of values with mean m and standard deviation s it is sqrt(m^2 + s^2).
+    """
+    return x.double().square().mean((-2, -1)).sqrt()

@@ -103,6 +103,14 @@ def length(vector: Tensor) -> Tensor:
     return norm
 
 
+def l2_norm(vector: Tensor) -> Tensor:
+    """Euclidean length of a weight or a gradient (*lanes, P), in its units: (*lanes,), >= 0, in float64.
+
+    Of a deep network's gradients the squares may be too large for float32, or too small.
+    """
+    return length(vector.double())
+
+
 def _checked(layers: Mapping[str, Sequence[str]], before: Parameters, after: Parameters) -> None:
     owner: dict[str, str] = {}
     for layer, names in layers.items():

@@ -6,7 +6,9 @@ from typing import Literal
 
 from bncli.catalogue import Fraction, Option, Row
 
-MetricKind = Literal["pair", "sample", "gradient", "landscape", "statistics", "draws", "modes"]
+MetricKind = Literal[
+    "pair", "sample", "gradient", "landscape", "statistics", "draws", "modes", "weight", "weight-gradient"
+]
 Tier = Literal["light", "standard", "full"]
 
 
@@ -111,6 +113,11 @@ DISTRIBUTION = {
         kind="sample", per="unit", unit="share", high=1, better="lower", tier="light",
         formula="share of |g'(x)| < 0.1 max |g'|", citation="after Glorot & Bengio 2010, section 3",
     ),
+    "activation-rms": MetricRow(
+        "bncli.shift.distribution:activation_rms", "root mean square over examples and units: how large the values are",
+        kind="sample", per="layer", unit="activation",
+        formula="sqrt(mean x^2)", citation="after Bjorck et al. 2018, arXiv:1806.02375, section 3",
+    ),
 }  # fmt: skip
 
 CONDITIONING = {
@@ -172,6 +179,19 @@ GRADIENT = {
         "bncli.shift.gradients:cosine", "cosine of the angle by which it turns a layer's gradient",
         kind="gradient", per="layer", unit="", low=-1, high=1, null=1, better="higher", relative=True,
         formula="G G' / (||G|| ||G'||)", citation=f"{_SANTURKAR}, section 2.2",
+    ),
+}  # fmt: skip
+
+WEIGHT = {
+    "gradient-norm": MetricRow(
+        "bncli.shift.gradients:l2_norm", "length of the loss's gradient in a layer's weight",
+        kind="weight-gradient", per="layer", unit="gradient",
+        formula="||dL/dW||_2", citation="Glorot & Bengio 2010; Yang et al. 2019, arXiv:1902.08129",
+    ),
+    "weight-norm": MetricRow(
+        "bncli.shift.gradients:l2_norm", "length of a layer's weight",
+        kind="weight", per="layer", unit="weight",
+        formula="||W||_2", citation="van Laarhoven 2017, arXiv:1706.05350",
     ),
 }  # fmt: skip
 

@@ -9,6 +9,8 @@ import torch
 
 from bncli.config import Study
 from bncli.config.study import study_of
+from bncli.data import DATASETS
+from bncli.engine.network import build
 from bncli.engine.train import Sign, train
 from bncli.errors import ConfigError
 from bncli.plan import Job, runs_of
@@ -108,6 +110,49 @@ def test_lanes_are_probed_as_each_run_alone(tiny: Tiny) -> None:
         for one, other in zip(probed(lane), probed(alone), strict=True):
             assert (one.key, one.step) == (other.key, other.step)
             assert one.value == pytest.approx(other.value, rel=1e-5, abs=1e-7)
+
+
+def weights_of(tiny: Tiny, norm: str, lanes: int) -> Job:
+    """A deep linear network trained in full batches, whose gradients do not depend on the order of the examples."""
+    probes = {"metrics": ["weight-norm", "gradient-norm", "activation-rms"], "every": 10, "mode": "train"}
+    return job_of(
+        tiny, norm, lanes, {**probes, "examples": 1000, "split": "train", "layers": ["layers.*"]},
+        data="linear-map", model={"name": "deep-linear", "depth": 3, "width": 4},
+        training={"steps": 10, "batch_size": 1000, "lr": 0.01}, evaluation={"every": 10, "split": "test"},
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_norms_of_weights_and_gradients_are_those_of_autograd(tiny: Tiny, norm: str, lanes: int) -> None:
+    job = weights_of(tiny, norm, lanes)
+    for run, result in zip(job.runs, train(job), strict=True):
+        model, data = build(run), DATASETS.load("linear-map")(**run.data.options, device="cpu").train
+        x, y = data.slice(0, len(data))
+        seen: list[torch.Tensor] = []
+        for _, normalised in model.get_submodule("layers").named_children():
+            normalised.register_forward_hook(lambda _, __, output, seen=seen: seen.append(output))
+        (model(x) - y).square().mean().backward()
+        weights = {name: p for name, p in model.named_parameters() if p.ndim == 2}
+        assert len(weights) == 3
+        for (name, weight), output in zip(weights.items(), seen, strict=True):
+            layer = name.removesuffix(".weight")
+            assert weight.grad is not None
+            assert result.curve("weight-norm", layer)[1][0] == pytest.approx(weight.norm().item(), rel=1e-9)
+            assert result.curve("gradient-norm", layer)[1][0] == pytest.approx(weight.grad.norm().item(), rel=1e-9)
+            rms = output.square().mean().sqrt().item()
+            assert result.curve("activation-rms", layer, "norm")[1][0] == pytest.approx(rms, rel=1e-6)
+
+
+def test_a_norm_in_the_weight_is_measured_where_its_direction_comes_from(tiny: Tiny) -> None:
+    probes = {"metrics": ["weight-norm", "gradient-norm"], "every": 10}
+    for result in train(job_of(tiny, "weight", probes=probes)):
+        direction = "hidden.1.0.parametrizations.weight.original1"
+        assert result.curve("weight-norm", "hidden.1.0")[1] == pytest.approx(
+            result.curve("parameter_norm", direction)[1][1:], rel=1e-6
+        )
+        assert min(result.curve("gradient-norm", "hidden.1.0")[1]) > 0
 
 
 def test_the_gradient_of_the_first_layer_does_not_shift(tiny: Tiny) -> None:

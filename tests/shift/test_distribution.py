@@ -8,6 +8,7 @@ from scipy import stats
 
 from bncli.shift.conditioning import frechet
 from bncli.shift.distribution import (
+    activation_rms,
     gaussian_w2,
     ks,
     location_drift,
@@ -181,3 +182,12 @@ def test_a_deviation_far_from_0_does_not_cancel():
 
 def test_a_constant_channel_has_deviation_0_exactly():
     assert moments(torch.full((7, 1), 0.1))[1].item() == 0
+
+
+def test_the_root_mean_square_of_a_layer_is_over_examples_and_units():
+    assert activation_rms(torch.tensor([[1.0, 7.0], [5.0, -5.0]])).item() == 5  # (1 + 49 + 25 + 25) / 4 = 25
+
+
+def test_a_root_mean_square_whose_squares_leave_float32_is_still_finite():
+    assert activation_rms(torch.full((4, 3), 1e30)).item() == pytest.approx(1e30)
+    assert activation_rms(torch.full((4, 3), 1e-30)).item() == pytest.approx(1e-30)

@@ -13,6 +13,7 @@ from bncli.shift.gradients import (
     effective_smoothness,
     gradient_predictiveness,
     gradient_shift,
+    l2_norm,
     loss_range,
     relative_shift,
     shift_norm,
@@ -181,3 +182,12 @@ def test_where_the_gradient_is_0_there_is_nothing_to_walk():
 
 def test_a_gradient_that_changes_without_a_step_is_infinitely_rough():
     assert effective_smoothness(Walk(torch.ones(1), torch.ones(1), torch.zeros(1))).item() == math.inf
+
+
+def test_the_norm_of_a_vector_is_its_euclidean_length():
+    assert l2_norm(torch.tensor([[3.0, -4.0], [0.0, 0.0]])).tolist() == [5, 0]
+
+
+def test_a_norm_whose_squares_leave_float32_is_still_finite():
+    assert l2_norm(torch.tensor([3e30, 4e30])).item() == pytest.approx(5e30)
+    assert l2_norm(torch.tensor([3e-30, 4e-30])).item() == pytest.approx(5e-30)

@@ -26,7 +26,7 @@ def arguments(kind, lanes=(), *, seed=0, scale=1.0):
     """What a metric of this kind is given, tensor by tensor."""
     shapes = {
         "pair": [(N, C)] * 2, "sample": [(N, C)], "gradient": [(P,)] * 2, "landscape": [(K,)] * 3,
-        "statistics": [(C,)] * 4, "draws": [(B, N, C)], "modes": [(N, C)] * 2,
+        "statistics": [(C,)] * 4, "draws": [(B, N, C)], "modes": [(N, C)] * 2, "weight": [(P,)], "weight-gradient": [(P,)],
     }[kind]  # fmt: skip
     made = [sample(*lanes, *shape, seed=seed + i, scale=scale) for i, shape in enumerate(shapes)]
     if kind == "landscape":
