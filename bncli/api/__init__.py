@@ -84,7 +84,8 @@ def compare(
         weights: a file with trained weights for it, a state_dict.
         sites: a pattern on the paths of the norms that are replaced, "layer4.*".
         loss: cross_entropy, squared_error, or a function of outputs and targets likewise.
-        data: a data set instead of the preset's: its name, FILE.npz, a folder of images, or hf:NAME (docs/data.md).
+        data: a data set instead of the preset's: its name, FILE.npz, FILE.txt, a folder of images, or hf:NAME
+            (docs/data.md).
         task: a training loop of your own, FILE.py:NAME, MODULE:NAME, a plug-in's, or the function (docs/yours.md).
         on_event: called with everything that happens (bncli.session.events).
         check: judge the preset's claims.

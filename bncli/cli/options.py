@@ -158,8 +158,8 @@ StoreFolder = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Train on other data: a data set, arrays, a folder of images.",
-        metavar="NAME|FILE.npz|FOLDER|hf:NAME",
+        help="Train on other data: a data set, arrays, text, a folder of images.",
+        metavar="NAME|FILE.npz|FILE.txt|FOLDER|hf:NAME",
         rich_help_panel=WHAT,
     ),
 ]

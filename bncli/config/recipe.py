@@ -163,7 +163,9 @@ class Probes(Frozen):
         ),
     ] = ("norm",)
     layers: Annotated[
-        tuple[str, ...], Field(strict=False), Meaning("patterns of layers' names (`hidden.2*`); []: all layers")
+        tuple[str, ...],
+        Field(strict=False),
+        Meaning("patterns of layers' names (`hidden.2*`, `blocks.-1*`: the last block); []: all layers"),
     ] = ()
     split: Annotated[
         Literal["train", "validation", "test"], Meaning("that the probe set is taken from: its first examples")

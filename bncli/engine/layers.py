@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bncli.models.transformer import SelfAttention, SwiGLU, Transformer
+from bncli.models.transformer import SelfAttention, SwiGLU
 from bncli.models.unit import ACTIVATIONS
+from bncli.shift.sites import is_norm, is_over_last_axis
 
 # the activations that a network is built with, by name
 INPUT = " (input)"  # behind a module's name: what it takes, not what it gives
@@ -125,19 +126,25 @@ def _atoms(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 def outputs_of(model: nn.Module, names: set[str]) -> Iterator[dict[str, Tensor]]:
     """While it is open, what the modules called so give, or take, at their first call of a forward pass, by name.
 
-    Each is (N, C, ...), as norms have it, also of a transformer, whose channels are last.
+    Each is (N, C, ...), as norms have it. Channels are the last axis behind a linear layer and at norms over that axis.
     """
     taken: dict[str, Tensor] = {}
-    last = isinstance(model, Transformer)
+    behind_linear = False
+
+    def pass_layer(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal behind_linear
+        behind_linear = isinstance(module, nn.Linear)
 
     def take(name: str) -> Any:
         def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
             found = inputs[0] if name.endswith(INPUT) else output
+            last = is_over_last_axis(module, output) if is_norm(module) else behind_linear
             taken.setdefault(name, (found.movedim(-1, 1) if last else found).clone())
 
         return note
 
-    hooks = [model.get_submodule(name.removesuffix(INPUT)).register_forward_hook(take(name)) for name in names]
+    hooks = [module.register_forward_hook(pass_layer) for module in model.modules() if _is_layer(module)]
+    hooks += [model.get_submodule(name.removesuffix(INPUT)).register_forward_hook(take(name)) for name in names]
     try:
         yield taken
     finally:

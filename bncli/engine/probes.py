@@ -96,11 +96,25 @@ def _chosen(layers: list[NetworkLayer], how: Probes) -> list[NetworkLayer]:
     """Layers whose distributions are looked at: those asked for, else all but the last, which gives the outputs."""
     if not how.layers:
         return layers[:-1] or layers
-    for pattern in how.layers:
-        if not any(fnmatch(layer.name, pattern) for layer in layers):
-            known = ", ".join(layer.name for layer in layers)
-            raise ConfigError(f"probes.layers: no layer is called {pattern!r} (known: {known})")
-    return [layer for layer in layers if any(fnmatch(layer.name, pattern) for pattern in how.layers)]
+    names = [layer.name for layer in layers]
+    found = {pattern: {name for name in names if _fits(name, pattern, names)} for pattern in how.layers}
+    for pattern, fitting in found.items():
+        if not fitting:
+            raise ConfigError(f"probes.layers: no layer is called {pattern!r} (known: {', '.join(names)})")
+    return [layer for layer in layers if any(layer.name in fitting for fitting in found.values())]
+
+
+def _fits(name: str, pattern: str, names: list[str]) -> bool:
+    """Whether the pattern is of this layer, by its name as it is or with one of its numbers counted from the end."""
+    if fnmatch(name, pattern):
+        return True
+    parts, others = name.split("."), [other.split(".") for other in names]
+    for i in (i for i, part in enumerate(parts) if part.isdecimal()):
+        beside = [int(o[i]) for o in others if o[:i] == parts[:i] and len(o) > i and o[i].isdecimal()]
+        from_end = int(parts[i]) - 1 - max(beside)
+        if fnmatch(".".join([*parts[:i], str(from_end), *parts[i + 1 :]]), pattern):
+            return True
+    return False
 
 
 Line = tuple[CurveKey, str, Tensor]  # what it is, its unit of measure, values (*lanes,)

@@ -36,6 +36,7 @@ class ModelRow(Row):
     positions: bool = False  # it takes tokens too, and its norms see (N, positions, C)
     layers: bool = True  # it has layers with weights before its norms
     residual: bool = False  # it has residual branches
+    cost: float = 1.0  # of its arithmetic, relative to the products of its layers
     whole: bool = False  # it comes with norms of its own, which are replaced; bncli/models/foreign.py
 
     def normalised(self, options: Options, shape: Shape, outputs: int) -> list[Layer]:

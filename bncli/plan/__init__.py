@@ -309,8 +309,9 @@ def seconds_of(job: Job) -> float:
     if run.task:
         return TASK_SECONDS
     data, training = DATASETS.describe(run.data.name, run.data.options), run.training
-    layers = MODELS[run.model.name].sizes(run.model.options, data.shape, data.outputs)
-    weights = sum(layer.multiply_adds for layer in layers)
+    model = MODELS[run.model.name]
+    layers = model.sizes(run.model.options, data.shape, data.outputs)
+    weights = model.cost * sum(layer.multiply_adds for layer in layers)
     step = (2e-4 * len(layers) / len(job.runs) + 5e-5) + 6 * weights * training.batch_size / SPEED
     evaluations = run.steps // run.evaluation.every + 2
     settling = run.evaluation.precise_batches * training.batch_size if run.evaluation.statistics == "precise" else 0

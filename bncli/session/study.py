@@ -38,7 +38,7 @@ class Yours:
     weights: str | Path | None = None  # trained ones, for the model
     sites: str | None = None  # pattern on the paths of the norms that are replaced
     loss: Model | None = None
-    data: str | Path | None = None  # a name, FILE.npz, a folder of images, hf:NAME
+    data: str | Path | None = None  # a name, FILE.npz, FILE.txt, a folder of images, hf:NAME
     task: Model | None = None  # a loop, in the place of all of these
 
     def named(self) -> Iterator[tuple[str, str, NamedCode | str]]:
@@ -258,7 +258,7 @@ def read_preset(
         if not isinstance(asked, Mapping):
             asked = {"until": until} | ({} if asked is None else {"max": asked})
     data = yours.data
-    expect_text("a data set's name, FILE.npz, a folder of images or hf:NAME", data=data)
+    expect_text("a data set's name, FILE.npz, FILE.txt, a folder of images or hf:NAME", data=data)
     expect_text("a file", weights=yours.weights)
     expect_text("a pattern", sites=yours.sites)
     named = None if data is None else str(data)

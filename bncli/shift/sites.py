@@ -146,7 +146,7 @@ class _Watch:
                 self._layer, self._call, self._stands_in = path, self._seen[path], None
                 self._rows = isinstance(module, _ROWS)
             elif kind == "norm":
-                self._rows = _over_last_axis(module, output)
+                self._rows = is_over_last_axis(module, output)
                 if self._stands_in is not None:
                     del self.found[self._stands_in]
                     self._stands_in = None
@@ -174,7 +174,7 @@ def tensors_in(value: object) -> Iterator[Tensor]:
             yield from tensors_in(inner)
 
 
-def _over_last_axis(norm: nn.Module, output: object) -> bool:
+def is_over_last_axis(norm: nn.Module, output: object) -> bool:
     """Whether a norm's channels are the last axis; a derived layer norm may have moved them to the second."""
     if getattr(norm, "over", "") == "last" or getattr(getattr(norm, "layout", None), "axis", 1) == -1:
         return True  # bncli's own, in the place of such a layer norm

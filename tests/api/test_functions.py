@@ -80,7 +80,7 @@ def test_a_function_takes_a_name_a_path_a_study_or_a_dict_and_all_are_one_study(
         ({"jobs": 0}, "jobs: expected a whole number above 0, or None, got 0"),
         ({"jobs": "2"}, "jobs: expected a whole number above 0, or None, got '2'"),
         ({"store": 5}, "store: expected a folder's path, got 5"),
-        ({"data": 5}, "data: expected a data set's name, FILE.npz, a folder of images or hf:NAME, got 5"),
+        ({"data": 5}, "data: expected a data set's name, FILE.npz, FILE.txt, a folder of images or hf:NAME, got 5"),
         ({"data_dir": 5}, "data_dir: expected a folder's path, or None, got 5"),
         ({"time_limit": "a"}, "time_limit: expected seconds, or None, got 'a'"),
         ({"executor": 3}, "executor: expected a name, FILE.py:FACTORY, a factory, or a concurrent.futures.Executor"),

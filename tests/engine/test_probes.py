@@ -220,6 +220,16 @@ def test_layers_are_chosen_by_pattern_and_places_by_name(tiny: Tiny) -> None:
     assert {(r.layer, r.place) for r in probed(result)} == {("hidden.1.0", "layer"), ("hidden.1.0", "activation")}
 
 
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [("hidden.-1.0", {"hidden.1.0"}), ("hidden.-2*", {"hidden.0.0"}), ("hidden.1.-1", {"hidden.1.0"}),
+     ("hidden.-?.0", {"hidden.0.0", "hidden.1.0"})],
+)  # fmt: skip
+def test_a_number_in_a_pattern_may_count_from_the_end(tiny: Tiny, pattern: str, chosen: set[str]) -> None:
+    probes = {"metrics": ["gradient-norm"], "every": 10, "examples": 40, "layers": [pattern]}
+    assert {record.layer for record in probed(train(job_of(tiny, probes=probes))[0])} == chosen
+
+
 def test_a_pattern_that_no_layer_has_is_said_with_the_layers_there_are(tiny: Tiny) -> None:
     with pytest.raises(ConfigError) as caught:
         train(job_of(tiny, probes={"metrics": "light", "layers": ["conv*"]}))

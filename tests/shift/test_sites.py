@@ -305,3 +305,24 @@ def test_what_lies_within_a_norm_is_not_seen():
 
 def test_a_site_is_a_plain_value():
     assert Site("conv", "norm") == Site("conv", "norm", 1, 1, module="bn")
+
+
+def test_channels_of_positions_are_found_in_anybodys_vision_transformer():
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cut, self.up, self.act, self.down = nn.Conv2d(1, 6, 2, 2), nn.Linear(6, 7), nn.GELU(), nn.Linear(7, 5)
+            self.before, self.norm = nn.LayerNorm(6), nn.LayerNorm(5)
+
+        def forward(self, x):
+            positions = self.before(self.cut(x).flatten(2).transpose(1, 2))
+            return self.norm(self.down(self.act(self.up(positions))))
+
+    network, x = Patches(), torch.randn(4, 1, 6, 6)
+    with outputs_of(network, {"cut", "before", "up", "act", "down", "norm", "norm (input)"}) as taken:
+        given = network(x)
+    assert {name: tuple(values.shape) for name, values in taken.items()} == {
+        "cut": (4, 6, 3, 3), "before": (4, 6, 9), "up": (4, 7, 9), "act": (4, 7, 9), "down": (4, 5, 9),
+        "norm": (4, 5, 9), "norm (input)": (4, 5, 9),
+    }  # fmt: skip
+    assert torch.equal(taken["norm"].movedim(1, -1), given)
