@@ -8,10 +8,12 @@ What stands there of presets without a document in the folder stays as it is.
 
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from bncli.api.stored import read_report
+from bncli.config import read_study
 from bncli.findings import Findings, Judgement
 from bncli.format import written_claim, written_detectable, written_judgement
 from bncli.presets import preset_path
@@ -72,11 +74,19 @@ def section(data: ReportData) -> str:
 
 
 def replace_sections(page: str, sections: dict[str, str]) -> str:
-    """The page with these sections in the place of what it had, new ones at its end, in order of their names."""
+    """The page with these sections in the place of what it had, by name, and a table of contents in front of all."""
     head, *old = re.split(r"(?m)^(?=<!-- [\w-]+ -->$)", page)
     kept = {re.match(r"<!-- ([\w-]+)", each)[1]: each.rstrip() + "\n\n" for each in old}  # type: ignore[index]
-    both = kept | sections
-    return head.rstrip() + "\n\n" + "".join(both[name] for name in sorted(both)).rstrip() + "\n"
+    both = dict(sorted((kept | sections).items()))
+    lines = ["| preset | asks | of its claims |", "|---|---|---|"]
+    for name, text in both.items():
+        counts = Counter(re.findall(r"(?m)^\| (confirmed|refuted|undecided) \|", text))
+        found = ", ".join(
+            f"{counts[outcome]} {outcome}" for outcome in ("confirmed", "refuted", "undecided") if counts[outcome]
+        )
+        lines.append(f"| [{name}](#{name}) | {read_study(preset_path(name)).question} | {found} |")
+    head = head.split("\n| preset |")[0].rstrip()
+    return "\n".join([head, "", *lines, "", *both.values()]).rstrip() + "\n"
 
 
 def replace_rows(page: str, rows: dict[str, list[str]]) -> str:
