@@ -60,7 +60,7 @@ ELSEWHERE = {  # fields of bncli.findings that the document keeps in another pla
     "Arm": ("comparisons",),
     "Summary": ("values",),
     "Value": ("seed",),
-    "Judgement": ("measure", "detectable_reason"),
+    "Judgement": ("detectable_reason",),
 }
 
 

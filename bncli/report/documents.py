@@ -117,11 +117,15 @@ def _is_of(what: Mapping[str, Any], arm: Mapping[str, Any]) -> bool:
 
 
 def _gather(told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Judgements with their measure, and with all of their claim."""
+    """Judgements with all of their claim, and with their measure, which documents of before it was written have once."""
     measures = {measure["name"]: measure for measure in told["measures"]}
     nothing = {"versus": None, "below": None, "above": None}
     return [
-        {**claim, "claim": nothing | claim["claim"], "measure": measures[claim["claim"]["measure"]]}
+        {
+            **claim,
+            "claim": nothing | claim["claim"],
+            "measure": claim.get("measure") or measures[claim["claim"]["measure"]],
+        }
         for claim in told["claims"]
     ]
 

@@ -130,8 +130,8 @@ def _search(search: SearchFindings) -> dict[str, Any]:
 
 
 def _judgement(judgement: Judgement) -> dict[str, Any]:
-    """A judgement with its claim in words, and of the claim what was given."""
-    fields = {key: value for key, value in asdict(judgement).items() if key != "measure"}
+    """A judgement with its claim in words, of the claim what was given, and its measure: the table may have others."""
+    fields = asdict(judgement)
     fields["claim"] = {key: value for key, value in fields["claim"].items() if value is not None}
     open_end = judgement.reason or "unbounded: a run has no value"
     unasked = fields.pop("detectable_reason") or "not worked out by the bncli that judged it"
