@@ -117,7 +117,7 @@ def _is_of(what: Mapping[str, Any], arm: Mapping[str, Any]) -> bool:
 
 
 def _gather(told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Judgements with all of their claim, and with their measure, which documents of before it was written have once."""
+    """Judgements with all of their claim, and their measure, which older documents have among the table's alone."""
     measures = {measure["name"]: measure for measure in told["measures"]}
     nothing = {"versus": None, "below": None, "above": None}
     return [
