@@ -161,6 +161,7 @@ MEASURES = Catalogue("measure", {
 }, derived=(METRICS, _of_metric))  # fmt: skip
 
 COSTS = ("seconds_per_step", "examples_per_second", "peak_memory")  # of this very machine
+CLOCKED = COSTS[:2]  # by the clock of a job, which may train several runs
 # measures of any metric, by how they are called: its value at the end, at its best, averaged over steps
 OF_METRICS = {"final_{}": "final", "best_{}": "best", "{}_area": "mean"}
 OF_AIM = {"final": "final_{}", "best": "best_{}", "area": "{}_area"}  # likewise, of the metric that a study is about

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import betaincinv, stdtrit
 
-from bncli.analysis.comparisons import unpaired
+from bncli.analysis.comparisons import apart, lonely, unpaired
 from bncli.analysis.notes import CLAIM_PAIRS
 from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import (
@@ -59,7 +59,7 @@ def _judge(
     bare = Judgement(claim, measure, arm.setting, "undecided", 0, None, None, None, level=1 - level.error)
     ours = {v.seed: v for v in values_of(claim.measure, arm, target, ask)}
     if claim.kind == "level":
-        found = [ours[seed] for seed in sorted(ours)]
+        found = [value for value, _ in apart([(ours[seed], ours[seed]) for seed in sorted(ours)], measure)]
         reason = next((v.reason for v in found if v.low is None and v.high is None), "") if found else "no run"
         enough = len(found) > 1 and not reason
         exact: Method = "e-value" if level.anytime else "exact test"
@@ -69,7 +69,7 @@ def _judge(
             bare = _with_detectable(bare, _detect_level(found, measure, claim, level))
         return _decided(bare, len(found), reason, _level(found, measure, level) if enough else None)
     theirs = {v.seed: v for v in values_of(claim.measure, other, target, ask)} if other else {}
-    pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+    pairs = apart([(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())], measure)
     reason = unpaired(pairs, (claim.of, str(claim.versus)))
     if len(pairs) < 2 or reason:
         return _decided(bare, len(pairs), reason, None)
@@ -81,7 +81,7 @@ def _judge(
 
 def _decided(bare: Judgement, count: int, reason: str, found: Interval | None) -> Judgement:
     if found is None:
-        why = reason or "one seed: no interval"
+        why = reason or lonely(bare.measure)
         return replace(bare, pairs=count, reason=why, detectable_reason=why)
     estimate, low, high = found
     weak = f"a first indication: fewer than {CLAIM_PAIRS} seeds" if count < CLAIM_PAIRS else ""

@@ -33,6 +33,7 @@ from bncli.findings import (
     Summary,
     Value,
 )
+from bncli.measures import CLOCKED
 
 
 def compare(
@@ -66,6 +67,19 @@ def paired(arm: Arm, reference: Arm, measure: str) -> list[Pair]:
     return [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
 
 
+def apart(pairs: Sequence[Pair], measure: Measure) -> list[Pair]:
+    """Those pairs that are measurements of their own: runs that are trained together as lanes share one clock."""
+    if measure.name not in CLOCKED:
+        return list(pairs)
+    return list({(ours.value, theirs.value): (ours, theirs) for ours, theirs in pairs}.values())
+
+
+def lonely(measure: Measure) -> str:
+    """Why one pair has no interval."""
+    together = "seeds trained together are timed once: no interval; --engine plain times them one by one"
+    return together if measure.name in CLOCKED else "one seed: no interval"
+
+
 def summary_of(arm: Arm, measure: str) -> Summary:
     """The arm's summary of one measure."""
     return next(s for s in arm.summaries if s.measure == measure)
@@ -82,7 +96,7 @@ def _compare_alone(
     """One comparison as if there were no other, still without a verdict, and its pairs."""
     sides = (arm.variant, reference_name)
     reference = next((a for a in arms if a.is_reference and dict(a.setting) == dict(arm.setting)), None)
-    pairs = paired(arm, reference, measure.name) if reference is not None else []
+    pairs = apart(paired(arm, reference, measure.name), measure) if reference is not None else []
     bare = Comparison(
         measure.name, *sides, arm.setting, len(pairs), None, None, None, None, "not comparable", unpaired(pairs, sides)
     )
@@ -99,7 +113,7 @@ def _compare_alone(
         high=on_scale(high, measure),
         probability_of_improvement=share[0],
         verdict="inconclusive",
-        reason="one seed: no interval" if len(pairs) == 1 else _open(pairs, sides, measure.scale),
+        reason=lonely(measure) if len(pairs) == 1 else _open(pairs, sides, measure.scale),
         probability_of_improvement_low=share[1],
         probability_of_improvement_high=share[2],
         p=None if tested is None else paired_test(tested),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bncli.analysis.comparisons import log_margin, on_scale, unpaired
+from bncli.analysis.comparisons import apart, log_margin, lonely, on_scale, unpaired
 from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import Pair, interval, observed, verdict
 from bncli.findings import Check, Measure, Value, Verdict
@@ -198,8 +198,8 @@ def _moved(
     label = f"{name}: {measure.label}" + (f", limit {told}" if limit.change else "")
     if identical:
         return Check(label, "passed", "identical", "identical")
-    pairs = [_values(now, before, measure.name) for now, before in runs]
-    reason = unpaired(pairs, ("now", "the baseline")) or ("one seed: no interval" if len(pairs) < 2 else "")
+    pairs = apart([_values(now, before, measure.name) for now, before in runs], measure)
+    reason = unpaired(pairs, ("now", "the baseline")) or (lonely(measure) if len(pairs) < 2 else "")
     if reason:
         return Check(label, "undecided", reason, "open")
     if limit.change and not (limit.relative and measure.scale == "ratio"):
@@ -228,7 +228,7 @@ def judge_move(now: Sequence[Value], before: Sequence[Value], measure: Measure, 
         margin: what is too small to matter.
     """
     known = {value.seed: value for value in before}
-    pairs = [(value, known[value.seed]) for value in now if value.seed in known]
+    pairs = apart([(value, known[value.seed]) for value in now if value.seed in known], measure)
     if all(replace(ours, reason="") == replace(theirs, reason="") for ours, theirs in pairs):
         return "equivalent"
     if len(pairs) < 2 or unpaired(pairs, ("now", "before")):

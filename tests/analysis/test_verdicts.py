@@ -23,7 +23,7 @@ from performance.verdict_quality import (
 from analysis.made_runs import arm_of, ask_of, reaching, run_of
 from bncli.analysis import analyse
 from bncli.analysis.comparisons import holm
-from bncli.findings import Looks
+from bncli.findings import Claim, Looks
 
 NOTHING = np.random.default_rng(5).normal(0.97, 0.003, 30)
 
@@ -212,3 +212,30 @@ def test_runs_that_diverge_are_in_the_simulation():
 def test_holm_is_over_the_whole_measure():
     found = compared(made(0.002, 0.001, 0))
     assert [c.p_holm for c in found] == holm([c.p for c in found])
+
+
+def timed(*seconds):
+    """Runs of 1,000 steps that took so long."""
+    run = run_of({0: 0.5, 1000: 0.9})
+    return [replace(run, info=replace(run.info, seconds={"training": each})) for each in seconds]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "pairs", "verdict"),
+    [
+        ([3.0] * 10, [4.0] * 10, 1, "inconclusive"),  # ten lanes of one job, which was timed once
+        ([3.0] * 5 + [4.5] * 5, [4.0] * 5 + [4.1] * 5, 2, "inconclusive"),  # two jobs
+        ([3.0 + i / 100 for i in range(10)], [4.0 + i / 90 for i in range(10)], 10, "better"),  # trained one by one
+    ],
+)
+def test_seeds_that_were_timed_together_are_one_measurement(ours, theirs, pairs, verdict):
+    claim = Claim("seconds_per_step", "batch", "none", {}, "ratio", 1.0, None, "us")
+    ask = replace(ask_of("seconds_per_step", target=None), claims=(claim,))
+    found = analyse([arm_of("none", timed(*theirs)), arm_of("batch", timed(*ours))], ask)
+    (comparison,), (judged,) = found.arms[1].comparisons, found.claims
+    assert (comparison.pairs, comparison.verdict) == (pairs, verdict)
+    assert (judged.pairs, judged.outcome) == (pairs, "confirmed" if verdict == "better" else "undecided")
+    if pairs == 1:
+        assert comparison.reason == judged.reason == (
+            "seeds trained together are timed once: no interval; --engine plain times them one by one"
+        )  # fmt: skip
