@@ -47,7 +47,7 @@ def read_study(
         tree = _beside(tree, source.parent)
     states = [("", tree)]  # the preset, then what each option of the command line makes of it
     if data is not None:
-        tree, places[("data",)] = {**tree, "data": data_part(data)}, f"--data {data}"
+        tree, places[("data",)] = {**tree, "data": _other_data(tree.get("data"), data)}, f"--data {data}"
         states.append((f"--data {data}", tree))
     for key, (value, place) in changes.items():
         at = tuple(key.split("."))
@@ -187,6 +187,15 @@ def parse_file(path: Path) -> Any:
         if not error.problems[0].path:
             raise
         raise ConfigError(*(f"{path.name}:{p.path[0]}: {p.message}" for p in error.problems)) from None
+
+
+def _other_data(before: object, text: str) -> dict[str, Any]:
+    """What `--data` names; other text in windows as long as the preset's, of which the same is predicted."""
+    part, kept = data_part(text), {}
+    row = DATASETS[part["name"]]
+    if isinstance(before, dict) and row.tokens and before.get("name") in DATASETS and DATASETS[before["name"]].tokens:
+        kept = {key: value for key, value in before.items() if key in row.options}
+    return {**kept, **part}
 
 
 def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, Any]:

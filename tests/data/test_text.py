@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from bncli.config import read_study
 from bncli.config.study import study_of
 from bncli.data import DATASETS, data_part
 from bncli.data.splits import Splits
@@ -14,6 +15,7 @@ from bncli.engine.batches import Batches
 from bncli.engine.evaluate import each_target
 from bncli.errors import BncliError, DataError
 from bncli.plan import runs_of
+from bncli.presets import preset_path
 
 TEXT = "".join(chr(ord("a") + i * i % 23) for i in range(1, 1001)) + "Ω\n"
 
@@ -171,3 +173,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_text_is_data(file: str) -> None:
     assert data_part(file) == {"name": "text", "file": file}
+
+
+def test_other_text_is_asked_as_the_presets_was(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("abcd efgh\n" * 1_000)
+    asked = read_study(preset_path("rmsnorm"), data=str(file)).data
+    assert (asked.options["predict"], asked.options["length"]) == ("next", 32)
+    images = read_study(preset_path("figure1"), data="digits").data
+    assert "binarize" not in images.options or images.options["binarize"] is None  # a level of other numbers
