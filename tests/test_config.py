@@ -11,6 +11,7 @@ import pytest
 from bncli.config import read_preset, read_study
 from bncli.config.study import Study, study_of
 from bncli.config.yaml_tree import parse
+from bncli.errors import ConfigError
 from bncli.presets import preset_names, preset_path
 
 MINIMAL: dict[str, Any] = {"variants": {"none": "none", "batch": "batch"}, "reference": "none", "seeds": 2}
@@ -86,6 +87,22 @@ def test_several_values_sweep(tmp_path: Path) -> None:
     settings = [setting for setting, _ in study.settings()]
     assert settings[1] == {"training.lr": 0.1, "training.batch_size": 40}
     assert [at.training.lr for _, at in study.settings()] == [0.1, 0.1, 0.5, 0.5]
+
+
+def test_one_value_of_a_swept_key_ends_the_sweep_and_keeps_the_claims_about_it() -> None:
+    asked = read_study(preset_path("batch-size"), ["training.batch_size=2"])
+    assert (asked.sweep, asked.training.batch_size) == ({}, 2)
+    assert [(claim.of, claim.at) for claim in asked.claims] == [("group", {}), ("batch", {})]
+    fewer = read_study(preset_path("batch-size"), ["training.batch_size=4,32"])
+    assert [claim.at for claim in fewer.claims] == [{"training.batch_size": n} for n in (4, 32, 4)]
+
+
+def test_one_value_of_a_tuned_key_is_refused_unless_it_is_tuned_no_more() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--set training\.lr=1: tune\.over chooses training\.lr for each variant; --set tune"
+    ):
+        read_study(preset_path("bert"), ["training.lr=1"])
+    assert read_study(preset_path("bert"), ["training.lr=1", "tune=null"]).training.lr == 1
 
 
 def test_seeds_are_a_number_a_range_or_a_list(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ class Bounds(Frozen):
         above = -math.inf if self.above is None else self.above
         if (below <= low and low > -math.inf) or (above >= high and high < math.inf):
             return f"can never hold: it lies between {low:g} and {high:g}"
-        return f"always holds: it lies between {low:g} and {high:g}" if above < low and below > high else ""
+        always = above < low and (below > high or below == math.inf)
+        return f"always holds: it lies between {low:g} and {high:g}" if always else ""
 
 
 class StudyClaim(Frozen):
@@ -157,13 +158,18 @@ def claim_problems(
         for key, name in (("of", claim.of), ("versus", claim.versus)):
             if name is not None and name not in variants:
                 yield Problem(("claims", i, key), unknown("variant", name, variants, in_order=True))
+        if claim.versus == claim.of:
+            yield Problem(("claims", i, "versus"), f"must be another variant than `of`, got {claim.of!r} for both")
         for kind in ("ratio", "difference", "level"):
             bounds: Bounds | None = getattr(claim, kind)
             if bounds and (why := bounds.says_nothing(*_reach(claim.measure, kind))):
                 yield Problem(("claims", i, kind), f"{why}, as every {kind} of {claim.measure} does")
-        for key in claim.at:
+        for key, value in claim.at.items():
             if key not in swept:
                 yield Problem(("claims", i, "at"), f"{key!r} is not swept{did_you_mean(key, swept)}")
+            elif value not in swept[key]:
+                known = ", ".join(map(repr, swept[key]))
+                yield Problem(("claims", i, "at"), f"{value!r} is no value that {key} is swept over ({known})")
 
 
 def unmeasured(

@@ -34,11 +34,11 @@ def without_tokens(study: "Study") -> Iterator[Problem]:
     data = DATASETS.describe(study.data.name, study.data.options)
     if data.tokens or "data.name" in study.sweep or "data" in study.sweep:
         return
-    for i, name in enumerate(study.measures):
+    asked: list[tuple[tuple[str | int, ...], str]] = [(("measures", i), name) for i, name in enumerate(study.measures)]
+    asked += [(("claims", i, "measure"), claim.measure) for i, claim in enumerate(study.claims)]
+    for place, name in asked:
         if name in MEASURES.own and MEASURES[name].tokens:
-            yield Problem(
-                ("measures", i), f"{name} is of text, and data {study.data.name!r} are none; ask for final_loss"
-            )
+            yield Problem(place, f"{name} is of text, and data {study.data.name!r} are none; ask for final_loss")
 
 
 def references(study: "Study") -> Iterator[tuple[str, str]]:

@@ -56,6 +56,7 @@ def read_study(
     for text in sets:
         tree = override(tree, text, places)
         states.append((f"--set {text}", tree))
+    _require_untuned(tree, sets)
     if variants:
         tree = _with_variants(tree, variants)
         places[("variants",)] = "--variants"
@@ -218,8 +219,11 @@ def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, An
     if len(values) > 1 and at not in (("seeds",), ("measures",)):
         sweep = data.get("sweep")
         places[("sweep", key)] = place
-        return {**data, "sweep": {**(sweep if isinstance(sweep, dict) else {}), key: values}}
+        tree = _with_claims_at(data, key, values)
+        return {**tree, "sweep": {**(sweep if isinstance(sweep, dict) else {}), key: values}}
     tree, value = dict(data), values if len(values) > 1 else values[0]
+    if isinstance(sweep := tree.get("sweep"), dict) and key in sweep:  # now it has one value
+        tree = {**_with_claims_at(tree, key, [value]), "sweep": {k: those for k, those in sweep.items() if k != key}}
     variants = tree.get("variants")
     if at[0] == "variants" and len(at) > 2 and isinstance(variants, dict):
         short = variants.get(at[1], at[1] if at[1] in NORMS else None)  # a norm that --variants adds may be one
@@ -232,6 +236,33 @@ def override(data: Mapping[str, Any], text: str, places: Places) -> dict[str, An
         places[path] = place
         tree = with_value(tree, path, inner)
     return tree
+
+
+def _with_claims_at(data: Mapping[str, Any], key: str, values: Sequence[Any]) -> dict[str, Any]:
+    """The claims that speak of these values of a key, or of all; of one value they need not say so."""
+    if not isinstance(claims := data.get("claims"), list):
+        return dict(data)
+    kept = []
+    for claim in claims:
+        at = claim.get("at") if isinstance(claim, dict) else None
+        if not isinstance(at, dict) or key not in at:
+            kept.append(claim)
+        elif at[key] in values:
+            kept.append(claim if len(values) > 1 else {**claim, "at": {k: v for k, v in at.items() if k != key}})
+    return {**data, "claims": kept}
+
+
+def _require_untuned(tree: Mapping[str, Any], sets: Sequence[str]) -> None:
+    """Refuse one value for a key that is chosen for each variant: it would change nothing."""
+    for text in sets:
+        key = text.partition("=")[0]
+        for search in ("tune", "search", "bisect"):
+            over = part.get("over") if isinstance(part := tree.get(search), dict) else None
+            if over == key or (isinstance(over, dict) and key in over):
+                raise ConfigError(
+                    f"--set {text}: {search}.over chooses {key} for each variant; --set {search}=null trains all at one"
+                    " value"
+                )
 
 
 def _with_variants(data: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -169,6 +169,10 @@ def test_bisection_ends_where_an_end_is_not_as_expected(tiny: Any) -> None:
         ({"measures": ["usable_range"]}, "measures.0: 'usable_range' is measured by tune: or bisect: only"),
         ({"measures": ["effective-rank"]}, "measures.0: 'effective-rank' is not probed; add it to probes.metrics"),
         ({"claims": [{"measure": "reached", "of": "batch", "at": {"training.lr": 1}, "level": {"above": 0}, "source": "x"}]}, "claims.0.at: 'training.lr' is not swept"),
+        ({"sweep": {"training.lr": [1, 2]}, "claims": [{"measure": "reached", "of": "batch", "at": {"training.lr": 3}, "level": {"above": 0}, "source": "x"}]}, "claims.0.at: 3 is no value that training.lr is swept over (1, 2)"),
+        ({"claims": [{"measure": "reached", "of": "batch", "versus": "batch", "difference": {"above": 0}, "source": "x"}]}, "claims.0.versus: must be another variant than `of`, got 'batch' for both"),
+        ({"claims": [{"measure": "perplexity", "of": "batch", "level": {"below": 9}, "source": "x"}]}, "claims.0.measure: perplexity is of text, and data"),
+        ({"claims": [{"measure": "largest_stable", "of": "batch", "versus": "none", "ratio": {"above": -1}, "source": "x"}]}, "claims.0.ratio: always holds: it lies between 0 and inf"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_said_with_its_place(tiny: Any, changes: dict[str, Any], message: str) -> None:
