@@ -111,7 +111,8 @@ def _attended(options: Options, shape: Shape) -> str:
 
 def _blocks(options: Options, shape: Shape, layers: list[Layer]) -> str:
     placed = f"norms {options['placement']}" if options["placement"] != "none" else "no norms in blocks"
-    return f"{options['depth']}x{options['width']}, {options['heads']} heads, {placed},"
+    seen = "causal, " if options["causal"] else ""
+    return f"{seen}{options['depth']}x{options['width']}, {options['heads']} heads, {placed},"
 
 
 MODELS = ModelCatalogue("model", {

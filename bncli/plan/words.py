@@ -112,9 +112,18 @@ def describe(study: Study, device: str) -> str:
         shape = f"({facts.parameters:,} parameters)"
     activation = study.model.options.get("activation", "")
     few = swept.get("training.batches.classes_per_batch", training.batches.classes_per_batch)
+    named = next((Path(study.data.options[key]).name for key, o in data.options.items() if o.place), study.data.name)
+    if data.tokens:
+        predicted = swept.get("data.predict", study.data.options["predict"])
+        named += f", {predicted} character{'s' if predicted == 'masked' else ''}"
+    own = "; ".join(
+        f"{name}: {', '.join(f'{key} {value}' for key, value in variant.model.items())}"
+        for name, variant in study.variants.items()
+        if variant.model
+    )
     parts = [
-        next((Path(study.data.options[key]).name for key, o in data.options.items() if o.place), study.data.name),
-        f"{study.model.name} {shape} {activation}".strip(),
+        named,
+        f"{study.model.name} {shape} {activation}".strip() + (f" ({own})" if own else ""),
         f"batch {swept.get('training.batch_size', training.batch_size)}{f' of {few} classes' if few else ''}",
         _describe_optimizer(training, swept, images=len(data.shape) > 1),
         f"{training.steps:,} steps",

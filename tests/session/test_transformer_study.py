@@ -111,7 +111,8 @@ def test_a_variants_own_network_is_part_of_its_runs_alone(build: Callable[..., S
     assert placements == {"pre": "pre", "post": "post"}
     alone = build({"pre": "layer"})
     assert {run.id for run in runs_of(alone, "cpu")} < {run.id for run in runs_of(study, "cpu")}
-    assert "transformer 1x8, 2 heads, norms pre, gelu" in describe(build({"post": own, "pre": "layer"}), "cpu")
+    line = describe(build({"post": own, "pre": "layer"}), "cpu")
+    assert "masked characters · transformer 1x8, 2 heads, norms pre, gelu (post: placement post) · " in line
     assert "model" not in study.model_dump(mode="json")["variants"]["pre"]
 
 
