@@ -134,7 +134,7 @@ def _of_metric(row: Any) -> Iterator[tuple[str, str]]:
     yield "range", f"{_end(row.low)} to {_end(row.high)}"
     yield "better", row.better or "neither"
     yield "granularity", row.per
-    yield "tier", row.tier
+    yield "tier", row.tier or "none"
     yield "citation", row.citation
 
 
@@ -174,7 +174,18 @@ def _metric_cells(name: str, row: Any) -> tuple[str, ...]:
     null = "" if row.null is None else f"{row.null:g}"
     formula, unit = f"`{row.formula}`", row.unit or "-"
     spans = f"{_end(row.low)} to {_end(row.high)}"
-    return (f"`{name}`", row.summary, formula, unit, spans, null, row.better or "", row.per, row.tier, row.citation)
+    return (
+        f"`{name}`",
+        row.summary,
+        formula,
+        unit,
+        spans,
+        null,
+        row.better or "",
+        row.per,
+        row.tier or "none",
+        row.citation,
+    )
 
 
 def _end(value: float) -> str:

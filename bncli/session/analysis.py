@@ -115,7 +115,7 @@ def choose_metrics(session: Session, metrics: str) -> list[str]:
     for name in wanted:
         if name not in probed:
             near, known = did_you_mean(name, probed), ", ".join(probed)
-            more = f"; --set probes.metrics={METRICS[name].tier} probes it" if name in METRICS else ""
+            more = f"; --set probes.metrics={METRICS[name].tier or f'[{name}]'} probes it" if name in METRICS else ""
             raise ConfigError(f"--metrics: {session.name} does not probe {name!r}{near}{more} (probed: {known})")
     return [name for name in METRICS if name in wanted]
 

@@ -23,9 +23,9 @@ class MetricRow(Row):
     high: float = math.inf  # the most
     null: float | None = None  # what it is where nothing has changed; None if no value says that
     better: Literal["lower", "higher"] | None = None  # the side that those who proposed it call better, if any
-    tier: Tier = (
-        "standard"  # light: moments, quantiles and counts alone; full: spectra, or further passes of the network
-    )
+    # light: moments, quantiles, counts alone; full: spectra, or further passes of the network; None: asked for by its
+    # name alone, as what came later is, so that a study that asks for a tier stays the same study
+    tier: Tier | None = "standard"
     relative: bool = False  # it stays as it is where all activations, or gradients, are multiplied by one number
     formula: str  # in plain text
     citation: str
@@ -115,7 +115,7 @@ DISTRIBUTION = {
     ),
     "activation-rms": MetricRow(
         "bncli.shift.distribution:activation_rms", "root mean square over examples and units: how large the values are",
-        kind="sample", per="layer", unit="activation",
+        kind="sample", per="layer", unit="activation", tier=None,
         formula="sqrt(mean x^2)", citation="after Bjorck et al. 2018, arXiv:1806.02375, section 3",
     ),
 }  # fmt: skip
@@ -185,12 +185,12 @@ GRADIENT = {
 WEIGHT = {
     "gradient-norm": MetricRow(
         "bncli.shift.gradients:l2_norm", "length of the loss's gradient in a layer's weight",
-        kind="weight-gradient", per="layer", unit="gradient",
+        kind="weight-gradient", per="layer", unit="gradient", tier=None,
         formula="||dL/dW||_2", citation="Glorot & Bengio 2010; Yang et al. 2019, arXiv:1902.08129",
     ),
     "weight-norm": MetricRow(
         "bncli.shift.gradients:l2_norm", "length of a layer's weight",
-        kind="weight", per="layer", unit="weight",
+        kind="weight", per="layer", unit="weight", tier=None,
         formula="||W||_2", citation="van Laarhoven 2017, arXiv:1706.05350",
     ),
 }  # fmt: skip

@@ -217,7 +217,8 @@ def test_filters_know_the_names_that_cases_have_on_a_gpu(bncli: Command, monkeyp
 
 
 def test_ls_and_validate_know_bench_presets(bncli: Command) -> None:
-    assert "  bench-quick      how fast are the norms on this machine" in bncli("ls", "presets")[1]
+    listed = bncli("ls", "presets")[1].splitlines()
+    assert any(line.split()[:6] == ["bench-quick", "how", "fast", "are", "the", "norms"] for line in listed)
     assert bncli("validate", "bench-ci")[:2] == (0, "bench-ci: good (6 cases)\n")
 
 
