@@ -44,7 +44,7 @@ class Scale(nn.Module):
     def forward(self, x):
         return self.by * (x - x.mean(0))
 
-NORMS = {"scale": Scale}
+NORMS = {"scaled": Scale}
 """
 # what a machine with disks of its own does not see: what a test writes here, the memory that processes share
 HIDE = "hostname {name}; for place in {folder} /dev/shm; do mount -t tmpfs none $place; done; {more} cd {folder}; "
@@ -127,7 +127,7 @@ def test_workers_without_a_shared_folder_complete_a_study_and_another_while_one_
     preset = {
         "model": {"name": "mlp", "hidden": [8]}, "training": {"steps": 40, "batch_size": 20},
         "evaluation": {"every": 20, "split": "validation"}, "measures": ["final_loss"],
-        "variants": {"none": "none", "batch": "batch", "own": "scale"}, "reference": "none", "seeds": 3,
+        "variants": {"none": "none", "batch": "batch", "own": "scaled"}, "reference": "none", "seeds": 3,
     }  # fmt: skip
     how: Any = {"data": str(tmp_path / "own.npz"), "plugins": [str(tmp_path / "norms.py")], "device": "cpu"}
 
