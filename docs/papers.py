@@ -32,13 +32,13 @@ def minutes(data: ReportData) -> int:
     return max(1, round(sum(sum(run.result.info.seconds.values()) for run in data.runs if run.result) / 120))
 
 
-def claim_row(name: str, judged: Judgement) -> str:
-    """A claim, what was measured, the least effect that could have been decided."""
-    pairs = f"{judged.pairs} {'runs' if judged.claim.kind == 'level' else 'pairs'}"
-    cells = (
-        name, written_claim(judged), f"{written_judgement(judged)}, {pairs}", judged.outcome,
-        written_detectable(judged) or "-", judged.claim.source,
-    )  # fmt: skip
+def measured(judged: Judgement) -> str:
+    """The number with its interval, and of how many pairs or runs it is."""
+    return f"{written_judgement(judged)}, {judged.pairs} {'runs' if judged.claim.kind == 'level' else 'pairs'}"
+
+
+def row(*cells: str) -> str:
+    """A line of a table."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -69,11 +69,7 @@ def section(data: ReportData) -> str:
         lines += [f"![{figure.alt}](figures/{name}.svg)", ""]
     if data.findings.claims:
         lines += ["| verdict | claim | measured | claimed by |", "|---|---|---|---|"]
-        for judged in data.findings.claims:
-            _, claim, measured, outcome, _, source = (
-                cell.strip() for cell in claim_row(name, judged)[2:-2].split(" | ")
-            )
-            lines.append(f"| {outcome} | {claim} | {measured} | {source} |")
+        lines += [row(j.outcome, written_claim(j), measured(j), j.claim.source) for j in data.findings.claims]
     return "\n".join(lines).rstrip() + "\n\n"
 
 
@@ -112,7 +108,10 @@ def main() -> None:
     rows = {
         data.name: [
             f"| {data.name} | `bncli compare {data.name} --check` | {minutes(data)} |",
-            *(claim_row(data.name, judged) for judged in data.findings.claims),  # type: ignore[union-attr]
+            *(
+                row(data.name, written_claim(j), measured(j), j.outcome, written_detectable(j) or "-", j.claim.source)
+                for j in data.findings.claims  # type: ignore[union-attr]
+            ),
         ]
         for data in reports
         if data.findings.claims  # type: ignore[union-attr]
