@@ -11,7 +11,10 @@ VIEWS = ALIASES | {
     aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.permute.default, aten.transpose.int,
     aten.t.default, aten.unsqueeze.default, aten.squeeze.dim, aten.slice.Tensor, aten.select.int,
 }  # fmt: skip
-CONSTANTS = {aten.ones.default, aten.zeros.default, aten.full.default, aten.eye.default, aten.arange.default}
+CONSTANTS = {
+    aten.ones.default, aten.zeros.default, aten.full.default, aten.eye.default, aten.arange.default,
+    aten._to_copy.default,  # of a number
+}  # fmt: skip
 ONES = {aten.mul.Tensor, aten.mul.Scalar, aten.pow.Tensor_Scalar}
 PRODUCTS = {aten.bmm.default: aten.baddbmm_.default, aten.mm.default: aten.addmm_.default}
 

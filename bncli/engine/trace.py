@@ -15,6 +15,7 @@ from bncli.data.splits import Split
 from bncli.engine.captured import captured
 from bncli.engine.graph import simplify
 from bncli.engine.network import Network, Tensors
+from bncli.engine.script import scripted
 from bncli.engine.state import noise_kept, tensors_kept
 from bncli.kernels import being_traced, fallbacks_noted
 from bncli.kernels.linear import ProductsInOrder
@@ -155,7 +156,12 @@ def engine_of(
                     fallbacks.append(
                         f"training is slower: its step could not be captured in a CUDA graph ({_in_words(error)})"
                     )
-            return lambda x, y: operations(*fixed, x, y), path, fallbacks
+            run: Callable[..., Tensor] = operations
+            try:
+                run, path = scripted(operations), f"{path}, in TorchScript"
+            except Exception as error:  # it is on its way out of torch, and only saves time
+                path = f"{path}, not in TorchScript: {_in_words(error)}"
+            return lambda x, y: run(*fixed, x, y), path, fallbacks
     return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path, fallbacks
 
 

@@ -70,7 +70,7 @@ def test_probes_change_no_number_of_a_traced_run(tiny: Tiny) -> None:
         train(job_of(tiny, probes=probes, training=recipe))
         for probes in ({**FULL, "metrics": "standard", "every": 150}, {})
     )
-    assert with_probes[0].info.engine == "3 lanes (vmap), traced"
+    assert with_probes[0].info.engine == "3 lanes (vmap), traced, in TorchScript"
     assert [ordinary(r) for r in with_probes] == [ordinary(r) for r in without]
     assert all(probed(r) for r in with_probes)
 

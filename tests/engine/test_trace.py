@@ -59,7 +59,7 @@ def assert_same(one: Any, other: Any) -> None:
 def test_a_traced_run_equals_a_plain_one(tiny: Tiny, norm: str) -> None:
     (found, *_), (expected, *_) = (runs(tiny, norm, engine) for engine in ("auto", "plain"))
     traced = train(Job((found,)))
-    assert traced[0].info.engine == "plain, traced"
+    assert traced[0].info.engine == "plain, traced, in TorchScript"
     assert_same(traced, train(Job((expected,))))
 
 
@@ -67,7 +67,7 @@ def test_a_traced_run_equals_a_plain_one(tiny: Tiny, norm: str) -> None:
 @pytest.mark.parametrize("norm", [name for name, row in NORMS.items() if row.lanes and not row.needs_locations])
 def test_traced_lanes_equal_lanes(tiny: Tiny, norm: str) -> None:
     traced = train(Job(runs(tiny, norm, "auto")))
-    assert traced[0].info.engine == "3 lanes (vmap), traced"
+    assert traced[0].info.engine == "3 lanes (vmap), traced, in TorchScript"
     assert_same(traced, train(Job(runs(tiny, norm, "untraced"))))
 
 
@@ -190,7 +190,7 @@ def test_only_runs_long_enough_to_repay_it_are_traced(tiny: Tiny, monkeypatch: p
 def test_mixed_precision_is_traced_too_and_gives_the_same(tiny: Tiny) -> None:
     recipe = {"steps": 10, "batch_size": 40, "lr": 0.1, "precision": "mixed"}
     one, other = (train(Job(runs(tiny, "batch", engine, training=recipe))) for engine in ("auto", "untraced"))
-    assert one[0].info.engine == "3 lanes (vmap), traced"
+    assert one[0].info.engine == "3 lanes (vmap), traced, in TorchScript"
     for a, b in zip(one, other, strict=True):
         assert a.curve("loss")[1] == pytest.approx(b.curve("loss")[1], rel=1e-3)
 

@@ -67,7 +67,10 @@ def test_lanes_tracing_and_plain_runs_give_the_same_losses(
     study = build({"it": {"norm": norm, "model": model}}, predict)
     plain, how = losses(study, "plain", lanes=False)
     assert how == {"plain"}
-    for engine, lanes, called in (("auto", False, "plain, traced"), ("auto", True, "3 lanes (vmap), traced")):
+    for engine, lanes, called in (
+        ("auto", False, "plain, traced, in TorchScript"),
+        ("auto", True, "3 lanes (vmap), traced, in TorchScript"),
+    ):
         found, how = losses(study, engine, lanes=lanes)
         assert how == {called}
         assert found == pytest.approx(plain, rel=5e-3)
