@@ -54,11 +54,14 @@ def _written(node: fx.Node) -> Iterator[str]:
             call = _call(name, node.args, {**by_name, **node.kwargs})  # all of them: overloads are told apart by names
             yield f"{node.name} = {call}" if schema.returns else call
             return
-        base, names = name.removeprefix(_FOR_EACH), []
+        names: list[str] = []
         for i in range(len(node.args[0])):  # type: ignore[arg-type]
-            names.append(f"{node.name}_{i}")
             each = [part[i] if isinstance(part, list | tuple) else part for part in node.args]
-            yield f"{names[-1]} = {_call(base, each, node.kwargs)}"
+            named = dict(node.kwargs)
+            if len(each) > 1 and schema.arguments[len(each) - 1].name == "value":  # of addcmul and addcdiv
+                named["value"] = each.pop()
+            names.append(f"{node.name}_{i}")
+            yield f"{names[-1]} = {_call(name.removeprefix(_FOR_EACH), each, named)}"
         yield f"{node.name} = [{', '.join(names)}]"
 
 

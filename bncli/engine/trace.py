@@ -168,7 +168,7 @@ def engine_of(
 def _in_words(error: BaseException) -> str:
     while error.__context__ is not None:  # a capture that fails ends in a second error, which only says that it failed
         error = error.__context__
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:100]}"
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')[:100]}"
 
 
 def traced(

@@ -32,6 +32,9 @@ def test_all_forms_of_arguments_and_results_arrive() -> None:
         top, at = x.topk(2, dim=-1)
         first, second = torch.split(top.to(torch.float64), 1, -1)
         torch._foreach_mul_([x, rows], 2.0)
+        torch._foreach_addcmul_([x, rows], [x, rows], [x, rows], value=0.5)
+        roots = torch._foreach_sqrt([x.abs(), rows.abs()])
+        torch._foreach_add_([x, rows], roots, alpha=0.25)
         places = torch.arange(3, device=torch.device("cpu"))
         norm = torch.native_batch_norm(x, None, None, None, None, True, 0.1, 1e-5)[0]
         return (first + second).sum() + at.sum() + places.sum() + norm.square().sum() + torch.cat([x, rows]).std()

@@ -76,6 +76,7 @@ def test_traced_lanes_equal_lanes(tiny: Tiny, norm: str) -> None:
 def test_optimisers_that_change_from_step_to_step_are_traced_right(tiny: Tiny, optimizer: Any) -> None:
     recipe = {"steps": 20, "batch_size": 40, "lr": 0.01, "weight_decay": 0.01, "optimizer": optimizer}
     one, other = (train(Job(runs(tiny, "batch", engine, training=recipe))) for engine in ("auto", "untraced"))
+    assert one[0].info.engine == "3 lanes (vmap), traced, in TorchScript"
     assert_same(one, other)
 
 
