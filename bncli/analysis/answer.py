@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from bncli.analysis.readers import ArmRuns, Ask, best_value, curve
+from bncli.analysis.readers import ArmRuns, Ask, curve
 from bncli.analysis.text import (
     ONE_SEED,
     Compared,
@@ -151,10 +151,11 @@ def _too_few(arms: Sequence[Arm], ask: Ask) -> str:
 def _bests(runs: Sequence[ArmRuns], ask: Ask) -> dict[str, list[float]]:
     """Of every variant the best value of each run."""
     found: dict[str, list[float]] = {}
+    best = max if ask.aim.better == "higher" else min
     for arm in runs:
-        for seed, run in arm.runs.items():
-            if (value := best_value(seed, run, ask.aim).value) is not None:
-                found.setdefault(arm.variant, []).append(value)
+        for run in arm.runs.values():
+            if values := curve(run, ask.aim.name)[1]:
+                found.setdefault(arm.variant, []).append(best(values))
     return found
 
 
