@@ -298,7 +298,7 @@ def digest(value: Any) -> str:
     return digest_bytes(text.encode())
 
 
-def digest_bytes(content: bytes) -> str:
+def digest_bytes(content: bytes | memoryview) -> str:
     """SHA-256 of what a file holds."""
     return hashlib.sha256(content).hexdigest()
 

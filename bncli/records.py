@@ -88,12 +88,24 @@ class Layout:
     units: tuple[str, ...]  # of measure, of each curve
     steps: tuple[tuple[int, ...], ...]  # of each curve, ascending
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.keys, self.units, self.steps))
+
     @cached_property
     def places(self) -> Mapping[tuple[str, str, str, str, int | None], tuple[list[int], int, int]]:
         """By curve: the steps, and from where to where a run's values are the curve's."""
         ends = [0, *accumulate(map(len, self.steps))]
         parts = zip(self.keys, self.steps, pairwise(ends), strict=True)
         return {key: (list(steps), a, b) for key, steps, (a, b) in parts}
+
+    @cached_property
+    def size(self) -> int:
+        """How many numbers a run has."""
+        return sum(map(len, self.steps))
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:

@@ -192,15 +192,16 @@ def read_info(document: Mapping[str, Any]) -> RunInfo:
         raise ValueError("it does not say how the run ended, or how long it took")
     info = RunInfo(**document)
     texts = (info.id, info.status, info.reason, info.layer, info.engine, *info.fallbacks)
-    if not all(isinstance(text, str) for text in texts) or isinstance(document.get("fallbacks"), str):
+    if {*map(type, texts)} != {str} or isinstance(document.get("fallbacks"), str):
         raise ValueError("info has something else where there must be a text")
     if not info.has_numbers:
         raise ValueError(f"a run that is {info.status!r} is never stored")
     counts = (info.step, info.parameters, info.peak_memory, info.job_memory)
-    if not all(type(count) is int and 0 <= count < 2**63 for count in counts):
+    if {*map(type, counts)} != {int} or min(counts) < 0 or max(counts) >= 2**63:
         raise ValueError("info has a step, parameters or bytes that are no whole number")
     amounts = (info.samples_per_second, *info.seconds.values())
-    if not all(type(n) in (int, float) and math.isfinite(n) and n > -1 for n in amounts):  # sums round, just below 0
+    known = {*map(type, amounts)} <= {int, float} and all(map(math.isfinite, amounts))
+    if not known or min(amounts) <= -1:  # sums round, just below 0
         raise ValueError("info has seconds or a rate that are no number")
     if not isinstance(info.environment, Mapping):
         raise ValueError("info has no environment")
@@ -226,36 +227,32 @@ def check_numbers(run: RunResult) -> None:
     """
     recipe, info, packed = run.spec.get("training", {}), run.info, pack_records(run)
     last, every = run.spec.get("stop", recipe.get("steps", info.step)), run.spec.get("evaluation", {}).get("every")
-    if info.step > last or (info.status == "done" and info.step != last):
-        raise ValueError(f"it is {info.status} at step {info.step} of {last}")
-    shares, finite, evaluated = _check_curves(packed.layout, last)
-    of_shares = packed.values[shares]
-    if not ((of_shares >= 0).all() and (of_shares <= 1).all() and np.isfinite(packed.values[finite]).all()):
+    ended = (info.status, info.step, last, every, bool(run.spec.get("classes")))
+    least, most = _check_steps(packed.layout, *ended)
+    if not ((packed.values >= least) & (packed.values <= most)).all():
         for record in packed:
             bounded = 0 <= record.value <= 1 if record.metric == "accuracy" else math.isfinite(record.value)
             if not bounded and record.metric != "parameter_norm":
                 raise ValueError(f"{record.metric} at step {record.step} is {record.value}")
-    if every is not None:
-        done = info.status == "done"
-        due = [*range(0, last if done else info.step, every), *([last] if done else [])]
-        for metric in ("loss", "accuracy") if run.spec.get("classes") else ("loss",):
-            if evaluated.get(metric, []) != due:
-                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
 
 
-@lru_cache(64)
-def _check_curves(layout: Layout, last: int) -> tuple[Any, Any, Mapping[str, list[int]]]:
-    """Pass if such curves can be of a run of so many steps: asked once for all runs that share them.
+@lru_cache(256, typed=True)
+def _check_steps(
+    layout: Layout, status: str, step: int, last: int, every: int | None, classes: bool
+) -> tuple[Any, Any]:
+    """Pass if such curves can be of a run that ended so: asked once for all runs that share them.
 
     Returns:
-        Which of the values must be within 0 and 1; which must be finite, all but norms of parameters, which may
-        overflow in a network that still works; and at which steps each metric of the whole network was measured.
+        Of each value the least and the most that it may be: a share is within 0 and 1, all is finite but norms of
+        parameters, which may overflow in a network that still works.
     """
+    if step > last or (status == "done" and step != last):
+        raise ValueError(f"it is {status} at step {step} of {last}")
     evaluated: dict[str, list[int]] = {}
     for key, steps in zip(layout.keys, layout.steps, strict=True):
-        for step in steps:
-            if not 0 <= step <= last or not key.metric:
-                raise ValueError(f"it has {key.metric!r} of step {step}, of {last}")
+        for measured in steps:
+            if not 0 <= measured <= last or not key.metric:
+                raise ValueError(f"it has {key.metric!r} of step {measured}, of {last}")
         if len({*steps}) < len(steps) or len({*layout.keys}) < len(layout.keys):
             raise ValueError("it has a number twice")
         if not key.layer:
@@ -263,9 +260,16 @@ def _check_curves(layout: Layout, last: int) -> tuple[Any, Any, Mapping[str, lis
     names = {*layout.units, *(text for key in layout.keys for text in key[:4])}
     if odd := sorted(name for name in names if not name.isprintable()):
         raise ValueError(f"it has a name that cannot be printed: {as_line(odd[0])}")
+    if every is not None:
+        due = [*range(0, last if status == "done" else step, every), *([last] if status == "done" else [])]
+        for metric in ("loss", "accuracy") if classes else ("loss",):
+            if evaluated.get(metric, []) != due:
+                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
+    ends = {"accuracy": (0.0, 1.0), "parameter_norm": (-math.inf, math.inf)}
+    largest = np.finfo(np.float64).max
     metrics = [key.metric for key, steps in zip(layout.keys, layout.steps, strict=True) for _ in steps]
-    shares = np.array([metric == "accuracy" for metric in metrics], dtype=bool)
-    return shares, np.array([metric != "parameter_norm" for metric in metrics], dtype=bool), evaluated
+    of_each = np.array([ends.get(metric, (-largest, largest)) for metric in metrics]).reshape(-1, 2)
+    return of_each[:, 0].copy(), of_each[:, 1].copy()
 
 
 def run_id(spec: Mapping[str, Any]) -> str:
