@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -23,6 +23,7 @@ from bncli.store.pack import ARRAYS_BYTES, check_numbers, check_run, pack_record
 VERSION = 1  # of a line
 _FLOATS = np.dtype("<f8")
 _DIGITS = 64  # of a digest
+_decode = json.JSONDecoder().raw_decode  # what `json.loads` calls, which takes twice as long for a short text
 
 
 class StoredLine(NamedTuple):
@@ -39,14 +40,19 @@ class StoredLine(NamedTuple):
         return Path(f"{self.file}:{self.number}")
 
 
-def write_line(result: RunResult) -> bytes:
-    """A run as a line of a pack.
+def write_line(result: RunResult, stamp: Sequence[int] = ()) -> bytes:
+    """A run as a line of a pack; of a copy with the stamp of the folder that it is of.
 
     Raises:
         StoreError: if its numbers are more than can be read back.
     """
     packed = pack_records(result)
-    document = {"version": VERSION, "made": time.time(), "info": vars(result.info)}
+    document = {
+        "version": VERSION,
+        "made": time.time(),
+        **({"stamp": stamp} if stamp else {}),
+        "info": vars(result.info),
+    }
     layout = packed.layout
     curves = {"keys": layout.keys, "units": layout.units, "steps": layout.steps}
     values = binascii.b2a_base64(np.asarray(packed.values, _FLOATS).tobytes(), newline=False)
@@ -117,6 +123,12 @@ def made(raw: bytes) -> float:
     return float(json.loads(raw.split(b"\t")[3])["made"])
 
 
+def copied_from(raw: bytes) -> tuple[int, ...]:
+    """The stamp in a whole line that is a copy; empty in another."""
+    _, found, rest = raw.split(b"\t", 4)[3].partition(b'"stamp":[')
+    return tuple(map(int, rest.partition(b"]")[0].split(b","))) if found else ()
+
+
 def is_whole(raw: bytes) -> bool:
     """Whether a line is what was written."""
     digest = digest_bytes(memoryview(raw)[_DIGITS + 1 : -1])
@@ -159,12 +171,16 @@ def _read_unseeded(before: bytes, after: bytes) -> Mapping[str, Any]:
 def _read_document(text: bytes) -> dict[str, Any]:
     """What else is said of a run; runs that were made together share their environment."""
     head, _, environment = text.partition(b',"environment":')
+    found: dict[str, Any]
     if environment.endswith(b"}}}"):
         with suppress(ValueError):  # where something comes behind it
-            found: dict[str, Any] = json.loads(head + b"}}")
-            return {**found, "info": {**found["info"], "environment": _read_environment(environment[:-2])}}
-    whole: dict[str, Any] = json.loads(text)
-    return whole
+            begun = head.decode() + "}}"
+            found, end = _decode(begun)
+            if end == len(begun):
+                found["info"]["environment"] = _read_environment(environment[:-2])
+                return found
+    found = json.loads(text)
+    return found
 
 
 @lru_cache(256)

@@ -35,7 +35,8 @@ KNOWN = {
     "set-aside",
     "status",
     "packs",
-    "pack.npz",
+    "copies",
+    "pack.npz",  # copies as bncli 0.1 made them
 }  # in a store
 CHECKPOINT = re.compile(r"\d{12}-([0-9a-f]{16})\.pt")  # with the digest of its content (engine/state.py)
 
@@ -57,8 +58,7 @@ def verify(folder: Path) -> Iterator[Checked]:
         yield from _check("study", place / "studies", partial(_study_problems, studies))
         yield from _check("baseline", place / "baselines", partial(_baseline_problems, store))
         yield from _check("checkpoint", place / "checkpoints", _checkpoint_problems)
-        if os.path.lexists(place / "pack.npz"):
-            yield Checked("pack", _problem_of(store.read_pack))
+        yield from _check("pack", store.copies.folder, partial(_copy_problems, store))
         yield from _check("file", place, lambda path: [_foreign(path, "a file")] if path.name not in KNOWN else None)
         yield from _check("file", place / "sources", lambda path: None if path.is_dir() else [_foreign(path, "a file")])
         yield from _check("file", place / "set-aside", lambda path: None)
@@ -89,6 +89,12 @@ def _check_packs(store: Store) -> Iterator[Checked]:
         yield Checked("run", str(result) if isinstance(result, StoreError) else "")
     strange = (file for file in _content(store.packs.folder) if file.suffix != SUFFIX)
     yield from (Checked("file", _foreign(file, "a pack")) for file in strange)
+
+
+def _copy_problems(store: Store, file: Path) -> list[str]:
+    if file.suffix != SUFFIX:
+        return [_foreign(file, "a file")]
+    return [_problem_of(lambda: store.copies.check(file))]
 
 
 def run_problems(store: Store, place: Path) -> list[str]:

@@ -1,11 +1,9 @@
-"""The numbers of runs as columns: of one in its folder, of thousands in a pack; and what they may be."""
+"""The numbers of a run as columns, in its folder and in memory; and what they may be."""
 
 import io
-import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from typing import IO, Any
 
@@ -15,63 +13,9 @@ from bncli.errors import StoreError, as_line
 from bncli.files import digest
 from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult
 
-VERSION = 2  # a pack of another is made anew
+_HEADER_STARTS = 10  # bytes of an array's file before its header: what it is, the version, the header's length
 SHARED_RECORDS = 10_000  # of a run; of more it is not remembered how they are arranged
 ARRAYS_BYTES = 2**30  # of a file of arrays, packed and unpacked: three million records
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Runs by id, each with the time at which its files were made (ns): another time is another run."""
-
-    runs: Mapping[str, RunResult]
-    made: Mapping[str, int]
-
-    def dump(self) -> bytes:
-        """As one file: the documents as JSON, the values of all runs with the same curves as one array."""
-        layouts: dict[Layout, list[str]] = {}
-        packed = {run_id: pack_records(run) for run_id, run in self.runs.items()}
-        for run_id, records in packed.items():
-            layouts.setdefault(records.layout, []).append(run_id)
-        groups = [
-            {"keys": layout.keys, "units": layout.units, "steps": layout.steps, "ids": ids}
-            for layout, ids in layouts.items()
-        ]
-        documents = {
-            run_id: {"spec": run.spec, "info": asdict(run.info), "made": self.made[run_id]}
-            for run_id, run in self.runs.items()
-        }
-        text = json.dumps({"version": VERSION, "groups": groups, "documents": documents}, allow_nan=False)
-        values: Any = {
-            f"values_{i}": np.array([packed[run_id].values for run_id in ids], dtype=np.float64)
-            for i, ids in enumerate(layouts.values())
-        }
-        file = io.BytesIO()
-        np.savez(file, text=np.frombuffer(text.encode(), dtype=np.uint8), **values)
-        return file.getvalue()
-
-
-def load_pack(content: bytes) -> Pack:
-    """The inverse of `Pack.dump`.
-
-    Raises:
-        Exception: whatever comes of a file that is not one, or of another version: it is to be made anew.
-    """
-    arrays = read_arrays(content)
-    whole = json.loads(arrays["text"].tobytes())
-    if whole["version"] != VERSION:
-        raise ValueError(f"version {whole['version']}")
-    runs, documents = {}, whole["documents"]
-    for i, group in enumerate(whole["groups"]):
-        keys = tuple(CurveKey(*key) for key in group["keys"])
-        layout = Layout(keys, tuple(group["units"]), tuple(map(tuple, group["steps"])))
-        values = arrays[f"values_{i}"]
-        if values.ndim != 2 or values.shape[1] != sum(map(len, layout.steps)):
-            raise ValueError("runs of other lengths than their steps")
-        for run_id, row in zip(group["ids"], values, strict=True):
-            found = documents[run_id]
-            runs[run_id] = RunResult(found["spec"], read_info(found["info"]), Packed(layout, row))
-    return Pack(runs, {run_id: document["made"] for run_id, document in documents.items()})
 
 
 def pack_records(run: RunResult) -> Packed:
@@ -138,11 +82,40 @@ def read_curves(content: bytes, schema: int) -> tuple[Record, ...]:
             for quantity, step, value, unit, layer in zip(*old, strict=True)
             for key in [key_of_schema_1(quantity, layer)]
         )
-    if wrong := [name for name, kind in _COLUMNS.items() if arrays[name].dtype.kind != np.dtype(kind).kind]:
-        raise ValueError(f"column {wrong[0]} is of another type")
+    _check_columns(arrays)
     *columns, indices = (arrays[name].tolist() for name in _COLUMNS)
     known = [None if index == _NONE else index for index in indices]
     return tuple(Record(*row) for row in zip(*columns, known, strict=True))
+
+
+def read_packed(content: bytes, schema: int) -> Packed:
+    """The same as curves; runs that measured the same at the same steps share all but the values.
+
+    Raises:
+        Exception: as `read_curves`.
+    """
+    if schema == 1:
+        return pack_records(RunResult({}, RunInfo("", "done", 0), read_curves(content, schema)))
+    arrays = read_arrays(content)
+    _check_columns(arrays)
+    values = arrays["value"]
+    if {arrays[name].shape for name in _COLUMNS} != {(len(values),)}:
+        raise ValueError("columns are not of one length")
+    columns = tuple((arrays[name].dtype.str, arrays[name].tobytes()) for name in _COLUMNS if name != "value")
+    layout, order = (_read_shared if len(values) <= SHARED_RECORDS else _read_shared.__wrapped__)(len(values), columns)
+    return Packed(layout, values.astype(np.float64)[order])
+
+
+@lru_cache(64)
+def _read_shared(count: int, columns: Sequence[tuple[str, bytes]]) -> tuple[Layout, Any]:
+    lists = [np.ndarray(count, kind, content).tolist() for kind, content in columns]
+    metrics, steps, *rest, indices = lists
+    return _arrange.__wrapped__(metrics, steps, *rest, [None if index == _NONE else index for index in indices])
+
+
+def _check_columns(arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    if wrong := [name for name, kind in _COLUMNS.items() if arrays[name].dtype.kind != np.dtype(kind).kind]:
+        raise ValueError(f"column {wrong[0]} is of another type")
 
 
 def read_arrays(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
@@ -169,17 +142,25 @@ def _read_array(content: bytes) -> np.ndarray[Any, Any]:
 
     And of truth values: numpy 2.0 stored `allow_pickle=False`, which bncli passed on, as an array of that name.
     """
+    start = _HEADER_STARTS + int.from_bytes(content[_HEADER_STARTS - 2 : _HEADER_STARTS], "little")
+    shape, kind = _read_header(content[:start])
+    if kind.itemsize * math.prod(shape) != len(content) - start:
+        raise ValueError("an array is not as long as it says")
+    if not kind.itemsize:  # of texts that are all empty
+        return np.zeros(shape, kind)
+    return np.frombuffer(content, kind, offset=start).reshape(shape)
+
+
+@lru_cache(256)
+def _read_header(content: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type, which the arrays of a study's runs share."""
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("arrays of another format")
     shape, by_columns, kind = np.lib.format.read_array_header_1_0(file)
     if kind.kind not in "bfiuU" or (by_columns and len(shape) > 1):
         raise ValueError(f"arrays of type {kind}")
-    if kind.itemsize * math.prod(shape) != len(content) - file.tell():
-        raise ValueError("an array is not as long as it says")
-    if not kind.itemsize:  # of texts that are all empty
-        return np.zeros(shape, kind)
-    return np.frombuffer(content, kind, offset=file.tell()).reshape(shape)
+    return shape, kind
 
 
 def read_info(document: Mapping[str, Any]) -> RunInfo:
@@ -188,7 +169,7 @@ def read_info(document: Mapping[str, Any]) -> RunInfo:
     Raises:
         Exception: whatever comes of a document that does not say it, or says what cannot be.
     """
-    if not isinstance(document, Mapping) or not isinstance(document.get("seconds", {}), Mapping):
+    if not isinstance(document, dict) or not isinstance(document.get("seconds", {}), dict):
         raise ValueError("it does not say how the run ended, or how long it took")
     info = RunInfo(**document)
     texts = (info.id, info.status, info.reason, info.layer, info.engine, *info.fallbacks)
@@ -203,7 +184,7 @@ def read_info(document: Mapping[str, Any]) -> RunInfo:
     known = {*map(type, amounts)} <= {int, float} and all(map(math.isfinite, amounts))
     if not known or min(amounts) <= -1:  # sums round, just below 0
         raise ValueError("info has seconds or a rate that are no number")
-    if not isinstance(info.environment, Mapping):
+    if not isinstance(info.environment, dict):
         raise ValueError("info has no environment")
     return info
 

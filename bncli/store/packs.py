@@ -43,8 +43,9 @@ class Packs:
     it has appended to it appends the same to a new one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "packs"
+    def __init__(self, folder: Path, name: str = "packs", *, durable: bool = True) -> None:
+        self.folder = folder / name
+        self._durable = durable  # else it is never synced
         self._lines: dict[str, StoredLine] = {}
         self._seen: dict[str, _Seen] = {}
         self._damaged: dict[Path, dict[int, tuple[str, DamageError]]] = {}  # by file and line, with the run's id
@@ -257,7 +258,7 @@ class Packs:
             start = end = os.fstat(handle).st_size
             try:
                 _write(handle, b"".join(raw for _, raw in lines))
-                if self._synced is None or time.monotonic() - self._synced >= SYNC_SECONDS:
+                if self._durable and (self._synced is None or time.monotonic() - self._synced >= SYNC_SECONDS):
                     os.fsync(handle)
                     self._synced = time.monotonic()
             except OSError:
@@ -290,7 +291,8 @@ class Packs:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._own, self._synced = self._new_name(), None
         handle = os.open(self._own, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-        sync_folder(self.folder)
+        if self._durable:
+            sync_folder(self.folder)
         return self._own, handle
 
 
