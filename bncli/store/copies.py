@@ -66,7 +66,7 @@ class Copies:
             self._lines.append_lines([(run.info.id, write_line(run, stamp)) for run, stamp in copies])
 
     def drop_stale(self) -> None:
-        """Remove the files of which nothing counted, as of a store copied without times; and what bncli 0.1 made."""
+        """Remove the files of which nothing counted, as of a store copied without times; and what bncli made before."""
         for file in (*self._stale, self.folder.with_name("pack.npz")):
             with suppress(OSError):
                 file.unlink()

@@ -300,8 +300,7 @@ class Store:
         with (folder / "curves.npz").open("wb") as file:
             write_curves(file, result.records)
         document = {"schema": SCHEMA, "spec": result.spec, "info": asdict(result.info)}
-        with (folder / "record.json").open("w", encoding="utf-8") as text:
-            json.dump(document, text, indent=1, allow_nan=False)
+        (folder / "record.json").write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
 
 
 def _migrate(place: Path, document: dict[str, Any]) -> dict[str, Any]:

@@ -53,11 +53,9 @@ def write_line(result: RunResult, stamp: Sequence[int] = ()) -> bytes:
         **({"stamp": stamp} if stamp else {}),
         "info": vars(result.info),
     }
-    layout = packed.layout
-    curves = {"keys": layout.keys, "units": layout.units, "steps": layout.steps}
     values = binascii.b2a_base64(np.asarray(packed.values, _FLOATS).tobytes(), newline=False)
     spec = json.dumps(result.spec, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()  # as for `run_id`
-    parts = (result.info.id.encode(), spec, _dump(document), _dump(curves), values)
+    parts = (result.info.id.encode(), spec, _dump(document), _dump_layout(packed.layout), values)
     rest = b"\t".join(parts)
     if len(rest) > ARRAYS_BYTES // 2:
         raise StoreError(
@@ -149,6 +147,11 @@ def open_pack(file: Path) -> BinaryIO:
 
 def _dump(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+@lru_cache(64)
+def _dump_layout(layout: Layout) -> bytes:
+    return _dump({"keys": layout.keys, "units": layout.units, "steps": layout.steps})
 
 
 def _read_spec(text: bytes) -> Mapping[str, Any]:

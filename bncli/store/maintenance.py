@@ -36,7 +36,7 @@ KNOWN = {
     "status",
     "packs",
     "copies",
-    "pack.npz",  # copies as bncli 0.1 made them
+    "pack.npz",  # copies, as bncli made them before
 }  # in a store
 CHECKPOINT = re.compile(r"\d{12}-([0-9a-f]{16})\.pt")  # with the digest of its content (engine/state.py)
 
@@ -50,7 +50,7 @@ class Checked:
 
 
 def verify(folder: Path) -> Iterator[Checked]:
-    """Read every run, study, baseline, checkpoint and the pack once, and name what is not of bncli."""
+    """Read every run, study, baseline, checkpoint and copy once, and name what is not of bncli."""
     for place in stores_in(folder):
         store, studies = Store(place), Studies(place)
         yield from _check("run", place / "runs", partial(run_problems, store))
