@@ -162,6 +162,12 @@ class RunResult:
             return [key for key in self.records.layout.keys if key.metric == metric]
         return list(dict.fromkeys(r.key for r in self.records if r.metric == metric))
 
+    def steps(self, metric: str) -> Sequence[int]:
+        """When a metric of the whole network was measured, in order."""
+        if isinstance(self.records, Packed):
+            return self.records.layout.places.get(CurveKey(metric), ([], 0, 0))[0]
+        return self.curve(metric)[0]
+
     def unit(self, key: CurveKey) -> str:
         """The unit of one curve; empty where it was not measured."""
         if isinstance(self.records, Packed):

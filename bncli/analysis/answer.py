@@ -181,7 +181,7 @@ def _what_to_change(arms: Sequence[Arm], runs: Sequence[ArmRuns], ask: Ask) -> s
 def _reachable(runs: Sequence[ArmRuns], ask: Ask) -> float | None:
     """A level that every run came to in training, or else every run of one variant, in two digits; None if none."""
     sign = 1 if ask.aim.better == "higher" else -1
-    curves = [curve(run, ask.aim.name)[1] for arm in runs for run in arm.runs.values()]
+    curves = (curve(run, ask.aim.name)[1] for arm in runs for run in arm.runs.values())
     at_first = [sign * values[0] for values in curves if values]
     worst = [min(sign * value for value in values) for values in _bests(runs, ask).values()]
     if not worst:

@@ -222,7 +222,7 @@ def _share(c: Comparison) -> str:
 
 def grid(runs: Sequence[ArmRuns], metric: str = "accuracy") -> int | None:
     """Steps between measurements of a metric, the most common of all runs; None where it was measured once at most."""
-    measured = Counter(tuple(run.curve(metric)[0]) for arm in runs for run in arm.runs.values())
+    measured = Counter(tuple(run.steps(metric)) for arm in runs for run in arm.runs.values())
     gaps: Counter[int] = Counter()
     for steps, count in measured.items():
         for a, b in pairwise(steps):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv, betaln, stdtr, stdtrit
 
-from bncli.analysis.exact import MOST_SIGNS, Floats, subset_weights
+from bncli.analysis.exact import MOST_SIGNS, Floats, subset_means, subset_weights
 from bncli.findings import Direction, Looks, Method, Scale, Value, Verdict
 
 CONFIDENCE = 0.95
@@ -88,9 +88,9 @@ def mean_interval(samples: Floats, level: Level = ALONE) -> tuple[Any, Any]:
 def _ordered_means(sample: bytes) -> Floats:
     """Means of subsets as far as any interval may end, ascending: of one comparison it is taken at several levels."""
     values = np.frombuffer(sample)
-    subsets = subset_weights(len(values))
-    k = _rank_of(ALONE, len(subsets))
-    means = np.partition(values @ subsets.T, (k - 1, len(subsets) - k))
+    means = subset_means(values)
+    k = _rank_of(ALONE, len(means))
+    means.partition((k - 1, len(means) - k))
     return np.concatenate([np.sort(means[:k]), np.sort(means[-k:])])
 
 
