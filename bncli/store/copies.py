@@ -53,7 +53,7 @@ class Copies:
                     if run_id in stamps and run_id not in found and is_whole(raw):
                         with suppress(Exception):  # as in `reading`
                             if copied_from(raw) == stamps[run_id]:
-                                found[run_id] = read_line(line, raw, whole=True)
+                                found[run_id] = read_line(line, raw, whole=True, copy=True)
                             else:
                                 outdated = True
             if outdated and len(found) == counted:

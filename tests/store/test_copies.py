@@ -59,7 +59,9 @@ def test_what_is_stored_is_copied_and_the_first_reading_opens_no_folder(
     whole = one_by_one(store)
     assert [checked.kind for checked in verify(store.folder)].count("pack") == 1
     monkeypatch.setattr(Store, "_read_folder", lambda self, run_id, read: pytest.fail("read from its folder"))
-    assert read_plain(Store(store.folder)) == whole
+    found = Store(store.folder).read_all("abc")
+    assert {name: plain(run) for name, run in found.items()} == whole
+    assert [[*run.spec] for run in found.values()] == [["seed", "named"]] * 3, "keys in their order"
 
 
 def test_runs_of_one_study_share_their_layout_and_environment(store: Store) -> None:
