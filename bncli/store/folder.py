@@ -24,10 +24,10 @@ from bncli.files import (
     write_atomically,
 )
 from bncli.records import Record, RunResult
+from bncli.store.arrays import ARRAYS_BYTES
 from bncli.store.baselines import check_baseline
 from bncli.store.copies import Copies, stamp_of
 from bncli.store.pack import (
-    ARRAYS_BYTES,
     check_run,
     migrate_findings,
     read_curves,

@@ -18,7 +18,8 @@ import numpy as np
 from bncli.errors import StoreError
 from bncli.files import digest_bytes
 from bncli.records import CurveKey, Layout, Packed, RunResult
-from bncli.store.pack import ARRAYS_BYTES, check_numbers, check_run, pack_records, read_info
+from bncli.store.arrays import ARRAYS_BYTES
+from bncli.store.pack import check_numbers, check_run, pack_records, read_info
 
 VERSION = 1  # of a line
 _FLOATS = np.dtype("<f8")

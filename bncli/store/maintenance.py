@@ -19,8 +19,8 @@ from bncli.files import (
     write_atomically,
 )
 from bncli.records import RunResult
+from bncli.store.arrays import ARRAYS_BYTES
 from bncli.store.folder import BASELINE_BYTES, Store, require_store, stores_in
-from bncli.store.pack import ARRAYS_BYTES
 from bncli.store.packs import SUFFIX, list_folder
 from bncli.store.studies import NAME, Studies, read_document, study_id
 

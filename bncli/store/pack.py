@@ -1,9 +1,8 @@
 """The numbers of a run as columns, in its folder and in memory; and what they may be."""
 
-import io
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import IO, Any
 
@@ -12,10 +11,9 @@ import numpy as np
 from bncli.errors import StoreError, as_line
 from bncli.files import digest
 from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult
+from bncli.store.arrays import ARRAYS_BYTES, Member, list_members, read_arrays, unpack
 
-_HEADER_STARTS = 10  # bytes of an array's file before its header: what it is, the version, the header's length
 SHARED_RECORDS = 10_000  # of a run; of more it is not remembered how they are arranged
-ARRAYS_BYTES = 2**30  # of a file of arrays, packed and unpacked: three million records
 
 
 def pack_records(run: RunResult) -> Packed:
@@ -94,73 +92,33 @@ def read_packed(content: bytes, schema: int) -> Packed:
     Raises:
         Exception: as `read_curves`.
     """
-    if schema == 1:
-        return pack_records(RunResult({}, RunInfo("", "done", 0), read_curves(content, schema)))
-    arrays = read_arrays(content)
-    _check_columns(arrays)
-    values = arrays["value"]
-    if {arrays[name].shape for name in _COLUMNS} != {(len(values),)}:
-        raise ValueError("columns are not of one length")
-    columns = tuple((arrays[name].dtype.str, arrays[name].tobytes()) for name in _COLUMNS if name != "value")
-    layout, order = (_read_shared if len(values) <= SHARED_RECORDS else _read_shared.__wrapped__)(len(values), columns)
+    with suppress(Exception):  # what is not as bncli writes it today is read record by record, which says what is wrong
+        return _read_columns(list_members(content))
+    return pack_records(RunResult({}, RunInfo("", "done", 0), read_curves(content, schema)))
+
+
+def _read_columns(members: Mapping[str, Member]) -> Packed:
+    values = unpack(members["value"])
+    shared = tuple(members[name] for name in _COLUMNS if name != "value")
+    layout, order = (_read_shared if len(values) <= SHARED_RECORDS else _read_shared.__wrapped__)(shared)
+    if values.dtype.kind != "f" or values.shape != order.shape:
+        raise ValueError("column value is of another type, or not as long as the others")
     return Packed(layout, values.astype(np.float64)[order])
 
 
 @lru_cache(64)
-def _read_shared(count: int, columns: Sequence[tuple[str, bytes]]) -> tuple[Layout, Any]:
-    lists = [np.ndarray(count, kind, content).tolist() for kind, content in columns]
-    metrics, steps, *rest, indices = lists
+def _read_shared(members: Sequence[Member]) -> tuple[Layout, Any]:
+    arrays = {member.name: unpack(member) for member in members}
+    _check_columns({**arrays, "value": np.zeros(0)})
+    if any(array.ndim != 1 for array in arrays.values()):
+        raise ValueError("columns of several dimensions")
+    metrics, steps, *rest, indices = (array.tolist() for array in arrays.values())
     return _arrange.__wrapped__(metrics, steps, *rest, [None if index == _NONE else index for index in indices])
 
 
 def _check_columns(arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     if wrong := [name for name, kind in _COLUMNS.items() if arrays[name].dtype.kind != np.dtype(kind).kind]:
         raise ValueError(f"column {wrong[0]} is of another type")
-
-
-def read_arrays(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    """Read an archive that `numpy.savez` wrote; nothing is unpacked before its size is known to be within limits.
-
-    Raises:
-        Exception: whatever comes of a file that is none.
-    """
-    found = {}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-        if sum(member.file_size for member in members) > ARRAYS_BYTES:
-            raise ValueError(f"unpacked it has more than the {ARRAYS_BYTES:,} bytes that are read")
-        for member in members:
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError("packed as bncli packs nothing")
-            with archive.open(member) as file:
-                found[member.filename.removesuffix(".npy")] = _read_array(file.read(member.file_size))
-    return found
-
-
-def _read_array(content: bytes) -> np.ndarray[Any, Any]:
-    """One member of such an archive, of numbers or texts, exactly as long as its header says.
-
-    And of truth values: numpy 2.0 stored `allow_pickle=False`, which bncli passed on, as an array of that name.
-    """
-    start = _HEADER_STARTS + int.from_bytes(content[_HEADER_STARTS - 2 : _HEADER_STARTS], "little")
-    shape, kind = _read_header(content[:start])
-    if kind.itemsize * math.prod(shape) != len(content) - start:
-        raise ValueError("an array is not as long as it says")
-    if not kind.itemsize:  # of texts that are all empty
-        return np.zeros(shape, kind)
-    return np.frombuffer(content, kind, offset=start).reshape(shape)
-
-
-@lru_cache(256)
-def _read_header(content: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type, which the arrays of a study's runs share."""
-    file = io.BytesIO(content)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("arrays of another format")
-    shape, by_columns, kind = np.lib.format.read_array_header_1_0(file)
-    if kind.kind not in "bfiuU" or (by_columns and len(shape) > 1):
-        raise ValueError(f"arrays of type {kind}")
-    return shape, kind
 
 
 def read_info(document: Mapping[str, Any]) -> RunInfo:

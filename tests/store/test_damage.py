@@ -286,7 +286,7 @@ def test_what_json_raises_is_one_line(name: str, content: bytes, tmp_path: Path)
 
 
 def test_an_archive_is_not_unpacked_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bncli.store.pack.ARRAYS_BYTES", 1_000_000)
+    monkeypatch.setattr("bncli.store.arrays.ARRAYS_BYTES", 1_000_000)
     place = add_run(tmp_path, "a")
     whys = set()
     for seed in range(8):
