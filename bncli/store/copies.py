@@ -8,7 +8,7 @@ from pathlib import Path
 from bncli.errors import StoreError
 from bncli.files import reading
 from bncli.records import RunResult
-from bncli.store.lines import copied_from, id_of, is_whole, read_line, read_lines, write_line
+from bncli.store.lines import OutdatedError, id_of, is_whole, read_line, read_lines, write_line
 from bncli.store.packs import SUFFIX, Packs, list_folder
 
 Stamp = tuple[int, ...]  # when a run's folder and each file in it was last changed (ns), and how long these are
@@ -51,11 +51,12 @@ class Copies:
                 for line, raw in read_lines(file):
                     run_id = id_of(raw)
                     if run_id in stamps and run_id not in found and is_whole(raw):
-                        with suppress(Exception):  # as in `reading`
-                            if copied_from(raw) == stamps[run_id]:
-                                found[run_id] = read_line(line, raw, whole=True, copy=True)
-                            else:
-                                outdated = True
+                        try:
+                            found[run_id] = read_line(line, raw, whole=True, stamp=stamps[run_id])
+                        except OutdatedError:
+                            outdated = True
+                        except Exception:  # as in `reading`; there is the folder
+                            continue
             if outdated and len(found) == counted:
                 self._stale.append(file)
         return found

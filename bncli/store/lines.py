@@ -41,6 +41,10 @@ class StoredLine(NamedTuple):
         return Path(f"{self.file}:{self.number}")
 
 
+class OutdatedError(ValueError):
+    """A copy is not of what is there."""
+
+
 def write_line(result: RunResult, stamp: Sequence[int] = ()) -> bytes:
     """A run as a line of a pack; of a copy with the stamp of the folder that it is of, and keys in that one's order.
 
@@ -70,16 +74,17 @@ def pack_run(result: RunResult) -> RunResult:
     return replace(result, records=pack_records(result))
 
 
-def read_line(line: StoredLine, raw: bytes, *, whole: bool = False, copy: bool = False) -> RunResult:
+def read_line(line: StoredLine, raw: bytes, *, whole: bool = False, stamp: Sequence[int] = ()) -> RunResult:
     """The inverse of `write_line`.
 
     Args:
         line: where it is.
         raw: what it says.
         whole: whether `is_whole` has said so already.
-        copy: whether it is one, of a run whose spec was held against its id when that was stored or read.
+        stamp: of a copy, whose spec was held against its id when the run was stored or read: its folder's by now.
 
     Raises:
+        OutdatedError: if it is a copy of what had another stamp.
         StoreError: if it is newer than this bncli.
         Exception: whatever comes of a line that is damaged, or says what cannot be.
     """
@@ -89,6 +94,8 @@ def read_line(line: StoredLine, raw: bytes, *, whole: bool = False, copy: bool =
     document = _read_document(text)
     if document["version"] > VERSION:
         raise StoreError(f"{line.place}: version {document['version']}, this bncli reads up to {VERSION}; update bncli")
+    if stamp and document.get("stamp") != [*stamp]:
+        raise OutdatedError("its folder is another by now")
     layout = _read_layout(curves)
     numbers = np.frombuffer(binascii.a2b_base64(values, strict_mode=True), _FLOATS)
     if len(numbers) != layout.size:
@@ -96,7 +103,7 @@ def read_line(line: StoredLine, raw: bytes, *, whole: bool = False, copy: bool =
     result = RunResult(_read_spec(spec), read_info(document["info"]), Packed(layout, numbers))
     if name.decode() != result.info.id:
         raise ValueError(f"it is the record of run {result.info.id}")
-    if copy or digest_bytes(spec)[:20] == result.info.id:
+    if stamp or digest_bytes(spec)[:20] == result.info.id:
         check_numbers(result)
     else:
         check_run(result)
@@ -126,12 +133,6 @@ def id_of(raw: bytes) -> str:
 def made(raw: bytes) -> float:
     """When the run in a whole line was stored, in seconds since 1970."""
     return float(json.loads(raw.split(b"\t")[3])["made"])
-
-
-def copied_from(raw: bytes) -> tuple[int, ...]:
-    """The stamp in a whole line that is a copy; empty in another."""
-    _, found, rest = raw.split(b"\t", 4)[3].partition(b'"stamp":[')
-    return tuple(map(int, rest.partition(b"]")[0].split(b","))) if found else ()
 
 
 def is_whole(raw: bytes) -> bool:
