@@ -152,13 +152,14 @@ def folder_written_atomically(place: Path) -> Iterator[Path]:
     try:
         working.mkdir()
         yield working
-        for path in sorted(working.rglob("*"), reverse=True):  # what is in a folder before the folder
-            if path.is_dir():
-                sync_folder(path)
-            else:
-                with path.open("rb+" if os.name == "nt" else "rb") as file:  # Windows syncs only what it may write
-                    os.fsync(file.fileno())
-        sync_folder(working)
+        for folder, _, names in os.walk(working, topdown=False):  # what is in a folder before the folder
+            for name in names:
+                handle = os.open(f"{folder}/{name}", os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+                try:
+                    os.fsync(handle)  # Windows syncs only what it may write
+                finally:
+                    os.close(handle)
+            sync_folder(Path(folder))
         working.rename(place)
     except BaseException:
         shutil.rmtree(working, ignore_errors=True)
@@ -298,7 +299,7 @@ def digest(value: Any) -> str:
     return digest_bytes(text.encode())
 
 
-def digest_bytes(content: bytes) -> str:
+def digest_bytes(content: bytes | memoryview) -> str:
     """SHA-256 of what a file holds."""
     return hashlib.sha256(content).hexdigest()
 

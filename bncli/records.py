@@ -88,12 +88,29 @@ class Layout:
     units: tuple[str, ...]  # of measure, of each curve
     steps: tuple[tuple[int, ...], ...]  # of each curve, ascending
 
+    def __hash__(self) -> int:
+        return self._hash
+
     @cached_property
-    def places(self) -> Mapping[CurveKey, tuple[list[int], int, int]]:
+    def _hash(self) -> int:
+        return hash((self.keys, self.units, self.steps))
+
+    @cached_property
+    def places(self) -> Mapping[tuple[str, str, str, str, int | None], tuple[list[int], int, int]]:
         """By curve: the steps, and from where to where a run's values are the curve's."""
         ends = [0, *accumulate(map(len, self.steps))]
         parts = zip(self.keys, self.steps, pairwise(ends), strict=True)
         return {key: (list(steps), a, b) for key, steps, (a, b) in parts}
+
+    @cached_property
+    def size(self) -> int:
+        """How many numbers a run has."""
+        return sum(map(len, self.steps))
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of everything that was measured, in that order."""
+        return tuple(dict.fromkeys(key.metric for key in self.keys))
 
 
 class Packed(Sequence[Record]):
@@ -102,7 +119,7 @@ class Packed(Sequence[Record]):
     def __init__(self, layout: Layout, values: Any) -> None:
         self.layout, self.values = layout, values
 
-    def curve(self, key: CurveKey) -> tuple[list[int], list[float]]:
+    def curve(self, key: tuple[str, str, str, str, int | None]) -> tuple[list[int], list[float]]:
         """Steps and values of one curve, in order of steps."""
         steps, start, end = self.layout.places.get(key, ([], 0, 0))
         return steps.copy(), self.values[start:end].tolist()
@@ -136,7 +153,7 @@ class RunResult:
     def metrics(self) -> list[str]:
         """Names of everything that was measured, in that order."""
         if isinstance(self.records, Packed):
-            return list(dict.fromkeys(key.metric for key in self.records.layout.keys))
+            return [*self.records.layout.metrics]
         return list(dict.fromkeys(record.metric for record in self.records))
 
     def keys(self, metric: str) -> list[CurveKey]:
@@ -145,13 +162,25 @@ class RunResult:
             return [key for key in self.records.layout.keys if key.metric == metric]
         return list(dict.fromkeys(r.key for r in self.records if r.metric == metric))
 
+    def steps(self, metric: str) -> Sequence[int]:
+        """When a metric of the whole network was measured, in order."""
+        if isinstance(self.records, Packed):
+            return self.records.layout.places.get(CurveKey(metric), ([], 0, 0))[0]
+        return self.curve(metric)[0]
+
+    def unit(self, key: CurveKey) -> str:
+        """The unit of one curve; empty where it was not measured."""
+        if isinstance(self.records, Packed):
+            return dict(zip(self.records.layout.keys, self.records.layout.units, strict=True)).get(key, "")
+        return next((record.unit for record in self.records if record.key == key), "")
+
     def curve(
         self, metric: str, layer: str = "", place: str = "", statistic: str = "", index: int | None = None
     ) -> tuple[list[int], list[float]]:
         """Steps and values of one curve, in order of steps; `curve(*key)` for one of `keys`."""
-        key = CurveKey(metric, layer, place, statistic, index)
         if isinstance(self.records, Packed):
-            return self.records.curve(key)
+            return self.records.curve((metric, layer, place, statistic, index))
+        key = CurveKey(metric, layer, place, statistic, index)
         found = [(r.step, r.value) for r in self.records if r.layer == layer and r.metric == metric and r.key == key]
         found.sort()
         return [step for step, _ in found], [value for _, value in found]

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from bncli.analysis.readers import ArmRuns, Ask, best_value, curve
+from bncli.analysis.readers import ArmRuns, Ask, curve
 from bncli.analysis.text import (
     ONE_SEED,
     Compared,
@@ -151,10 +151,11 @@ def _too_few(arms: Sequence[Arm], ask: Ask) -> str:
 def _bests(runs: Sequence[ArmRuns], ask: Ask) -> dict[str, list[float]]:
     """Of every variant the best value of each run."""
     found: dict[str, list[float]] = {}
+    best = max if ask.aim.better == "higher" else min
     for arm in runs:
-        for seed, run in arm.runs.items():
-            if (value := best_value(seed, run, ask.aim).value) is not None:
-                found.setdefault(arm.variant, []).append(value)
+        for run in arm.runs.values():
+            if values := curve(run, ask.aim.name)[1]:
+                found.setdefault(arm.variant, []).append(best(values))
     return found
 
 
@@ -180,7 +181,7 @@ def _what_to_change(arms: Sequence[Arm], runs: Sequence[ArmRuns], ask: Ask) -> s
 def _reachable(runs: Sequence[ArmRuns], ask: Ask) -> float | None:
     """A level that every run came to in training, or else every run of one variant, in two digits; None if none."""
     sign = 1 if ask.aim.better == "higher" else -1
-    curves = [curve(run, ask.aim.name)[1] for arm in runs for run in arm.runs.values()]
+    curves = (curve(run, ask.aim.name)[1] for arm in runs for run in arm.runs.values())
     at_first = [sign * values[0] for values in curves if values]
     worst = [min(sign * value for value in values) for values in _bests(runs, ask).values()]
     if not worst:

@@ -9,11 +9,11 @@ import numpy as np
 from scipy.special import betaincinv, stdtrit
 
 from bncli.analysis.comparisons import apart, lonely, unpaired
+from bncli.analysis.exact import Floats
 from bncli.analysis.notes import CLAIM_PAIRS
 from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import (
     ALONE,
-    Floats,
     Level,
     Pair,
     are_shares,

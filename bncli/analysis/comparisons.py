@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bncli.analysis.exact import paired_test
 from bncli.analysis.stats import (
     Level,
     Pair,
@@ -18,7 +19,6 @@ from bncli.analysis.stats import (
     is_constant,
     level_of,
     observed,
-    paired_test,
     probability_of_improvement,
     ranked,
     share_difference_interval,

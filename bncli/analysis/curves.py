@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -30,38 +31,32 @@ def find_curves(
     recorded = {metric for arm in arms for run in arm.runs.values() for metric in run.metrics()}
     found = {m for m in recorded if not (m in MEASURES and MEASURES[m].of == "probe")} - {aim.name}
     order = [m for m in RECORDED if m in found]
+    paces = [{seed: seconds_per_step(seed, run).value for seed, run in sorted(arm.runs.items())} for arm in arms]
     for metric in (aim.name, *order, *sorted(found - {*order})):
-        for arm in arms:
-            curves = {
-                seed: points
-                for seed, run in sorted(arm.runs.items())
-                if (points := dict(zip(*curve(run, metric), strict=True)))
-            }
+        for arm, pace in zip(arms, paces, strict=True):
+            curves = {seed: points for seed in pace if (points := curve(arm.runs[seed], metric))[0]}
             if curves:
-                runs = [arm.runs[seed] for seed in curves]
-                yield _summarise(arm, metric, _unit(metric, runs[0], declared), runs, list(curves.values()))
+                unit = _unit(metric, arm.runs[next(iter(curves))], declared)
+                yield _summarise(arm, metric, unit, [pace[seed] for seed in curves], list(curves.values()))
 
 
 def _unit(metric: str, run: RunResult, declared: Mapping[str, Metric]) -> str:
     """As it was recorded; of runs that were made elsewhere as the study declares it."""
-    recorded = next((record.unit for record in run.records if record.key == CurveKey(metric)), "")
+    recorded = run.unit(CurveKey(metric))
     said = declared[metric].unit if metric in declared else ""
     return recorded or said or ("fraction" if metric == "accuracy" else "")
 
 
 def _summarise(
-    arm: ArmRuns, metric: str, unit: str, runs: Sequence[RunResult], curves: Sequence[dict[int, float]]
+    arm: ArmRuns, metric: str, unit: str, paces: Sequence[float | None], curves: Sequence[tuple[list[int], list[float]]]
 ) -> ArmCurve:
-    every = sorted({step for points in curves for step in points})
-    shared = [step for step in every if all(step in points or step > max(points) for points in curves)]
-    steps = shared if len(shared) > 1 else every
-    values = np.array([[points.get(step, math.nan) for step in steps] for points in curves])  # (runs, steps)
+    steps, values = _align(curves)
     counts = np.isfinite(values).sum(0)
     means = np.nansum(values, 0) / counts
     with np.errstate(invalid="ignore", divide="ignore"):
         std = np.sqrt(np.nansum((values - means) ** 2, 0) / (counts - 1))
         half = np.array([critical_t(int(n)) if n > 1 else math.inf for n in counts]) * std / np.sqrt(counts)
-    timed = [one.value for run in runs if (one := seconds_per_step(0, run)).value is not None]
+    timed = [each for each in paces if each is not None]
     pace = float(np.mean(timed)) if timed else None
     return ArmCurve(
         arm.variant,
@@ -74,3 +69,15 @@ def _summarise(
         high=tuple(float(m + h) if math.isfinite(h) else None for m, h in zip(means, half, strict=True)),
         seconds=tuple(None if pace is None else pace * step for step in steps),
     )
+
+
+def _align(curves: Sequence[tuple[list[int], list[float]]]) -> tuple[Sequence[int], Any]:
+    """The steps at which curves are averaged, and their values there, (runs, steps): NaN where one has none."""
+    first = curves[0][0]
+    if all(steps == first for steps, _ in curves) and len({*first}) == len(first):
+        return first, np.array([values for _, values in curves])
+    each = [dict(zip(*points, strict=True)) for points in curves]
+    every = sorted({step for points in each for step in points})
+    shared = [step for step in every if all(step in points or step > max(points) for points in each)]
+    steps = shared if len(shared) > 1 else every
+    return steps, np.array([[points.get(step, math.nan) for step in steps] for points in each])

@@ -222,11 +222,11 @@ def _share(c: Comparison) -> str:
 
 def grid(runs: Sequence[ArmRuns], metric: str = "accuracy") -> int | None:
     """Steps between measurements of a metric, the most common of all runs; None where it was measured once at most."""
+    measured = Counter(tuple(run.steps(metric)) for arm in runs for run in arm.runs.values())
     gaps: Counter[int] = Counter()
-    for arm in runs:
-        for run in arm.runs.values():
-            steps, _ = run.curve(metric)
-            gaps.update(b - a for a, b in pairwise(steps))
+    for steps, count in measured.items():
+        for a, b in pairwise(steps):
+            gaps[b - a] += count
     return gaps.most_common(1)[0][0] if gaps else None
 
 

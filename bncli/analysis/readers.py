@@ -71,7 +71,10 @@ AVERAGES = ("", "mean")  # statistics that stand for a layer: of a metric of the
 
 def curve(result: RunResult, *key: Any) -> tuple[list[int], list[float]]:
     """Steps and finite values of one curve (a metric, or a whole `CurveKey`), in order of steps."""
-    found = [(s, v) for s, v in zip(*result.curve(*key), strict=True) if math.isfinite(v)]
+    steps, values = result.curve(*key)
+    if math.isfinite(sum(values)):  # none is infinite, nor no number: half of the time of ten thousand runs
+        return steps, values
+    found = [(s, v) for s, v in zip(steps, values, strict=True) if math.isfinite(v)]
     return [s for s, _ in found], [v for _, v in found]
 
 

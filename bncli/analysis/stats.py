@@ -1,19 +1,17 @@
 """Statistics of paired runs: intervals, exact tests, verdicts that respect the evaluation grid."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betaincinv, betaln, stdtr, stdtrit
 
+from bncli.analysis.exact import MOST_SIGNS, Floats, subset_means, subset_weights
 from bncli.findings import Direction, Looks, Method, Scale, Value, Verdict
-
-Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 
@@ -75,12 +73,25 @@ def mean_interval(samples: Floats, level: Level = ALONE) -> tuple[Any, Any]:
     if method_of(samples.shape[-1], level) != "exact test":
         mean, half = samples.mean(-1), half_width(samples, level)
         return mean - half, mean + half
-    subsets = _subsets(samples.shape[-1])
+    subsets = subset_weights(samples.shape[-1])
     k = _rank_of(level, len(subsets))
-    means = np.partition(samples @ subsets.T, (k - 1, len(subsets) - k), axis=-1)
-    ends = means[..., [k - 1, len(subsets) - k]]
+    if samples.ndim == 1 and level.error <= ALONE.error:
+        ends = _ordered_means(samples.tobytes())[[k - 1, -k]]
+    else:
+        means = np.partition(samples @ subsets.T, (k - 1, len(subsets) - k), axis=-1)
+        ends = means[..., [k - 1, len(subsets) - k]]
     ends[np.abs(ends) <= 1e-9 * np.abs(samples).max(-1)[..., None]] = 0.0  # rounding is no sign
     return ends[..., 0], ends[..., 1]
+
+
+@lru_cache(2**10)
+def _ordered_means(sample: bytes) -> Floats:
+    """Means of subsets as far as any interval may end, ascending: of one comparison it is taken at several levels."""
+    values = np.frombuffer(sample)
+    means = subset_means(values)
+    k = _rank_of(ALONE, len(means))
+    means.partition((k - 1, len(means) - k))
+    return np.concatenate([np.sort(means[:k]), np.sort(means[-k:])])
 
 
 def method_of(n: int, level: Level) -> Method:
@@ -98,6 +109,7 @@ def half_width(samples: Floats, level: Level = ALONE) -> Any:
     return np.nan_to_num(half, nan=math.inf, posinf=math.inf)
 
 
+@cache
 def critical_t(n: int, level: Level = ALONE) -> float:
     """The least t-statistic of n values that excludes 0: 2.78 of 5 values, 2.26 of 10.
 
@@ -163,24 +175,6 @@ def _boundary(rejected: Callable[[float], bool], inside: float, outside: float) 
     return outside
 
 
-MOST_SIGNS = 13  # values up to which every assignment of signs is taken: 2^13 = 8,192 keep 4 digits of p
-
-
-@cache
-def _subsets(n: int) -> Floats:
-    """Weights of the means of subsets, each over its size: (2^m - 1, n), every non-empty one up to 13 values.
-
-    Beyond it those of a linear code with 2^13 words: signs that form a group keep the test exact (Hemerik & Goeman
-    2018).
-    """
-    m = min(n, MOST_SIGNS)
-    random = np.random.default_rng(n).integers(0, 2, (m, n - m))
-    generator = np.concatenate([np.eye(m, dtype=np.int64), random], axis=1)
-    words = ((np.arange(1, 2**m)[:, None] >> np.arange(m)) & 1) @ generator % 2
-    found: Floats = words / words.sum(1, keepdims=True)
-    return found
-
-
 def _rank_of(level: Level, subsets: int) -> int:
     """Which of the ordered means ends the interval; 0 where so few cannot reach the level."""
     return int(level.error / 2 * (subsets + 1) + 1e-9)
@@ -195,8 +189,8 @@ def differences(pairs: Sequence[Pair], scale: Scale) -> tuple[Floats, Floats]:
     Differences of logarithms on the ratio scale. Infinite where a value is unbounded or unknown. Two
     arrays (n,), lows and highs.
     """
-    variant, reference = (np.array([_bounds(pair[i], scale) for pair in pairs]).reshape(-1, 2) for i in (0, 1))
-    return variant[:, 0] - reference[:, 1], variant[:, 1] - reference[:, 0]
+    lows, highs = (np.array([[end(v) for v in pair] for pair in pairs]).reshape(-1, 2) for end in _BOUNDS[scale])
+    return lows[:, 0] - highs[:, 1], highs[:, 0] - lows[:, 1]
 
 
 def observed(pairs: Sequence[Pair], scale: Scale) -> Floats | None:
@@ -255,10 +249,11 @@ def ranked(pairs: Sequence[Pair]) -> Floats | None:
     """(n,) differences of observed values where one that never got there is later than all that did, and as late as
     another such; None if something is unknown. For tests that ask for signs and ranks only.
     """
-    ranks = [tuple(_rank(value) for value in pair) for pair in pairs]
-    if any(math.isnan(rank) for pair in ranks for rank in pair):
+    ranks = np.array([(_rank(ours), _rank(theirs)) for ours, theirs in pairs]).reshape(-1, 2)
+    if np.isnan(ranks).any():
         return None
-    return np.array([0.0 if a == b else a - b for a, b in ranks])
+    ours, theirs = ranks.T
+    return np.asarray(np.subtract(ours, theirs, out=np.zeros(len(ranks)), where=ours != theirs))
 
 
 def probability_of_improvement(pairs: Sequence[Pair], direction: Direction) -> tuple[float, float, float] | None:
@@ -288,17 +283,27 @@ def verdict(low: float, high: float, margin: float, direction: Direction) -> Ver
     return "inconclusive"
 
 
-def _bounds(value: Value, scale: Scale) -> tuple[float, float]:
-    """What is possible, brackets taken with both ends. In ratios 0 counts as 1: no crossing comes before step 1."""
-    low = -math.inf if value.low is None else value.low
-    high = math.inf if value.high is None else value.high
-    if scale == "difference":
-        return low, high
-    return (_log(low) if value.low is not None else low), _log(high)
+def _least(value: Value) -> float:
+    """What is possible, brackets taken with both ends."""
+    return -math.inf if value.low is None else value.low
 
 
-def _log(number: float) -> float:
-    return math.log(number) if number > 0 else 0.0
+def _greatest(value: Value) -> float:
+    return math.inf if value.high is None else value.high
+
+
+def _log_least(value: Value) -> float:
+    """The same in ratios, where 0 counts as 1: no crossing comes before step 1."""
+    return -math.inf if value.low is None else math.log(value.low) if value.low > 0 else 0.0
+
+
+def _log_greatest(value: Value) -> float:
+    return math.inf if value.high is None else math.log(value.high) if value.high > 0 else 0.0
+
+
+_BOUNDS: Mapping[Scale, tuple[Callable[[Value], float], Callable[[Value], float]]] = {
+    "difference": (_least, _greatest), "ratio": (_log_least, _log_greatest),
+}  # fmt: skip
 
 
 def _rank(value: Value) -> float:
@@ -306,43 +311,3 @@ def _rank(value: Value) -> float:
     if value.value is not None:
         return value.value
     return math.inf if value.low is not None else -math.inf if value.high is not None else math.nan
-
-
-def paired_test(differences: Floats) -> float:
-    """Two-sided p of the hypothesis that each difference is as likely to have the other sign; exact.
-
-    The sign-flip test on their mean; where one is infinite (a run that never got there), or all are equally far from 0
-    (shares: McNemar's test), Wilcoxon's on their ranks. Zeros say nothing. The least p possible is 2 / 2^n: 0.062 at 5
-    pairs, 0.031 at 6. (n,), infinite allowed, no NaN.
-    """
-    told = differences[differences != 0]
-    if not len(told):
-        return 1.0
-    if np.isfinite(told).all() and np.ptp(np.abs(told)) > 0:
-        return sign_flip_test(differences)
-    return wilcoxon_test(told)
-
-
-def sign_flip_test(differences: Floats) -> float:
-    """Share of the assignments of signs whose sum is at least as far from 0, on the same side, twice; exact. (n,).
-
-    `mean_interval` excludes 0 at the errors that this p does not exceed.
-    """
-    means = _subsets(len(differences)) @ differences  # flipping a subset moves the sum by twice its own
-    slack = 1e-9 * np.abs(differences).max()
-    fewer = min((means <= slack).sum(), (means >= -slack).sum())
-    return float(min(1.0, 2 * (1 + fewer) / (len(means) + 1)))
-
-
-def wilcoxon_test(differences: Floats) -> float:
-    """Wilcoxon's signed-rank test with its exact distribution, mean ranks for ties. (n,), none 0."""
-    sizes = np.abs(differences)
-    doubled = np.array([2 * np.sum(sizes < s) + np.sum(sizes == s) + 1 for s in sizes], dtype=int)  # 2 x mean rank
-    total = int(doubled.sum())
-    ways = np.zeros(total + 1)  # of the positive ranks' doubled sum, over all signs; 2^n stays exact far beyond use
-    ways[0] = 1.0
-    for rank in doubled:
-        ways[rank:] = ways[rank:] + ways[: total + 1 - rank]
-    distance = abs(2 * int(doubled[differences > 0].sum()) - total)
-    far = np.abs(2 * np.arange(total + 1) - total) >= distance
-    return float(min(1.0, ways[far].sum() / ways.sum()))

@@ -12,7 +12,7 @@ from bncli.analysis.claims import judge_study_claims
 from bncli.analysis.comparisons import compare
 from bncli.analysis.curves import find_curves
 from bncli.analysis.notes import find_notes
-from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, final_value, steps_to_target, values_of
+from bncli.analysis.readers import ArmRuns, Ask, final_accuracy, final_value, values_of
 from bncli.analysis.search import find_search_warnings, find_searches, search_notes
 from bncli.analysis.stats import level_of
 from bncli.analysis.summaries import crossing
@@ -111,7 +111,7 @@ def _arm(arm: ArmRuns, target: float | None, ask: Ask) -> Arm:
     found = {name: values_of(name, arm, target, ask) for name in ask.measures}
     runs = list(arm.runs.values())
     timed = target is not None and any(name in CROSSINGS for name in ask.measures)
-    steps = [steps_to_target(seed, run, target, ask.aim) for seed, run in arm.runs.items()] if timed else None
+    steps = (found.get("steps_to_target") or values_of("steps_to_target", arm, target, ask)) if timed else None
     return Arm(
         arm.variant,
         arm.setting,

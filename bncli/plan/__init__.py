@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
@@ -77,11 +77,11 @@ class Run:
         plug-ins. Probes are part of it where there are any: they change no other number, but add numbers of their own,
         so a run that was stored without them lacks what a study with them asks for.
         """
-        return dict(self._spec)
+        return {**self._shared.spec, "seed": self.seed}
 
     @cached_property
-    def _spec(self) -> Mapping[str, Any]:
-        return self._spec_of_task(self.task) if self.task else self._spec_of_recipe()
+    def _shared(self) -> "_Shared":
+        return _Shared(self._spec_of_task(self.task) if self.task else self._spec_of_recipe())
 
     def _spec_of_task(self, task: Part) -> dict[str, Any]:
         """With the variant's name, which the task is told and may go by."""
@@ -138,8 +138,31 @@ class Run:
     @cached_property
     def id(self) -> str:
         """A hash of the spec: the same numbers, the same id, whatever the preset is called."""
-        text = json.dumps(self._spec, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+        before, after = self._shared.text
+        return hashlib.sha256(f"{before}{json.dumps(self.seed)}{after}".encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the specs of runs have in common that differ in nothing but the seed: found out once for all of them."""
+
+    spec: Mapping[str, Any]  # of one of them
+
+    @cached_property
+    def text(self) -> tuple[str, str]:
+        """The spec as JSON, keys ascending, before and behind the seed; neither is empty."""
+        before, after = (
+            json.dumps({k: self.spec[k] for k in keys}, sort_keys=True, separators=(",", ":"))
+            for keys in ([k for k in self.spec if k < "seed"], [k for k in self.spec if k > "seed"])
+        )
+        return f'{before[:-1]},"seed":', f",{after[1:]}"
+
+    @cached_property
+    def shape(self) -> str:
+        """What the lanes of one program must share: all but seed, learning rate, weight decay and momentum."""
+        training = {k: v for k, v in self.spec["training"].items() if k not in ("lr", "weight_decay")}
+        training["optimizer"] = {k: v for k, v in training["optimizer"].items() if k != "momentum"}
+        return json.dumps({k: v for k, v in {**self.spec, "training": training}.items() if k != "seed"}, sort_keys=True)
 
 
 def loss_of(run: Run) -> str:
@@ -201,26 +224,21 @@ class Job:
 
 def runs_of(study: Study, device: str, engine: Engine = "auto") -> list[Run]:
     """Every run of a study: settings x variants x seeds."""
-    return [
-        Run(
-            name,
-            setting,
-            at.data,
-            at.model_of(name),
-            variant.norm,
-            training,
-            evaluation,
-            seed,
-            device,
-            engine,
-            at.probes,
-            at.task,
-        )
-        for setting, at in study.settings()
-        for name, variant in at.variants.items()
-        for training, evaluation in [(at.training_of(name), at.evaluation_of(name))]
-        for seed in at.seeds
-    ]
+    return list(each_run(study, device, engine))
+
+
+def each_run(study: Study, device: str, engine: Engine = "auto") -> Iterator[Run]:
+    """The same, one after the other as they are asked for."""
+    for setting, at in study.settings():
+        for name, variant in at.variants.items():
+            like = Run(
+                name, setting, at.data, at.model_of(name), variant.norm, at.training_of(name), at.evaluation_of(name),
+                0, device, engine, at.probes, at.task,
+            )  # fmt: skip
+            for seed in at.seeds:
+                run = replace(like, seed=seed)
+                vars(run)["_shared"] = like._shared  # its cached property
+                yield run
 
 
 def jobs_of(runs: Iterable[Run]) -> list[Job]:
@@ -281,13 +299,8 @@ def _lanes_missed(runs: Sequence[Run]) -> str:
 
 
 def _shape(run: Run) -> str:
-    """What the lanes of one program must share: all but seed, learning rate, weight decay and momentum."""
-    if run.task:
-        return run.id  # it trains alone
-    spec = run.spec()
-    spec["training"] = {k: v for k, v in spec["training"].items() if k not in ("lr", "weight_decay")}
-    spec["training"]["optimizer"] = {k: v for k, v in spec["training"]["optimizer"].items() if k != "momentum"}
-    return json.dumps({k: v for k, v in spec.items() if k != "seed"}, sort_keys=True)
+    """What the runs of one job share; a task trains alone."""
+    return run.id if run.task else run._shared.shape
 
 
 def facts_key(run: Run) -> str:

@@ -12,7 +12,7 @@ from bncli.config.study import searched_keys
 from bncli.data import DATASETS
 from bncli.models import MODELS
 from bncli.norms import NORMS
-from bncli.plan import Run, facts_key, runs_of
+from bncli.plan import Run, each_run, facts_key
 
 
 def warnings_of(study: Study) -> list[str]:
@@ -97,7 +97,7 @@ def describe(study: Study, device: str) -> str:
         options = study.task.options | {key.removeprefix("task."): values for key, values in study.sweep.items()}
         written = [f"{key} {', '.join(map(str, v)) if isinstance(v, tuple) else v}" for key, v in options.items()]
         return " · ".join([f"task {study.task.name}", *written, counted, device])
-    run, training = runs_of(study, device)[0], study.training
+    run, training = next(each_run(study, device)), study.training
     data, model = DATASETS.describe(study.data.name, study.data.options), MODELS[study.model.name]
     options = (study.model if study.variants[run.variant].model else run.model).options  # of most variants
     shape = model.text(options, data.shape, model.sizes(options, data.shape, data.outputs))

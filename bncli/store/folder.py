@@ -23,16 +23,16 @@ from bncli.files import (
     with_digest,
     write_atomically,
 )
-from bncli.records import RunResult
+from bncli.records import Record, RunResult
+from bncli.store.arrays import ARRAYS_BYTES
 from bncli.store.baselines import check_baseline
+from bncli.store.copies import Copies, stamp_of
 from bncli.store.pack import (
-    ARRAYS_BYTES,
-    Pack,
     check_run,
-    load_pack,
     migrate_findings,
     read_curves,
     read_info,
+    read_packed,
     write_curves,
 )
 from bncli.store.packs import Packs, list_folder, unwritable
@@ -65,7 +65,9 @@ class Store:
         self.folder = folder = Path(folder)
         self.aside = folder / "set-aside"  # where damaged and foreign things go that stood in the place of a run
         self.packs = Packs(folder)
+        self.copies = Copies(folder)
         self._runs = folder / "runs"
+        self._folders: int | None = None  # how many runs have one; None: not counted yet
 
     def checkpoints(self, job_id: str) -> Path:
         """Where a job keeps its checkpoints; made by the first."""
@@ -124,6 +126,12 @@ class Store:
 
     def read_folder(self, run_id: str) -> RunResult:
         """Read one run from its folder. Raises as `read`."""
+        return self._read_folder(run_id, read_curves)
+
+    def _read_packed(self, run_id: str) -> RunResult:
+        return self._read_folder(run_id, read_packed)
+
+    def _read_folder(self, run_id: str, read: Callable[[bytes, int], Sequence[Record]]) -> RunResult:
         place = self._runs / run_id
         with reading(place, TRAIN_AGAIN):
             if place.is_symlink():
@@ -132,7 +140,7 @@ class Store:
             document = _migrate(place, stored)
             curves = read_bytes(place / "curves.npz", ARRAYS_BYTES)
             check_digests(stored, {"curves.npz": curves})
-            result = RunResult(document["spec"], read_info(document["info"]), read_curves(curves, stored["schema"]))
+            result = RunResult(document["spec"], read_info(document["info"]), read(curves, stored["schema"]))
             if result.info.id != run_id:
                 raise ValueError(f"it is the record of run {result.info.id}")
             check_run(result)
@@ -141,8 +149,8 @@ class Store:
     def read_intact(self, run_ids: Iterable[str]) -> tuple[dict[str, RunResult], dict[str, DamageError]]:
         """Read what there is of many runs, by id; and what is wrong with those that are there but damaged.
 
-        Hundreds of folders come from one file, `pack.npz`, which is made where it lacks many. Where runs are missing,
-        what is damaged in packs counts too, by its place where it does not say of which run it is.
+        Hundreds of folders come from their copies, which are made where many lack one. Where runs are missing, what is
+        damaged in packs counts too, by its place where it does not say of which run it is.
 
         Raises:
             StoreError: if some are newer than this bncli, with a line for each.
@@ -150,15 +158,16 @@ class Store:
         found, damaged, newer = dict[str, RunResult](), dict[str, DamageError](), list[str]()
         asked = dict.fromkeys(run_ids)
         packed = dict(self.packs.read_many(asked))
-        made = self._list_runs() if len(asked) - len(packed) >= PACKED_FROM else {}
-        kept = self._pack(made) if made else {}
+        many = len(asked) - len(packed) >= PACKED_FROM
+        stamps = self.copies.stamps(run_id for run_id in asked if run_id not in packed) if many else {}
+        copied, read = self.copies.read(stamps) if stamps else {}, self._read_packed if many else self.read_folder
         for run_id in asked:
-            result = packed.get(run_id) or kept.get(run_id)
+            result = packed.get(run_id) or copied.get(run_id)
             try:
                 if isinstance(result, StoreError):
                     raise result
-                if result or os.path.lexists(self._runs / run_id):
-                    found[run_id] = result or self.read_folder(run_id)
+                if result or os.path.lexists(f"{self._runs}/{run_id}"):
+                    found[run_id] = result or read(run_id)
             except DamageError as error:
                 damaged[run_id] = error
             except StoreError as error:
@@ -167,9 +176,10 @@ class Store:
             raise StoreError("\n".join(newer))
         if len(found) < len(asked):
             damaged |= {key: error for key, error in self.packs.damaged().items() if key not in found}
-        fresh = {run_id: run for run_id, run in found.items() if run_id not in kept and run_id in made}
-        if made and len(fresh) >= PACKED_FROM // 2:
-            self._write_pack(Pack({**kept, **fresh}, made))
+        fresh = [(found[key], stamp) for key, stamp in stamps.items() if key in found and key not in copied]
+        if len(fresh) >= PACKED_FROM // 2:
+            self.copies.drop_stale()
+            self.copies.add(fresh)
         return found, damaged
 
     def read_all(self, run_ids: Iterable[str]) -> dict[str, RunResult]:
@@ -181,42 +191,6 @@ class Store:
         ids = list(run_ids)
         found, _ = self.read_intact(ids)
         return {run_id: found.get(run_id) or self.read(run_id) for run_id in ids}
-
-    def _list_runs(self) -> Mapping[str, int]:
-        """When each run's folder or a file in it was last changed (ns)."""
-        made = {}
-        with suppress(OSError):
-            for name in os.listdir(self._runs):  # noqa: PTH208 - ten thousand names, no paths
-                with suppress(OSError):  # foreign, or set aside by another process
-                    place = f"{self._runs}/{name}"
-                    parts = (place, f"{place}/record.json", f"{place}/curves.npz")
-                    made[name] = max(os.lstat(part).st_mtime_ns for part in parts)
-        return made
-
-    def _pack(self, made: Mapping[str, int]) -> Mapping[str, RunResult]:
-        """Runs of the pack whose folders are still those that were packed; none where it cannot be used."""
-        try:
-            pack = self.read_pack()
-        except DamageError:
-            return {}
-        return {run_id: run for run_id, run in pack.runs.items() if made.get(run_id) == pack.made[run_id]}
-
-    def read_pack(self) -> Pack:
-        """Read the copy of many runs.
-
-        Raises:
-            DamageError: if it cannot be used.
-        """
-        place = self.folder / "pack.npz"
-        with reading(place, "delete it: it is a copy, made anew when needed"):
-            return load_pack(read_bytes(place, ARRAYS_BYTES))
-
-    def _write_pack(self, pack: Pack) -> None:
-        """Write the pack, or do without: every run is in its own folder too."""
-        content = pack.dump()
-        with suppress(OSError):
-            if len(content) <= ARRAYS_BYTES:
-                write_atomically(self.folder / "pack.npz", content, durable=False)
 
     def write(self, result: RunResult) -> str:
         """Write one run; one that is there already and can be read stays as it is.
@@ -244,12 +218,20 @@ class Store:
                 with folder_written_atomically(place) as working:
                     self._fill(working, result)
                     add_digests(working)
+                    stamp = stamp_of(working)  # renaming leaves it; and who is faster has another
             except OSError as error:
                 if os.path.lexists(place) and attempt < ATTEMPTS - 1:  # another process was faster
                     continue
                 raise unwritable(place, error) from None
+            if self._has_many():
+                self.copies.add([(result, stamp)])
             break
         return said
+
+    def _has_many(self) -> bool:
+        """Whether there are so many folders that copies pay: those that there were, and those written since."""
+        self._folders = len(list_folder(self._runs)) if self._folders is None else self._folders + 1
+        return self._folders >= PACKED_FROM
 
     def append(self, results: Sequence[RunResult]) -> Mapping[str, str]:
         """Write many runs into a pack, in a tenth of the time; where a folder is there, as `write` does.
@@ -318,8 +300,7 @@ class Store:
         with (folder / "curves.npz").open("wb") as file:
             write_curves(file, result.records)
         document = {"schema": SCHEMA, "spec": result.spec, "info": asdict(result.info)}
-        with (folder / "record.json").open("w", encoding="utf-8") as text:
-            json.dump(document, text, indent=1, allow_nan=False)
+        (folder / "record.json").write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
 
 
 def _migrate(place: Path, document: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """A run as a line of text with its digest: what a pack consists of."""
 
-import base64
+import binascii
 import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
@@ -17,9 +18,13 @@ import numpy as np
 from bncli.errors import StoreError
 from bncli.files import digest_bytes
 from bncli.records import CurveKey, Layout, Packed, RunResult
-from bncli.store.pack import ARRAYS_BYTES, check_numbers, check_run, pack_records, read_info
+from bncli.store.arrays import ARRAYS_BYTES
+from bncli.store.pack import check_numbers, check_run, pack_records, read_info
 
 VERSION = 1  # of a line
+_FLOATS = np.dtype("<f8")
+_DIGITS = 64  # of a digest
+_decode = json.JSONDecoder().raw_decode  # what `json.loads` calls, which takes twice as long for a short text
 
 
 class StoredLine(NamedTuple):
@@ -36,19 +41,26 @@ class StoredLine(NamedTuple):
         return Path(f"{self.file}:{self.number}")
 
 
-def write_line(result: RunResult) -> bytes:
-    """A run as a line of a pack.
+class OutdatedError(ValueError):
+    """A copy is not of what is there."""
+
+
+def write_line(result: RunResult, stamp: Sequence[int] = ()) -> bytes:
+    """A run as a line of a pack; of a copy with the stamp of the folder that it is of, and keys in that one's order.
 
     Raises:
         StoreError: if its numbers are more than can be read back.
     """
     packed = pack_records(result)
-    document = {"version": VERSION, "made": time.time(), "info": vars(result.info)}
-    layout = packed.layout
-    curves = {"keys": layout.keys, "units": layout.units, "steps": layout.steps}
-    values = base64.b64encode(np.asarray(packed.values, "<f8").tobytes())
-    spec = json.dumps(result.spec, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()  # as for `run_id`
-    parts = (result.info.id.encode(), spec, _dump(document), _dump(curves), values)
+    document = {
+        "version": VERSION,
+        "made": time.time(),
+        **({"stamp": stamp} if stamp else {}),
+        "info": vars(result.info),
+    }
+    values = binascii.b2a_base64(np.asarray(packed.values, _FLOATS).tobytes(), newline=False)
+    spec = json.dumps(result.spec, sort_keys=not stamp, separators=(",", ":"), allow_nan=False).encode()  # see `run_id`
+    parts = (result.info.id.encode(), spec, _dump(document), _dump_layout(packed.layout), values)
     rest = b"\t".join(parts)
     if len(rest) > ARRAYS_BYTES // 2:
         raise StoreError(
@@ -62,27 +74,36 @@ def pack_run(result: RunResult) -> RunResult:
     return replace(result, records=pack_records(result))
 
 
-def read_line(line: StoredLine, raw: bytes) -> RunResult:
+def read_line(line: StoredLine, raw: bytes, *, whole: bool = False, stamp: Sequence[int] = ()) -> RunResult:
     """The inverse of `write_line`.
 
+    Args:
+        line: where it is.
+        raw: what it says.
+        whole: whether `is_whole` has said so already.
+        stamp: of a copy, whose spec was held against its id when the run was stored or read: its folder's by now.
+
     Raises:
+        OutdatedError: if it is a copy of what had another stamp.
         StoreError: if it is newer than this bncli.
         Exception: whatever comes of a line that is damaged, or says what cannot be.
     """
-    if not is_whole(raw):
+    if not (whole or is_whole(raw)):
         raise ValueError("it is not what was written")
     _, name, spec, text, curves, values = raw[:-1].split(b"\t")
-    document = json.loads(text)
+    document = _read_document(text)
     if document["version"] > VERSION:
         raise StoreError(f"{line.place}: version {document['version']}, this bncli reads up to {VERSION}; update bncli")
+    if stamp and document.get("stamp") != [*stamp]:
+        raise OutdatedError("its folder is another by now")
     layout = _read_layout(curves)
-    numbers = np.frombuffer(base64.b64decode(values, validate=True), "<f8")
-    if len(numbers) != sum(map(len, layout.steps)):
+    numbers = np.frombuffer(binascii.a2b_base64(values, strict_mode=True), _FLOATS)
+    if len(numbers) != layout.size:
         raise ValueError("it has more numbers than steps, or fewer")
-    result = RunResult(json.loads(spec), read_info(document["info"]), Packed(layout, numbers))
+    result = RunResult(_read_spec(spec), read_info(document["info"]), Packed(layout, numbers))
     if name.decode() != result.info.id:
         raise ValueError(f"it is the record of run {result.info.id}")
-    if digest_bytes(spec)[:20] == result.info.id:
+    if stamp or digest_bytes(spec)[:20] == result.info.id:
         check_numbers(result)
     else:
         check_run(result)
@@ -116,8 +137,8 @@ def made(raw: bytes) -> float:
 
 def is_whole(raw: bytes) -> bool:
     """Whether a line is what was written."""
-    digest, _, rest = raw[:-1].partition(b"\t")
-    return raw.endswith(b"\n") and digest_bytes(rest).encode() == digest
+    digest = digest_bytes(memoryview(raw)[_DIGITS + 1 : -1])
+    return raw.endswith(b"\n") and raw[: _DIGITS + 1] == b"%s\t" % digest.encode()
 
 
 def open_pack(file: Path) -> BinaryIO:
@@ -134,6 +155,48 @@ def open_pack(file: Path) -> BinaryIO:
 
 def _dump(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+@lru_cache(64)
+def _dump_layout(layout: Layout) -> bytes:
+    return _dump({"keys": layout.keys, "units": layout.units, "steps": layout.steps})
+
+
+def _read_spec(text: bytes) -> Mapping[str, Any]:
+    """A spec; the runs of a study share all of it but the seed."""
+    before, key, rest = text.partition(b',"seed":')
+    seed, _, after = rest.partition(b",")
+    if key and seed.isdigit() and (shared := _read_unseeded(before, after)) and b"%d" % int(seed) == seed:
+        return {**shared, "seed": int(seed)}
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@lru_cache(2**12)
+def _read_unseeded(before: bytes, after: bytes) -> Mapping[str, Any]:
+    """A spec without its seed; empty where what was left out is not the seed of the run."""
+    found: dict[str, Any] = json.loads(b'%s,"seed":null,%s' % (before, after))
+    return {} if b'"seed":' in after or "seed" not in found else found
+
+
+def _read_document(text: bytes) -> dict[str, Any]:
+    """What else is said of a run; runs that were made together share their environment."""
+    head, _, environment = text.partition(b',"environment":')
+    found: dict[str, Any]
+    if environment.endswith(b"}}}"):
+        with suppress(ValueError):  # where something comes behind it
+            begun = head.decode() + "}}"
+            found, end = _decode(begun)
+            if end == len(begun):
+                found["info"]["environment"] = _read_environment(environment[:-2])
+                return found
+    found = json.loads(text)
+    return found
+
+
+@lru_cache(256)
+def _read_environment(text: bytes) -> Any:
+    return json.loads(text)
 
 
 @lru_cache(256)

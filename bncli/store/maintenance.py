@@ -19,8 +19,8 @@ from bncli.files import (
     write_atomically,
 )
 from bncli.records import RunResult
+from bncli.store.arrays import ARRAYS_BYTES
 from bncli.store.folder import BASELINE_BYTES, Store, require_store, stores_in
-from bncli.store.pack import ARRAYS_BYTES
 from bncli.store.packs import SUFFIX, list_folder
 from bncli.store.studies import NAME, Studies, read_document, study_id
 
@@ -35,7 +35,8 @@ KNOWN = {
     "set-aside",
     "status",
     "packs",
-    "pack.npz",
+    "copies",
+    "pack.npz",  # copies, as bncli made them before
 }  # in a store
 CHECKPOINT = re.compile(r"\d{12}-([0-9a-f]{16})\.pt")  # with the digest of its content (engine/state.py)
 
@@ -49,7 +50,7 @@ class Checked:
 
 
 def verify(folder: Path) -> Iterator[Checked]:
-    """Read every run, study, baseline, checkpoint and the pack once, and name what is not of bncli."""
+    """Read every run, study, baseline, checkpoint and copy once, and name what is not of bncli."""
     for place in stores_in(folder):
         store, studies = Store(place), Studies(place)
         yield from _check("run", place / "runs", partial(run_problems, store))
@@ -57,8 +58,7 @@ def verify(folder: Path) -> Iterator[Checked]:
         yield from _check("study", place / "studies", partial(_study_problems, studies))
         yield from _check("baseline", place / "baselines", partial(_baseline_problems, store))
         yield from _check("checkpoint", place / "checkpoints", _checkpoint_problems)
-        if os.path.lexists(place / "pack.npz"):
-            yield Checked("pack", _problem_of(store.read_pack))
+        yield from _check("pack", store.copies.folder, partial(_copy_problems, store))
         yield from _check("file", place, lambda path: [_foreign(path, "a file")] if path.name not in KNOWN else None)
         yield from _check("file", place / "sources", lambda path: None if path.is_dir() else [_foreign(path, "a file")])
         yield from _check("file", place / "set-aside", lambda path: None)
@@ -89,6 +89,12 @@ def _check_packs(store: Store) -> Iterator[Checked]:
         yield Checked("run", str(result) if isinstance(result, StoreError) else "")
     strange = (file for file in _content(store.packs.folder) if file.suffix != SUFFIX)
     yield from (Checked("file", _foreign(file, "a pack")) for file in strange)
+
+
+def _copy_problems(store: Store, file: Path) -> list[str]:
+    if file.suffix != SUFFIX:
+        return [_foreign(file, "a file")]
+    return [_problem_of(lambda: store.copies.check(file))]
 
 
 def run_problems(store: Store, place: Path) -> list[str]:

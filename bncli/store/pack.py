@@ -1,11 +1,8 @@
-"""The numbers of runs as columns: of one in its folder, of thousands in a pack; and what they may be."""
+"""The numbers of a run as columns, in its folder and in memory; and what they may be."""
 
-import io
-import json
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import IO, Any
 
@@ -14,64 +11,9 @@ import numpy as np
 from bncli.errors import StoreError, as_line
 from bncli.files import digest
 from bncli.records import CurveKey, Layout, Packed, Record, RunInfo, RunResult
+from bncli.store.arrays import ARRAYS_BYTES, Member, list_members, read_arrays, unpack
 
-VERSION = 2  # a pack of another is made anew
 SHARED_RECORDS = 10_000  # of a run; of more it is not remembered how they are arranged
-ARRAYS_BYTES = 2**30  # of a file of arrays, packed and unpacked: three million records
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Runs by id, each with the time at which its files were made (ns): another time is another run."""
-
-    runs: Mapping[str, RunResult]
-    made: Mapping[str, int]
-
-    def dump(self) -> bytes:
-        """As one file: the documents as JSON, the values of all runs with the same curves as one array."""
-        layouts: dict[Layout, list[str]] = {}
-        packed = {run_id: pack_records(run) for run_id, run in self.runs.items()}
-        for run_id, records in packed.items():
-            layouts.setdefault(records.layout, []).append(run_id)
-        groups = [
-            {"keys": layout.keys, "units": layout.units, "steps": layout.steps, "ids": ids}
-            for layout, ids in layouts.items()
-        ]
-        documents = {
-            run_id: {"spec": run.spec, "info": asdict(run.info), "made": self.made[run_id]}
-            for run_id, run in self.runs.items()
-        }
-        text = json.dumps({"version": VERSION, "groups": groups, "documents": documents}, allow_nan=False)
-        values: Any = {
-            f"values_{i}": np.array([packed[run_id].values for run_id in ids], dtype=np.float64)
-            for i, ids in enumerate(layouts.values())
-        }
-        file = io.BytesIO()
-        np.savez(file, text=np.frombuffer(text.encode(), dtype=np.uint8), **values)
-        return file.getvalue()
-
-
-def load_pack(content: bytes) -> Pack:
-    """The inverse of `Pack.dump`.
-
-    Raises:
-        Exception: whatever comes of a file that is not one, or of another version: it is to be made anew.
-    """
-    arrays = read_arrays(content)
-    whole = json.loads(arrays["text"].tobytes())
-    if whole["version"] != VERSION:
-        raise ValueError(f"version {whole['version']}")
-    runs, documents = {}, whole["documents"]
-    for i, group in enumerate(whole["groups"]):
-        keys = tuple(CurveKey(*key) for key in group["keys"])
-        layout = Layout(keys, tuple(group["units"]), tuple(map(tuple, group["steps"])))
-        values = arrays[f"values_{i}"]
-        if values.ndim != 2 or values.shape[1] != sum(map(len, layout.steps)):
-            raise ValueError("runs of other lengths than their steps")
-        for run_id, row in zip(group["ids"], values, strict=True):
-            found = documents[run_id]
-            runs[run_id] = RunResult(found["spec"], read_info(found["info"]), Packed(layout, row))
-    return Pack(runs, {run_id: document["made"] for run_id, document in documents.items()})
 
 
 def pack_records(run: RunResult) -> Packed:
@@ -138,48 +80,45 @@ def read_curves(content: bytes, schema: int) -> tuple[Record, ...]:
             for quantity, step, value, unit, layer in zip(*old, strict=True)
             for key in [key_of_schema_1(quantity, layer)]
         )
-    if wrong := [name for name, kind in _COLUMNS.items() if arrays[name].dtype.kind != np.dtype(kind).kind]:
-        raise ValueError(f"column {wrong[0]} is of another type")
+    _check_columns(arrays)
     *columns, indices = (arrays[name].tolist() for name in _COLUMNS)
     known = [None if index == _NONE else index for index in indices]
     return tuple(Record(*row) for row in zip(*columns, known, strict=True))
 
 
-def read_arrays(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    """Read an archive that `numpy.savez` wrote; nothing is unpacked before its size is known to be within limits.
+def read_packed(content: bytes, schema: int) -> Packed:
+    """The same as curves; runs that measured the same at the same steps share all but the values.
 
     Raises:
-        Exception: whatever comes of a file that is none.
+        Exception: as `read_curves`.
     """
-    found = {}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-        if sum(member.file_size for member in members) > ARRAYS_BYTES:
-            raise ValueError(f"unpacked it has more than the {ARRAYS_BYTES:,} bytes that are read")
-        for member in members:
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError("packed as bncli packs nothing")
-            with archive.open(member) as file:
-                found[member.filename.removesuffix(".npy")] = _read_array(file.read(member.file_size))
-    return found
+    with suppress(Exception):  # what is not as bncli writes it today is read record by record, which says what is wrong
+        return _read_columns(list_members(content))
+    return pack_records(RunResult({}, RunInfo("", "done", 0), read_curves(content, schema)))
 
 
-def _read_array(content: bytes) -> np.ndarray[Any, Any]:
-    """One member of such an archive, of numbers or texts, exactly as long as its header says.
+def _read_columns(members: Mapping[str, Member]) -> Packed:
+    values = unpack(members["value"])
+    shared = tuple(members[name] for name in _COLUMNS if name != "value")
+    layout, order = (_read_shared if len(values) <= SHARED_RECORDS else _read_shared.__wrapped__)(shared)
+    if values.dtype.kind != "f" or values.shape != order.shape:
+        raise ValueError("column value is of another type, or not as long as the others")
+    return Packed(layout, values.astype(np.float64)[order])
 
-    And of truth values: numpy 2.0 stored `allow_pickle=False`, which bncli passed on, as an array of that name.
-    """
-    file = io.BytesIO(content)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("arrays of another format")
-    shape, by_columns, kind = np.lib.format.read_array_header_1_0(file)
-    if kind.kind not in "bfiuU" or (by_columns and len(shape) > 1):
-        raise ValueError(f"arrays of type {kind}")
-    if kind.itemsize * math.prod(shape) != len(content) - file.tell():
-        raise ValueError("an array is not as long as it says")
-    if not kind.itemsize:  # of texts that are all empty
-        return np.zeros(shape, kind)
-    return np.frombuffer(content, kind, offset=file.tell()).reshape(shape)
+
+@lru_cache(64)
+def _read_shared(members: Sequence[Member]) -> tuple[Layout, Any]:
+    arrays = {member.name: unpack(member) for member in members}
+    _check_columns({**arrays, "value": np.zeros(0)})
+    if any(array.ndim != 1 for array in arrays.values()):
+        raise ValueError("columns of several dimensions")
+    metrics, steps, *rest, indices = (array.tolist() for array in arrays.values())
+    return _arrange.__wrapped__(metrics, steps, *rest, [None if index == _NONE else index for index in indices])
+
+
+def _check_columns(arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    if wrong := [name for name, kind in _COLUMNS.items() if arrays[name].dtype.kind != np.dtype(kind).kind]:
+        raise ValueError(f"column {wrong[0]} is of another type")
 
 
 def read_info(document: Mapping[str, Any]) -> RunInfo:
@@ -188,21 +127,22 @@ def read_info(document: Mapping[str, Any]) -> RunInfo:
     Raises:
         Exception: whatever comes of a document that does not say it, or says what cannot be.
     """
-    if not isinstance(document, Mapping) or not isinstance(document.get("seconds", {}), Mapping):
+    if not isinstance(document, dict) or not isinstance(document.get("seconds", {}), dict):
         raise ValueError("it does not say how the run ended, or how long it took")
     info = RunInfo(**document)
     texts = (info.id, info.status, info.reason, info.layer, info.engine, *info.fallbacks)
-    if not all(isinstance(text, str) for text in texts) or isinstance(document.get("fallbacks"), str):
+    if {*map(type, texts)} != {str} or isinstance(document.get("fallbacks"), str):
         raise ValueError("info has something else where there must be a text")
     if not info.has_numbers:
         raise ValueError(f"a run that is {info.status!r} is never stored")
     counts = (info.step, info.parameters, info.peak_memory, info.job_memory)
-    if not all(type(count) is int and 0 <= count < 2**63 for count in counts):
+    if {*map(type, counts)} != {int} or min(counts) < 0 or max(counts) >= 2**63:
         raise ValueError("info has a step, parameters or bytes that are no whole number")
     amounts = (info.samples_per_second, *info.seconds.values())
-    if not all(type(n) in (int, float) and math.isfinite(n) and n > -1 for n in amounts):  # sums round, just below 0
+    known = {*map(type, amounts)} <= {int, float} and all(map(math.isfinite, amounts))
+    if not known or min(amounts) <= -1:  # sums round, just below 0
         raise ValueError("info has seconds or a rate that are no number")
-    if not isinstance(info.environment, Mapping):
+    if not isinstance(info.environment, dict):
         raise ValueError("info has no environment")
     return info
 
@@ -226,36 +166,32 @@ def check_numbers(run: RunResult) -> None:
     """
     recipe, info, packed = run.spec.get("training", {}), run.info, pack_records(run)
     last, every = run.spec.get("stop", recipe.get("steps", info.step)), run.spec.get("evaluation", {}).get("every")
-    if info.step > last or (info.status == "done" and info.step != last):
-        raise ValueError(f"it is {info.status} at step {info.step} of {last}")
-    shares, finite, evaluated = _check_curves(packed.layout, last)
-    of_shares = packed.values[shares]
-    if not ((of_shares >= 0).all() and (of_shares <= 1).all() and np.isfinite(packed.values[finite]).all()):
+    ended = (info.status, info.step, last, every, bool(run.spec.get("classes")))
+    least, most = _check_steps(packed.layout, *ended)
+    if not ((packed.values >= least) & (packed.values <= most)).all():
         for record in packed:
             bounded = 0 <= record.value <= 1 if record.metric == "accuracy" else math.isfinite(record.value)
             if not bounded and record.metric != "parameter_norm":
                 raise ValueError(f"{record.metric} at step {record.step} is {record.value}")
-    if every is not None:
-        done = info.status == "done"
-        due = [*range(0, last if done else info.step, every), *([last] if done else [])]
-        for metric in ("loss", "accuracy") if run.spec.get("classes") else ("loss",):
-            if evaluated.get(metric, []) != due:
-                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
 
 
-@lru_cache(64)
-def _check_curves(layout: Layout, last: int) -> tuple[Any, Any, Mapping[str, list[int]]]:
-    """Pass if such curves can be of a run of so many steps: asked once for all runs that share them.
+@lru_cache(256, typed=True)
+def _check_steps(
+    layout: Layout, status: str, step: int, last: int, every: int | None, classes: bool
+) -> tuple[Any, Any]:
+    """Pass if such curves can be of a run that ended so: asked once for all runs that share them.
 
     Returns:
-        Which of the values must be within 0 and 1; which must be finite, all but norms of parameters, which may
-        overflow in a network that still works; and at which steps each metric of the whole network was measured.
+        Of each value the least and the most that it may be: a share is within 0 and 1, all is finite but norms of
+        parameters, which may overflow in a network that still works.
     """
+    if step > last or (status == "done" and step != last):
+        raise ValueError(f"it is {status} at step {step} of {last}")
     evaluated: dict[str, list[int]] = {}
     for key, steps in zip(layout.keys, layout.steps, strict=True):
-        for step in steps:
-            if not 0 <= step <= last or not key.metric:
-                raise ValueError(f"it has {key.metric!r} of step {step}, of {last}")
+        for measured in steps:
+            if not 0 <= measured <= last or not key.metric:
+                raise ValueError(f"it has {key.metric!r} of step {measured}, of {last}")
         if len({*steps}) < len(steps) or len({*layout.keys}) < len(layout.keys):
             raise ValueError("it has a number twice")
         if not key.layer:
@@ -263,9 +199,16 @@ def _check_curves(layout: Layout, last: int) -> tuple[Any, Any, Mapping[str, lis
     names = {*layout.units, *(text for key in layout.keys for text in key[:4])}
     if odd := sorted(name for name in names if not name.isprintable()):
         raise ValueError(f"it has a name that cannot be printed: {as_line(odd[0])}")
+    if every is not None:
+        due = [*range(0, last if status == "done" else step, every), *([last] if status == "done" else [])]
+        for metric in ("loss", "accuracy") if classes else ("loss",):
+            if evaluated.get(metric, []) != due:
+                raise ValueError(f"{metric} was not measured at the steps at which it must have been")
+    ends = {"accuracy": (0.0, 1.0), "parameter_norm": (-math.inf, math.inf)}
+    largest = np.finfo(np.float64).max
     metrics = [key.metric for key, steps in zip(layout.keys, layout.steps, strict=True) for _ in steps]
-    shares = np.array([metric == "accuracy" for metric in metrics], dtype=bool)
-    return shares, np.array([metric != "parameter_norm" for metric in metrics], dtype=bool), evaluated
+    of_each = np.array([ends.get(metric, (-largest, largest)) for metric in metrics]).reshape(-1, 2)
+    return of_each[:, 0].copy(), of_each[:, 1].copy()
 
 
 def run_id(spec: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -43,8 +43,9 @@ class Packs:
     it has appended to it appends the same to a new one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "packs"
+    def __init__(self, folder: Path, name: str = "packs", *, durable: bool = True) -> None:
+        self.folder = folder / name
+        self._durable = durable  # else it is never synced
         self._lines: dict[str, StoredLine] = {}
         self._seen: dict[str, _Seen] = {}
         self._damaged: dict[Path, dict[int, tuple[str, DamageError]]] = {}  # by file and line, with the run's id
@@ -60,6 +61,10 @@ class Packs:
         Raises:
             StoreError: if the folder cannot be read.
         """
+        return self._read_new(lambda run_id, line, raw: None)
+
+    def _read_new(self, take: Callable[[str, StoredLine, bytes], None]) -> Mapping[str, StoredLine]:
+        """The same; each line that counts is handed over as it is found, and is not read twice."""
         found = dict[str, os.stat_result]()
         for name in list_folder(self.folder):
             with suppress(FileNotFoundError):  # rewritten just now
@@ -73,7 +78,7 @@ class Packs:
             seen, file = self._seen.setdefault(name, _Seen(is_now.st_ino)), self.folder / name
             try:
                 if is_now.st_size > seen.end or not stat.S_ISREG(is_now.st_mode):
-                    self._read_on(file, seen, is_now.st_mtime)
+                    self._read_on(file, seen, is_now.st_mtime, take)
             except FileNotFoundError:
                 pass
             except (OSError, ValueError) as error:
@@ -102,25 +107,44 @@ class Packs:
 
     def read_many(self, run_ids: Iterable[str]) -> Iterator[tuple[str, RunResult | StoreError]]:
         """Read those of many runs that are here, file after file; or say of one why it cannot be read."""
-        known = self.lines()
-        wanted = [(known[run_id], run_id) for run_id in run_ids if run_id in known]
+        asked = dict.fromkeys(run_ids)
+        new = dict[str, RunResult | StoreError]()
+
+        def take(run_id: str, line: StoredLine, raw: bytes) -> None:
+            if run_id in asked:
+                new[run_id] = self._parse(run_id, line, raw, whole=True)
+
+        known = self._read_new(take)
+        yield from new.items()
+        wanted = [(known[run_id], run_id) for run_id in asked if run_id in known and run_id not in new]
         wanted.sort(key=lambda each: (each[0].file.name, each[0].start))
         for file, here in groupby(wanted, key=lambda each: each[0].file):
             with ExitStack() as stack:
                 pack: BinaryIO | None = None
                 for line, run_id in here:
-                    result: RunResult | StoreError
                     try:
                         pack = pack or stack.enter_context(open_pack(file))
                         pack.seek(line.start)
-                        result = read_line(line, pack.read(line.size_byte))
-                    except StoreError as error:
-                        result = error
-                    except Exception as error:  # as in `reading`
-                        result = DamageError(line.place, describe_failure(error), REMEDY)
-                        self._damaged.setdefault(file, {})[line.number] = run_id, result
-                        del self._lines[run_id]
-                    yield run_id, result
+                        raw = pack.read(line.size_byte)
+                    except (OSError, ValueError) as error:
+                        yield run_id, self._note(run_id, line, error)
+                    else:
+                        yield run_id, self._parse(run_id, line, raw)
+
+    def _parse(self, run_id: str, line: StoredLine, raw: bytes, *, whole: bool = False) -> RunResult | StoreError:
+        try:
+            return read_line(line, raw, whole=whole)
+        except StoreError as error:
+            return error
+        except Exception as error:  # as in `reading`
+            return self._note(run_id, line, error)
+
+    def _note(self, run_id: str, line: StoredLine, error: Exception) -> DamageError:
+        """Note a line as damaged; it is no run any more."""
+        damage = DamageError(line.place, describe_failure(error), REMEDY)
+        self._damaged.setdefault(line.file, {})[line.number] = run_id, damage
+        self._lines.pop(run_id, None)
+        return damage
 
     def raw(self, run_id: str) -> bytes:
         """The line of a run that is here, as it is."""
@@ -209,12 +233,13 @@ class Packs:
     def _new_name(self) -> Path:
         return self.folder / f"{host_name()}-{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
 
-    def _read_on(self, file: Path, seen: _Seen, changed: float) -> None:
+    def _read_on(self, file: Path, seen: _Seen, changed: float, take: Callable[[str, StoredLine, bytes], None]) -> None:
         for line, raw in read_lines(file, seen.end, seen.lines):
             damaged, run_id, why = self._damaged.setdefault(file, {}), id_of(raw), ""
             damaged.pop(line.number, None)  # it was seen while it was written
             if is_whole(raw):
-                self._lines.setdefault(run_id, line)
+                if self._lines.setdefault(run_id, line) is line:
+                    take(run_id, line, raw)
             elif raw.endswith(b"\n"):
                 why = "it is not what was written"
             elif time.time() - changed > QUIET_SECONDS:
@@ -233,7 +258,7 @@ class Packs:
             start = end = os.fstat(handle).st_size
             try:
                 _write(handle, b"".join(raw for _, raw in lines))
-                if self._synced is None or time.monotonic() - self._synced >= SYNC_SECONDS:
+                if self._durable and (self._synced is None or time.monotonic() - self._synced >= SYNC_SECONDS):
                     os.fsync(handle)
                     self._synced = time.monotonic()
             except OSError:
@@ -266,7 +291,8 @@ class Packs:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._own, self._synced = self._new_name(), None
         handle = os.open(self._own, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-        sync_folder(self.folder)
+        if self._durable:
+            sync_folder(self.folder)
         return self._own, handle
 
 

@@ -75,8 +75,8 @@ def plan_pruning(
         limit = min(since, now - DAY) if everything else -math.inf
         removals += [*found_here, *_select_checkpoints(place, going, kept, limit, now - DAY)]
         removals += [_removal("study", place / "studies" / study.id) for study in going]
-        if found_here and (place / "pack.npz").exists():
-            removals.append(_removal("pack", place / "pack.npz"))
+        copies = [place / name for name in ("copies", "pack.npz") if found_here and (place / name).exists()]
+        removals += [_removal("pack", path) for path in copies]
         if everything:
             aside = list((place / "set-aside").glob("[!.]*"))
             removals += [_removal("set aside", path) for path in aside if _newest(path) <= limit]

@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, multinomial
 
+from bncli.analysis.exact import paired_test, sign_flip_test, subset_weights
 from bncli.analysis.stats import (
     Level,
-    _subsets,
     critical_t,
     level_of,
     mean_interval,
     method_of,
-    paired_test,
     share_difference_interval,
     share_interval,
-    sign_flip_test,
 )
 from bncli.findings import Looks
 
@@ -68,7 +66,7 @@ def test_the_interval_excludes_0_where_the_test_rejects_it(pairs, error):
 
 
 def test_many_values_are_tested_by_a_group_of_signs():
-    words = _subsets(16) > 0
+    words = subset_weights(16) > 0
     every = {tuple(word) for word in words}
     assert len(every) == 2**13 - 1
     first, second = words[np.random.default_rng(0).integers(0, len(words), (2, 50))]

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 
 from bncli.analysis.comparisons import holm, more_seeds
+from bncli.analysis.exact import paired_test, sign_flip_test, wilcoxon_test
 from bncli.analysis.stats import (
     Level,
     critical_t,
-    paired_test,
     share_difference_interval,
-    sign_flip_test,
-    wilcoxon_test,
 )
 from bncli.findings import Value
 

@@ -151,9 +151,8 @@ def main() -> None:
         return
     for name, values in found.items():
         goal, unit = GOALS[name]
-        print(
-            f"{name:40} {statistics.median(values):7.1f} ({min(values):.1f} to {max(values):.1f}), goal {goal:g} {unit}"
-        )
+        aim = unit if goal is None else f"goal {goal:g} {unit}"
+        print(f"{name:40} {statistics.median(values):7.2f} ({min(values):.2f} to {max(values):.2f}), {aim}")
 
 
 if __name__ == "__main__":

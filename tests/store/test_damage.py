@@ -286,7 +286,7 @@ def test_what_json_raises_is_one_line(name: str, content: bytes, tmp_path: Path)
 
 
 def test_an_archive_is_not_unpacked_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bncli.store.pack.ARRAYS_BYTES", 1_000_000)
+    monkeypatch.setattr("bncli.store.arrays.ARRAYS_BYTES", 1_000_000)
     place = add_run(tmp_path, "a")
     whys = set()
     for seed in range(8):
@@ -321,7 +321,7 @@ def test_a_digest_names_no_file_beyond_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
-@pytest.mark.parametrize("name", ["runs/a/record.json", "runs/a/curves.npz", "studies/{study}/study.json", "pack.npz",
+@pytest.mark.parametrize("name", ["runs/a/record.json", "runs/a/curves.npz", "studies/{study}/study.json", "copies/x.runs",
                                   "baselines/main.json", "runs/a", "studies/{study}/plans/x.json"])  # fmt: skip
 @pytest.mark.parametrize("what", ["pipe", "/dev/zero", "/etc/passwd", "nowhere", "folder"])
 def test_what_is_no_file_is_one_line_and_not_waited_for(name: str, what: str, tmp_path: Path) -> None:
@@ -332,6 +332,7 @@ def test_what_is_no_file_is_one_line_and_not_waited_for(name: str, what: str, tm
     if file.is_dir():
         shutil.rmtree(file)
     file.unlink(missing_ok=True)
+    file.parent.mkdir(exist_ok=True)
     if what == "pipe":
         os.mkfifo(file)
     elif what == "folder":

@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from bncli.presets import preset_path
 from bncli.records import CurveKey, RunResult, StudyRun
 from bncli.report.study.json import run_document
 from bncli.store.folder import Store
+from bncli.store.maintenance import verify
 from bncli.store.pack import migrate_findings
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "before_second_house"
@@ -115,19 +117,21 @@ def test_a_run_read_of_schema_1_is_written_and_read_as_schema_2(tmp_path: Path) 
             assert "quantity.npy" not in archive.namelist()
 
 
-def test_a_pack_of_the_code_before_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_code_before_kept_a_pack_runs_are_read_from_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bncli.store.folder, "PACKED_FROM", 2)
     place = tmp_path / "store"
     shutil.copytree(FOLDER / "probed", place)
     ids = [run.id for run in planned("probed")]
-    Store(place).read_all(ids)
-    fresh = (place / "pack.npz").read_bytes()
-    old = fresh.replace(b'{"version": 2,', b'{"version": 1,')
-    assert old != fresh
-    (place / "pack.npz").write_bytes(old)
-    found = Store(place).read_all(ids)
-    assert [len(found[run_id].records) for run_id in ids] == [len(Store(place).read(run_id).records) for run_id in ids]
-    assert (place / "pack.npz").read_bytes() == fresh
+    (place / "pack.npz").write_bytes(b"of before")
+    for _ in ("from folders", "from copies"):
+        found = Store(place).read_all(ids)
+        assert [Counter(found[key].records) == Counter(Store(place).read(key).records) for key in ids] == [True] * len(
+            ids
+        )
+        assert not (place / "pack.npz").exists()
+    assert [checked.problem for checked in verify(place) if checked.problem] == []
 
 
 Change = Callable[[dict[str, Any]], None]

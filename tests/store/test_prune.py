@@ -160,11 +160,12 @@ def test_checkpoints_stay_while_a_kept_study_continues_from_them(tmp_path: Path)
     assert pruned(tmp_path, days=10) == ["checkpoint of-nobody"]
 
 
-def test_the_pack_goes_with_runs_that_it_copies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["copies", "pack.npz"])
+def test_copies_go_with_runs_that_they_are_of(name: str, tmp_path: Path) -> None:
     add_run(tmp_path, "abcd")
-    (tmp_path / "pack.npz").write_text("a copy of abcd")
-    assert pruned(tmp_path, runs="abcd") == ["run abcd", "pack pack.npz"]
-    assert not (tmp_path / "pack.npz").exists()
+    (tmp_path / name).write_text("a copy of abcd")
+    assert pruned(tmp_path, runs="abcd") == ["run abcd", f"pack {name}"]
+    assert not (tmp_path / name).exists()
 
 
 def test_the_runs_of_baselines_grow_old_too(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def put(place: Path, what: str) -> None:
         place.symlink_to("/nowhere/at/all" if what == "a link to nowhere" else place.name)
 
 
-@pytest.mark.parametrize("name", ["runs", "studies", "baselines", "checkpoints", "sources", "set-aside"])
+@pytest.mark.parametrize("name", ["runs", "studies", "baselines", "checkpoints", "sources", "set-aside", "copies"])
 @pytest.mark.parametrize(
     ("what", "why"),
     [
