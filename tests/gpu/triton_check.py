@@ -210,7 +210,7 @@ def true(x: Tensor, gy: Tensor) -> list[Tensor]:
 def ours(x: Tensor, gy: Tensor, plan: LaunchPlan | None) -> list[Tensor]:
     weight, bias, mean, var = parameters(x.shape[1])
     y, saved = launch_forward(x, (mean, var), weight, bias, 0.1, 1e-5, (mean, var), plan)
-    return [y, mean, var, *launch_backward(gy, x, weight, saved, plan)]
+    return [y, mean, var, *launch_backward(gy, x, weight, saved, plan)[:3]]
 
 
 def relative_errors(found: list[Tensor], expected: list[Tensor]) -> list[float]:
