@@ -16,7 +16,9 @@ from interpreter import (
     runs_here,
     starts_the_interpreter,
 )
+from torch.func import functional_call, stack_module_state
 
+from bncli.engine.trace import trace
 from bncli.kernels import fallbacks_noted, triton_whitening
 from bncli.kernels.triton_whitening import fast, newton_schulz_form, why_not
 from bncli.kernels.whitening import plain
@@ -257,3 +259,26 @@ def test_what_the_kernels_cannot_take_is_said(monkeypatch):
 def test_groups_that_are_too_large_are_refused():
     closed = roots.INVERSE_ROOT
     assert why_not(torch.ones(2, 2), torch.empty(1, 65, 65), closed) == "it takes groups of at most 64 channels, not 65"
+
+
+@runs_here
+@pytest.mark.parametrize("name", ["batch", "layer", "rms", "group", "iternorm", "zca"])
+def test_a_traced_step_of_lanes_keeps_the_kernels(name):
+    options = {"group": {"groups": 2}, "iternorm": {"group_size": 3}, "zca": {"group_size": 1}}.get(name, {})
+    modules = [norm(name, 6, impl="fast", **options).to(DEVICE) for _ in range(2)]
+    parameters, buffers = stack_module_state(modules)
+    x, gy = drawn((2, 12, 6)), drawn((2, 12, 6))
+
+    def step(x, *tensors):
+        learned = {key: t.detach().requires_grad_() for key, t in zip(parameters, tensors, strict=False)}
+        running = dict(zip(buffers, tensors[len(learned) :], strict=True))
+        y = torch.vmap(lambda p, b, x: functional_call(modules[0], (p, b), (x,)))(learned, running, x)
+        gradients = torch.autograd.grad((y * gy).sum(), list(learned.values()))
+        return torch.stack([g.sum() for g in gradients])
+
+    tensors = [t.detach().clone() for t in (*parameters.values(), *buffers.values())]
+    operations = trace(step, [x, *tensors])
+    assert any("triton" in str(node.target) for node in operations.graph.nodes)
+    other, again = drawn((2, 12, 6)), [t.clone() for t in tensors]
+    assert torch.equal(operations(other, *tensors), step(other, *again))
+    assert all(torch.equal(a, b) for a, b in zip(tensors, again, strict=True))
