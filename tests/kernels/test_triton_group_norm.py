@@ -21,7 +21,7 @@ from bncli.kernels.triton_group_norm import group_norm, plain
 from bncli.norms import norm
 
 SHAPES = {  # with the number of groups
-    "images": ((2, 6, 3, 5), 3),
+    "images": ((2, 4, 3, 3), 2),
     "one group": ((3, 4, 3, 3), 1),
     "one channel": ((4, 1, 3, 3), 1),
     "one sample": ((1, 6, 4), 2),
@@ -122,8 +122,8 @@ def test_a_constant_group_is_the_bias(reading):
 
 @runs_here
 def test_two_calls_give_equal_bits(reading):
-    x, gy = drawn((3, 6, 3, 5), last=True), drawn((3, 6, 3, 5), last=True)
-    once, again = (called(group_norm, *leaves(x), 2, *leaves(*parameters(6)), gy) for _ in range(2))
+    x, gy = drawn((2, 4, 3, 3), last=True), drawn((2, 4, 3, 3), last=True)
+    once, again = (called(group_norm, *leaves(x), 2, *leaves(*parameters(4)), gy) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 

@@ -89,15 +89,15 @@ def by_autograd(kernel, x, gy, weight, bias) -> list[Tensor]:
 
 
 @runs_here
-@every_way
 @pytest.mark.parametrize(
-    ("name", "last", "dtype"),
+    ("way", "name", "last", "dtype"),
     [
-        *product(SHAPES, [False, True], [torch.float32]),
-        *product(["images", "odd"], [False, True], [torch.bfloat16, torch.float16]),
+        *product(["single", "staged"], SHAPES, [False, True], [torch.float32]),
+        *product(["single", "staged"], ["odd"], [False, True], [torch.bfloat16, torch.float16]),
+        *product(["ordered"], ["images", "odd", "matrix"], [False, True], [torch.float32]),
     ],
 )
-def test_every_way_equals_float64(name, last, dtype, way):
+def test_every_way_equals_float64(way, name, last, dtype):
     x, gy = drawn(SHAPES[name], dtype, last), drawn(SHAPES[name], dtype, last, mean=0.1)
     _, at = layout(x)
     weight, bias = parameters(at.C)
@@ -115,7 +115,7 @@ def test_the_public_function_keeps_memory_format_and_dtype(last):
 
 
 @runs_here
-@every_way
+@pytest.mark.parametrize("way", ["single", "staged"])
 def test_without_affine_parameters(way):
     x, gy = drawn((2, 3, 5, 7)), drawn((2, 3, 5, 7))
     assert_close(launched(x, gy, None, None, SMALL[way](70, False)), true(x, gy, None, None), torch.float32)
@@ -148,14 +148,17 @@ def fused(kernel, x, gy, weight, bias, residual, relu) -> list[Tensor]:
 
 
 @runs_here
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize(("added", "relu"), [(False, True), (True, False), (True, True)])
-@pytest.mark.parametrize("way", ["single", "staged"])
+@pytest.mark.parametrize(
+    ("way", "added", "relu", "last", "dtype"),
+    [
+        *product(["single", "staged"], [False, True], [True], [False, True], [torch.float32]),
+        *product(["single", "staged"], [True], [False, True], [True], [torch.bfloat16]),
+    ],
+)
 def test_with_a_residual_and_relu_it_equals_float64(way, added, relu, last, dtype, monkeypatch):
     monkeypatch.setattr("bncli.kernels.triton_launch.choose_plan", lambda at, backward: SMALL[way](at.M, at.last))
-    x, gy, residual = (drawn((3, 4, 3, 5), dtype, last) for _ in range(3))
-    inputs = [x, *parameters(4), residual if added else None]
+    x, gy, residual = (drawn((3, 3, 3, 5), dtype, last) for _ in range(3))
+    inputs = [x, *parameters(3), residual if added else None]
     expected = fused(plain, *insert(in_float64(*inputs), gy.double()), relu)
     found = fused(batch_norm, *insert([t if t is None else t.detach().requires_grad_() for t in inputs], gy), relu)
     assert (found[0].stride(), found[0].dtype) == (x.stride(), dtype)
@@ -219,12 +222,12 @@ def test_impl_fast_takes_the_kernel_and_auto_does_not():
 @every_way
 @pytest.mark.parametrize("mean", [1e3, -1e4])
 def test_a_large_mean_does_not_cancel(way, mean):
-    x = drawn((4, 3, 6, 6), mean=mean, std=1.0)
-    averages = running(3)
-    y, saved = launch_forward(x, averages, None, None, 1.0, 1e-5, averages, SMALL[way](144, False))
+    x = drawn((4, 2, 4, 5), mean=mean, std=1.0)
+    averages = running(2)
+    y, saved = launch_forward(x, averages, None, None, 1.0, 1e-5, averages, SMALL[way](80, False))
     var = x.double().var((0, 2, 3))
     torch.testing.assert_close(averages[1].double(), var, rtol=1e-5, atol=0)
-    torch.testing.assert_close(saved[1].double(), (var * 143 / 144 + 1e-5).rsqrt(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(saved[1].double(), (var * 79 / 80 + 1e-5).rsqrt(), rtol=1e-5, atol=0)
     expected = F.batch_norm(x.double(), None, None, training=True)
     assert float((y.double() - expected).abs().max()) < 2 * abs(mean) * 2**-24
 
@@ -242,8 +245,8 @@ def test_a_first_tile_unlike_the_rest_costs_little_precision(way):
 @runs_here
 @every_way
 def test_two_calls_give_equal_bits(way):
-    x, gy = drawn((3, 5, 6, 6), last=True), drawn((3, 5, 6, 6), last=True)
-    once, again = (launched(x, gy, *parameters(5), SMALL[way](108, True)) for _ in range(2))
+    x, gy = drawn((2, 5, 5, 6), last=True), drawn((2, 5, 5, 6), last=True)
+    once, again = (launched(x, gy, *parameters(5), SMALL[way](60, True)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
