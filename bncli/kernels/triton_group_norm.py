@@ -114,8 +114,6 @@ def _(
 class _GroupNorm(Function):
     """x to y and what is saved of it."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = torch.ops.bncli.triton_group_norm(*inputs)
@@ -148,36 +146,22 @@ class _GroupNorm(Function):
             g_bias = None if bias is None else pair[1].to(bias.dtype)
         return gx, None, g_weight, g_bias, None, None
 
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *inputs: Any
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, None]]:
+        """Lanes as channels, and so as groups."""
+        x, groups, weight, bias, eps, centred = inputs
+        S, at = info.batch_size, (in_dims[0], *in_dims[2:4])
+        x, weight, bias = lanes_first((x, weight, bias), at, S)
+        assert x is not None
+        y, saved = _GroupNorm.apply(
+            lanes_as_channels(x), S * groups, flatten_lanes(weight), flatten_lanes(bias), eps, centred
+        )
+        return (y.unflatten(1, (S, -1)), saved), (1, None)
+
 
 _forward_op.register_autograd(_GroupNorm.backward, setup_context=_GroupNorm.setup_context)
-
-
-@_forward_op.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    """Lanes as channels, and so as groups."""
-    x, groups, weight, bias, eps, centred = inputs
-    S, at = info.batch_size, (in_dims[0], *in_dims[2:4])
-    first, weight, bias = lanes_first((x, weight, bias), at, S)
-    assert first is not None
-    y, saved = torch.ops.bncli.triton_group_norm(
-        lanes_as_channels(first), S * groups, flatten_lanes(weight), flatten_lanes(bias), eps, centred
-    )
-    return (y.unflatten(1, (S, -1)), saved.unflatten(1, (-1, S, groups)).transpose(1, 2).flatten(2)), (1, 1)
-
-
-@_backward_op.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    gy, x, groups, weight, saved, centred, learned = inputs
-    S, at = info.batch_size, (*in_dims[:2], *in_dims[3:5])
-    gy, x, weight, saved = lanes_first((gy, x, weight, saved), at, S)
-    assert gy is not None
-    assert x is not None
-    assert saved is not None  # (S, 2, N G)
-    together = saved.unflatten(2, (-1, groups)).permute(1, 2, 0, 3).flatten(1)
-    gx, pair = torch.ops.bncli.triton_group_norm_backward(
-        lanes_as_channels(gy), lanes_as_channels(x), S * groups, flatten_lanes(weight), together, centred, learned
-    )
-    return (gx.unflatten(1, (S, -1)), pair.unflatten(1, (S, -1))), (1, 1)
 
 
 def _how(D: int, K: int, L: int, last: bool) -> dict[str, Any]:

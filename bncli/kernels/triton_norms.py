@@ -180,8 +180,6 @@ _forward_op.register_autograd(_backward, setup_context=_setup)
 class _InTransforms(Function):
     """The operation within torch.func, whose transforms do not take what `register_autograd` makes."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         found: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.bncli.triton_batch_norm(*inputs)
@@ -192,6 +190,19 @@ class _InTransforms(Function):
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         return _backward(ctx, gy, operation=_GradientInTransforms.apply)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """Lanes as channels: statistics of a channel depend on no other."""
+        S, (momentum, eps, residual, relu) = info.batch_size, inputs[5:]
+        x, *rest, residual = lanes_first((*inputs[:5], residual), (*in_dims[:5], in_dims[7]), S)
+        assert x is not None
+        residual = None if residual is None else lanes_as_channels(residual)
+        y, saved, *running = _InTransforms.apply(
+            lanes_as_channels(x), *map(flatten_lanes, rest), momentum, eps, residual, relu
+        )
+        of_channels = (t.unflatten(1, (S, -1)) for t in (y, saved))
+        return (*of_channels, *(t.unflatten(0, (S, -1)) for t in running)), (1, 1, 0, 0)
 
 
 class _GradientInTransforms(Function):
@@ -211,19 +222,6 @@ class _GradientInTransforms(Function):
     @staticmethod
     def backward(ctx: Any, *_: Any) -> None:
         raise NotImplementedError("triton batch norm: within torch.func it is differentiated once; take impl='plain'")
-
-
-@_forward_op.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Lanes as channels: statistics of a channel depend on no other."""
-    S, (momentum, eps, residual, relu) = info.batch_size, inputs[5:]
-    x, *rest, residual = lanes_first((*inputs[:5], residual), (*in_dims[:5], in_dims[7]), S)
-    assert x is not None
-    residual = None if residual is None else lanes_as_channels(residual)
-    found = torch.ops.bncli.triton_batch_norm(
-        lanes_as_channels(x), *map(flatten_lanes, rest), momentum, eps, residual, relu
-    )
-    return tuple(t.unflatten(-1 if k > 1 else 1, (S, -1)) for k, t in enumerate(found)), (1, 1, 0, 0)
 
 
 @_backward_op.register_vmap

@@ -25,6 +25,10 @@ runs_here = pytest.mark.skipif(
 )
 
 
+# of Triton 3.2, with which torch 2.6 comes, in its own interpreter
+of_old_triton = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
+
+
 def check_in_the_interpreter(file: str) -> None:
     """All tests of a file pass in the interpreter, which is chosen when Triton is imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", file]

@@ -10,6 +10,7 @@ from interpreter import (
     check_in_the_interpreter,
     drawn,
     in_float64,
+    of_old_triton,
     parameters,
     passed,
     runs_here,
@@ -29,6 +30,8 @@ SHAPES = {  # with the number of groups
     "volumes": ((2, 4, 2, 1, 3), 4),
 }
 KINDS = {"sums": True, "squares": False}  # with and without centring
+
+pytestmark = of_old_triton
 
 
 @starts_the_interpreter

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from interpreter import DEVICE, check_in_the_interpreter, runs_here, starts_the_interpreter
+from interpreter import DEVICE, check_in_the_interpreter, of_old_triton, runs_here, starts_the_interpreter
 
 from bncli.kernels import newton_schulz
 
 TOLERANCES = {"root": 2e-6, "gradient": 2e-5, "second": 1e-4}  # of ||found - true|| / ||true||
+
+pytestmark = of_old_triton
 
 
 @starts_the_interpreter

@@ -12,6 +12,7 @@ from interpreter import (
     check_in_the_interpreter,
     drawn,
     in_float64,
+    of_old_triton,
     parameters,
     passed,
     runs_here,
@@ -48,6 +49,8 @@ SMALL = {
 }
 
 every_way = pytest.mark.parametrize("way", SMALL)
+
+pytestmark = of_old_triton
 
 
 @starts_the_interpreter

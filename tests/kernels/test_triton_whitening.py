@@ -11,6 +11,7 @@ from interpreter import (
     check_in_the_interpreter,
     drawn,
     in_float64,
+    of_old_triton,
     parameters,
     passed,
     runs_here,
@@ -39,6 +40,8 @@ SHAPES = {  # with the channels of a group
     "volumes": ((5, 2, 2, 3, 4), 2),
 }
 every_root = pytest.mark.parametrize("name", ROOTS)
+
+pytestmark = of_old_triton
 
 
 @starts_the_interpreter
