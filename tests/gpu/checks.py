@@ -288,6 +288,14 @@ def goes_on_from_a_checkpoint(device: str, name: str = "batch", lanes: int = 3) 
     return f"{len(kept)} checkpoints"
 
 
+def equal_bits_each_time(device: str) -> str:
+    """With `deterministic` two trainings of convolutions, their probes too, leave equal records."""
+    changes = {"training": {"deterministic": True}, **IMAGES}
+    one, other = (train(job(device, "auto", 1, "batch", **changes))[0] for _ in range(2))
+    assert [r.value for r in one.records] == [r.value for r in other.records], "other numbers"
+    return one.info.engine
+
+
 def a_divergence_is_blamed(device: str) -> str:
     """A run that blows up says at which step and in which layer; its neighbour trains on."""
     asked = job(device, "auto", 3, "none", model={"name": "mlp", "hidden": [32, 32], "activation": "relu"})
@@ -443,6 +451,7 @@ def engine_checks(device: str) -> Iterator[Check]:
             )
     yield "checkpoints", lambda: goes_on_from_a_checkpoint(device)
     yield "checkpoints, noise", lambda: goes_on_from_a_checkpoint(device, "noisy-batch", 1)
+    yield "deterministic", lambda: equal_bits_each_time(device)
     yield "divergence", lambda: a_divergence_is_blamed(device)
     yield "probes", lambda: probes_change_nothing(device)
     yield "probes of images", lambda: probes_change_nothing(device, **IMAGES)
