@@ -75,6 +75,11 @@ class Training(Frozen):
             "tf32: on a GPU, products and convolutions of operands cut to 10 bits; mixed: bfloat16 forward and backward"
         ),
     ] = "float32"
+    deterministic: Annotated[
+        bool,
+        Before(False),
+        Meaning("on a GPU, operations that give equal bits each time where torch has such; a warning names others"),
+    ] = False
     memory_format: Annotated[
         Literal["channels_last", "contiguous"], Meaning("of images, in runs trained one by one")
     ] = "channels_last"
@@ -91,8 +96,9 @@ class Training(Frozen):
 
     @model_serializer(mode="wrap")
     def without_younger(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without one process's ranks and batches of any examples: studies and runs before these keys have none."""
-        absent = {*(("ranks",) if self.ranks == 1 else ()), *(("batches",) if self.batches == Batching() else ())}
+        """Without what studies and runs before these keys do: one process, batches of any examples, any algorithm."""
+        young = {"ranks": 1, "batches": Batching(), "deterministic": False}
+        absent = {key for key, before in young.items() if getattr(self, key) == before}
         return {key: value for key, value in write(self).items() if key not in absent}
 
 

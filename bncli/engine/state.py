@@ -206,6 +206,28 @@ def globals_kept() -> Iterator[None]:
 
 
 @contextmanager
+def computing_alike(asked: bool) -> Iterator[None]:
+    """Take those of a GPU's algorithms that give equal bits each time, where torch has some; a warning names others."""
+    if not asked or not torch.cuda.is_available():
+        yield
+        return
+    memory: Any = torch.utils.deterministic
+    strict, lenient = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = memory.fill_uninitialized_memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS asks for it, before its first product
+    try:
+        memory.fill_uninitialized_memory = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=lenient)
+        memory.fill_uninitialized_memory = filled
+
+
+@contextmanager
 def products_in(precision: str) -> Iterator[None]:
     """Keep a GPU's products and convolutions in float32 unless tf32 is asked for: torch takes it for convolutions."""
     if not torch.cuda.is_available():

@@ -18,7 +18,7 @@ from bncli.engine.moment import copied
 from bncli.engine.network import Network, Tensors
 from bncli.engine.probes import Prober
 from bncli.engine.ranks import BACKENDS, Ranks
-from bncli.engine.state import Checkpoints, check_form, copy_into, noise, products_in, put_noise
+from bncli.engine.state import Checkpoints, check_form, computing_alike, copy_into, noise, products_in, put_noise
 from bncli.engine.trace import TrainingStep, engine_of
 from bncli.errors import HandedBack
 from bncli.kernels import fallbacks_noted
@@ -65,7 +65,8 @@ def train(
     and returns the same; the first evaluates, reports and keeps checkpoints, and the others follow it.
     """
     try:
-        with products_in(job.runs[0].training.precision):
+        recipe = job.runs[0].training
+        with products_in(recipe.precision), computing_alike(recipe.deterministic):
             return _trained(job, report, checkpoints, save_every)
     except torch.OutOfMemoryError:
         if not job.lanes:

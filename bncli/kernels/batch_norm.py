@@ -22,6 +22,7 @@ from bncli.kernels import (
     may_look,
     note_fallback,
     obstacle,
+    triton_launch,
 )
 
 # Below these the calls cost more than the reading than they save.
@@ -41,6 +42,10 @@ def batch_norm(
     impl: Impl = "auto",
 ) -> Tensor:
     """Normalise x (N, C, ...) by its own mean and biased variance, and update running statistics, if any, in place."""
+    if impl == "fast" and triton_launch.runs_on(x) and triton_launch.why_not(x) is None:
+        from bncli.kernels import triton_norms  # which registers its operations
+
+        return triton_norms.batch_norm(x, running_mean, running_var, weight, bias, momentum, eps)
     chosen = fast if impl == "fast" or (impl == "auto" and is_faster(x)) else plain
     return chosen(x, running_mean, running_var, weight, bias, momentum, eps)
 
@@ -196,6 +201,8 @@ def _has_long_rows(x: Tensor) -> bool:
 
 def _obstacle(x: Tensor) -> str:
     """Why the moments of rows are not taken, in words."""
+    if triton_launch.runs_on(x):
+        return triton_launch.why_not(x) or ""
     if found := obstacle(x):
         return found
     if not may_look(x):

@@ -1,4 +1,4 @@
-"""Training batch norm, backward, on the device (Triton); shapes and terms as in `triton_tiles`."""
+"""Training batch norm, backward, on the device (Triton); shapes and terms as in `triton_forward`."""
 
 import triton
 import triton.language as tl
@@ -7,8 +7,17 @@ from bncli.kernels.triton_forward import COUNTS, KEEP, LAST_USE, offsets, per_ch
 
 
 @triton.jit
+def _incoming(gy, y, at, inside, POLICY: tl.constexpr):
+    """The gradient of the normalised values: where y is there it was cut off at 0, and so is its gradient."""
+    g = tl.load(gy + at, mask=inside, other=0.0, eviction_policy=POLICY).to(tl.float32)
+    if y is not None:
+        g = tl.where(tl.load(y + at, mask=inside, other=0.0, eviction_policy=POLICY) <= 0.0, 0.0, g)
+    return g
+
+
+@triton.jit
 def _chunk_sums(
-    gy, x, mean, start, channels, M, C, tiles,
+    gy, x, y, mean, start, channels, M, C, tiles,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -19,7 +28,7 @@ def _chunk_sums(
         rows = start + i * ROWS + tl.arange(0, ROWS)
         inside = (rows < M)[:, None] & (channels < C)[None, :]
         at = offsets(rows, channels, C, L, LAST, WIDE)
-        g = tl.load(gy + at, mask=inside, other=0.0, eviction_policy=KEEP if HINTS else "").to(tl.float32)
+        g = _incoming(gy, y, at, inside, KEEP if HINTS else "")
         values = tl.load(x + at, mask=inside, other=0.0, eviction_policy=KEEP if HINTS else "").to(tl.float32)
         sg += g
         sgx += g * (values - mean[None, :])
@@ -49,7 +58,7 @@ def _store_sums(sg, sgx, invstd, channels, C, gw, gb):
 
 @triton.jit
 def _gradient_chunk(
-    gy, x, gx, mean, invstd, scale, gw, gb, start, channels, M, C, tiles,
+    gy, x, y, gx, residual_gradient, mean, invstd, scale, gw, gb, start, channels, M, C, tiles,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """gx = scale (g - gb / m - x^ gw / m), x^ = (x - mean) invstd, last tile first; gw, gb those of weight 1."""
@@ -60,15 +69,17 @@ def _gradient_chunk(
         rows = start + (tiles - 1 - i) * ROWS + tl.arange(0, ROWS)
         inside = (rows < M)[:, None] & (channels < C)[None, :]
         at = offsets(rows, channels, C, L, LAST, WIDE)
-        g = tl.load(gy + at, mask=inside, other=0.0, eviction_policy=LAST_USE if HINTS else "").to(tl.float32)
+        g = _incoming(gy, y, at, inside, LAST_USE if HINTS else "")
         values = tl.load(x + at, mask=inside, other=0.0, eviction_policy=LAST_USE if HINTS else "").to(tl.float32)
         out = (g - level[None, :] - (values - mean[None, :]) * slope[None, :]) * scale[None, :]
         tl.store(gx + at, out.to(gx.dtype.element_ty), mask=inside, eviction_policy=LAST_USE if HINTS else "")
+        if residual_gradient is not None:
+            tl.store(residual_gradient + at, g.to(gx.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def backward_single(
-    gy, x, gx, weight, saved, gw, gb, M, C,
+    gy, x, y, gx, residual_gradient, weight, saved, gw, gb, M, C,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -77,7 +88,7 @@ def backward_single(
     rows = tl.arange(0, ROWS)
     inside = (rows < M)[:, None] & (channels < C)[None, :]
     at = offsets(rows, channels, C, L, LAST, WIDE)
-    g = tl.load(gy + at, mask=inside, other=0.0).to(tl.float32)
+    g = _incoming(gy, y, at, inside, "")
     values = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     mean = tl.load(saved + channels, mask=channels < C, other=0.0)
     invstd = tl.load(saved + C + channels, mask=channels < C, other=0.0)
@@ -90,11 +101,13 @@ def backward_single(
     scale = invstd * per_channel(weight, channels, C, 1.0)
     out = (g - (sg / m)[None, :] - normal * (sgx / m)[None, :]) * scale[None, :]
     tl.store(gx + at, out.to(gx.dtype.element_ty), mask=inside)
+    if residual_gradient is not None:
+        tl.store(residual_gradient + at, g.to(gx.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def backward_reduce(
-    gy, x, saved, partial, M, C, chunks, tiles,
+    gy, x, y, saved, partial, M, C, chunks, tiles,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -103,7 +116,7 @@ def backward_reduce(
     channels = tl.program_id(0) // chunks * COLS + tl.arange(0, COLS)
     mean = tl.load(saved + channels, mask=channels < C, other=0.0)
     start = chunk * tiles * ROWS
-    sg, sgx = _chunk_sums(gy, x, mean, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS, COLS)
+    sg, sgx = _chunk_sums(gy, x, y, mean, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS, COLS)
     tl.store(partial + chunk * C + channels, sg, mask=channels < C)
     tl.store(partial + (chunks + chunk) * C + channels, sgx, mask=channels < C)
 
@@ -119,7 +132,7 @@ def backward_merge(partial, saved, gw, gb, C, chunks, COLS: tl.constexpr, MERGE:
 
 @triton.jit(do_not_specialize=COUNTS)
 def backward_apply(
-    gy, x, gx, weight, saved, gw, gb, M, C, chunks, tiles,
+    gy, x, y, gx, residual_gradient, weight, saved, gw, gb, M, C, chunks, tiles,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -132,12 +145,16 @@ def backward_apply(
     sg = tl.load(gb + channels, mask=channels < C, other=0.0)
     scale = invstd * per_channel(weight, channels, C, 1.0)
     start = pid % chunks * tiles * ROWS
-    _gradient_chunk(gy, x, gx, mean, invstd, scale, sgx, sg, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS)
+    _gradient_chunk(
+        gy, x, y, gx, residual_gradient, mean, invstd, scale, sgx, sg, start, channels, M, C, tiles,
+        L, LAST, WIDE, HINTS, ROWS,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def backward_ordered(
-    gy, x, gx, weight, saved, partial, gw, gb, flags, M, C, slabs, chunks, tiles, group, limit,
+    gy, x, y, gx, residual_gradient, weight, saved, partial, gw, gb, flags,
+    M, C, slabs, chunks, tiles, group, limit,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
     MERGE: tl.constexpr,
@@ -150,7 +167,7 @@ def backward_ordered(
         invstd = tl.load(saved + C + channels, mask=channels < C, other=0.0)
         if reduces:
             start = chunk * tiles * ROWS
-            sg, sgx = _chunk_sums(gy, x, mean, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS, COLS)
+            sg, sgx = _chunk_sums(gy, x, y, mean, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS, COLS)
             tl.store(partial + chunk * C + channels, sg, mask=channels < C)
             tl.store(partial + (chunks + chunk) * C + channels, sgx, mask=channels < C)
             tl.debug_barrier()
@@ -167,5 +184,6 @@ def backward_ordered(
             scale = tl.where(ready == 1, invstd * per_channel(weight, channels, C, 1.0), float("nan"))
             start = (chunks - 1 - chunk) * tiles * ROWS
             _gradient_chunk(
-                gy, x, gx, mean, invstd, scale, sgx, sg, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS
-            )
+                gy, x, y, gx, residual_gradient, mean, invstd, scale, sgx, sg, start, channels, M, C, tiles,
+                L, LAST, WIDE, HINTS, ROWS,
+            )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Training batch norm, forward, on the device (Triton); shapes and terms as in `triton_tiles`."""
+"""Training batch norm, forward, on the device (Triton); shapes and terms as in `triton_forward`."""
 
 import triton
 import triton.language as tl
@@ -23,6 +23,14 @@ def per_channel(pointer, channels, C, default):
     if pointer is None:
         return tl.zeros(channels.shape, tl.float32) + default
     return tl.load(pointer + channels, mask=channels < C, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def finish(out, residual, at, inside, RELU: tl.constexpr):
+    """What is added to the normalised values where there is something, and then ReLU if it is asked for."""
+    if residual is not None:
+        out += tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
+    return tl.where(out < 0.0, 0.0, out) if RELU else out  # nan stays nan
 
 
 @triton.jit
@@ -126,22 +134,23 @@ def _store_moments(mean, var, channels, M, C, saved, running_mean, running_var, 
 
 @triton.jit
 def _apply_chunk(
-    x, y, mean, scale, shift, start, channels, M, C, tiles,
+    x, y, residual, mean, scale, shift, start, channels, M, C, tiles, RELU: tl.constexpr,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """y = (x - mean) scale + shift, last tile first: it was read last and is the likeliest to be in the cache."""
+    """y = (x - mean) scale + shift, finished, last tile first: it is the likeliest to be in the cache."""
     for i in range(0, tiles):
         rows = start + (tiles - 1 - i) * ROWS + tl.arange(0, ROWS)
         inside = (rows < M)[:, None] & (channels < C)[None, :]
         at = offsets(rows, channels, C, L, LAST, WIDE)
         values = tl.load(x + at, mask=inside, other=0.0, eviction_policy=LAST_USE if HINTS else "").to(tl.float32)
-        out = (values - mean[None, :]) * scale[None, :] + shift[None, :]
+        out = finish((values - mean[None, :]) * scale[None, :] + shift[None, :], residual, at, inside, RELU)
         tl.store(y + at, out.to(y.dtype.element_ty), mask=inside, eviction_policy=LAST_USE if HINTS else "")
 
 
 @triton.jit
 def forward_single(
-    x, y, weight, bias, saved, running_mean, running_var, new_mean, new_var, M, C, momentum, eps,
+    x, y, residual, weight, bias, saved, running_mean, running_var, new_mean, new_var, M, C, momentum, eps,
+    RELU: tl.constexpr,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -161,7 +170,7 @@ def forward_single(
     )
     scale = invstd * per_channel(weight, channels, C, 1.0)
     shift = per_channel(bias, channels, C, 0.0) - away * scale
-    out = centred * scale[None, :] + shift[None, :]
+    out = finish(centred * scale[None, :] + shift[None, :], residual, at, inside, RELU)
     tl.store(y + at, out.to(y.dtype.element_ty), mask=inside)
 
 
@@ -193,7 +202,7 @@ def forward_merge(
 
 @triton.jit(do_not_specialize=COUNTS)
 def forward_apply(
-    x, y, weight, bias, saved, M, C, chunks, tiles,
+    x, y, residual, weight, bias, saved, M, C, chunks, tiles, RELU: tl.constexpr,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
@@ -205,13 +214,13 @@ def forward_apply(
     scale = invstd * per_channel(weight, channels, C, 1.0)
     shift = per_channel(bias, channels, C, 0.0)
     start = pid % chunks * tiles * ROWS
-    _apply_chunk(x, y, mean, scale, shift, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS)
+    _apply_chunk(x, y, residual, mean, scale, shift, start, channels, M, C, tiles, RELU, L, LAST, WIDE, HINTS, ROWS)
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def forward_ordered(
-    x, y, weight, bias, partial, saved, running_mean, running_var, new_mean, new_var, flags,
-    M, C, slabs, chunks, tiles, group, limit, momentum, eps,
+    x, y, residual, weight, bias, partial, saved, running_mean, running_var, new_mean, new_var, flags,
+    M, C, slabs, chunks, tiles, group, limit, momentum, eps, RELU: tl.constexpr,
     L: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr, HINTS: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
     MERGE: tl.constexpr,
@@ -241,4 +250,6 @@ def forward_ordered(
             scale = tl.where(ready == 1, invstd * per_channel(weight, channels, C, 1.0), float("nan"))
             shift = per_channel(bias, channels, C, 0.0)
             start = (chunks - 1 - chunk) * tiles * ROWS
-            _apply_chunk(x, y, mean, scale, shift, start, channels, M, C, tiles, L, LAST, WIDE, HINTS, ROWS)
+            _apply_chunk(
+                x, y, residual, mean, scale, shift, start, channels, M, C, tiles, RELU, L, LAST, WIDE, HINTS, ROWS
+            )

@@ -129,20 +129,6 @@ def _(gW: torch.Tensor, S: torch.Tensor, W: torch.Tensor, kept: torch.Tensor) ->
     return S.new_empty(S.shape)
 
 
-@forward.register_vmap
-def _(info, in_dims, S: torch.Tensor, T: int):
-    return torch.ops.bncli.triton_newton_schulz(S.movedim(in_dims[0], 0), T), (0, 0)
-
-
-@gradient.register_vmap
-def _(info, in_dims, *tensors: torch.Tensor):
-    lanes = [
-        t.expand(info.batch_size, *t.shape) if at is None else t.movedim(at, 0)
-        for t, at in zip(tensors, in_dims, strict=True)
-    ]
-    return torch.ops.bncli.triton_newton_schulz_gradient(*lanes), 0
-
-
 def fast(S: torch.Tensor, T: int) -> torch.Tensor:
     """`newton_schulz.fast`, differentiable any number of times (from the second on by torch's operations)."""
     return _Root.apply(S, T)[0]
@@ -150,8 +136,6 @@ def fast(S: torch.Tensor, T: int) -> torch.Tensor:
 
 class _Root(Function):
     """S to W and its iterates."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(S, T):
@@ -172,6 +156,10 @@ class _Root(Function):
         if torch.is_grad_enabled():  # to be differentiated again: the iterates then depend on S
             return newton_schulz._tangent_gradient(S, W, gW, ctx.T), None
         return torch.ops.bncli.triton_newton_schulz_gradient(gW, S, W, kept), None
+
+    @staticmethod
+    def vmap(info, in_dims, S, T):
+        return _Root.apply(S.movedim(in_dims[0], 0), T), (0, 0)
 
 
 def _how(d: int) -> dict[str, object]:

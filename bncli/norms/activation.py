@@ -23,7 +23,8 @@ from bncli.norms.channels import (
     reset_running,
     widen,
 )
-from bncli.norms.sample import refuse_lonely, refuse_uneven
+from bncli.norms.sample import refuse_uneven
+from bncli.norms.standardise import refuse_lonely
 
 
 class EvoNormB0(RunningNorm):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.types import Device
 
-from bncli.kernels import Impl, may_look, note_fallback, suspend_autocast, whitening
+from bncli.kernels import Impl, may_look, note_fallback, suspend_autocast, triton_launch, whitening
 from bncli.kernels.whitening import ClosedForm, Root, layout_of
 from bncli.norms.channels import (
     DType,
@@ -177,13 +177,21 @@ def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None =
         values = widen_for_root(x, m, d) if exact and not exporting else widen(x)
         dtype = root_dtype(x) if exact else values.dtype
         identity = build_identity(norm.running_cov, norm.channels, norm.filler, dtype)
+        reason = _find_obstacle(norm, values, identity, closed, few=exact and m <= FEW * d)
+        if reason is None:
+            from bncli.kernels import triton_whitening  # which registers its operations
+
+            assert closed is not None
+            y, mean, S = triton_whitening.fast(values, norm.weight, norm.bias, identity, norm.eps, root, closed)
+            track(norm, mean, S - norm.eps * identity, m)
+            return lay_out_like(y.to(x.dtype), x)
         if norm.impl != "plain":
             if whitening.is_possible(values):
                 y, mean, S = whitening.fast(values, norm.weight, norm.bias, identity, norm.eps, root, closed)
                 track(norm, mean, S - norm.eps * identity, m)
                 return lay_out_like(y.to(x.dtype), x)
             if norm.impl == "fast":
-                note_fallback("whitening", whitening.why_impossible(values))
+                note_fallback("whitening", reason or whitening.why_impossible(values))
         groups = split_groups(values, norm.channels, d)
         mean = groups.mean(-1, keepdim=True)
         centred = groups - mean
@@ -191,6 +199,19 @@ def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None =
         track(norm, mean.detach(), cov.detach(), m)
         y = join_groups(torch.bmm(root(cov + norm.eps * identity).to(values.dtype), centred), x.shape)
         return lay_out_like(apply_affine(y, norm.weight, norm.bias).to(x.dtype), x)
+
+
+def _find_obstacle(
+    norm: Whitening, values: Tensor, identity: Tensor, closed: ClosedForm | None, *, few: bool
+) -> str | None:
+    """What keeps whitening from Triton's kernels, which `impl: fast` asks for; None if nothing, "" elsewhere."""
+    if norm.impl != "fast" or not triton_launch.runs_on(values):
+        return ""
+    if few:
+        return f"with up to {FEW} values for each channel of a group it is computed in double precision"
+    from bncli.kernels import triton_whitening
+
+    return triton_whitening.why_not(values, identity, closed)
 
 
 def _evaluate(norm: Whitening, x: Tensor, root: Root, exact: bool) -> Tensor:

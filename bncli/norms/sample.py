@@ -5,7 +5,6 @@ Shapes: N examples, C channels, G groups; x is (N, C), (N, C, L), (N, C, H, W) o
 all axes after C.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,14 +15,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.types import Device
 
 from bncli.errors import ConfigError
-from bncli.kernels import broadcast, is_run_as_written, is_wrapped, may_look, suspend_autocast
-from bncli.kernels.whitening import layout_of
+from bncli.kernels import Impl, broadcast, suspend_autocast, triton_launch
 from bncli.norms.channels import (
     Affine,
     DType,
     add_affine,
     add_running,
-    apply_affine,
     average,
     check_channels,
     check_floating,
@@ -34,11 +31,10 @@ from bncli.norms.channels import (
     widen,
 )
 from bncli.norms.rows import undivided
+from bncli.norms.standardise import group_norm, last_axes_norm, refuse_lonely, standardise, standardise_rows
 
 Over = Literal["sample", "channels", "last"]
 Channels = int | Sequence[int]
-
-_FAR = 256.0  # mean^2 / var above which values are moved to zero first; below, rounding costs 16 times eps
 
 
 class LayerNorm(nn.Module):
@@ -70,11 +66,12 @@ class LayerNorm(nn.Module):
         eps: float = 1e-5,
         affine: Affine = True,
         over: Over = "sample",
+        impl: Impl = "auto",
         device: Device = None,
         dtype: DType = None,
     ) -> None:
         super().__init__()
-        self.channels, self.eps, self.affine, self.over = channels, eps, affine, over
+        self.channels, self.eps, self.affine, self.over, self.impl = channels, eps, affine, over, impl
         add_affine(self, _sizes("layer", channels, over), affine, device=device, dtype=dtype)
         self.reset_parameters()
 
@@ -84,10 +81,13 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each example, each location, or the last axes."""
         if self.over == "sample":
-            return standardise(check_channels(x, *_tuple(self.channels)), 1, self.weight, self.bias, self.eps)
+            values = check_channels(x, *_tuple(self.channels))
+            return standardise(values, 1, self.weight, self.bias, self.eps, self.impl)
         with suspend_autocast(x):
             rows, axes = _rows(x, self.channels, self.over)
-            y = _standardised(rows, 0, axes, self.eps)
+            if triton_launch.is_forced(self.impl, "layer normalisation", rows):
+                return _back(last_axes_norm(rows, len(axes), self.weight, self.bias, self.eps), x, self.over)
+            y = standardise_rows(widen(rows), 0, axes, self.eps)
             y = y if self.weight is None else y * self.weight
             return _back(y if self.bias is None else y + self.bias, x, self.over)
 
@@ -112,11 +112,12 @@ class RMSNorm(nn.Module):
         eps: float = 1e-6,
         affine: bool = True,
         over: Over = "sample",
+        impl: Impl = "auto",
         device: Device = None,
         dtype: DType = None,
     ) -> None:
         super().__init__()
-        self.channels, self.eps, self.affine, self.over = channels, eps, affine, over
+        self.channels, self.eps, self.affine, self.over, self.impl = channels, eps, affine, over, impl
         sizes = _sizes("rms", channels, over)
         scale = nn.Parameter(torch.empty(sizes, device=device, dtype=dtype)) if affine else None
         self.register_parameter("weight", scale)
@@ -127,13 +128,20 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale each example, each location, or the last axes."""
+        forced = triton_launch.is_forced(self.impl, "RMS normalisation", x)
         with suspend_autocast(x):
             if self.over == "sample":
-                values = widen(check_channels(x, *_tuple(self.channels)))
+                values = check_channels(x, *_tuple(self.channels))
+                if forced:
+                    return group_norm(values, 1, self.weight, None, self.eps, centred=False)
+                values = widen(values)
                 y = F.rms_norm(values, x.shape[1:], eps=self.eps)
                 return (y if self.weight is None else y * broadcast(self.weight, y)).to(x.dtype)
             rows, axes = _rows(x, self.channels, self.over)
-            y = F.rms_norm(rows, axes, eps=self.eps)
+            if forced:
+                y = last_axes_norm(rows, len(axes), self.weight, None, self.eps, centred=False)
+                return _back(y, x, self.over)
+            y = F.rms_norm(widen(rows), axes, eps=self.eps)
             return _back(y if self.weight is None else y * self.weight, x, self.over)
 
 
@@ -214,12 +222,13 @@ class GroupNorm(nn.Module):
         groups: int = 32,
         eps: float = 1e-5,
         affine: Affine = True,
+        impl: Impl = "auto",
         device: Device = None,
         dtype: DType = None,
     ) -> None:
         super().__init__()
         refuse_uneven("group", groups, channels)
-        self.channels, self.groups, self.eps, self.affine = channels, groups, eps, affine
+        self.channels, self.groups, self.eps, self.affine, self.impl = channels, groups, eps, affine, impl
         add_affine(self, channels, affine, device=device, dtype=dtype)
         self.reset_parameters()
 
@@ -228,7 +237,8 @@ class GroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each group of each example."""
-        return standardise(check_channels(x, self.channels), self.groups, self.weight, self.bias, self.eps)
+        values = check_channels(x, self.channels)
+        return standardise(values, self.groups, self.weight, self.bias, self.eps, self.impl)
 
 
 def _tuple(channels: Channels) -> tuple[int, ...]:
@@ -248,17 +258,17 @@ def _sizes(norm: str, channels: Channels, over: Over) -> tuple[int, ...]:
 
 
 def _rows(x: Tensor, channels: Channels, over: Over) -> tuple[Tensor, tuple[int, ...]]:
-    """X with what is normalised in the last axes, in float32 or better, and the sizes of these.
+    """X with what is normalised in the last axes, and the sizes of these.
 
     Raises:
         ValueError: if they are not what x has.
     """
     sizes = _tuple(channels)
     if over == "channels":
-        return widen(check_channels(x, sizes[0]).movedim(1, -1)), sizes
+        return check_channels(x, sizes[0]).movedim(1, -1), sizes
     if x.ndim < len(sizes) or tuple(x.shape[x.ndim - len(sizes) :]) != sizes:
         raise ValueError(f"expected {sizes} in the last axes, got input of shape {tuple(x.shape)}")
-    return widen(check_floating(x)), sizes
+    return check_floating(x), sizes
 
 
 def _back(y: Tensor, x: Tensor, over: Over) -> Tensor:
@@ -273,64 +283,3 @@ def refuse_uneven(norm: str, groups: int, channels: int) -> None:
     wrong = undivided(groups, channels)
     if wrong:
         raise ConfigError(f"norm {norm!r}: {wrong}")
-
-
-def refuse_lonely(x: Tensor, groups: int) -> None:
-    """Raise a ValueError if x (N, C, ...) has fewer than 2 values in each group of each example."""
-    values = x.shape[1] // groups * math.prod(x.shape[2:])
-    if values < 2:
-        what = "location per channel" if groups == x.shape[1] else "value per group of channels"
-        raise ValueError(
-            f"expected more than 1 {what} in each example, got {values} in an input of shape {tuple(x.shape)}"
-        )
-
-
-def standardise(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Each group of each example of x (N, C, ...) to mean 0 and variance 1, then weight and bias per channel."""
-    refuse_lonely(x, groups)
-    with suspend_autocast(x):
-        values = widen(x)
-        if not values.is_contiguous():
-            values = values - _about_centre(values.detach(), groups)
-        return apply_affine(_standardised(values, groups, (), eps), weight, bias).to(x.dtype)
-
-
-def _standardised(values: Tensor, groups: int, axes: tuple[int, ...], eps: float) -> Tensor:
-    """Each group of each example of (N, C, ...), or with groups=0 the last `axes`, to mean 0 and variance 1.
-
-    torch's kernels compute x / std - mean / std, and their gradients alike: of a mean of 1e4 and a variance of 1 in
-    float32 that leaves an error of .002, and of .16 in groups of two channels (docs/log.md). So what is far from zero
-    is moved there first, by its first value, which leaves of constants exactly 0. Not on other devices, whose values
-    are not looked at.
-    """
-    foreign = values.device.type != "cpu"
-    if not is_wrapped(values) and is_run_as_written() and (foreign or may_look(values)):
-        y, mean, rstd = _of_torch(values, groups, axes, eps)
-        if foreign or mean.numel() == 0:
-            return y
-        if torch.linalg.vector_norm(mean.detach() * rstd.detach(), torch.inf).item() ** 2 <= _FAR:
-            return y
-    rows = values.unflatten(1, (groups, -1)).flatten(2) if groups else values.flatten(-len(axes))
-    seen, least = rows.detach(), (1 + 1 / _FAR) * rows.shape[-1]
-    mean, norm = seen.mean(-1, keepdim=True), torch.linalg.vector_norm(seen, dim=-1, keepdim=True)
-    centre = torch.where(least * mean.square() > norm.square(), seen[..., :1], 0.0)
-    return _of_torch((rows - centre).view_as(values), groups, axes, eps)[0]
-
-
-def _of_torch(values: Tensor, groups: int, axes: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Standardised values, means and 1 / sqrt(var + eps)."""
-    if not groups:
-        return torch.native_layer_norm(values, axes, None, None, eps)
-    N, C, *locations = values.shape
-    values = values.contiguous(memory_format=layout_of(values))  # others its gradient refuses
-    return torch.native_group_norm(values, None, None, N, C, math.prod(locations), groups, eps)
-
-
-def _about_centre(x: Tensor, groups: int) -> Tensor:
-    """Mean of each group, (N, C, 1, ...): torch's kernel for channels_last takes var = E[x^2] - E[x]^2.
-
-    Of a mean of 1e4 and a variance of 1 in float32 that makes an output of variance 50,000 (docs/log.md).
-    """
-    means = x.unflatten(1, (groups, -1)).flatten(2).mean(2)  # (N, G)
-    each: Tensor = means.repeat_interleave(x.shape[1] // groups, 1)
-    return broadcast(each, x)

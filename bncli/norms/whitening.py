@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.types import Device
 
 from bncli.errors import ConfigError
-from bncli.kernels import Impl
+from bncli.kernels import Impl, triton_launch
 from bncli.norms.channels import DType, RunningNorm, describe, reset_affine
 from bncli.norms.groups import reset_covariance, set_up, whiten
 from bncli.norms.roots import (
@@ -146,7 +146,12 @@ class IterNorm(RunningNorm):
         """Whiten, and in training update the running statistics in place."""
         coupled = partial(newton_schulz, T=self.T, impl=self.impl)
         if self.form == "coupled":
-            return whiten(self, x, coupled, newton_schulz_form(self.T), exact=nears_root(self.T))
+            closed = newton_schulz_form(self.T)
+            if self.training and self.impl == "fast" and triton_launch.why_not(x) is None:
+                from bncli.kernels import triton_whitening  # which registers its operations
+
+                closed = triton_whitening.newton_schulz_form(self.T, closed)
+            return whiten(self, x, coupled, closed, exact=nears_root(self.T))
         return whiten(self, x, partial(uncoupled_newton_schulz, T=self.T), exact=False)
 
 

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.graph import saved_tensors_hooks
 from torch.autograd.profiler import profile
 
-from bncli.kernels import batch_norm, newton_schulz, whitening
+from bncli.kernels import batch_norm, newton_schulz, triton_group_norm, triton_norms, triton_whitening, whitening
 from bncli.timing.build import build_workload, describe_errors
 from bncli.timing.cases import Case, TimedNorm
 from bncli.timing.correctness import check_results
@@ -21,7 +21,7 @@ from bncli.timing.workloads import Workload
 # Functions of bncli's own kernels, as the profiler writes them.
 _OURS = {
     name + backward
-    for module in (batch_norm, newton_schulz, whitening)
+    for module in (batch_norm, newton_schulz, triton_group_norm, triton_norms, triton_whitening, whitening)
     for name, found in vars(module).items()
     if isinstance(found, type) and issubclass(found, Function) and found is not Function
     for backward in ("", "Backward")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from bncli.config import Study
 from bncli.engine.evaluate import losses_of
 from bncli.engine.network import Network, build
+from bncli.engine.state import computing_alike
 from bncli.engine.train import train
 from bncli.errors import ConfigError
 from bncli.optim.optimizers import clipped
@@ -138,3 +139,24 @@ def test_images_train_to_torchs_own_numbers_however_they_lie(tiny: Tiny, memory_
     (result,) = train(Job((run,)))
     for name, parameter in torchs(run, 20).items():
         assert result.curve("parameter_norm", name)[1][-1] == pytest.approx(parameter.norm().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_deterministic_is_asked_of_torch_on_a_gpu_and_taken_back(asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    with computing_alike(asked):
+        assert torch.are_deterministic_algorithms_enabled() == asked
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == asked
+        assert torch.utils.deterministic.fill_uninitialized_memory != asked
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_runs_that_are_not_deterministic_are_those_from_before_there_was_the_key(tiny: Tiny) -> None:
+    (plain,), (told,), (other,) = (
+        runs(tiny, count=1, **more) for more in ({}, {"deterministic": False}, {"deterministic": True})
+    )
+    assert plain.id == told.id != other.id
+    assert "deterministic" not in plain.training.model_dump()
+    assert other.training.model_dump()["deterministic"]

@@ -17,6 +17,7 @@ from torch.func import functional_call, stack_module_state
 from bncli.config.study import study_of
 from bncli.engine import captured
 from bncli.engine.train import _Loop, train
+from bncli.kernels import fallbacks_noted
 from bncli.models.unit import initialise
 from bncli.norms import NORMS, norm, normalise
 from bncli.plan import Job, runs_of
@@ -42,6 +43,17 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 OF_ACTIVATIONS = [name for name, row in NORMS.items() if row.side == "activation"]
 OF_WEIGHTS = [name for name, row in NORMS.items() if row.side == "weight"]
 OF_NETWORKS = [name for name, row in NORMS.items() if row.side == "network"]
+# Norms that have Triton kernels, which `impl: fast` forces, and shapes of which they refuse none.
+FORCED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "batch": ({}, tuple(SHAPES)),
+    "layer": ({}, tuple(SHAPES)),
+    "rms": ({}, tuple(SHAPES)),
+    "group": ({}, tuple(SHAPES)),
+    "layer, channels": ({"over": "channels"}, tuple(SHAPES)),
+    "iternorm": ({}, tuple(SHAPES)),
+    "zca": ({}, ("NCHW", "long", "last")),  # of few values roots and products are in double precision
+    "cholesky": ({}, ("NCHW", "long", "last")),
+}
 IN_LANES = [name for name in OF_ACTIVATIONS if NORMS[name].lanes]
 
 
@@ -50,11 +62,11 @@ def shapes(name: str) -> list[str]:
     return [shape for shape, size in SHAPES.items() if len(size) > 2 or not NORMS[name].needs_locations]
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, **more: Any) -> nn.Module:
     """A norm of 24 channels with parameters that are not the initial ones."""
     torch.manual_seed(1)
-    module = norm(name, CHANNELS, **{key: value for key, value in SMALL.items() if key in NORMS[name].options})
-    return stirred(module)
+    small = {key: value for key, value in SMALL.items() if key in NORMS[name].options}
+    return stirred(norm(name, CHANNELS, **small, **more))
 
 
 def stirred(module: nn.Module) -> nn.Module:
@@ -71,9 +83,9 @@ def data(*shape: int) -> Tensor:
     return x + 0.4 * x.roll(1, 1) + torch.arange(shape[1]).view(-1, *[1] * (len(shape) - 2)) / shape[1]
 
 
-def norm_is_right(name: str, shape: str, dtype: str, device: str) -> float:
+def norm_is_right(name: str, shape: str, dtype: str, device: str, **more: Any) -> float:
     """A norm's training and evaluation, forward and backward; returns the largest relative error."""
-    module, size = build(name), SHAPES[shape]
+    module, size = build(name, **more), SHAPES[shape]
     x, weights = data(*size).to(DTYPES[dtype]), torch.randn(size).to(DTYPES[dtype])
     there = copy.deepcopy(module).to(device)
     tolerance = TOLERANCES[dtype] * LOOSER.get(name, 1.0)
@@ -114,10 +126,38 @@ def weight_norm_is_right(name: str, of: str, device: str) -> float:
     return compared(found, expected, TOLERANCES["f32" if of == "linear" else "tf32"], "training")
 
 
-def lanes_are_right(name: str, device: str, spoilt: bool = False) -> float:
+def kernel_is_right(name: str, shape: str, dtype: str, device: str, **more: Any) -> float:
+    """A norm by its Triton kernel; that another way was taken in its place is an error."""
+    found: list[str] = []
+    with fallbacks_noted(found):
+        worst = norm_is_right(name, shape, dtype, device, impl="fast", **more)
+    assert device == "cpu" or not [line for line in found if "not cpu" not in line], found
+    return worst
+
+
+def batch_norm_ends_a_block(device: str, dtype: str, last: bool) -> float:
+    """Batch norm with the sum and the ReLU that end a residual block, in its own kernels."""
+    from bncli.kernels import triton_norms
+
+    kernel = triton_norms.batch_norm if device == "cuda" else triton_norms.plain
+    layout = torch.channels_last if last else torch.contiguous_format
+    drawn = [data(8, CHANNELS, 20, 20).to(DTYPES[dtype]) for _ in range(2)]
+    weights, pair = torch.randn(drawn[0].shape).to(DTYPES[dtype]), [torch.randn(CHANNELS) for _ in range(2)]
+    found = []
+    for run, where, wide in ((triton_norms.plain, "cpu", True), (kernel, device, False)):
+        x, residual = (t.to(where).contiguous(memory_format=layout) for t in drawn)
+        inputs = [t.to(where, torch.float64 if wide else t.dtype).requires_grad_() for t in (x, residual, *pair)]
+        y = run(inputs[0], None, None, inputs[2], inputs[3], 0.1, 1e-5, inputs[1], True)
+        gradients = torch.autograd.grad((y * weights.to(where)).sum(), inputs)
+        found.append({"y": y, **{f"gradient {k}": g for k, g in enumerate(gradients)}})
+    # what rounding moves across 0 has another gradient
+    return compared(found[1], found[0], 3 * TOLERANCES[dtype], "training")
+
+
+def lanes_are_right(name: str, device: str, spoilt: bool = False, **more: Any) -> float:
     """Lanes of a norm under vmap, differentiated from outside, are what each alone is; also beside one of NaN."""
     shape = SHAPES["NCHW" if NORMS[name].needs_locations else "NC"]
-    modules = [stirred(build(name)).to(device) for _ in range(3)]
+    modules = [stirred(build(name, **more)).to(device) for _ in range(3)]
     x = torch.stack([data(*shape) for _ in modules]).to(device)
     if spoilt:
         x[1, 3, 2] = torch.nan
@@ -248,6 +288,14 @@ def goes_on_from_a_checkpoint(device: str, name: str = "batch", lanes: int = 3) 
     return f"{len(kept)} checkpoints"
 
 
+def equal_bits_each_time(device: str) -> str:
+    """With `deterministic` two trainings of convolutions, their probes too, leave equal records."""
+    changes = {"training": {"deterministic": True}, **IMAGES}
+    one, other = (train(job(device, "auto", 1, "batch", **changes))[0] for _ in range(2))
+    assert [r.value for r in one.records] == [r.value for r in other.records], "other numbers"
+    return one.info.engine
+
+
 def a_divergence_is_blamed(device: str) -> str:
     """A run that blows up says at which step and in which layer; its neighbour trains on."""
     asked = job(device, "auto", 3, "none", model={"name": "mlp", "hidden": [32, 32], "activation": "relu"})
@@ -352,6 +400,30 @@ def lane_checks(device: str) -> Iterator[Check]:
         yield f"{name} in lanes beside NaN", lambda n=name: lanes_are_right(n, device, spoilt=True)
 
 
+def kernel_checks(device: str) -> Iterator[Check]:
+    """What `impl: fast` forces on a GPU: Triton's kernels."""
+    for key, (options, sizes) in FORCED.items():
+        name = key.partition(",")[0]
+        for dtype in DTYPES:
+            for shape in sizes:
+                yield (
+                    f"{key} by kernel {shape} {dtype}",
+                    lambda n=name, s=shape, d=dtype, o=options: kernel_is_right(n, s, d, device, **o),
+                )
+        part = {"name": name, "impl": "fast", **options}
+        part |= {"groups": 4} if NORMS[name].equal_groups else {"group_size": 4} if NORMS[name].whitens else {}
+        for spoilt in (False, True):
+            yield (
+                f"{key} by kernel in lanes{' beside NaN' if spoilt else ''}",
+                lambda n=name, s=spoilt, o=options: lanes_are_right(n, device, s, impl="fast", **o),
+            )
+        for lanes in (3, 1):
+            yield f"{key} by kernel, {lanes} lanes", lambda p=part, n=lanes: trains_alike(device, n, p)
+    for dtype in DTYPES:
+        for last in (False, True):
+            yield f"end of a block {dtype} {last}", lambda d=dtype, c=last: batch_norm_ends_a_block(device, d, c)
+
+
 def path_checks(device: str) -> Iterator[Check]:
     """The engine's paths, over every norm."""
     for name in NORMS:
@@ -379,6 +451,7 @@ def engine_checks(device: str) -> Iterator[Check]:
             )
     yield "checkpoints", lambda: goes_on_from_a_checkpoint(device)
     yield "checkpoints, noise", lambda: goes_on_from_a_checkpoint(device, "noisy-batch", 1)
+    yield "deterministic", lambda: equal_bits_each_time(device)
     yield "divergence", lambda: a_divergence_is_blamed(device)
     yield "probes", lambda: probes_change_nothing(device)
     yield "probes of images", lambda: probes_change_nothing(device, **IMAGES)
@@ -388,6 +461,7 @@ def engine_checks(device: str) -> Iterator[Check]:
 GROUPS: dict[str, Callable[[str], Iterator[Check]]] = {
     "norms": norm_checks,
     "lanes": lane_checks,
+    "kernels": kernel_checks,
     "paths": path_checks,
     "engine": engine_checks,
 }

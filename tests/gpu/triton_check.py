@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,9 +27,10 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bncli.kernels import triton_launch
+from bncli.kernels import triton_group_norm, triton_launch, triton_norms, triton_whitening, whitening
 from bncli.kernels.triton_launch import LaunchPlan, MemoryLayout, choose_plan, launch_backward, launch_forward, layout
 from bncli.kernels.triton_norms import batch_norm
+from bncli.norms import roots
 
 RESNET50 = [
     (64, 112), (256, 56), (64, 56), (512, 28), (128, 28), (1024, 14), (256, 14), (2048, 7), (512, 7),
@@ -59,6 +61,7 @@ def main() -> None:
     part("equal bits", check_bits)
     bandwidth = part("copy bandwidth", copy_bandwidth) or 3e12
     part("without a graph", time_eager)
+    part("rows, ends of blocks, whitening", check_others)
     part("timing", lambda: time_all(given.batch, bandwidth, given.seconds, bool(ordered)))
     part("compiler and lanes", check_compiler)
     print(f"done in {time.perf_counter() - STARTED:.0f} s")
@@ -210,7 +213,7 @@ def true(x: Tensor, gy: Tensor) -> list[Tensor]:
 def ours(x: Tensor, gy: Tensor, plan: LaunchPlan | None) -> list[Tensor]:
     weight, bias, mean, var = parameters(x.shape[1])
     y, saved = launch_forward(x, (mean, var), weight, bias, 0.1, 1e-5, (mean, var), plan)
-    return [y, mean, var, *launch_backward(gy, x, weight, saved, plan)]
+    return [y, mean, var, *launch_backward(gy, x, weight, saved, plan)[:3]]
 
 
 def relative_errors(found: list[Tensor], expected: list[Tensor]) -> list[float]:
@@ -219,6 +222,66 @@ def relative_errors(found: list[Tensor], expected: list[Tensor]) -> list[float]:
     norms = [float(b.norm()) if b.ndim > 1 else max(float(b.norm()), least * (k > 3)) for k, b in enumerate(expected)]
     errors = [float((a.double() - b).norm()) / n for a, b, n in zip(found, expected, norms, strict=True)]
     return [math.inf if math.isnan(e) else e for e in errors]
+
+
+def check_others() -> None:
+    """The kernels that nothing chooses yet, against float64 at sizes past those of the tests; and equal bits."""
+    weight, bias, *_ = parameters(256)
+    for shape, groups in {(16, 256, 28, 28): 32, (16, 256, 56, 56): 1, (1000, 256): 8, (4, 256, 1): 1}.items():
+        for dtype, last, centred in itertools.product(TOLERANCES, [False, True], [False, True]):
+            x, gy = drawn(shape, dtype, last), drawn(shape, dtype, last)
+            say_errors(
+                f"group norm {shape} {groups} {str(dtype)[6:]} {'last' if last else 'first'} {centred}", dtype,
+                lambda x, w, b, g=groups, c=centred: triton_group_norm.group_norm(x, g, w, b, 1e-5, c),
+                lambda x, w, b, g=groups, c=centred: triton_group_norm.plain(x, g, w, b, 1e-5, c), (x, weight, bias), gy,
+            )  # fmt: skip
+    for shape, dtype, last in itertools.product([(16, 256, 28, 28), (32, 256, 56, 56)], TOLERANCES, [False, True]):
+        x, gy, residual = (drawn(shape, dtype, last) for _ in range(3))
+        say_errors(
+            f"block's end {shape} {str(dtype)[6:]} {'last' if last else 'first'}", dtype,
+            lambda x, w, b, r: triton_norms.batch_norm(x, None, None, w, b, 0.1, 1e-5, r, True),
+            lambda x, w, b, r: triton_norms.plain(x, None, None, w, b, 0.1, 1e-5, r, True),
+            (x, weight, bias, residual), gy,
+        )  # fmt: skip
+    steps, sizes = roots.newton_schulz_form(5), [(16, 256, 28, 28), (4096, 256)]
+    forms = {
+        "iternorm": (partial(roots.newton_schulz, T=5), triton_whitening.newton_schulz_form(5, steps), torch.float32),
+        "zca": (roots.inverse_root, roots.INVERSE_ROOT, torch.float64),
+    }
+    for name, d, shape, last, precision in itertools.product(forms, [16, 64], sizes, [False, True], ["ieee", "tf32x3"]):
+        triton_whitening.PRECISION = precision
+        root, closed, dtype = forms[name]
+        x, gy = drawn(shape, torch.float32, last), drawn(shape, torch.float32, last)
+        eye = torch.eye(d, device="cuda").repeat(256 // d, 1, 1)
+        say_errors(
+            f"{name} {shape} groups of {d} {'last' if last else 'first'} {precision}", torch.float32,
+            lambda x, w, b, r=root, c=closed, e=eye, d=dtype: triton_whitening.fast(x, w, b, e.to(d), 1e-3, r, c)[0],
+            lambda x, w, b, r=root, e=eye: whitening.plain(x, w, b, e.double(), 1e-3, r)[0], (x, weight, bias), gy,
+        )  # fmt: skip
+    triton_whitening.PRECISION = "ieee"
+
+
+def say_errors(
+    name: str, dtype: torch.dtype, kernel: Callable[..., Tensor], plain: Callable[..., Tensor],
+    inputs: tuple[Tensor, ...], gy: Tensor,
+) -> None:  # fmt: skip
+    """A line for what is wrong or differs from call to call, and for what fails; nothing for what is right."""
+
+    def both(call: Callable[..., Tensor], wide: bool) -> list[Tensor]:
+        leaves = [(t.double() if wide else t).detach().requires_grad_() for t in inputs]
+        y = call(*leaves)
+        return [y.detach(), *torch.autograd.grad(y, leaves, gy.to(y.dtype))]
+
+    try:
+        found, again, expected = both(kernel, False), both(kernel, False), both(plain, True)
+        errors = [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
+        if not max(errors) <= 4 * TOLERANCES[dtype]:
+            print(f"WRONG {name}: {[f'{e:.1e}' for e in errors]}")
+        if not all(torch.equal(a, b) for a, b in zip(found, again, strict=True)):
+            print(f"OTHER BITS {name}")
+    except Exception as problem:
+        print(f"FAILED {name}: {type(problem).__name__}: {str(problem)[:300]}")
+    sys.stdout.flush()
 
 
 def check_bits() -> None:

@@ -1,33 +1,20 @@
-"""The Triton Newton-Schulz against its reference in float64: on a GPU, or by the interpreter in a process of its own."""
-
-import importlib.util
-import os
-import subprocess
-import sys
+"""The Triton Newton-Schulz against its reference in float64."""
 
 import pytest
 import torch
+from interpreter import DEVICE, check_in_the_interpreter, of_old_triton, runs_here, starts_the_interpreter
 
 from bncli.kernels import newton_schulz
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-HAS_TRITON = importlib.util.find_spec("triton") is not None
 TOLERANCES = {"root": 2e-6, "gradient": 2e-5, "second": 1e-4}  # of ||found - true|| / ||true||
 
-needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
-runs_here = pytest.mark.skipif(
-    not HAS_TRITON or not (INTERPRETED or torch.cuda.is_available()),
-    reason="no Triton" if not HAS_TRITON else "runs in the interpreter's process, by the first test of this file",
-)
+pytestmark = of_old_triton
 
 
-@needs_triton
-@pytest.mark.skipif(INTERPRETED or torch.cuda.is_available(), reason="the tests run in this very process")
+@starts_the_interpreter
+@pytest.mark.timeout(600)
 def test_all_of_this_file_passes_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    check_in_the_interpreter(__file__)
 
 
 def covariances(*shape: int) -> torch.Tensor:

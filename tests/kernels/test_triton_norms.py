@@ -1,17 +1,26 @@
-"""The Triton kernels against float64: on a GPU, or on the processor by Triton's interpreter in a process of its own."""
+"""Training batch norm by Triton against float64."""
 
-import importlib.util
 import math
-import os
-import subprocess
-import sys
 from itertools import product
 
 import pytest
 import torch
 import torch.nn.functional as F
+from interpreter import (
+    DEVICE,
+    assert_close,
+    check_in_the_interpreter,
+    drawn,
+    in_float64,
+    of_old_triton,
+    parameters,
+    passed,
+    runs_here,
+    starts_the_interpreter,
+)
 from torch import Tensor
 
+from bncli.kernels import batch_norm as of_norms
 from bncli.kernels.triton_launch import (
     LaunchPlan,
     MemoryLayout,
@@ -21,23 +30,10 @@ from bncli.kernels.triton_launch import (
     layout,
     why_not,
 )
-from bncli.kernels.triton_norms import batch_norm
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-HAS_TRITON = importlib.util.find_spec("triton") is not None
-
-needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
-runs_here = pytest.mark.skipif(
-    not HAS_TRITON or not (INTERPRETED or torch.cuda.is_available()),
-    reason="no Triton" if not HAS_TRITON else "runs in the interpreter's process, by the first test of this file",
-)
-
-# Of ||found - true|| / ||true||: sums in float32, and the rounding of what is written.
-TOLERANCES = {torch.float32: 1e-6, torch.bfloat16: 5e-3, torch.float16: 5e-4}
+from bncli.kernels.triton_norms import batch_norm, plain
 
 SHAPES = {
-    "images": (3, 6, 5, 7),
+    "images": (2, 3, 5, 7),
     "odd": (5, 3, 3, 3),
     "one channel": (4, 1, 6, 6),
     "one sample": (1, 5, 4, 7),
@@ -54,29 +50,18 @@ SMALL = {
 
 every_way = pytest.mark.parametrize("way", SMALL)
 
+pytestmark = of_old_triton
 
-@needs_triton
-@pytest.mark.skipif(INTERPRETED or torch.cuda.is_available(), reason="the tests run in this very process")
+
+@starts_the_interpreter
 @pytest.mark.timeout(600)
 def test_all_of_this_file_passes_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    check_in_the_interpreter(__file__)
 
 
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
-
-
-def drawn(shape, dtype=torch.float32, last=False, mean=1.0, std=3.0) -> Tensor:
-    x = (torch.randn(shape, dtype=torch.float64) * std + mean).to(dtype).to(DEVICE)
-    return x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x
-
-
-def parameters(channels, affine=True, dtype=torch.float32) -> list[Tensor | None]:
-    ends = [(0.5, 2.0), (-1.0, 1.0)]
-    return [torch.linspace(*end, channels, dtype=dtype, device=DEVICE) if affine else None for end in ends]
 
 
 def running(channels, dtype=torch.float32) -> tuple[Tensor, Tensor]:
@@ -87,42 +72,35 @@ def running(channels, dtype=torch.float32) -> tuple[Tensor, Tensor]:
 
 def true(x, gy, weight, bias) -> list[Tensor]:
     """Output, running statistics and gradients in float64 by torch's own."""
-    x, *pair = [t if t is None else t.detach().double().requires_grad_() for t in (x, weight, bias)]
-    averages = running(x.shape[1], torch.float64)
-    y = F.batch_norm(x, *averages, *pair, True, 0.1, 1e-5)
-    return [y.detach(), *averages, *torch.autograd.grad(y, [x, *filter(lambda p: p is not None, pair)], gy.double())]
+    inputs, averages = in_float64(x, weight, bias), running(x.shape[1], torch.float64)
+    y, *gradients = passed(plain(inputs[0], *averages, *inputs[1:], 0.1, 1e-5), inputs, gy.double())
+    return [y, *averages, *gradients]
 
 
 def launched(x, gy, weight, bias, plan) -> list[Tensor]:
     averages = running(x.shape[1])
     y, saved = launch_forward(x, averages, weight, bias, 0.1, 1e-5, averages, plan)
-    gx, *pair = launch_backward(gy, x, weight, saved, plan)
+    gx, *pair, _ = launch_backward(gy, x, weight, saved, plan)
     return [y, *averages, gx, *(pair if weight is not None else [])]
 
 
 def by_autograd(kernel, x, gy, weight, bias) -> list[Tensor]:
-    x, *pair = [t if t is None else t.detach().requires_grad_() for t in (x, weight, bias)]
+    inputs = [t if t is None else t.detach().requires_grad_() for t in (x, weight, bias)]
     averages = running(x.shape[1])
-    y = kernel(x, *averages, *pair, 0.1, 1e-5)
-    return [y.detach(), *averages, *torch.autograd.grad(y, [x, *filter(lambda p: p is not None, pair)], gy)]
-
-
-def assert_close(found, expected, dtype, factor=1.0) -> None:
-    for k, (one, other) in enumerate(zip(found, expected, strict=True)):
-        error = float((one.detach().double() - other).norm() / other.norm())
-        assert error <= TOLERANCES[dtype] * factor, f"tensor {k}: {error}"
+    y, *gradients = passed(kernel(inputs[0], *averages, *inputs[1:], 0.1, 1e-5), inputs, gy)
+    return [y, *averages, *gradients]
 
 
 @runs_here
-@every_way
 @pytest.mark.parametrize(
-    ("name", "last", "dtype"),
+    ("way", "name", "last", "dtype"),
     [
-        *product(SHAPES, [False, True], [torch.float32]),
-        *product(["images", "odd"], [False, True], [torch.bfloat16, torch.float16]),
+        *product(["single", "staged"], SHAPES, [False, True], [torch.float32]),
+        *product(["single", "staged"], ["odd"], [False, True], [torch.bfloat16, torch.float16]),
+        *product(["ordered"], ["images", "odd", "matrix"], [False, True], [torch.float32]),
     ],
 )
-def test_every_way_equals_float64(name, last, dtype, way):
+def test_every_way_equals_float64(way, name, last, dtype):
     x, gy = drawn(SHAPES[name], dtype, last), drawn(SHAPES[name], dtype, last, mean=0.1)
     _, at = layout(x)
     weight, bias = parameters(at.C)
@@ -140,10 +118,10 @@ def test_the_public_function_keeps_memory_format_and_dtype(last):
 
 
 @runs_here
-@every_way
+@pytest.mark.parametrize("way", ["single", "staged"])
 def test_without_affine_parameters(way):
-    x, gy = drawn((3, 6, 5, 7)), drawn((3, 6, 5, 7))
-    assert_close(launched(x, gy, None, None, SMALL[way](105, False)), true(x, gy, None, None), torch.float32)
+    x, gy = drawn((2, 3, 5, 7)), drawn((2, 3, 5, 7))
+    assert_close(launched(x, gy, None, None, SMALL[way](70, False)), true(x, gy, None, None), torch.float32)
 
 
 @runs_here
@@ -166,16 +144,93 @@ def test_parameters_and_averages_in_half_precision():
     assert [t.dtype for t in found] == [torch.bfloat16] * 5
 
 
+def fused(kernel, x, gy, weight, bias, residual, relu) -> list[Tensor]:
+    inputs = (x, weight, bias, residual)
+    averages = running(x.shape[1], torch.float64 if x.dtype == torch.float64 else torch.float32)
+    return passed(kernel(x, *averages, weight, bias, 0.1, 1e-5, residual, relu), inputs, gy)
+
+
+@runs_here
+@pytest.mark.parametrize(
+    ("way", "added", "relu", "last", "dtype"),
+    [
+        *product(["single", "staged"], [False, True], [True], [False, True], [torch.float32]),
+        *product(["single", "staged"], [True], [False, True], [True], [torch.bfloat16]),
+    ],
+)
+def test_with_a_residual_and_relu_it_equals_float64(way, added, relu, last, dtype, monkeypatch):
+    monkeypatch.setattr("bncli.kernels.triton_launch.choose_plan", lambda at, backward: SMALL[way](at.M, at.last))
+    x, gy, residual = (drawn((3, 3, 3, 5), dtype, last) for _ in range(3))
+    inputs = [x, *parameters(3), residual if added else None]
+    expected = fused(plain, *insert(in_float64(*inputs), gy.double()), relu)
+    found = fused(batch_norm, *insert([t if t is None else t.detach().requires_grad_() for t in inputs], gy), relu)
+    assert (found[0].stride(), found[0].dtype) == (x.stride(), dtype)
+    assert_close(found, expected, dtype)
+
+
+def insert(inputs, gy) -> list[Tensor | None]:
+    return [inputs[0], gy, *inputs[1:]]
+
+
+@runs_here
+def test_relu_and_residual_in_the_ordered_way(monkeypatch):
+    monkeypatch.setattr("bncli.kernels.triton_launch.choose_plan", lambda at, backward: SMALL["ordered"](at.M, at.last))
+    x, gy, residual = (drawn((3, 2, 3, 5)) for _ in range(3))
+    inputs = [x, *parameters(2), residual]
+    found = fused(batch_norm, *insert([t.requires_grad_() for t in inputs], gy), True)
+    assert_close(found, fused(plain, *insert(in_float64(*inputs), gy.double()), True), torch.float32)
+
+
+@runs_here
+def test_relu_keeps_nan_and_its_channel_alone():
+    x, gy = drawn((4, 3, 2, 2)).requires_grad_(), drawn((4, 3, 2, 2))
+    expected = fused(batch_norm, x, gy, *parameters(3, affine=False), None, True)
+    with torch.no_grad():
+        x[1, 2, 0, 0] = torch.nan
+    found = fused(batch_norm, x, gy, *parameters(3, affine=False), None, True)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one[:, :2], other[:, :2])
+        assert one[:, 2].isnan().all()
+
+
+@runs_here
+def test_lanes_with_a_residual_and_relu_equal_one_at_a_time():
+    x, gy, residual = (drawn((2, 6, 3, 4)) for _ in range(3))
+    weight, bias = (torch.stack([p, p + 1]) for p in parameters(3))
+    inputs = [t.requires_grad_() for t in (x, weight, bias, residual)]
+
+    def kernel(x, weight, bias, residual):
+        return batch_norm(x, None, None, weight, bias, 0.1, 1e-5, residual, True)
+
+    found = passed(torch.vmap(kernel)(*inputs), inputs, gy)
+    alone = []
+    for lane in range(2):
+        of_lane = in_float64(*(t[lane] for t in inputs))
+        y = plain(of_lane[0], None, None, of_lane[1], of_lane[2], 0.1, 1e-5, of_lane[3], True)
+        alone.append(passed(y, of_lane, gy[lane].double()))
+    assert_close(found, [torch.stack(t) for t in zip(*alone, strict=True)], torch.float32)
+
+
+@runs_here
+def test_impl_fast_takes_the_kernel_and_auto_does_not():
+    x, seen = drawn((4, 3, 2, 2)), []
+    for impl in ("fast", "auto", "plain"):
+        y = of_norms.batch_norm(x.requires_grad_(), *running(3), *parameters(3), 0.1, 1e-5, impl)
+        seen.append(type(y.grad_fn).__name__)
+    assert seen[0] == "_TritonBatchNormBackward"
+    assert all("Triton" not in name for name in seen[1:])
+
+
 @runs_here
 @every_way
 @pytest.mark.parametrize("mean", [1e3, -1e4])
 def test_a_large_mean_does_not_cancel(way, mean):
-    x = drawn((4, 3, 6, 6), mean=mean, std=1.0)
-    averages = running(3)
-    y, saved = launch_forward(x, averages, None, None, 1.0, 1e-5, averages, SMALL[way](144, False))
+    x = drawn((4, 2, 4, 5), mean=mean, std=1.0)
+    averages = running(2)
+    y, saved = launch_forward(x, averages, None, None, 1.0, 1e-5, averages, SMALL[way](80, False))
     var = x.double().var((0, 2, 3))
     torch.testing.assert_close(averages[1].double(), var, rtol=1e-5, atol=0)
-    torch.testing.assert_close(saved[1].double(), (var * 143 / 144 + 1e-5).rsqrt(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(saved[1].double(), (var * 79 / 80 + 1e-5).rsqrt(), rtol=1e-5, atol=0)
     expected = F.batch_norm(x.double(), None, None, training=True)
     assert float((y.double() - expected).abs().max()) < 2 * abs(mean) * 2**-24
 
@@ -193,8 +248,8 @@ def test_a_first_tile_unlike_the_rest_costs_little_precision(way):
 @runs_here
 @every_way
 def test_two_calls_give_equal_bits(way):
-    x, gy = drawn((3, 5, 6, 6), last=True), drawn((3, 5, 6, 6), last=True)
-    once, again = (launched(x, gy, *parameters(5), SMALL[way](108, True)) for _ in range(2))
+    x, gy = drawn((2, 5, 5, 6), last=True), drawn((2, 5, 5, 6), last=True)
+    once, again = (launched(x, gy, *parameters(5), SMALL[way](60, True)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
@@ -270,9 +325,18 @@ def test_the_compiler_keeps_the_kernels():
 
 @runs_here
 def test_the_operations_pass_the_checks_of_torch():
-    x = drawn((3, 4, 3, 2), last=True)
-    weight, bias = parameters(4)
-    inputs = (x.requires_grad_(), *running(4), weight.requires_grad_(), bias.requires_grad_(), 0.1, 1e-5)
+    x, residual = drawn((2, 2, 2, 2), last=True), drawn((2, 2, 2, 2))
+    weight, bias = parameters(2)
+    inputs = (
+        x.requires_grad_(),
+        *running(2),
+        weight.requires_grad_(),
+        bias.requires_grad_(),
+        0.1,
+        1e-5,
+        residual,
+        True,
+    )
     torch.library.opcheck(torch.ops.bncli.triton_batch_norm, inputs)
 
 
@@ -281,11 +345,17 @@ def test_a_single_value_per_channel_is_refused_as_torch_does():
         batch_norm(torch.ones(1, 3, 1, 1), *[torch.ones(3)] * 4, 0.1, 1e-5)
 
 
+@runs_here
 def test_what_has_no_kernel_is_refused_with_the_reason():
-    assert why_not(torch.ones(2, 2, dtype=torch.float64)) in (
-        "no kernel for float64",
-        "triton is not installed",
-    )
+    x = torch.ones(2, 2, dtype=torch.float64, device=DEVICE)
+    assert why_not(x) == "it takes float32, bfloat16 and float16, not float64"
+
+
+@pytest.mark.skipif(
+    DEVICE == "cpu" and why_not(torch.ones(2, 2)) is None, reason="the interpreter takes tensors of the processor"
+)
+def test_a_tensor_of_the_processor_is_refused():
+    assert why_not(torch.ones(2, 2)) == "it is for CUDA devices, not cpu"
 
 
 @pytest.mark.parametrize("backward", [False, True])

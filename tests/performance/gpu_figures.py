@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
@@ -48,6 +48,12 @@ PASSES = {"speed of light": 5, "algorithmic": 8}  # times x's bytes, forward and
 CACHE = 120e6  # bytes to rotate through: more than twice an H100's L2
 WHITENED = [(64, 64, 56, 56), (64, 256, 14, 14), (256, 512), (1024, 1024)]
 WHITENERS = {"iternorm": (64, 1e-5), "zca": (16, 1e-3)}
+ROW_NORMS: dict[str, tuple[dict[str, Any], list[tuple[int, ...]]]] = {  # each with options, and where it is timed
+    "group": ({"groups": 32}, [(64, 256, 28, 28), (64, 512, 7, 7), (64, 64, 112, 112)]),
+    "layer": ({}, [(64, 256, 28, 28), (4096, 768), (3840, 100)]),
+    "rms": ({}, [(64, 256, 28, 28), (4096, 768), (4096, 4096)]),
+}
+BLOCK_ENDS = [(256, 56), (512, 28), (1024, 14), (2048, 7)]  # of ResNet-50: where the sum and a ReLU follow the norm
 COSTS_AT = (64, 256, 28, 28)
 FIGURE1: dict[str, Any] = {
     "data": {"name": "mnist", "binarize": 127},
@@ -292,18 +298,72 @@ def whitenings(device: Device) -> Iterator[tuple[str, Figure]]:
                 "composition": partial(Composition, root=ROOTS[name], d=d, eps=eps),
                 "bncli": partial(bncli.norm, name),
             }
+            if has_triton(device):
+                makers["triton"] = partial(bncli.norm, name, impl="fast")
             for graph in (True, False) if name == "iternorm" and device.cuda else (False,):
                 how = "replayed" if graph else "called"
                 rounds = 0 if graph else 9
                 times = timed_norms(device, makers, shape, torch.float32, torch.contiguous_format, graph, rounds)
                 for rival, seconds in times.items():
                     yield f"{name} {shape} {how} {rival} time", figure([1e6 * t for t in seconds], "us")
-                if len(times) == 2:
-                    goal = ">= 4" if name == "iternorm" else ""
-                    yield (
-                        f"{name} {shape} {how}",
-                        figure(ratios(times["composition"], times["bncli"]), "x the composition's speed", goal),
-                    )
+                for rival in ("bncli", "triton"):
+                    if {rival, "composition"} <= times.keys():
+                        goal = ">= 4" if name == "iternorm" else ""
+                        found = ratios(times["composition"], times[rival])
+                        yield f"{name} {shape} {how}, {rival}", figure(found, "x the composition's speed", goal)
+
+
+class BlockEnd(nn.Module):
+    """What a residual block ends with: batch norm, the sum with what went past, ReLU; by torch, or by one kernel."""
+
+    def __init__(self, channels: int, fused: bool) -> None:
+        super().__init__()
+        self.norm, self.fused = nn.BatchNorm2d(channels), fused
+        self.residual: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.residual is None:
+            self.residual = torch.randn_like(x).requires_grad_()
+        if not self.fused:
+            return torch.relu(self.norm(x) + self.residual)
+        from bncli.kernels.triton_norms import batch_norm
+
+        n = self.norm
+        return batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias, 0.1, 1e-5, self.residual, True)
+
+
+def forced(device: Device, batch: int) -> Iterator[tuple[str, Figure]]:
+    """(i) What `impl: fast` forces and nothing chooses yet: rows, and the end of a block, against the plain way."""
+    makers: dict[str, Callable[[int], nn.Module]]
+    ways = {"plain": {"impl": "plain"}, **({"triton": {"impl": "fast"}} if has_triton(device) else {})}
+    for name, (options, shapes) in ROW_NORMS.items():
+        for shape in shapes if device.cuda else [(4, 64, 8, 8)]:
+            for dtype, (layout, memory_format) in product(DTYPES, list(LAYOUTS.items())[: len(shape) // 2]):
+                makers = {way: partial(bncli.norm, name, **options, **more) for way, more in ways.items()}
+                times = timed_norms(device, makers, shape, DTYPES[dtype], memory_format, rounds=7)
+                yield from compared(f"{name} {shape} {dtype} {layout}", times, "plain", math.prod(shape), dtype)
+    for channels, side in BLOCK_ENDS if device.cuda else [(64, 7)]:
+        for dtype, (layout, memory_format) in product(DTYPES, LAYOUTS.items()):
+            shape = (batch, channels, side, side)
+            makers = {"torch": partial(BlockEnd, fused=False)}
+            if has_triton(device):
+                makers["triton"] = partial(BlockEnd, fused=True)
+            times = timed_norms(device, makers, shape, DTYPES[dtype], memory_format, rounds=7)
+            yield from compared(f"block's end {shape} {dtype} {layout}", times, "torch", math.prod(shape), dtype)
+
+
+def compared(
+    case: str, times: dict[str, list[float]], rival: str, values: int, dtype: str
+) -> Iterator[tuple[str, Figure]]:
+    """Times of all; those of Triton also against the rival, and x's bytes a second as a share of the copy's."""
+    copy = FOUND.get("copy", {"value": 1.0})["value"]
+    for name, seconds in times.items():
+        yield f"{case} {name} time", figure([1e6 * t for t in seconds], "us")
+    if rival in times and "triton" in times:
+        size = values * DTYPES[dtype].itemsize / 1e12
+        yield f"{case} over {rival}", figure(ratios(times[rival], times["triton"]), f"x {rival}'s speed", ">= 1")
+        share = [PASSES["speed of light"] * size / t / copy for t in times["triton"]]
+        yield f"{case} speed of light", figure(share, "of the copy")
 
 
 def costs(device: Device) -> Iterator[tuple[str, Figure]]:
@@ -340,16 +400,16 @@ def can_be_captured(name: str, device: Device) -> bool:
     return device.cuda and not names.found & UNCAPTURABLE
 
 
-def job(device: Device, base: dict[str, Any], norm: str, lanes: int, steps: int, recipe: Any, engine: Any) -> Job:
+def job(device: Device, base: dict[str, Any], norm: Any, lanes: int, steps: int, recipe: Any, engine: Any) -> Job:
     training = {**recipe, "steps": steps}
     study = study_of({
-        **base, "variants": {"it": norm}, "reference": "it", "seeds": lanes, "training": training,
+        **base, "variants": {"it": {"norm": norm}}, "reference": "it", "seeds": lanes, "training": training,
         "evaluation": {"every": steps, "split": "validation"},
     })  # fmt: skip
     return Job(tuple(runs_of(study, device.name, engine)))
 
 
-def run_steps(device: Device, norm: str, lanes: int, steps: int, engine: Any = "auto", **recipe: Any) -> float:
+def run_steps(device: Device, norm: Any, lanes: int, steps: int, engine: Any = "auto", **recipe: Any) -> float:
     """Run-steps a second of the engine, drawing of batches counted in, start and evaluation left out."""
     asked = job(device, FIGURE1, norm, lanes, steps, {**FIGURE1_TRAINING, **recipe}, engine)
     info = train(asked)[0].info
@@ -359,18 +419,6 @@ def run_steps(device: Device, norm: str, lanes: int, steps: int, engine: Any = "
 
 def has_triton(device: Device) -> bool:
     return device.cuda and (Path(bncli.__file__).parent / "kernels" / "triton_norms.py").is_file()
-
-
-def by_triton(device: Device, norm: str, lanes: int, steps: int) -> float:
-    """`run_steps` with the Triton kernel for batch norm, whatever `impl: auto` takes."""
-    from bncli.kernels import batch_norm, triton_norms
-
-    before = batch_norm.fast
-    batch_norm.fast = triton_norms.batch_norm
-    try:
-        return run_steps(device, norm, lanes, steps)
-    finally:
-        batch_norm.fast = before
 
 
 def loop(device: Device, normed: bool, steps: int, loader: bool) -> float:
@@ -421,7 +469,7 @@ def studies(device: Device) -> Iterator[tuple[str, Figure]]:
             f"{many} lanes": partial(run_steps, device, norm, many, steps),
             f"{many} lanes, tf32": partial(run_steps, device, norm, many, steps, precision="tf32"),
             f"{many} lanes, mixed": partial(run_steps, device, norm, many, steps, precision="mixed"),
-            f"{many} lanes, Triton": partial(by_triton, device, norm, many, steps),
+            f"{many} lanes, Triton": partial(run_steps, device, {"name": "batch", "impl": "fast"}, many, steps),
             f"{many} lanes, untraced": partial(run_steps, device, norm, many, steps // 20, "untraced"),
             "10 lanes": partial(run_steps, device, norm, 10, steps),
             "alone": partial(run_steps, device, norm, 1, steps),
@@ -438,10 +486,12 @@ def studies(device: Device) -> Iterator[tuple[str, Figure]]:
                 f"figure1 {norm}, {many} lanes over {name}",
                 figure(ratios(rates[f"{many} lanes"], rates[name]), f"x the {name}'s run-steps", ">= 100"),
             )
-    for norm in ("zca", "iternorm", "cholesky"):
-        run_steps(device, norm, many, steps // 10)
-        rates_of = [run_steps(device, norm, many, steps // 4) for _ in range(2)]
-        yield f"figure1 {norm}, {many} lanes", figure(rates_of, "run-steps/s")
+    for name in ("zca", "iternorm", "cholesky", "layer", "rms"):
+        for impl in ("auto", "fast") if has_triton(device) and name in ("iternorm", "layer", "rms") else ("auto",):
+            part = {"name": name, "impl": impl}
+            run_steps(device, part, many, steps // 10)
+            rates_of = [run_steps(device, part, many, steps // 4) for _ in range(2)]
+            yield f"figure1 {name}, {impl}, {many} lanes", figure(rates_of, "run-steps/s")
     for key, path in PATHS.items():
         say(f"  {key}: {path}")
 
@@ -544,7 +594,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--batch", type=int, default=64, help="examples of the shapes of ResNet-50")
-    parser.add_argument("--only", default="", help="parts: a,b,c,d,e,f,g,h")
+    parser.add_argument("--only", default="", help="parts: a,b,c,d,e,f,g,h,i")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         print(f"skipped: torch {torch.__version__} sees no CUDA device here")
@@ -556,6 +606,7 @@ def main() -> int:
         "c": partial(whitenings, device),
         "b": partial(batch_norms, device, options.batch if device.cuda else 2),
         "g": partial(convolved_lanes, device),
+        "i": partial(forced, device, options.batch if device.cuda else 2),
         "h": partial(whole_commands, device),
         "f": partial(costs, device),
         "e": partial(images, device),

@@ -1,7 +1,7 @@
 """What a row of the catalogue says of a norm, and the options that many norms share; the rows, one file a family."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bncli.catalogue import Count, Fraction, Option, Positive, Row
@@ -75,6 +75,7 @@ def undivided(groups: int, channels: int) -> str:
 
 MOMENTUM = Option(Fraction, 0.1, "weight of the new value in the running statistics", "share")
 IMPL = Option(Literal["plain", "fast", "auto"], "auto", "how it is computed; auto: the faster, of the same numbers")
+FORCED = replace(IMPL, before="auto", meaning="how it is computed; fast: by Triton on a GPU; auto: plain")
 AFFINE = Option(bool, True, "learn a scale and a shift per channel")
 PARTS = Option(Literal[True, False, "scale", "shift"], True, "learn a scale and a shift per channel, or one of them")
 

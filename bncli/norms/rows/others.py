@@ -3,7 +3,7 @@
 from typing import Literal
 
 from bncli.catalogue import Fraction, Option, Positive
-from bncli.norms.rows import AFFINE, EACH_LOCATION, MOMENTUM, PARTS, NormRow, eps, groups
+from bncli.norms.rows import AFFINE, EACH_LOCATION, FORCED, MOMENTUM, PARTS, NormRow, eps, groups
 
 WEIGHT = {
     "weight": NormRow(
@@ -119,7 +119,7 @@ OVER = Option(
 SAMPLE = {
     "layer": NormRow(
         "bncli.norms.sample:LayerNorm", "each example to mean 0, variance 1 over all its channels",
-        {"eps": eps(1e-5), "affine": PARTS, "over": OVER},
+        {"eps": eps(1e-5), "affine": PARTS, "over": OVER, "impl": FORCED},
         family="sample", citation="Ba et al. 2016, arXiv:1607.06450",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
         over="channels and locations of each example", evaluation="the same",
@@ -132,7 +132,7 @@ SAMPLE = {
         {
             "eps": eps(1e-6, "added to the mean square", "squared activation"),
             "affine": Option(bool, True, "learn a scale per channel"),
-            "over": OVER,
+            "over": OVER, "impl": FORCED,
         },
         family="sample", citation="Zhang & Sennrich 2019, arXiv:1910.07467",
         formula="y = weight x / sqrt(mean(x^2) + eps)",
@@ -170,7 +170,7 @@ SAMPLE = {
     ),
     "group": NormRow(
         "bncli.norms.sample:GroupNorm", "each example to mean 0, variance 1 over each group of channels",
-        {"groups": groups(32), "eps": eps(1e-5), "affine": PARTS},
+        {"groups": groups(32), "eps": eps(1e-5), "affine": PARTS, "impl": FORCED},
         family="sample", citation="Wu & He 2018, arXiv:1803.08494",
         formula="y = weight (x - mean) / sqrt(var + eps) + bias, var biased",
         over="locations and the channels of a group, of each example", evaluation="the same",
