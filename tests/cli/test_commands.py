@@ -265,15 +265,15 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def workers(pid: int) -> Iterator[int]:
+    """Children of the process that a command's workers are forked from."""
+    parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                line = (entry / "cmdline").read_text()
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, ValueError):
                 continue
-            if parent == pid and "spawn_main" in line:
-                yield int(entry.name)
+    return (child for child, parent in parents.items() if parents.get(parent) == pid)
 
 
 def wait_for_first_job(process: subprocess.Popen[str]) -> None:
