@@ -7,10 +7,9 @@ import signal
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
 
-from bncli.engine.environment import device_count
+from bncli.engine.environment import device_count, may_have_gpu
 from bncli.executors import Workers
 from bncli.executors.forks import ForkedPool, ForkServer
 from bncli.streams import guard_streams
@@ -20,8 +19,8 @@ _early = list[ForkServer]()  # started before it was known whether there is some
 
 def start_early(executor: str, device: str) -> None:
     """Start what workers are forked from, if it will be wanted, so that it imports torch while the study is read."""
-    known = device == "cpu" or (device == "auto" and version("torch").endswith("+cpu"))
-    if executor == "local" and known and _may_fork("cpu"):
+    on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
+    if executor == "local" and on_cpu and _may_fork("cpu"):
         _early.append(ForkServer())
         atexit.register(_end_early)
 
