@@ -12,7 +12,7 @@ import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
 from multiprocessing import spawn
@@ -39,11 +39,18 @@ class ForkServer:
         if _importing_script:
             raise RuntimeError('a script that starts workers must do so under `if __name__ == "__main__":`')
         self.environment = dict(os.environ)
+        self._told = False
         self._way, theirs = socket.socketpair()
         python = spawn.get_command_line()[:-3]  # with the options that this one was given
         told = [str(theirs.fileno()), *map(str, sys.path)]
         with theirs, interrupts_held():
             self._process = Popen([*python, "-P", "-c", _START, *told], stdin=DEVNULL, pass_fds=[theirs.fileno()])
+
+    def read_ahead(self, data: Sequence[str]) -> None:
+        """Have it read data sets that workers will ask for, while it imports torch; once, before the first fork."""
+        self._told = True
+        with suppress(OSError):  # it is gone, which the next fork says
+            _send(self._way, pickle.dumps(list(data)))
 
     def fork(self) -> socket.socket:
         """The way to a new worker, which ends when that is closed.
@@ -51,6 +58,8 @@ class ForkServer:
         Raises:
             OSError: if the server is gone.
         """
+        if not self._told:
+            self.read_ahead([])
         ours, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._way, [b"1"], [theirs.fileno()])
@@ -164,15 +173,19 @@ def serve(way: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then ends its workers
     guard_streams()
     os.dup2(2, 1)  # stdout is the command's: what is printed here, by libraries and child processes too, is no result
+    asked = socket.socket(fileno=way)
+    reading = Thread(target=_read_ahead, args=(asked,))
+    reading.start()
     gc.disable()  # while modules are imported nothing becomes garbage
     for name in IMPORTED:
         with suppress(Exception):  # the worker that needs it says so
             __import__(name)
+    reading.join()  # a fork has the thread that forks alone
     gc.enable()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # by OpenBLAS, which ends its threads first
-    with socket.socket(fileno=way) as asked:
+    with asked:
         while message := socket.recv_fds(asked, 1, 1):
             if not message[0]:
                 break
@@ -188,6 +201,15 @@ def serve(way: int) -> None:
                     os._exit(1)
             os.close(number)
     os._exit(0)
+
+
+def _read_ahead(asked: socket.socket) -> None:
+    with suppress(Exception):  # the worker that needs it says so
+        names = pickle.loads(_receive(asked))
+        from bncli.data import DATASETS
+
+        for name in names:
+            DATASETS.read_ahead(name)
 
 
 def _work(way: socket.socket) -> None:

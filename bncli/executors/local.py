@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection, wait
 
 from bncli.engine.environment import device_count, may_have_gpu
 from bncli.executors import Workers
 from bncli.executors.forks import ForkedPool, ForkServer
+from bncli.plan import Job
 from bncli.streams import guard_streams
 
 _early = list[ForkServer]()  # started before it was known whether there is something to train
@@ -36,8 +38,13 @@ def open_local(workers: int | None, device: str) -> Workers:
     """
     count = workers or device_count(device)
     if _may_fork(device):
-        forked = ForkedPool(count, _take_early() or ForkServer())
-        return Workers(forked, count, shares_files=True, stop=forked.stop)
+        server = _take_early() or ForkServer()
+        forked = ForkedPool(count, server)
+
+        def prepare(jobs: Sequence[Job]) -> None:
+            server.read_ahead(sorted({run.data.name for job in jobs for run in job.runs if not run.task}))
+
+        return Workers(forked, count, shares_files=True, prepare=prepare, stop=forked.stop)
     context = multiprocessing.get_context("spawn")
     ranks = context.SimpleQueue() if device == "cuda" else None
     if ranks:

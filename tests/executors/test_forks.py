@@ -7,10 +7,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bncli.data.files import read_file
+from bncli.data.idx import files_of
 from bncli.executors import Workers
 from bncli.executors.local import open_local, start_early
 
@@ -33,6 +36,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         workers = open_local(2, "cpu")
+        run = SimpleNamespace(task=None, data=SimpleNamespace(name="mnist"))
+        workers.prepare([SimpleNamespace(runs=[run])])  # type: ignore[list-item]
         yield workers, folder
         workers.stop()
 
@@ -59,6 +64,12 @@ def test_workers_have_the_environment_folder_and_modules_of_when_they_are_opened
     assert ask(workers, os.getenv, "SAID_LATER") == "yes"
     assert ask(workers, os.getcwd) == str(folder)
     assert ask(workers, eval, "__import__('found_here').PLACE") == str(folder / "found_here.py")
+
+
+def test_data_that_were_read_ahead_are_those_that_workers_read(elsewhere: tuple[Workers, Path]) -> None:
+    workers, _ = elsewhere
+    ahead = ask(workers, eval, "list(__import__('bncli.data.files').data.files._ahead.values())")
+    assert ahead == [read_file(file) for file in files_of("mnist")]
 
 
 def test_what_a_worker_raises_and_what_cannot_travel_reach_the_caller(elsewhere: tuple[Workers, Path]) -> None:
