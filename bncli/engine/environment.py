@@ -85,7 +85,7 @@ def environment(device: str) -> dict[str, Any]:
 
     return {
         "bncli": VERSION,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of torch otherwise, which whoever reads a result would import
         "python": platform.python_version(),
         "machine": platform.node(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -27,3 +27,7 @@ def test_torch_is_asked_for_a_gpu_only_where_there_may_be_one(
     monkeypatch.setattr(environment, "version", lambda package: build)
     monkeypatch.setattr(environment, "Path", lambda place: tmp_path)
     assert environment.may_have_gpu() == asks
+
+
+def test_what_is_stored_of_the_environment_has_no_class_of_torchs() -> None:
+    assert {type(value) for value in environment.environment("cpu").values()} <= {str, int}
