@@ -205,11 +205,10 @@ def serve(way: int) -> None:
 
 def _read_ahead(asked: socket.socket) -> None:
     with suppress(Exception):  # the worker that needs it says so
-        names = pickle.loads(_receive(asked))
-        from bncli.data import DATASETS
+        data = pickle.loads(_receive(asked))
+        from bncli.engine.work import read_ahead
 
-        for name in names:
-            DATASETS.read_ahead(name)
+        read_ahead(data)
 
 
 def _work(way: socket.socket) -> None:

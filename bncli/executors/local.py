@@ -22,7 +22,7 @@ _early = list[ForkServer]()  # started before it was known whether there is some
 def start_early(executor: str, device: str) -> None:
     """Start what workers are forked from, if it will be wanted, so that it imports torch while the study is read."""
     on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
-    if executor == "local" and on_cpu and _may_fork("cpu"):
+    if executor == "local" and on_cpu and _may_fork("cpu") and not _early:
         _early.append(ForkServer())
         atexit.register(_end_early)
 
