@@ -1,16 +1,17 @@
 """Claims against runs: what holds by its whole interval, and how small an effect could have been decided."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import betaincinv, stdtrit
 
 from bncli.analysis.comparisons import apart, lonely, unpaired
 from bncli.analysis.exact import Floats
 from bncli.analysis.notes import CLAIM_PAIRS
+from bncli.analysis.quantiles import beta_quantile, t_quantile
 from bncli.analysis.readers import ArmRuns, Ask, values_of
 from bncli.analysis.stats import (
     ALONE,
@@ -147,7 +148,7 @@ def find_detectable(lows: Floats, highs: Floats, level: Level = ALONE) -> float 
     spread, n = max(float(np.std(ends, ddof=1)) for ends in (lows, highs)), len(lows)
     if spread <= 1e-12 * max(np.abs(lows).max(), np.abs(highs).max()):
         return "all values are alike, so that nothing says how much they vary"
-    distance = (critical_t(n, level) + float(stdtrit(n - 1, POWER))) * spread / math.sqrt(n)
+    distance = (critical_t(n, level) + t_quantile(n - 1, POWER)) * spread / math.sqrt(n)
     if not math.isfinite(distance):
         return "so few seeds decide nothing at this level"
     return distance + float((highs - lows).mean()) / 2
@@ -161,10 +162,10 @@ def find_detectable_share(n: int, bounds: Sequence[float], level: Level = ALONE)
     """
     found = []
     for bound in bounds:
-        above = [k for k in range(n + 1) if share_interval(k, n, level)[0] > bound][:1]
-        below = [k for k in range(n + 1) if share_interval(k, n, level)[1] < bound][-1:]
-        found += [float(betaincinv(k, n - k + 1, POWER)) - bound for k in above]
-        found += [bound - 1 + float(betaincinv(n - k, k + 1, POWER)) for k in below]
+        k = bisect_left(range(n + 1), True, key=lambda k: share_interval(k, n, level)[0] > bound)  # the least above
+        found += [beta_quantile(k, n - k + 1, POWER) - bound] if k <= n else []
+        k = bisect_left(range(n + 1), True, key=lambda k: share_interval(k, n, level)[1] >= bound) - 1  # the last below
+        found += [bound - 1 + beta_quantile(n - k, k + 1, POWER)] if k >= 0 else []
     return min(found) if found else "so few seeds decide nothing at this level"
 
 

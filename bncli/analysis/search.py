@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc
 
 from bncli.analysis.readers import ArmRuns, Ask, TrialRuns
 from bncli.analysis.tuning import score, short_key
@@ -96,6 +95,8 @@ def weigh_keys(trials: Sequence[Trial], space: Mapping[str, Any]) -> Iterator[Im
         else:
             between = sum(len(group) * (ranks[group].mean() - ranks.mean()) ** 2 for group in groups)
             h = (n - 1) * float(between / np.sum((ranks - ranks.mean()) ** 2))
+            from scipy.special import chdtrc  # only now: most searches have no such test to make
+
             p = float(chdtrc(k - 1, h))
             yield Importance(key, min(max((h - k + 1) / (n - k), 0.0), 1.0), p, distinct=p < 0.05 / len(space))
 

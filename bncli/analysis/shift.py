@@ -7,9 +7,9 @@ from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from bncli.analysis.curves import find_curves
+from bncli.analysis.quantiles import t_quantile
 from bncli.analysis.readers import AVERAGES, ArmRuns
 from bncli.analysis.shift_text import find_notes, sentences
 from bncli.analysis.stats import CONFIDENCE, half_width
@@ -179,7 +179,7 @@ def noise_edge(draws: Sequence[float]) -> float | None:
     rank = math.ceil(CONFIDENCE * (n + 1) - 1e-9)
     if rank <= n:
         return float(np.sort(draws)[rank - 1])
-    return float(np.mean(draws) + stdtrit(n - 1, CONFIDENCE) * np.std(draws, ddof=1) * math.sqrt(1 + 1 / n))
+    return float(np.mean(draws) + t_quantile(n - 1, CONFIDENCE) * np.std(draws, ddof=1) * math.sqrt(1 + 1 / n))
 
 
 def _draws(run: RunResult, metric: str, site: LayerPlace) -> Iterator[float]:

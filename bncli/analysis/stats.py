@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv, betaln, stdtr, stdtrit
 
 from bncli.analysis.exact import MOST_SIGNS, Floats, subset_means, subset_weights
+from bncli.analysis.quantiles import beta_quantile, log_beta, t_quantile
 from bncli.findings import Direction, Looks, Method, Scale, Value, Verdict
 
 CONFIDENCE = 0.95
@@ -46,6 +46,8 @@ def _nominal_error(looks: tuple[int, ...], error: float) -> float:
     It is that quantile of the least p of 100,000 simulated studies (known to 2 % of itself at 5 %, to 6 % at .5 %): at
     5, 8, 10, 15, 20, 30 and 50 pairs 1.1 % for 5 %.
     """
+    from scipy.special import stdtr  # only now: it takes as long to import as a table to make
+
     rng, least = np.random.default_rng(0), np.ones(100_000)
     total, squares = np.zeros_like(least), np.zeros_like(least)
     for before, n in pairwise((0, *looks)):
@@ -118,7 +120,7 @@ def critical_t(n: int, level: Level = ALONE) -> float:
     5.36 of 5 values, 3.97 of 10, 3.54 of 50; infinite where no t does.
     """
     if not level.anytime:
-        return float(stdtrit(n - 1, 1 - level.error / 2))
+        return t_quantile(n - 1, 1 - level.error / 2)
     growth = 1 + 4 * n
     root = (math.sqrt(growth) / level.error) ** (2 / n)
     return math.sqrt((n - 1) * (root - 1) / (1 - root / growth)) if root < growth else math.inf
@@ -134,8 +136,8 @@ def share_interval(successes: float, trials: float, level: Level = ALONE) -> tup
     if level.anytime:
         return _mixture_interval(successes, failures, level.error)
     tail = level.error / 2
-    low = float(betaincinv(successes, failures + 1, tail)) if successes else 0.0
-    high = float(betaincinv(successes + 1, failures, 1 - tail)) if failures else 1.0
+    low = beta_quantile(successes, failures + 1, tail) if successes else 0.0
+    high = beta_quantile(successes + 1, failures, 1 - tail) if failures else 1.0
     return low, high
 
 
@@ -156,7 +158,7 @@ def share_difference_interval(ups: float, downs: float, pairs: float, level: Lev
 
 
 def _mixture_interval(successes: float, failures: float, error: float) -> tuple[float, float]:
-    most = betaln(successes + 1, failures + 1) + math.log(error)  # log of the least likelihood that is not rejected
+    most = log_beta(successes + 1, failures + 1) + math.log(error)  # log of the least likelihood that is not rejected
     total = successes + failures
 
     def rejected(share: float) -> bool:

@@ -1,6 +1,7 @@
 """One arm over its seeds: mean and spread, how many runs ended how, when they reached the target (Kaplan-Meier)."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -28,7 +29,7 @@ def summary(measure: str, values: Sequence[Value]) -> Summary:
     reason = f"{len(missing)} of {len(values)} runs have no value: {missing[0].reason}"
     if any(v.low is None and v.high is None for v in missing):
         return Summary(measure, tuple(values), None, None, reason)
-    median = float(np.median(known + [math.inf if v.high is None else -math.inf for v in missing]))
+    median = float(statistics.median(known + [math.inf if v.high is None else -math.inf for v in missing]))
     return Summary(measure, tuple(values), None, None, reason, median if math.isfinite(median) else None)
 
 
@@ -44,7 +45,7 @@ def ms_per_step(runs: Iterable[RunResult]) -> float | None:
         for run in runs
         if run.info.step > 0 and "training" in run.info.seconds
     ]
-    return float(np.median(times)) if times else None
+    return float(statistics.median(times)) if times else None
 
 
 def parameters(runs: Iterable[RunResult]) -> int | None:

@@ -97,6 +97,10 @@ def compare(
         unused |= {"--plot": plot, "--html": html, "--export": export, "--history": history}
         show_plan(how, aa=aa, fresh=bool(save_baseline or baseline), json=json, unused=unused)
         return
+    if results is None and not store.exists():  # so there is something to train
+        from bncli.executors.local import start_early
+
+        start_early(executor, device)
 
     from bncli import api
     from bncli.cli.destinations import append_history, command_line, read_destinations, write_destinations

@@ -79,6 +79,10 @@ def shift_report(
     if dry_run:
         show_plan(how, probed=True, json=json, unused={"--plot": plot, "--html": html, "--export": export})
         return
+    if not store.exists():  # so there is something to train
+        from bncli.executors.local import start_early
+
+        start_early(executor, device)
 
     from bncli import api
     from bncli.cli.destinations import command_line, read_destinations, write_destinations

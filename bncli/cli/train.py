@@ -56,6 +56,10 @@ def train(
     if dry_run:
         show_plan(how, unused={"--export": export})
         return
+    if not store.exists():  # so there is something to train
+        from bncli.executors.local import start_early
+
+        start_early(executor, device)
 
     from bncli import api
     from bncli.cli.destinations import command_line, read_destinations, write_destinations

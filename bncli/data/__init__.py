@@ -39,6 +39,7 @@ class DataRow(Row):
         default=False, kw_only=True
     )  # an example is a window of tokens, of which several are predicted
     fetch: str = field(default="", kw_only=True)  # "module:function" that downloads what is not here, and says so
+    ahead: str = field(default="", kw_only=True)  # "module:function" that reads its files while torch is imported
     checksum: str = field(default="", kw_only=True)  # of what the data are, wherever they lie
 
     @property
@@ -117,6 +118,11 @@ class DataCatalogue(Catalogue[DataRow]):
         if self[name].fetch:
             resolve(self[name].fetch)(say)
 
+    def read_ahead(self, name: str) -> None:
+        """Read what a data set needs, if that can be done without torch."""
+        if self[name].ahead:
+            resolve(self[name].ahead)()
+
 
 _STANDARDIZE = Option(bool, False, "each channel to mean 0 and variance 1 over the training part")
 _DIGITS = {
@@ -154,15 +160,16 @@ _WINDOWS = {
 
 DATASETS = DataCatalogue("data set", {
     "mnist": DataRow(
-        "bncli.data.mnist:load", "handwritten digits, 28 x 28, shipped with bncli", _DIGITS, classes=10, **_OF_MNIST
+        "bncli.data.mnist:load", "handwritten digits, 28 x 28, shipped with bncli", _DIGITS, classes=10,
+        ahead="bncli.data.idx:read_mnist_ahead", **_OF_MNIST,
     ),
     "fashion-mnist": DataRow(
         "bncli.data.mnist:load_fashion", "clothes, 28 x 28 grey: Xiao et al. 2017; 31 MB, or Debian's package",
-        _DIGITS, classes=10, fetch="bncli.data.mnist:fetch_fashion", **_OF_MNIST,
+        _DIGITS, classes=10, fetch="bncli.data.idx:fetch_fashion", **_OF_MNIST,
     ),
     "kmnist": DataRow(
         "bncli.data.mnist:load_kmnist", "cursive Japanese characters, 28 x 28 grey: Clanuwat et al. 2018; 21 MB",
-        _DIGITS, classes=10, fetch="bncli.data.mnist:fetch_kmnist", **_OF_MNIST,
+        _DIGITS, classes=10, fetch="bncli.data.idx:fetch_kmnist", **_OF_MNIST,
     ),
     "digits": DataRow(
         "bncli.data.mnist:load_digits", "handwritten digits, 8 x 8: scikit-learn's, shipped with bncli",

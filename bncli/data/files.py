@@ -5,6 +5,7 @@ import hashlib
 import lzma
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ TRIES = 4  # of one address whose connection breaks off; each goes on where the 
 PAUSE = 1.0  # seconds between them
 PATIENCE = 30.0  # seconds without a byte, or with fewer than SLOWEST a second, after which a connection is given up
 SLOWEST = 1_000  # bytes a second
+_GZIP = 31  # of zlib: that there is a header of gzip's
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class DataFile:
     name: str  # unpacked; it may lie packed, as NAME.gz or NAME.xz
     size: int  # of the unpacked bytes; nothing longer is read
     digest: str = ""  # of the unpacked bytes: an MD5 of 32 digits, or a SHA-256 of 64
-    digest_gz: str = ""  # of NAME.gz, where only that was published
+    digest_gz: str = ""  # of NAME.gz, where only that was published, or it is known too
     layouts: tuple[str, ...] = ()  # folders below a data folder where others keep it: "FashionMNIST/raw"
     addresses: tuple[str, ...] = ()
     shipped: bool = False
@@ -49,6 +51,9 @@ class DataFile:
     def remote(self) -> str:
         """Its name as it is downloaded."""
         return self.addresses[0].rpartition("/")[2] if self.addresses else ""
+
+
+_ahead = dict[DataFile, bytes]()
 
 
 class _BrokenError(Exception):
@@ -64,6 +69,8 @@ def read_file(file: DataFile, say: Say = lambda text: None) -> bytes:
     Raises:
         DataError: if it is nowhere, cannot be downloaded, or is not what was published.
     """
+    if not data_folder() and (ahead := _ahead.pop(file, None)):
+        return ahead
     wrong = ""
     for path in _candidates(file):
         try:
@@ -77,6 +84,12 @@ def read_file(file: DataFile, say: Say = lambda text: None) -> bytes:
     if not file.addresses:
         raise DataError(wrong.removeprefix("; ") or f"{file.title}: {file.name} is not here")
     return _verified(file, download(file, say, wrong))
+
+
+def read_ahead(files: Iterator[DataFile]) -> None:
+    """Read files that are asked for soon, where no folder is given in which alone they may lie."""
+    for file in files:
+        _ahead[file] = read_file(file)
 
 
 def fetch(files: Iterator[DataFile], say: Say) -> None:
@@ -130,14 +143,16 @@ def _verified(file: DataFile, path: Path) -> bytes:
     known, of = (file.digest, "unpacked") if file.digest else (file.digest_gz, "packed")
     kind = "MD5" if len(known) == 32 else "SHA-256"
     try:
+        packed = path.read_bytes() if file.digest_gz and suffix == ".gz" else b""
+        if packed and hashlib.sha256(packed).hexdigest() == file.digest_gz:
+            return zlib.decompress(packed, _GZIP, file.size)  # at once: other threads go on meanwhile
         with OPENERS[suffix](path) as opened:
             content: bytes = opened.read(file.size + 1)
-        checked = content if file.digest else path.read_bytes()
-    except (OSError, EOFError, lzma.LZMAError, ValueError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
         raise DataError(
             f"{path}: cannot be unpacked ({error}); delete it or point --data-dir to a whole copy"
         ) from None
-    found = hashlib.new(kind.replace("-", ""), checked, usedforsecurity=False).hexdigest()
+    found = hashlib.new(kind.replace("-", ""), content if file.digest else packed, usedforsecurity=False).hexdigest()
     if found != known:
         raise DataError(
             f"{path}: not {file.title}'s {file.name}: {kind} of the {of} bytes is {found}, expected {known}"

@@ -1,8 +1,7 @@
-"""MNIST and the sets that lie as it does, in four IDX files: anybody's copy, plain or packed, checked before use."""
+"""MNIST and the sets that lie as it does, and scikit-learn's digits, as tensors."""
 
 import lzma
 import struct
-from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,42 +12,11 @@ from torch import Tensor
 
 from bncli.data import data_folder
 from bncli.data.arrays import split_off
-from bncli.data.files import DataFile, Say, fetch, read_file
+from bncli.data.files import DataFile, read_file
+from bncli.data.idx import files_of
 from bncli.data.splits import Split, Splits, splits_of
 
 VALIDATION = 5_000  # the last of the training file
-SIZES = {  # of the unpacked files, bytes
-    "train-images-idx3-ubyte": 47_040_016,
-    "train-labels-idx1-ubyte": 60_008,
-    "t10k-images-idx3-ubyte": 7_840_016,
-    "t10k-labels-idx1-ubyte": 10_008,
-}
-DIGESTS = {  # of the unpacked files, in that order; of KMNIST those of the .gz are published
-    "mnist": (
-        "6bbc9ace898e44ae57da46a324031adb",
-        "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
-    "fashion-mnist": (
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
-    "kmnist": (
-        "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-        "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
-        "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-        "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-    ),
-}
-TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "kmnist": "KMNIST"}
-LAYOUTS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "kmnist": "KMNIST/raw"}  # torchvision's
-SERVERS = {
-    "fashion-mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    "kmnist": "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
-}
 
 
 def load(*, binarize: int | None, standardize: bool, device: str) -> Splits:
@@ -73,24 +41,6 @@ def load_kmnist(*, binarize: int | None, standardize: bool, device: str) -> Spli
     return _load("kmnist", binarize, standardize, device)
 
 
-def fetch_fashion(say: Say) -> None:
-    """Download the files of Fashion-MNIST that are not here."""
-    fetch(files_of("fashion-mnist"), say)
-
-
-def fetch_kmnist(say: Say) -> None:
-    """Download the files of KMNIST that are not here."""
-    fetch(files_of("kmnist"), say)
-
-
-def files_of(data: str) -> Iterator[DataFile]:
-    """Training images, their labels, test images, their labels."""
-    for (name, size), digest in zip(SIZES.items(), DIGESTS[data], strict=True):
-        address = (f"{SERVERS[data]}{name}.gz",) if data in SERVERS else ()
-        digests = ("", digest) if data == "kmnist" else (digest, "")
-        yield DataFile(data, TITLES[data], name, size, *digests, (LAYOUTS[data],), address, data == "mnist")
-
-
 def load_digits(*, standardize: bool, device: str) -> Splits:
     """Load the 1,797 images of 8 x 8 that scikit-learn ships (Alpaydin & Kaynak 1998), pixels 0..16 as 0..1.
 
@@ -108,7 +58,8 @@ def _load(data: str, binarize: int | None, standardize: bool, device: str) -> Sp
     labels, test_labels = labels.long(), test_labels.long()
     top = 255.0
     if binarize is not None:
-        images, test_images, top = (images > binarize).byte(), (test_images > binarize).byte(), 1.0
+        images, test_images = ((x > binarize).view(torch.uint8) for x in (images, test_images))
+        top = 1.0
     cut = len(images) - VALIDATION
     scale, shift = 1 / top, 0.0
     if standardize:

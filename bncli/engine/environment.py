@@ -17,6 +17,9 @@ except ImportError:  # Windows
 from bncli.code_hash import VERSION, own_code
 from bncli.errors import ConfigError
 
+# of NVIDIA's driver, on a card and on its boards; of Windows' Linux; of AMD's driver
+GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
+
 
 def resolve_device(wanted: str) -> str:
     """The device that `wanted` (auto, cpu, cuda, mps) means on this machine; imports torch only if it has to.
@@ -24,7 +27,7 @@ def resolve_device(wanted: str) -> str:
     Raises:
         ConfigError: if the device asked for is not there.
     """
-    if wanted == "cpu" or (wanted == "auto" and version("torch").endswith("+cpu")):
+    if wanted == "cpu" or (wanted == "auto" and not may_have_gpu()):
         return "cpu"
     import torch
 
@@ -34,6 +37,13 @@ def resolve_device(wanted: str) -> str:
     if not there[wanted]:
         raise ConfigError(f"--device {wanted}: torch {torch.__version__} sees no such device here; use auto or cpu")
     return wanted
+
+
+def may_have_gpu() -> bool:
+    """Whether torch is to be asked for a GPU: not if it was built without, or if Linux has no device file of any."""
+    if version("torch").endswith("+cpu"):
+        return False
+    return sys.platform != "linux" or any(any(Path("/dev").glob(name)) for name in GPU_FILES)
 
 
 def device_count(device: str) -> int:
@@ -75,7 +85,7 @@ def environment(device: str) -> dict[str, Any]:
 
     return {
         "bncli": VERSION,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of torch otherwise, which whoever reads a result would import
         "python": platform.python_version(),
         "machine": platform.node(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -133,6 +133,14 @@ def fetch_data(jobs: Iterable[Job], folder: Path | None, say: Callable[[str], No
             DATASETS.fetch(data, say)
 
 
+def read_ahead(data: Iterable[str]) -> None:
+    """Read data sets that jobs will ask for, of this process or of a fork of it, where that takes no torch."""
+    from bncli.data import DATASETS
+
+    for name in data:
+        DATASETS.read_ahead(name)
+
+
 def give_up(job: Job, reason: str, status: Status = "failed") -> list[RunResult]:
     """The results of a job that has none, with the reason in words."""
     return [RunResult(run.spec(), RunInfo(run.id, status, 0, reason)) for run in job.runs]

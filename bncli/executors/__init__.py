@@ -7,14 +7,17 @@ broke. What an executor offers beyond `submit`, its `Workers` says; the loop ass
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bncli.catalogue import Catalogue, Row
 from bncli.errors import BncliError, ConfigError
+
+if TYPE_CHECKING:
+    from bncli.plan import Job
 
 EXECUTORS: Catalogue[Row] = Catalogue("executor", {
     "local": Row("bncli.executors.local:open_local", "processes on this machine: one a core, or one a GPU"),
@@ -79,6 +82,7 @@ class Workers:
     shares_files: bool = False  # workers see this machine's files: they show progress and keep checkpoints
     most: int | None = None  # jobs that it is given at once; None: two for each slot
     is_remote: bool = False  # they may be on other machines, and small files of data travel with the jobs
+    prepare: Callable[[Sequence["Job"]], None] = lambda jobs: None  # told of all jobs before the first is submitted
     stop: Callable[[], None] = _leave_running  # ends the workers now, and whatever they are at
 
 

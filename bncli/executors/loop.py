@@ -107,6 +107,7 @@ class _Crew:
         self.running: dict[Future[list[RunResult]], int] = {}
         self.deaths: Counter[int] = Counter()
         self.workers, self.broken, self.barren = open_workers(), False, 0
+        self.workers.prepare(jobs)
 
     def busy(self) -> bool:
         return bool(self.waiting or self.suspects or self.running)

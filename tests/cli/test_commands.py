@@ -14,6 +14,7 @@ import pytest
 from typer.main import get_command
 
 from bncli.cli import app, main
+from tests.executors.clusters import find_forked_workers
 
 PRESET = """
 question: does it work?
@@ -264,18 +265,6 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def workers(pid: int) -> Iterator[int]:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                line = (entry / "cmdline").read_text()
-            except (OSError, ValueError):
-                continue
-            if parent == pid and "spawn_main" in line:
-                yield int(entry.name)
-
-
 def wait_for_first_job(process: subprocess.Popen[str]) -> None:
     assert process.stderr
     for _ in range(3):
@@ -310,7 +299,7 @@ def test_an_interrupted_study_continues_to_the_same_table(how: str, whole: str, 
     process = start(tmp_path)
     wait_for_first_job(process)
     time.sleep(0.3)
-    crew = list(workers(process.pid))
+    crew = find_forked_workers(process.pid)
     assert crew
     if how == "kill a worker":
         os.kill(crew[0], signal.SIGKILL)

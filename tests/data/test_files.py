@@ -12,7 +12,7 @@ import pytest
 
 from bncli.data import DATASETS, files, looking_in
 from bncli.data.files import DataFile, download, fetch, read_file
-from bncli.data.mnist import files_of
+from bncli.data.idx import files_of
 from bncli.errors import DataError
 from bncli.files import cache_folder
 from tests.data.made_server import Manner, serving

@@ -37,6 +37,15 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
     return False
 
 
+def find_forked_workers(command: int) -> list[int]:
+    """Workers of the local executor: children of the process that a command has started to fork them."""
+    parents = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+    return [child for child, parent in parents.items() if parents.get(parent) == command]
+
+
 class Node:
     """A process with all that it starts, in a session of its own."""
 

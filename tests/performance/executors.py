@@ -17,7 +17,6 @@ to those of the local pool left in peace.
 
 import argparse
 import json
-import multiprocessing
 import os
 import signal
 import statistics
@@ -33,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.executors.clusters import ROOT, DaskCluster, Node, RayCluster
+from tests.executors.clusters import ROOT, DaskCluster, Node, RayCluster, find_forked_workers
 
 EXECUTORS = ("local", "ray", "dask")
 STEPS, WORKERS, STARTING = 1000, 2, 6  # STARTING: jobs that are done before the clock runs
@@ -71,7 +70,7 @@ class Turn:
 def started(executor: str, folder: Path) -> Iterator[tuple[str, Callable[[], list[int]]]]:
     """The executor's full name, and what finds its processes that train."""
     if executor == "local":
-        yield executor, lambda: [child.pid for child in multiprocessing.active_children() if child.pid]
+        yield executor, lambda: find_forked_workers(os.getpid())
         return
     cluster = RayCluster(folder) if executor == "ray" else DaskCluster(folder, WORKERS)
     mark = "ray::call" if executor == "ray" else "spawn_main"  # the latter under Dask's nannies
