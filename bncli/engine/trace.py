@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from bncli.data.splits import Split
 from bncli.engine.captured import captured
-from bncli.engine.graph import simplify
+from bncli.engine.graph import call_directly, simplify
 from bncli.engine.network import Network, Tensors
 from bncli.engine.state import noise_kept, tensors_kept
 from bncli.kernels import being_traced, fallbacks_noted
@@ -155,6 +155,7 @@ def engine_of(
                     fallbacks.append(
                         f"training is slower: its step could not be captured in a CUDA graph ({_in_words(error)})"
                     )
+            call_directly(operations)
             return lambda x, y: operations(*fixed, x, y), path, fallbacks
     return lambda x, y: step(network.parameters, network.buffers, state, hyper, x, y), path, fallbacks
 

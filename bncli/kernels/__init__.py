@@ -57,8 +57,9 @@ def is_traced() -> bool:
 
 
 def suspend_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast switched off on x's device, if that knows it at all: "meta" does not."""
-    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
+    """Autocast switched off on x's device, if that knows it at all ("meta" does not) and if it is on."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if kind != "meta" and torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def broadcast(statistic: Tensor, x: Tensor) -> Tensor:

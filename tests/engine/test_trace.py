@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bncli.config import Study
 from bncli.engine.captured import captured
+from bncli.engine.graph import call_directly
 from bncli.engine.trace import _in_words, trace
 from bncli.engine.train import train
 from bncli.kernels.linear import linear
@@ -131,6 +132,44 @@ def test_an_update_by_a_product_is_fused_with_it_and_gives_the_same() -> None:
     assert not {"aten.bmm.default", "aten.addcmul_.default"} & set(names)
     expected = step(weight.clone(), lr, g, x)
     torch.testing.assert_close(operations(weight, lr, g, x), expected)
+
+
+def test_an_update_is_fused_with_a_product_of_what_was_written_before_it() -> None:
+    def step(weight: Tensor, lr: Tensor, g: Tensor, x: Tensor) -> Tensor:
+        x.mul_(2)
+        return weight.addcmul_(g.mT @ x, lr.view(2, 1, 1), value=-1)
+
+    weight, lr, g, x = torch.randn(2, 4, 3), torch.rand(2), torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    operations = trace(step, [weight, lr, g, x])
+    assert "aten.baddbmm_.default" in [str(node.target) for node in operations.graph.nodes]
+    expected = step(weight.clone(), lr, g, x.clone())
+    torch.testing.assert_close(operations(weight, lr, g, x), expected)
+
+
+def test_what_is_made_of_fixed_numbers_alone_is_made_once() -> None:
+    def step(x: Tensor) -> Tensor:
+        lower = torch.full((3, 3), 0.5).tril(-1) + torch.eye(3)
+        return x @ lower
+
+    operations = trace(step, [torch.ones(3, 3)])
+    assert [str(node.target) for node in operations.graph.nodes if node.op == "call_function"] == ["aten.mm.default"]
+    x = torch.randn(3, 3)
+    assert operations(x).equal(step(x))
+
+
+def test_operations_called_directly_give_the_same() -> None:
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        rows = torch.cat([x[:, 1:3], y.mT[:, :2]], -1).view(2, -1)
+        x.add_(y, alpha=2).mul_(y)
+        total = torch.where(rows > 0, rows, rows.sum(-1, keepdim=True)).unsqueeze(0)
+        return total.bmm(total.mT) + x.mean() + x.sigmoid().sum(0, dtype=torch.float64)[0] - torch.rsqrt(y.exp()).max()
+
+    tensors = [torch.randn(4, 4), torch.randn(4, 4)]
+    operations = trace(step, tensors)
+    expected = operations(*(each.clone() for each in tensors))
+    call_directly(operations)
+    assert {torch.bmm, torch.cat, "mul_"} <= {node.target for node in operations.graph.nodes}
+    assert operations(*(each.clone() for each in tensors)).equal(expected)
 
 
 def test_an_update_is_not_fused_with_a_product_of_what_changes_before_it() -> None:
