@@ -136,7 +136,8 @@ DIRECT = {
         "minimum", "mul", "neg", "rsqrt", "select", "sigmoid", "sub", "transpose", "unsqueeze", "where",
     )
 }  # fmt: skip
-METHODS = {"add_", "addcmul_", "baddbmm_", "div_", "mul_", "sub_", "view"}
+BY_AXES = {aten.sum.dim_IntList, aten.mean.dim, aten.squeeze.dim, aten.amax.default}
+METHODS = {"add_", "addcmul_", "baddbmm_", "div_", "expand", "mul_", "sub_", "view"}
 OVERLOADS = {"default", "Tensor", "int", "self"}  # whose arguments are those of the function
 
 
@@ -155,8 +156,10 @@ def call_directly(graph: fx.GraphModule) -> None:
             node.op, node.target = "call_method", name
         elif node.target is aten._unsafe_view.default:
             node.op, node.target = "call_method", "view"
-        elif node.target in (aten.sum.dim_IntList, aten.mean.dim) and not node.kwargs:
+        elif node.target in BY_AXES and not node.kwargs and node.args[1:2] != (None,):
             node.target = getattr(torch, name)
+        elif node.target is aten._to_copy.default and node.kwargs.keys() <= {"dtype", "memory_format"}:
+            node.op, node.target, node.kwargs = "call_method", "to", {**node.kwargs, "copy": True}
         elif node.target is aten.slice.Tensor and len(node.args) == 4 and node.args[1] >= 0:
             source, axis, start, stop = node.args
             node.target, node.args = operator.getitem, (source, (slice(None),) * axis + (slice(start, stop),))

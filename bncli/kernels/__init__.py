@@ -1,9 +1,9 @@
 """Fast versions of what the norms say plainly; each stands beside its plain reference, with the same arguments.
 
 `impl` chooses: "plain" the reference; "fast" the fast version wherever it is possible, and the reference elsewhere
-(in half precision, under a compiler or, for whitening, in lanes); "auto" the fast version where it is also known to be
-faster: a fixed rule of device, dtype, shape and layout in each file, never a clock at run time. What is known of speed
-is what `tests/performance/norm_kernels.py` prints (docs/measurements.md).
+(in half precision, under a compiler or, for whitening, in lanes that are not traced); "auto" the fast version where it
+is also known to be faster: a fixed rule of device, dtype, shape and layout in each file, never a clock at run time.
+What is known of speed is what `tests/performance/norm_kernels.py` prints (docs/measurements.md).
 """
 
 from collections.abc import Iterator, Sequence

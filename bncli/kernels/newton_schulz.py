@@ -57,12 +57,16 @@ def gradient(gW: Tensor, S: Tensor, W: Tensor, kept: Tensor, size: Size = "trace
     """GS = R / n - (<gW, W> / 2 + <R, Y_0>) / n dn/dS for R the gradient of Y_0 = S / n (W = Z / sqrt n)."""
     _, Hs, Zs = kept.reshape(-1, *kept.shape[-4:]).unbind(1)
     g, flat, root = (each.reshape(-1, *S.shape[-2:]) for each in (gW, S, W))
-    return reverse(g, flat, root, measure(flat, size), Hs.unbind(1), Zs.unbind(1)[1:], size).view(S.shape)
+    return reverse(g, flat, root, measure(flat, size).rsqrt(), Hs.unbind(1), Zs.unbind(1)[1:], size).view(S.shape)
 
 
 def iterate(S: Tensor, T: int, size: Size = "trace") -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-    """W, the size of S, H_0 to H_T-1 and Z_1 to Z_T, of which `reverse` takes all but the last: all (B, d, d)."""
+    """W, n^-1/2 for the size n of S, H_0 to H_T-1, and Z_1 to Z_T, of which `reverse` takes all but the last.
+
+    All (B, d, d), but the second, (B, 1, 1).
+    """
     n = measure(S, size)
+    r = n.rsqrt()
     eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) * 1.5
     B = S / (n * -2)  # B_k = H_k - 3/2 I
     Hs = [B + eye]
@@ -71,11 +75,11 @@ def iterate(S: Tensor, T: int, size: Size = "trace") -> tuple[Tensor, Tensor, li
         B = torch.bmm(torch.bmm(Hs[-1], Hs[-1]), B)
         Hs.append(B + eye)
         Zs.append(torch.bmm(Hs[-1], Zs[-1]))
-    return Zs[-1] * n.rsqrt(), n, Hs, Zs
+    return Zs[-1] * r, r, Hs, Zs
 
 
 def reverse(
-    gW: Tensor, S: Tensor, W: Tensor, n: Tensor, Hs: Sequence[Tensor], Zs: Sequence[Tensor], size: Size = "trace"
+    gW: Tensor, S: Tensor, W: Tensor, r: Tensor, Hs: Sequence[Tensor], Zs: Sequence[Tensor], size: Size = "trace"
 ) -> Tensor:
     """The gradient of S, symmetric, from what `iterate` gave.
 
@@ -83,14 +87,14 @@ def reverse(
     gradient K + K^T of H, with K = H (Y + Y^T / 2) - 3/2 Y and Y = H g: two products, and two sums with a transpose,
     which cost less than products do. Symmetric it may be made at each step, as S counts by its symmetric part alone.
     """
-    G = gW * n.rsqrt()  # of Z_k
+    G = gW * r  # of Z_k
     K = torch.baddbmm(G, G, Zs[-1], beta=0, alpha=0.5) if Zs else G * 0.5  # of H_k, its symmetric part
     for k in range(len(Hs) - 2, -1, -1):
         G = torch.bmm(Hs[k + 1], G)
         Y = torch.bmm(Hs[k], K + K.mT)
         K = Y.baddbmm_(Hs[k], torch.add(Y, Y.mT, alpha=0.5), beta=-1.5)
         K = K.baddbmm_(G, Zs[k - 1], alpha=0.5) if k else K.add_(G, alpha=0.5)
-    return _with_size((K + K.mT) * (-0.5 / n), gW, S, W, n, size)
+    return _with_size((K + K.mT) * (r * r * -0.5), gW, S, W, r * r, size)
 
 
 class _NewtonSchulz(Function):
@@ -133,13 +137,15 @@ def _tangent_gradient(S: Tensor, W: Tensor, gW: Tensor, T: int, size: Size = "tr
     n = measure(S, size)
     flat = (-1, *S.shape[-2:])
     R = _tangent((S / n).reshape(flat), (gW + gW.mT).reshape(flat), T).view(S.shape) * (0.5 * n**-1.5)
-    return _with_size(R, gW, S, W, n, size)
+    return _with_size(R, gW, S, W, 1 / n, size)
 
 
-def _with_size(R: Tensor, gW: Tensor, S: Tensor, W: Tensor, n: Tensor, size: Size) -> Tensor:
-    """The gradient of S from R, that by way of Y_0 with n as a constant: n depends on S too."""
-    gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) / n
-    return R - gn * (torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) if size == "trace" else S / n)
+def _with_size(R: Tensor, gW: Tensor, S: Tensor, W: Tensor, over: Tensor, size: Size) -> Tensor:
+    """The gradient of S from R, that by way of Y_0 with n = 1 / `over` as a constant: n depends on S too."""
+    gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) * over
+    if size == "trace":
+        return torch.addcmul(R, gn, torch.eye(S.shape[-1], dtype=S.dtype, device=S.device), value=-1)
+    return torch.addcmul(R, gn * over, S, value=-1)
 
 
 def _tangent(Y: Tensor, dY: Tensor, T: int) -> Tensor:

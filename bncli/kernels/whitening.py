@@ -35,7 +35,7 @@ def is_possible(x: Tensor) -> bool:
 def why_impossible(x: Tensor) -> str:
     """What stands in the way of `fast`, in words; empty where nothing does."""
     if is_wrapped(x):
-        return "it does not run in lanes"
+        return "in lanes it takes (N, C) alone, in a trace, by a root whose gradient is written out"
     if found := obstacle(x):
         return found
     return "" if is_possible(x) else f"it takes float32 and float64, not {str(x.dtype).removeprefix('torch.')}"
@@ -135,17 +135,15 @@ class _Rows(Function):
         closed: ClosedForm,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        rows, lanes = _rows(x), x.shape[:0]
-        ctx.parts = parts = by_rows.parts_of(rows.shape[1], identity.shape[1])
-        found = list(by_rows.whiten(rows, weight, bias, identity, eps, closed, dtype))
-        mean = by_rows.join_channels(parts, [each.mean for each in found], lanes)
-        cov = by_rows.join_groups(parts, [each.cov for each in found], lanes)
-        ctx.save_for_backward(x, weight, bias, identity)
-        ctx.eps, ctx.plain_root, ctx.closed, ctx.dtype = eps, root, closed, dtype
-        ctx.kept = [(each.centred, each.A, each.weight, each.root) for each in found]
-        ctx.mark_non_differentiable(mean, cov)
+        rows = _rows(x)
+        ctx.part = by_rows.ChannelSpan(0, rows.shape[1], identity.shape[1])
+        found = by_rows.whiten(rows, ctx.part, weight, bias, identity, eps, closed, dtype)
+        mean = found.mean.flatten()[: rows.shape[1]]
+        ctx.save_for_backward(x, weight, bias, identity, found.centred, found.A, found.weight)
+        ctx.eps, ctx.plain_root, ctx.closed, ctx.dtype, ctx.kept = eps, root, closed, dtype, found.root
+        ctx.mark_non_differentiable(mean, found.cov)
         ctx.set_materialize_grads(False)
-        return _laid_out(parts, [each.y for each in found], x), mean, cov
+        return _laid_out(ctx.part, found.y, x), mean, found.cov
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *_: None) -> Gradients:
@@ -154,13 +152,14 @@ class _Rows(Function):
         with suspend_autocast(gy):
             if torch.is_grad_enabled():
                 return _again(ctx, gy)
-            x, weight, bias, *_ = ctx.saved_tensors
-            g = _rows(gy)
-            pairs = zip(ctx.parts, ctx.kept, strict=True)
-            found = [by_rows.differentiate(g, part, ctx.closed, *kept) for part, kept in pairs]
-            gx = _laid_out(ctx.parts, [each.x for each in found], x)
-            dtypes = [None if each is None else each.dtype for each in (weight, bias)]
-            return gx, *by_rows.join_affine(ctx.parts, found, x.shape[:0], dtypes), None, None, None, None, None
+            x, weight, bias, _, centred, A, scale = ctx.saved_tensors
+            found = by_rows.differentiate(_rows(gy), ctx.part, ctx.closed, centred, A, scale, ctx.kept)
+            gx = _laid_out(ctx.part, found.x, x)
+            of_affine = [
+                None if parameter is None or g is None else g.flatten()[: len(parameter)].to(parameter.dtype)
+                for parameter, g in ((weight, found.weight), (bias, found.bias))
+            ]
+            return gx, *of_affine, None, None, None, None, None
 
 
 class _Planes(Function):
@@ -274,16 +273,16 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else x.movedim(1, -1).reshape(-1, x.shape[1])
 
 
-def _laid_out(parts: list[by_rows.ChannelSpan], values: list[Tensor], x: Tensor) -> Tensor:
-    """Values (B, m, w) of each part in the shape of x (N, C, ...), laid out by `layout_of`, in memory of its own."""
+def _laid_out(part: by_rows.ChannelSpan, values: Tensor, x: Tensor) -> Tensor:
+    """Values (B, m, w) in the shape of x (N, C, ...), laid out by `layout_of`, in memory of its own."""
     inner = x.ndim > 2 and layout_of(x) != torch.contiguous_format
     y = torch.empty_like(x, memory_format=layout_of(x) if inner else torch.contiguous_format)
     if x.ndim == 2:
-        by_rows.fill_rows(parts, values, y)
+        by_rows.fill_rows(part, values, y)
         return y
     last = y.movedim(1, -1)
     rows = (last if inner else last.new_empty(last.shape)).view(-1, x.shape[1])
-    by_rows.fill_rows(parts, values, rows)
+    by_rows.fill_rows(part, values, rows)
     if not inner:
         last.copy_(rows.view(last.shape))
     return y

@@ -4,7 +4,7 @@ Shapes: lanes (...), or none; m rows of C channels; g groups of w channels in a 
 each lane.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch.autograd import Function
 from bncli.kernels import is_run_as_written, is_traced, is_wrapped, lanes_first
 
 _BLOCK = 2**17  # values of an operand and its sum, which is widened while it is in the cache: 0.5 MiB
-_WIDE = 32  # of groups from here on, a last one that is narrower is cheaper as a matrix of its own than filled up
+_WIDE = 32  # from here on products of matrices take longer than calling them, in lanes
 
 
 class ClosedForm(NamedTuple):
@@ -51,8 +51,8 @@ class ChannelSpan(NamedTuple):
         return (self.start - self.stop) % self.width
 
 
-def parts_of(channels: int, d: int) -> list[ChannelSpan]:
-    """All channels at once, or a last group that is narrower than d apart."""
+def narrow_apart(channels: int, d: int) -> list[ChannelSpan]:
+    """All channels in groups of d, but a last group narrower than a large d by itself: filled up it would cost more."""
     whole = channels // d * d
     if whole == channels or d < _WIDE:
         return [ChannelSpan(0, channels, d)]
@@ -73,33 +73,28 @@ class Whitened(NamedTuple):
 
 def whiten(
     rows: Tensor,
+    part: ChannelSpan,
     weight: Tensor | None,
     bias: Tensor | None,
     identity: Tensor,
     eps: float,
     closed: ClosedForm,
     dtype: torch.dtype,
-) -> Iterator[Whitened]:
-    """Each part of rows (..., m, C) by weight and bias (..., C), values in `dtype`, its root in that of `identity`."""
-    before, lanes = 0, rows.shape[:-2]
-    for part in parts_of(rows.shape[-1], identity.shape[1]):
-        values, m = _grouped(rows, part, dtype), rows.shape[-2]
-        mean = values.sum(-2, keepdim=True).div_(m)
-        centred = values.sub_(mean) if _is_copied(rows, part, dtype) else values - mean
-        ones = identity[before : before + part.groups]
-        ones = ones if part.width == ones.shape[-1] else ones[:, : part.width, : part.width]
-        ones = ones.expand(*lanes, *ones.shape).reshape(-1, *ones.shape[1:]) if lanes else ones
-        before += part.groups
-        cov = _covariance(centred, ones)
-        W, *kept = closed.of(torch.add(cov, ones, alpha=eps))
-        A = W.detach().to(dtype)
-        scale = None if weight is None else _of_groups(weight, part, part.width, 1)
-        A = A if scale is None else A * scale
-        if bias is None:
-            y = torch.bmm(centred, A.mT)
-        else:
-            y = torch.baddbmm(_of_groups(bias, part, 1, part.width).to(dtype), centred, A.mT)
-        yield Whitened(y, mean, cov, centred, A, scale, (W, *kept))
+) -> Whitened:
+    """A part of rows (..., m, C), with weight and bias (..., C), in `dtype`; the root in that of identity (B, w, w)."""
+    values, m = _grouped(rows, part, dtype), rows.shape[-2]
+    mean = values.sum(-2, keepdim=True).div_(m)
+    centred = values.sub_(mean) if _is_copied(rows, part, dtype) else values - mean
+    cov = _covariance(centred, identity)
+    W, *kept = closed.of(torch.add(cov, identity, alpha=eps))
+    A = W.detach().to(dtype)
+    scale = None if weight is None else _of_groups(weight, part, part.width, 1)
+    A = A if scale is None else A * scale
+    if bias is None:
+        y = torch.bmm(centred, A.mT)
+    else:
+        y = torch.baddbmm(_of_groups(bias, part, 1, part.width).to(dtype), centred, A.mT)
+    return Whitened(y, mean, cov, centred, A, scale, (W, *kept))
 
 
 class Differentiated(NamedTuple):
@@ -132,17 +127,16 @@ def differentiate(
     return Differentiated(torch.bmm(gz, A).baddbmm_(centred, gS, alpha=2 / m), g_weight, g_bias)
 
 
-def fill_rows(parts: list[ChannelSpan], values: list[Tensor], into: Tensor) -> None:
-    """Values (B, m, w) of each part into rows (m, C)."""
-    for part, each in zip(parts, values, strict=True):
-        full = (part.stop - part.start) // part.width
-        middle = part.start + full * part.width
-        if full * part.width == into.shape[1]:
-            into.view(-1, full, part.width).copy_(each.transpose(0, 1))
-            continue
-        into[:, part.start : middle].view(-1, full, part.width).copy_(each[:full].transpose(0, 1))
-        if middle < part.stop:
-            into[:, middle : part.stop].copy_(each[full, :, : part.stop - middle])
+def fill_rows(part: ChannelSpan, values: Tensor, into: Tensor) -> None:
+    """Values (B, m, w) of all channels into rows (m, C)."""
+    _, channels, width = part
+    if not part.missing:
+        into.view(-1, part.groups, width).copy_(values.transpose(0, 1))
+        return
+    full = part.groups - 1
+    if full:
+        into[:, : full * width].view(-1, full, width).copy_(values[:full].transpose(0, 1))
+    into[:, full * width :].copy_(values[full, :, : channels - full * width])
 
 
 def join_rows(parts: list[ChannelSpan], values: list[Tensor], like: Tensor) -> Tensor:
@@ -214,8 +208,11 @@ class _WhitenedLanes(Function):
         closed: ClosedForm,
         dtype: torch.dtype,
     ) -> tuple[Tensor, ...]:
-        parts, lanes = parts_of(x.shape[-1], identity.shape[1]), x.shape[:-2]
-        found = list(whiten(x, weight, None, identity, eps, closed, dtype))
+        parts, lanes, found = narrow_apart(x.shape[-1], identity.shape[1]), x.shape[:-2], []
+        for part in parts:
+            ones = identity[: part.groups] if part is parts[0] else identity[-1:, : part.width, : part.width]
+            ones = ones.expand(*lanes, *ones.shape).reshape(-1, *ones.shape[1:])
+            found.append(whiten(x, part, weight, None, ones, eps, closed, dtype))
         y = join_rows(parts, [each.y for each in found], x)
         y = y.contiguous() if bias is None else y + bias.unsqueeze(-2)  # in memory of its own
         mean = join_channels(parts, [each.mean for each in found], lanes)
@@ -226,7 +223,7 @@ class _WhitenedLanes(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, weight, bias, identity, _, ctx.closed, _ = inputs
-        ctx.parts = parts_of(x.shape[-1], identity.shape[1])
+        ctx.parts = narrow_apart(x.shape[-1], identity.shape[1])
         ctx.affine = [None if each is None else each.dtype for each in (weight, bias)]
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)

@@ -273,10 +273,10 @@ def newton_schulz_form(T: int, size: kernel.Size = "trace") -> ClosedForm:
     """`newton_schulz`, or `frobenius_newton_schulz`, with its gradient."""
 
     def of(S: Tensor) -> "tuple[Tensor, ...]":  # in quotes for the compiler of torch 2.6
-        W, n, Hs, Zs = kernel.iterate(S, T, size)
-        return W, S, n, *Hs, *Zs[:-1]
+        W, r, Hs, Zs = kernel.iterate(S, T, size)
+        return W, S, r, *Hs, *Zs[:-1]
 
-    return ClosedForm(of, lambda gW, W, S, n, *kept: kernel.reverse(gW, S, W, n, kept[:T], kept[T:], size))
+    return ClosedForm(of, lambda gW, W, S, r, *kept: kernel.reverse(gW, S, W, r, kept[:T], kept[T:], size))
 
 
 def _spoilt(S: Tensor) -> Tensor:
