@@ -35,7 +35,7 @@ def is_possible(x: Tensor) -> bool:
 def why_impossible(x: Tensor) -> str:
     """What stands in the way of `fast`, in words; empty where nothing does."""
     if is_wrapped(x):
-        return "in lanes it takes (N, C) alone, in a trace, by a root whose gradient is written out"
+        return "in lanes it is for inputs (N, C) of zca, cholesky, iternorm and deconv, in traced training"
     if found := obstacle(x):
         return found
     return "" if is_possible(x) else f"it takes float32 and float64, not {str(x.dtype).removeprefix('torch.')}"
