@@ -41,8 +41,9 @@ def _drop_multiplications_by_one(graph: fx.Graph) -> None:
 
 def _fuse_updates(graph: fx.Graph) -> None:
     """p - lr * (a @ b), with a product that nobody else reads, is one product that adds to p, of lr * a and b."""
+    order = {node: i for i, node in enumerate(graph.nodes)}
     writing = [node for node in graph.nodes if node.op == "call_function" and _changes(node.target)]
-    changed = {_root(source) for node in writing for source in node.all_input_nodes}
+    changed = [(order[node], _root(source)) for node in writing for source in node.all_input_nodes]
     for node in list(graph.nodes):
         if node.target is not aten.addcmul_.default or node.kwargs != {"value": -1}:
             continue
@@ -50,8 +51,8 @@ def _fuse_updates(graph: fx.Graph) -> None:
         if product.target not in PRODUCTS or len(product.users) > 1 or lr.meta["val"].dim() == 1:
             continue
         a, b = product.args
-        if {_root(a), _root(b)} & changed:  # by now they may be others
-            continue
+        if any(order[product] < at < order[node] and what in (_root(a), _root(b)) for at, what in changed):
+            continue  # by now they may be others
         with graph.inserting_before(node):
             scaled = graph.call_function(aten.mul.Tensor, (a, lr))
             node.replace_all_uses_with(
@@ -101,15 +102,28 @@ def _changes(target: Any) -> bool:
 
 
 def _compute_constants_once(graph: fx.GraphModule) -> None:
-    """Tensors of fixed numbers that nobody changes are made now, not at every step."""
+    """Tensors of fixed numbers that nobody changes, and what is made of such alone, are made now, not at every step."""
+    made: dict[fx.Node, Any] = {}
     for i, node in enumerate(list(graph.graph.nodes)):
-        if node.target in CONSTANTS and not node.all_input_nodes and not _is_changed(node):
-            graph.register_buffer(f"constant_{i}", node.target(*node.args, **node.kwargs))
+        sources = node.all_input_nodes
+        if not (all(source in made for source in sources) if sources else node.target in CONSTANTS):
+            continue
+        if not isinstance(node.target, torch._ops.OpOverload) or _changes(node.target) or _is_changed(node):
+            continue
+        args, kwargs = fx.map_arg((node.args, node.kwargs), made.__getitem__)
+        value = node.target(*args, **kwargs)
+        if isinstance(value, torch.Tensor):
+            graph.register_buffer(f"constant_{i}", value)
             with graph.graph.inserting_before(node):
-                made = graph.graph.get_attr(f"constant_{i}")
-            made.meta = node.meta
-            node.replace_all_uses_with(made)
+                constant = graph.graph.get_attr(f"constant_{i}")
+            constant.meta = node.meta
+            node.replace_all_uses_with(constant)
             graph.graph.erase_node(node)
+            made[constant] = value
+    for constant in reversed(made):
+        if not constant.users:
+            graph.graph.erase_node(constant)
+            delattr(graph, str(constant.target))
 
 
 def _is_changed(node: fx.Node) -> bool:

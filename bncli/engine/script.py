@@ -51,7 +51,8 @@ def _written(node: fx.Node) -> Iterator[str]:
         name, schema = node.target._opname, node.target._schema  # type: ignore[union-attr]
         if not name.startswith(_FOR_EACH):
             by_name = {a.name: a.default_value for a in schema.arguments if a.kwarg_only and a.has_default_value()}
-            call = _call(name, node.args, {**by_name, **node.kwargs})  # all of them: overloads are told apart by names
+            named = {**by_name, **node.kwargs}  # all of them: overloads are told apart by names
+            call = _call(node.target.namespace, name, node.args, named)  # type: ignore[union-attr]
             yield f"{node.name} = {call}" if schema.returns else call
             return
         names: list[str] = []
@@ -61,7 +62,7 @@ def _written(node: fx.Node) -> Iterator[str]:
             if len(each) > 1 and schema.arguments[len(each) - 1].name == "value":  # of addcmul and addcdiv
                 named["value"] = each.pop()
             names.append(f"{node.name}_{i}")
-            yield f"{names[-1]} = {_call(name.removeprefix(_FOR_EACH), each, named)}"
+            yield f"{names[-1]} = {_call('aten', name.removeprefix(_FOR_EACH), each, named)}"
         yield f"{node.name} = [{', '.join(names)}]"
 
 
@@ -73,8 +74,9 @@ def _schemas(node: fx.Node) -> list[str]:
     return [f"aten::{name.removeprefix(_FOR_EACH)}"] * len(node.args[0])  # type: ignore[arg-type]
 
 
-def _call(name: str, args: Any, named: Any) -> str:
-    return f"torch.ops.aten.{name}({', '.join([*map(_value, args), *(f'{k}={_value(v)}' for k, v in named.items())])})"
+def _call(namespace: str, name: str, args: Any, named: Any) -> str:
+    given = [*map(_value, args), *(f"{key}={_value(value)}" for key, value in named.items())]
+    return f"torch.ops.{namespace}.{name}({', '.join(given)})"
 
 
 def _value(value: Any) -> str:

@@ -1,9 +1,9 @@
 """Fast versions of what the norms say plainly; each stands beside its plain reference, with the same arguments.
 
 `impl` chooses: "plain" the reference; "fast" the fast version wherever it is possible, and the reference elsewhere
-(in half precision, under a compiler or, for whitening, in lanes); "auto" the fast version where it is also known to be
-faster: a fixed rule of device, dtype, shape and layout in each file, never a clock at run time. What is known of speed
-is what `tests/performance/norm_kernels.py` prints (docs/measurements.md).
+(in half precision, under a compiler or, for whitening, in lanes that are not traced); "auto" the fast version where it
+is also known to be faster: a fixed rule of device, dtype, shape and layout in each file, never a clock at run time.
+What is known of speed is what `tests/performance/norm_kernels.py` prints (docs/measurements.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,8 +57,9 @@ def is_traced() -> bool:
 
 
 def suspend_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast switched off on x's device, if that knows it at all: "meta" does not."""
-    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
+    """Autocast switched off on x's device, if that knows it at all ("meta" does not) and if it is on."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if kind != "meta" and torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def broadcast(statistic: Tensor, x: Tensor) -> Tensor:

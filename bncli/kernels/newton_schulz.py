@@ -4,6 +4,7 @@ Both versions take symmetric positive definite S (..., d, d), d x d matrices ind
 its size n, the trace or the Frobenius norm, so that the steps converge.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -35,8 +36,8 @@ def fast(S: Tensor, T: int, size: Size = "trace") -> Tensor:
     """The same numbers: as Y_k = Z_k^-1 (3 I - 2 H_k), the steps need H alone: H_k+1 = 3/2 I + H_k^2 (H_k - 3/2 I).
 
     This is a polynomial of one matrix, whose derivative is 0 at its limit I, so rounding does not grow in it. The
-    gradient takes 6 products a step and no other pass. May be differentiated any number of times and batched by vmap.
-    Compilers and `torch.export`, which see through it and know no writing into place, get the reference.
+    gradient takes 4 products and 2 sums with a transpose a step. May be differentiated any number of times and batched
+    by vmap. Compilers and `torch.export`, which see through it and know no writing into place, get the reference.
     """
     if torch.compiler.is_compiling():
         return plain(S, T, size)
@@ -46,28 +47,54 @@ def fast(S: Tensor, T: int, size: Size = "trace") -> Tensor:
 
 def forward(S: Tensor, T: int, size: Size = "trace") -> tuple[Tensor, Tensor]:
     """W and the iterates (..., 3, T, d, d) that `gradient` takes, outside of autograd."""
-    n = measure(S, size)
+    W, _, Hs, Zs = iterate(S.reshape(-1, *S.shape[-2:]), T, size)
     eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) * 1.5
-    first = (S / n).reshape(-1, *S.shape[-2:]).mul_(-0.5)
-    kept = first.new_empty(3, T, *first.shape)  # B_k = H_k - 3/2 I, H_k, Z_k = H_k-1 ... H_0 (Z_0 unused: S has it)
-    Bs, Hs, Zs = kept
-    Bs[0] = first
-    Z = torch.add(first, eye, out=Hs[0])
-    for k in range(1, T):
-        torch.bmm(torch.bmm(Hs[k - 1], Hs[k - 1]), Bs[k - 1], out=Bs[k])
-        torch.add(Bs[k], eye, out=Hs[k])
-        Zs[k] = Z
-        Z = torch.bmm(Hs[k], Z)
-    Zs[0] = 0
-    return Z.view(S.shape) * n.rsqrt(), kept.movedim(2, 0).view(*S.shape[:-2], 3, T, *S.shape[-2:])
+    kept = [*(H - eye for H in Hs), *Hs, torch.zeros_like(Zs[0]), *Zs[:-1]]  # B_k = H_k - 3/2 I, H_k, Z_k (Z_0: unused)
+    return W.view(S.shape), torch.stack(kept, 1).view(*S.shape[:-2], 3, T, *S.shape[-2:])
 
 
 def gradient(gW: Tensor, S: Tensor, W: Tensor, kept: Tensor, size: Size = "trace") -> Tensor:
     """GS = R / n - (<gW, W> / 2 + <R, Y_0>) / n dn/dS for R the gradient of Y_0 = S / n (W = Z / sqrt n)."""
+    _, Hs, Zs = kept.reshape(-1, *kept.shape[-4:]).unbind(1)
+    g, flat, root = (each.reshape(-1, *S.shape[-2:]) for each in (gW, S, W))
+    return reverse(g, flat, root, measure(flat, size).rsqrt(), Hs.unbind(1), Zs.unbind(1)[1:], size).view(S.shape)
+
+
+def iterate(S: Tensor, T: int, size: Size = "trace") -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """W, n^-1/2 for the size n of S, H_0 to H_T-1, and Z_1 to Z_T, of which `reverse` takes all but the last.
+
+    All (B, d, d), but the second, (B, 1, 1).
+    """
     n = measure(S, size)
-    G = ((gW + gW.mT) * (0.5 * n.rsqrt())).reshape(-1, *S.shape[-2:])
-    R = _reverse(kept.reshape(-1, *kept.shape[-4:]), G, kept.shape[-3]).view(S.shape) / n
-    return _with_size(R, gW, S, W, n, size)
+    r = n.rsqrt()
+    eye = torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) * 1.5
+    B = S / (n * -2)  # B_k = H_k - 3/2 I
+    Hs = [B + eye]
+    Zs = [Hs[0]]
+    for _ in range(1, T):
+        B = torch.bmm(torch.bmm(Hs[-1], Hs[-1]), B)
+        Hs.append(B + eye)
+        Zs.append(torch.bmm(Hs[-1], Zs[-1]))
+    return Zs[-1] * r, r, Hs, Zs
+
+
+def reverse(
+    gW: Tensor, S: Tensor, W: Tensor, r: Tensor, Hs: Sequence[Tensor], Zs: Sequence[Tensor], size: Size = "trace"
+) -> Tensor:
+    """The gradient of S, symmetric, from what `iterate` gave.
+
+    Z_k+1 = H_k Z_k has the gradients G Z_k of H_k and H_k G of Z_k. H' = 3/2 I + H^3 - 3/2 H^2 has for symmetric g the
+    gradient K + K^T of H, with K = H (Y + Y^T / 2) - 3/2 Y and Y = H g: two products, and two sums with a transpose,
+    which cost less than products do. Symmetric it may be made at each step, as S counts by its symmetric part alone.
+    """
+    G = gW * r  # of Z_k
+    K = torch.baddbmm(G, G, Zs[-1], beta=0, alpha=0.5) if Zs else G * 0.5  # of H_k, its symmetric part
+    for k in range(len(Hs) - 2, -1, -1):
+        G = torch.bmm(Hs[k + 1], G)
+        Y = torch.bmm(Hs[k], K + K.mT)
+        K = Y.baddbmm_(Hs[k], torch.add(Y, Y.mT, alpha=0.5), beta=-1.5)
+        K = K.baddbmm_(G, Zs[k - 1], alpha=0.5) if k else K.add_(G, alpha=0.5)
+    return _with_size((K + K.mT) * (r * r * -0.5), gW, S, W, r * r, size)
 
 
 class _NewtonSchulz(Function):
@@ -102,21 +129,6 @@ class _NewtonSchulz(Function):
         return _NewtonSchulz.apply(S.movedim(in_dims[0], 0), T, size), (0, 0)
 
 
-def _reverse(kept: Tensor, G: Tensor, T: int) -> Tensor:
-    """The gradient of Y_0 from G, that of Z_T: (B, 3, T, d, d) and (B, d, d) to (B, d, d).
-
-    All sums are within products: at these sizes a pass over a matrix costs as much as a product.
-    """
-    gH: Tensor | None = None  # of H_k by way of H_k+1
-    for k in range(T - 1, 0, -1):
-        B, H, Z = kept[:, 0, k - 1], kept[:, 1, k - 1], kept[:, 2, k]
-        gH = torch.bmm(G, Z) if gH is None else torch.baddbmm(gH, G, Z)  # Z_k+1 = H_k Z_k
-        G = torch.bmm(kept[:, 1, k], G)
-        M = torch.bmm(gH, H)  # H_k = 3/2 I + H H B: g H B + H (g H + B g)
-        gH = torch.baddbmm(torch.bmm(M, B), H, torch.baddbmm(M, B, gH))
-    return (G if gH is None else G + gH) * -0.5
-
-
 def _tangent_gradient(S: Tensor, W: Tensor, gW: Tensor, T: int, size: Size = "trace") -> Tensor:
     """The gradient by operations that can be differentiated again.
 
@@ -125,13 +137,15 @@ def _tangent_gradient(S: Tensor, W: Tensor, gW: Tensor, T: int, size: Size = "tr
     n = measure(S, size)
     flat = (-1, *S.shape[-2:])
     R = _tangent((S / n).reshape(flat), (gW + gW.mT).reshape(flat), T).view(S.shape) * (0.5 * n**-1.5)
-    return _with_size(R, gW, S, W, n, size)
+    return _with_size(R, gW, S, W, 1 / n, size)
 
 
-def _with_size(R: Tensor, gW: Tensor, S: Tensor, W: Tensor, n: Tensor, size: Size) -> Tensor:
-    """The gradient of S from R, that by way of Y_0 with n as a constant: n depends on S too."""
-    gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) / n
-    return R - gn * (torch.eye(S.shape[-1], dtype=S.dtype, device=S.device) if size == "trace" else S / n)
+def _with_size(R: Tensor, gW: Tensor, S: Tensor, W: Tensor, over: Tensor, size: Size) -> Tensor:
+    """The gradient of S from R, that by way of Y_0 with n = 1 / `over` as a constant: n depends on S too."""
+    gn = torch.addcmul(R * S, gW, W, value=0.5).sum((-2, -1), keepdim=True) * over
+    if size == "trace":
+        return torch.addcmul(R, gn, torch.eye(S.shape[-1], dtype=S.dtype, device=S.device), value=-1)
+    return torch.addcmul(R, gn * over, S, value=-1)
 
 
 def _tangent(Y: Tensor, dY: Tensor, T: int) -> Tensor:

@@ -18,7 +18,8 @@ from torch.autograd import Function
 from bncli.kernels import lanes_first, suspend_autocast, triton_launch
 from bncli.kernels.triton_launch import MemoryLayout, layout, place_like, power_above
 from bncli.kernels.triton_ops import empty_like, flatten_lanes, lanes_as_channels, pull_back
-from bncli.kernels.whitening import ClosedForm, Root, plain
+from bncli.kernels.whitening import Root, plain
+from bncli.kernels.whitening_rows import ClosedForm
 
 LARGEST = 64  # of d: two matrices and two tiles fit into a program's registers
 PRECISION = "ieee"  # of products: float32 proper, where "tf32x3" would come near it on matrix units

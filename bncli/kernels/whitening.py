@@ -7,7 +7,7 @@ Covariances, roots and their gradients are in the type of `identity`, which may 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from bncli.kernels import broadcast, is_ordinary, is_wrapped, may_look, obstacle, suspend_autocast
+from bncli.kernels import whitening_rows as by_rows
 from bncli.kernels.batch_norm import cancels
+from bncli.kernels.whitening_rows import ClosedForm
 
 Root = Callable[[Tensor], Tensor]
 
@@ -23,13 +25,6 @@ _LEAST_LOCATIONS = 32  # planes shorter than this make products too thin: they a
 _BLOCK = 2**17  # values of each operand and of the sum, which is read again while it is in the cache: 0.5 MiB
 # Stricter than for variances: small eigenvalues see what is lost in the largest.
 _LARGEST_RATIO = 4.0
-
-
-class ClosedForm(NamedTuple):
-    """A root with its gradient, both outside of autograd."""
-
-    of: Callable[[Tensor], tuple[Tensor, ...]]  # S to W and what else the gradient needs, each (G, d, d)
-    gradient: Callable[..., Tensor]  # of W, then all that `of` gave, to that of S, symmetric
 
 
 def is_possible(x: Tensor) -> bool:
@@ -40,7 +35,7 @@ def is_possible(x: Tensor) -> bool:
 def why_impossible(x: Tensor) -> str:
     """What stands in the way of `fast`, in words; empty where nothing does."""
     if is_wrapped(x):
-        return "it does not run in lanes"
+        return "in lanes it is for inputs (N, C) of zca, cholesky, iternorm and deconv, in traced training"
     if found := obstacle(x):
         return found
     return "" if is_possible(x) else f"it takes float32 and float64, not {str(x.dtype).removeprefix('torch.')}"
@@ -49,17 +44,22 @@ def why_impossible(x: Tensor) -> str:
 def plain(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, identity: Tensor, eps: float, root: Root
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The reference: y = weight W (x - mean) + bias, mean (C,) and S = cov + eps I (G, d, d), by plain operations."""
+    """The reference: y = weight W (x - mean) + bias, mean (C,) and covariance (G, d, d), by plain operations."""
     G, d = identity.shape[:2]
     C = x.shape[1]
     values = F.pad(x.transpose(0, 1).reshape(C, -1), (0, 0, 0, G * d - C)).view(G, d, -1)
     mean = values.mean(-1, keepdim=True)
     centred = values - mean
     wide = centred.to(identity.dtype)
-    S = wide @ wide.mT / values.shape[-1] + eps * identity
-    whitened = (root(S).to(x.dtype) @ centred).flatten(0, 1)[:C].view(C, x.shape[0], *x.shape[2:]).transpose(0, 1)
+    cov = wide @ wide.mT / values.shape[-1]
+    whitened = (
+        (root(cov + eps * identity).to(x.dtype) @ centred)
+        .flatten(0, 1)[:C]
+        .view(C, x.shape[0], *x.shape[2:])
+        .transpose(0, 1)
+    )
     y = whitened if weight is None else whitened * broadcast(weight, x)
-    return y if bias is None else y + broadcast(bias, x), mean.flatten()[:C], S
+    return y if bias is None else y + broadcast(bias, x), mean.flatten()[:C], cov
 
 
 def fast(
@@ -70,18 +70,25 @@ def fast(
     eps: float,
     root: Root,
     closed: ClosedForm | None = None,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, with mean and S as constants: y = A (x - mean) + bias, A = weight W, and five products of values.
+    """The same, with mean and covariance as constants: y = A (x - mean) + bias, A = weight W, five products of values.
 
-    `closed` is the root's closed form, which saves autograd's pass through it. May be differentiated any number of
-    times (the gradient's graph is that of `plain`); has no forward-mode derivative and no rule for vmap.
+    `closed` is the root's closed form, which saves autograd's pass through it; `dtype` that of these products, if it is
+    wider than that of x. May be differentiated any number of times (the gradient's graph is that of `plain`); has no
+    forward-mode derivative and no rule for vmap. Lanes (`whitening_rows.are_possible_lanes`) are differentiated once.
     """
     G, d = identity.shape[:2]
-    pair = [None if each is None else each.to(x.dtype) for each in (weight, bias)]
+    dtype = dtype or x.dtype
+    if is_wrapped(x):
+        assert closed is not None
+        return by_rows.whiten_lanes(x, weight, bias, identity, eps, closed, dtype)
     of_planes = x.ndim > 2 and x.shape[1] == G * d and x.is_contiguous() and x[0, 0].numel() >= _LEAST_LOCATIONS
+    values = x.to(dtype) if of_planes else x
+    pair = [None if each is None else each.to(values.dtype) for each in (weight, bias)]
     kernel = _Planes if of_planes else _Rows
-    y, mean, S = kernel.apply(x, *pair, identity, eps, root, closed or _by_autograd(root))
-    return y, mean, S
+    y, mean, cov = kernel.apply(values, *pair, identity, eps, root, closed or _by_autograd(root), dtype)
+    return y.to(x.dtype), mean, cov
 
 
 def _by_autograd(root: Root) -> ClosedForm:
@@ -106,11 +113,11 @@ def _again(ctx: Any, gy: Tensor) -> Gradients:
     """The gradients of `plain`, with their graph, for a backward pass that is to be differentiated again."""
     x, weight, bias, identity = ctx.saved_tensors[:4]
     with torch.enable_grad():
-        y = plain(x, weight, bias, identity, ctx.eps, ctx.plain_root)[0]
+        y = plain(x.to(ctx.dtype), weight, bias, identity, ctx.eps, ctx.plain_root)[0].to(x.dtype)
     wanted = [each for each in (x, weight, bias) if each is not None and each.requires_grad]
     found = iter(torch.autograd.grad(y, wanted, gy, create_graph=True))
     gradients = [next(found) if each is not None and each.requires_grad else None for each in (x, weight, bias)]
-    return *gradients, None, None, None, None
+    return *gradients, None, None, None, None, None
 
 
 class _Rows(Function):
@@ -126,44 +133,33 @@ class _Rows(Function):
         eps: float,
         root: Root,
         closed: ClosedForm,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        G, d = identity.shape[:2]
         rows = _rows(x)
-        mean = rows.mean(0)
-        centred = _grouped(rows - mean, G, d)
-        S = identity * eps
-        for part in centred.split(len(rows) if x.dtype == S.dtype else max(1, _BLOCK // (G * d)), 1):
-            wide = part.to(S.dtype)
-            S.baddbmm_(wide.mT, wide, alpha=1 / len(rows))
-        W, *kept = closed.of(S)
-        A = W.detach().to(x.dtype)
-        A = A if weight is None else A * _filled(weight, G, d).view(G, d, 1)
-        if bias is None:
-            y = torch.bmm(centred, A.mT)
-        else:
-            y = torch.baddbmm(_filled(bias, G, d).view(G, 1, d), centred, A.mT)
-        ctx.save_for_backward(x, weight, bias, identity, centred, A)
-        ctx.eps, ctx.plain_root, ctx.closed, ctx.kept = eps, root, closed, (W, *kept)
-        ctx.mark_non_differentiable(mean, S)
+        ctx.part = by_rows.ChannelSpan(0, rows.shape[1], identity.shape[1])
+        found = by_rows.whiten(rows, ctx.part, weight, bias, identity, eps, closed, dtype)
+        mean = found.mean.flatten()[: rows.shape[1]]
+        ctx.save_for_backward(x, weight, bias, identity, found.centred, found.A, found.weight)
+        ctx.eps, ctx.plain_root, ctx.closed, ctx.dtype, ctx.kept = eps, root, closed, dtype, found.root
+        ctx.mark_non_differentiable(mean, found.cov)
         ctx.set_materialize_grads(False)
-        return _ungrouped(y, x), mean, S
+        return _laid_out(ctx.part, found.y, x), mean, found.cov
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *_: None) -> Gradients:
-        """Of x: gz A + 2 gS (x - mean) / m, gz the centred gradient of y."""
         if gy is None:
-            return (None,) * 7
+            return (None,) * 8
         with suspend_autocast(gy):
             if torch.is_grad_enabled():
                 return _again(ctx, gy)
-            x, weight, bias, identity, centred, A = ctx.saved_tensors
-            G, d = identity.shape[:2]
-            g = _rows(gy)
-            g_bias = g.sum(0)
-            gz = _grouped(torch.sub(g, g_bias, alpha=1 / len(g)), G, d)
-            gS, g_weight = _of_root(ctx, torch.bmm(gz.mT, centred), weight)
-            gx = torch.bmm(gz, A).baddbmm_(centred, gS, alpha=2 / len(g))
-            return _ungrouped(gx, x), g_weight, None if bias is None else g_bias, None, None, None, None
+            x, weight, bias, _, centred, A, scale = ctx.saved_tensors
+            found = by_rows.differentiate(_rows(gy), ctx.part, ctx.closed, centred, A, scale, ctx.kept)
+            gx = _laid_out(ctx.part, found.x, x)
+            of_affine = [
+                None if parameter is None or g is None else g.flatten()[: len(parameter)].to(parameter.dtype)
+                for parameter, g in ((weight, found.weight), (bias, found.bias))
+            ]
+            return gx, *of_affine, None, None, None, None, None
 
 
 class _Planes(Function):
@@ -179,6 +175,7 @@ class _Planes(Function):
         eps: float,
         root: Root,
         closed: ClosedForm,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         N, (G, d) = len(x), identity.shape[:2]
         planes = x.view(N * G, d, -1)
@@ -198,17 +195,17 @@ class _Planes(Function):
         y = torch.empty_like(x)
         _affine(y.view(planes.shape), offset, (A, planes))
         ctx.save_for_backward(x, weight, bias, identity, planes, A, mean)
-        ctx.eps, ctx.plain_root, ctx.closed, ctx.kept = eps, root, closed, (W, *kept)
+        ctx.eps, ctx.plain_root, ctx.closed, ctx.dtype, ctx.kept = eps, root, closed, dtype, (W, *kept)
         mean_of_x = (mean if shift is None else mean + shift).flatten()
-        ctx.mark_non_differentiable(mean_of_x, S)
+        ctx.mark_non_differentiable(mean_of_x, cov)
         ctx.set_materialize_grads(False)
-        return y, mean_of_x, S
+        return y, mean_of_x, cov
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor | None, *_: None) -> Gradients:
         """Of x: A^T g + K x + constant, K = 2 gS / m, the constant such that the mean over m is 0."""
         if gy is None:
-            return (None,) * 7
+            return (None,) * 8
         with suspend_autocast(gy):
             if torch.is_grad_enabled():
                 return _again(ctx, gy)
@@ -222,7 +219,7 @@ class _Planes(Function):
             constant = torch.baddbmm(torch.bmm(K, mean.unsqueeze(-1)), A.mT, sums, beta=-1, alpha=-1 / (N * L))
             gx = torch.empty_like(x)
             _affine(gx.view(planes.shape), constant, (A.mT, g), (K, planes))
-            return gx, g_weight, None if bias is None else sums.flatten(), None, None, None, None
+            return gx, g_weight, None if bias is None else sums.flatten(), None, None, None, None, None
 
 
 def _of_root(ctx: Any, gA: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -232,8 +229,8 @@ def _of_root(ctx: Any, gA: Tensor, weight: Tensor | None) -> tuple[Tensor, Tenso
     gW = gA
     if weight is not None:
         G, d = gA.shape[:2]
-        g_weight = (gA * W.detach().to(gA.dtype)).sum(-1).flatten()[: len(weight)]
-        gW = gA * _filled(weight, G, d).view(G, d, 1)
+        g_weight = (gA * W.detach().to(gA.dtype)).sum(-1).flatten()
+        gW = gA * weight.view(G, d, 1)
     return ctx.closed.gradient(gW.to(W.dtype), *ctx.kept).to(gA.dtype), g_weight
 
 
@@ -276,16 +273,18 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else x.movedim(1, -1).reshape(-1, x.shape[1])
 
 
-def _grouped(rows: Tensor, G: int, d: int) -> Tensor:
-    """(m, C) to (G, m, d), a view if G d = C, else filled up with zeros."""
-    return _filled(rows, G, d).view(-1, G, d).transpose(0, 1)
-
-
-def _ungrouped(values: Tensor, x: Tensor) -> Tensor:
-    """(G, m, d) in the shape of x (N, C, ...) and laid out as `layout_of` says, in memory of its own."""
-    rows = values.transpose(0, 1).flatten(1)[:, : x.shape[1]]
-    y = torch.empty_like(x, memory_format=layout_of(x))
-    y.movedim(1, -1).copy_(rows.view(len(x), *x.shape[2:], -1))
+def _laid_out(part: by_rows.ChannelSpan, values: Tensor, x: Tensor) -> Tensor:
+    """Values (B, m, w) in the shape of x (N, C, ...), laid out by `layout_of`, in memory of its own."""
+    inner = x.ndim > 2 and layout_of(x) != torch.contiguous_format
+    y = torch.empty_like(x, memory_format=layout_of(x) if inner else torch.contiguous_format)
+    if x.ndim == 2:
+        by_rows.fill_rows(part, values, y)
+        return y
+    last = y.movedim(1, -1)
+    rows = (last if inner else last.new_empty(last.shape)).view(-1, x.shape[1])
+    by_rows.fill_rows(part, values, rows)
+    if not inner:
+        last.copy_(rows.view(last.shape))
     return y
 
 
@@ -293,9 +292,3 @@ def layout_of(x: Tensor) -> torch.memory_format:
     """How a norm lays out its output: channels innermost (channels_last) where those of x (N, C, ...) are."""
     inner = x.ndim > 3 and x.shape[1] > 1 and x.stride(1) == 1
     return (torch.channels_last if x.ndim == 4 else torch.channels_last_3d) if inner else torch.contiguous_format
-
-
-def _filled(tensor: Tensor, G: int, d: int) -> Tensor:
-    """(..., C) to (..., G d)."""
-    missing = G * d - tensor.shape[-1]
-    return F.pad(tensor, (0, missing)) if missing else tensor

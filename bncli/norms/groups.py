@@ -19,7 +19,8 @@ from torch.autograd import Function
 from torch.types import Device
 
 from bncli.kernels import Impl, may_look, note_fallback, suspend_autocast, triton_launch, whitening
-from bncli.kernels.whitening import ClosedForm, Root, layout_of
+from bncli.kernels.whitening import Root, layout_of
+from bncli.kernels.whitening_rows import ClosedForm, are_possible_lanes
 from bncli.norms.channels import (
     DType,
     RunningMomentum,
@@ -161,7 +162,12 @@ def root_dtype(x: Tensor) -> torch.dtype:
 
 def widen_for_root(x: Tensor, m: int, d: int) -> Tensor:
     """The values of groups of d channels, m of each channel, that an exact root is taken of and multiplied with."""
-    return x.to(root_dtype(x)) if m <= FEW * d else widen(x)
+    return x.to(root_dtype(x)) if are_few(m, d) else widen(x)
+
+
+def are_few(m: int, d: int) -> bool:
+    """Whether m values of each of d channels are so few that products with a root are in its type."""
+    return m <= FEW * d
 
 
 def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None = None, *, exact: bool) -> Tensor:
@@ -174,7 +180,8 @@ def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None =
     bessel(m)  # refuses a single value
     with suspend_autocast(x):
         exporting = getattr(torch.compiler, "is_exporting", bool)()  # a program for any number of examples
-        values = widen_for_root(x, m, d) if exact and not exporting else widen(x)
+        values = widen(x)
+        wide = root_dtype(x) if exact and are_few(m, d) and not exporting else values.dtype
         dtype = root_dtype(x) if exact else values.dtype
         identity = build_identity(norm.running_cov, norm.channels, norm.filler, dtype)
         reason = _find_obstacle(norm, values, identity, closed, few=exact and m <= FEW * d)
@@ -186,12 +193,14 @@ def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None =
             track(norm, mean, S - norm.eps * identity, m)
             return lay_out_like(y.to(x.dtype), x)
         if norm.impl != "plain":
-            if whitening.is_possible(values):
-                y, mean, S = whitening.fast(values, norm.weight, norm.bias, identity, norm.eps, root, closed)
-                track(norm, mean, S - norm.eps * identity, m)
+            if whitening.is_possible(values) or are_possible_lanes(values, closed):
+                affine = norm.weight, norm.bias
+                y, mean, cov = whitening.fast(values, *affine, identity, norm.eps, root, closed, wide)
+                track(norm, mean, cov, m)
                 return lay_out_like(y.to(x.dtype), x)
             if norm.impl == "fast":
                 note_fallback("whitening", reason or whitening.why_impossible(values))
+        values = values.to(wide)
         groups = split_groups(values, norm.channels, d)
         mean = groups.mean(-1, keepdim=True)
         centred = groups - mean

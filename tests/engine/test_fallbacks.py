@@ -112,14 +112,18 @@ def test_a_fallback_changes_no_id(tiny: Tiny) -> None:
     assert job.id == Job(job.runs).id
 
 
+NOT_IN_THESE_LANES = "in lanes it is for inputs (N, C) of zca, cholesky, iternorm and deconv, in traced training"
+
+
 @pytest.mark.usefixtures("trace_short_runs_too")
 @pytest.mark.parametrize(
     ("part", "engine", "seeds", "reason"),
     [
         ("batch", "auto", 1, "it looks at values, which a traced step cannot"),
         ("batch", "plain", 1, "it takes rows of locations, and (N, C) has none"),
-        ("zca", "auto", 3, "it does not run in lanes"),
-        ("zca", "untraced", 3, "it does not run in lanes"),
+        ("zca", "auto", 3, ""),
+        ("zca", "untraced", 3, NOT_IN_THESE_LANES),
+        ("pca", "auto", 3, NOT_IN_THESE_LANES),
         ("zca", "auto", 1, ""),
         ("batch", "auto", 3, ""),
     ],
@@ -128,7 +132,7 @@ def test_a_kernel_that_was_asked_for_and_not_used_is_said_once(
     tiny: Tiny, part: str, engine: Any, seeds: int, reason: str
 ) -> None:
     fallbacks, signs = trained(jobs(tiny, {"name": part, "impl": "fast"}, engine, seeds=seeds)[0])
-    kernel = {"batch": "batch normalisation", "zca": "whitening"}[part]
+    kernel = {"batch": "batch normalisation"}.get(part, "whitening")
     text = f"{kernel} takes its plain version, not the fast one that impl: fast asks for: {reason}"
     assert fallbacks == ((text,) if reason else ())
     assert signs[-1].notes == tuple(f"it: {each}" for each in fallbacks)
@@ -173,7 +177,7 @@ data: {name: mnist, binarize: 127}
 model: {name: mlp, hidden: [8, 8], init: {normal: 0.1}}
 training: {steps: 60, batch_size: 40, lr: 0.5}
 evaluation: {every: 20, split: validation}
-variants: {noisy: {norm: noisy-batch}, zca: {norm: {name: zca, impl: fast}}}
+variants: {noisy: {norm: noisy-batch}, pca: {norm: {name: pca, impl: fast}}}
 reference: noisy
 measures: [final_loss]
 seeds: 3
@@ -187,8 +191,8 @@ def test_fallbacks_are_said_once_on_the_terminal_and_kept_in_the_json(tmp_path: 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=known, timeout=200)
     assert done.returncode == 0, done.stderr
     one_by_one = "runs train one at a time: norm 'noisy-batch' does not train several at once (lanes)"
-    plain = "whitening takes its plain version, not the fast one that impl: fast asks for: it does not run in lanes"
-    for text in (f"noisy: {one_by_one}", f"zca: {plain}"):
+    plain = f"whitening takes its plain version, not the fast one that impl: fast asks for: {NOT_IN_THESE_LANES}"
+    for text in (f"noisy: {one_by_one}", f"pca: {plain}"):
         assert done.stderr.splitlines().count(text) == 1
     runs = json.loads((tmp_path / "all.json").read_text())["runs"]
     assert [run["info"]["fallbacks"] for run in runs] == [[one_by_one]] * 3 + [[plain]] * 3

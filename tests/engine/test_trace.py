@@ -134,6 +134,29 @@ def test_an_update_by_a_product_is_fused_with_it_and_gives_the_same() -> None:
     torch.testing.assert_close(operations(weight, lr, g, x), expected)
 
 
+def test_an_update_is_fused_with_a_product_of_what_was_written_before_it() -> None:
+    def step(weight: Tensor, lr: Tensor, g: Tensor, x: Tensor) -> Tensor:
+        x.mul_(2)
+        return weight.addcmul_(g.mT @ x, lr.view(2, 1, 1), value=-1)
+
+    weight, lr, g, x = torch.randn(2, 4, 3), torch.rand(2), torch.randn(2, 5, 4), torch.randn(2, 5, 3)
+    operations = trace(step, [weight, lr, g, x])
+    assert "aten.baddbmm_.default" in [str(node.target) for node in operations.graph.nodes]
+    expected = step(weight.clone(), lr, g, x.clone())
+    torch.testing.assert_close(operations(weight, lr, g, x), expected)
+
+
+def test_what_is_made_of_fixed_numbers_alone_is_made_once() -> None:
+    def step(x: Tensor) -> Tensor:
+        lower = torch.full((3, 3), 0.5).tril(-1) + torch.eye(3)
+        return x @ lower
+
+    operations = trace(step, [torch.ones(3, 3)])
+    assert [str(node.target) for node in operations.graph.nodes if node.op == "call_function"] == ["aten.mm.default"]
+    x = torch.randn(3, 3)
+    assert operations(x).equal(step(x))
+
+
 def test_an_update_is_not_fused_with_a_product_of_what_changes_before_it() -> None:
     def step(weight: Tensor, lr: Tensor, g: Tensor, x: Tensor) -> Tensor:
         gradient = g.mT @ x

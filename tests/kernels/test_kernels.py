@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from bncli.engine.trace import trace
 from bncli.kernels import batch_norm, newton_schulz, whitening
 from bncli.norms import norm
 from bncli.norms.roots import inverse_cholesky, inverse_root
@@ -148,19 +149,77 @@ def test_a_trace_holds_no_branch_on_values(kernel, shape):
 
 
 @pytest.mark.parametrize("name", ["zca", "cholesky", "iternorm", "pca"])
-@pytest.mark.parametrize("channels", [8, 6])
+@pytest.mark.parametrize(("channels", "width"), [(8, 4), (6, 4), (50, 40)])
 @pytest.mark.parametrize("affine", [True, False])
-def test_whitening_of_rows_equals_the_plain_way(name, channels, affine):
+def test_whitening_of_rows_equals_the_plain_way(name, channels, width, affine):
     x = torch.randn(32, channels, 3, 2, dtype=torch.float64).to(memory_format=torch.channels_last)
     for values in (x, x.contiguous(), x[:, :, 0, 0]):
         found = []
         for impl in ("plain", "auto"):
-            layer = norm(name, channels, group_size=4, affine=affine, impl=impl).double()
+            layer = norm(name, channels, group_size=width, affine=affine, impl=impl).double()
             values = values.detach().requires_grad_()
             y = layer(values)
             gradients = torch.autograd.grad((y * y.detach().sin()).sum(), [values, *layer.parameters()])
             found.append((y, *gradients, layer.running_mean, layer.running_cov))
         assert_equal(*found, torch.float64)
+
+
+@pytest.mark.parametrize("name", ["zca", "cholesky", "iternorm", "deconv"])
+@pytest.mark.parametrize(("channels", "width"), [(12, 4), (10, 4), (3, 4), (80, 40), (90, 40)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_whitening_of_traced_lanes_equals_the_plain_way_of_each(name, channels, width, affine):
+    x, g = torch.randn(2, 2, 96, channels, dtype=torch.float64)
+    layers = [norm(name, channels, group_size=width, affine=affine).double() for _ in x]
+    for parameter in [p for layer in layers for p in layer.parameters()]:
+        torch.nn.init.normal_(parameter)
+    parameters, buffers = torch.func.stack_module_state(layers)
+    leaves = [x, *parameters.values()]
+
+    def step(g, *tensors):
+        inputs = [each.detach().requires_grad_() for each in tensors[: len(leaves)]]
+
+        def lane(x, values, rest):
+            return torch.func.functional_call(layers[0], (dict(zip(parameters, values, strict=True)), rest), (x,))
+
+        y = torch.vmap(lane)(inputs[0], inputs[1:], dict(zip(buffers, tensors[len(leaves) :], strict=True)))
+        return torch.cat([each.flatten() for each in (y, *torch.autograd.grad((y * g).sum(), inputs))])
+
+    state = [each.detach().clone() for each in (*leaves, *buffers.values())]
+    operations = trace(step, [g, *state])
+    names = {str(node.target) for node in operations.graph.nodes}
+    assert not {"aten.slice_backward.default", "aten.select_backward.default"} & names  # none of autograd's own
+    found = operations(g, *state)
+    expected = []
+    for layer, x_of, g_of in zip(layers, x, g, strict=True):
+        layer.impl = "plain"
+        leaf = x_of.clone().requires_grad_()
+        y = layer(leaf)
+        expected.append((y, *torch.autograd.grad((y * g_of).sum(), [leaf, *layer.parameters()])))
+    expected = torch.cat([torch.stack(each).flatten() for each in zip(*expected, strict=True)])
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-9, atol=1e-9)
+    for layer, running in zip(layers, zip(*state[len(leaves) :], strict=True), strict=True):
+        for one, other in zip(running, layer.buffers(), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["zca", "cholesky"])
+def test_a_lane_that_is_not_finite_leaves_the_others_alone_in_a_trace(name):
+    def step(x):
+        layer = norm(name, 6, affine=False)
+        leaf, state = x.detach().requires_grad_(), {key: torch.stack([b] * 3) for key, b in layer.named_buffers()}
+        y = torch.vmap(lambda x, state: torch.func.functional_call(layer, state, (x,)))(leaf, state)
+        (gradient,) = torch.autograd.grad((y * y.detach().sin()).sum(), leaf)
+        return torch.stack([y.detach(), gradient])
+
+    x = torch.randn(3, 20, 6)
+    operations = trace(step, [x])
+    expected = operations(x)
+    x[1, 4, 2] = torch.nan
+    x[2, :, 5] = x[2, :, 0]  # of full rank no longer
+    found = operations(x)
+    assert torch.equal(found[:, 0], expected[:, 0])
+    assert found[:, 1].isnan().all()
+    assert found[:, 2].isfinite().all()
 
 
 @every_dtype
