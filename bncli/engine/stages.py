@@ -15,6 +15,7 @@ from torch import fx
 from bncli.kernels.images import pooled_norm, pooled_norm_gradient
 
 aten = torch.ops.aten
+LEAST_VALUES = 2**18  # that a norm takes: of fewer the calls cost more than the passes over memory that they save
 
 
 @dataclass
@@ -33,7 +34,7 @@ def quicken_stages(graph: fx.Graph) -> None:
     stages = [_find(node) for node in graph.nodes if node.target is aten.max_pool2d_with_indices.default]
     for stage in filter(None, stages):
         norm = _find_norm(stage)
-        if norm:
+        if norm and stage.relu.meta["val"].numel() >= LEAST_VALUES:
             _replace_with_norm(graph, stage, *norm)
         else:
             _pool_first(graph, stage)

@@ -87,5 +87,6 @@ def _moments(
 def _affine(y: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
     """y slope + offset of each channel."""
     matrix, k = _columns(y)
-    found = torch.addcmul(offset.repeat(k), matrix, slope.repeat(k))
+    slopes, offsets = (each.expand(k, -1).reshape(-1) for each in (slope, offset))
+    found = torch.addcmul(offsets, matrix, slopes)
     return found.view(y.shape[0], *y.shape[2:], y.shape[1]).permute(0, 3, 1, 2)

@@ -72,10 +72,13 @@ def test_traced_lanes_equal_lanes(tiny: Tiny, norm: str) -> None:
 
 
 @pytest.mark.usefixtures("double_precision")
-@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-def test_a_traced_convnet_which_pools_first_equals_a_plain_one(tiny: Tiny, norm: str) -> None:
-    model = {"name": "convnet", "channels": [4, 6]}
-    (found, *_), (expected, *_) = (runs(tiny, norm, engine, model=model) for engine in ("auto", "plain"))
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_traced_convnet_which_pools_first_equals_a_plain_one(
+    tiny: Tiny, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bncli.engine.stages.LEAST_VALUES", 1)
+    parts: dict[str, Any] = {"model": {"name": "convnet", "channels": [4, 6]}, "data": {"name": "digits"}}
+    (found, *_), (expected, *_) = (runs(tiny, norm, engine, **parts) for engine in ("auto", "plain"))
     assert_same(train(Job((found,))), train(Job((expected,))))
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bncli.engine.stages import LEAST_VALUES
 from bncli.engine.trace import trace
 from bncli.kernels.images import plain_pooled_norm, pooled_norm, pooled_norm_gradient
 
@@ -16,8 +17,9 @@ LAST = torch.channels_last
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded_and_for_small_images_too(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    monkeypatch.setattr("bncli.engine.stages.LEAST_VALUES", 1)
 
 
 def images(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> Tensor:
@@ -126,3 +128,13 @@ def test_only_exact_images_that_lie_pixel_by_pixel_are_pooled_first(x: Tensor) -
     names = operations(trace(step(pool), [x, *given]))
     assert "pooled_norm" not in names
     assert names.index("relu.default") < names.index("max_pool2d_with_indices.default")
+
+
+def test_a_norm_of_few_values_stays_and_only_relu_comes_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bncli.engine.stages.LEAST_VALUES", LEAST_VALUES)
+    x, given = images((4, 6, 8, 8)), parameters(6, torch.float64, signs=False)
+    graph = trace(step(pool), [x, *given])
+    names = operations(graph)
+    assert names.index("native_batch_norm.default") < names.index("max_pool2d_with_indices.default")
+    assert names.index("max_pool2d_with_indices.default") < names.index("relu.default")
+    torch.testing.assert_close(graph(x, *given), step(pool)(x, *given), rtol=0, atol=0)
