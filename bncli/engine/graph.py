@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from bncli.engine.stages import quicken_stages
+
 aten = torch.ops.aten
 ALIASES = {aten.detach.default, aten.alias.default}
 VIEWS = ALIASES | {
@@ -22,6 +24,8 @@ PRODUCTS = {aten.bmm.default: aten.baddbmm_.default, aten.mm.default: aten.addmm
 def simplify(graph: fx.GraphModule) -> None:
     """Make the graph shorter; its numbers stay as they are but for the rounding of fused updates."""
     _drop_needless_views(graph.graph)
+    _drop_unused(graph.graph)
+    quicken_stages(graph.graph)
     _drop_multiplications_by_one(graph.graph)
     _fuse_updates(graph.graph)
     _drop_unused(graph.graph)

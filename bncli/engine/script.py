@@ -24,6 +24,8 @@ def scripted(operations: fx.GraphModule) -> Callable[..., Tensor]:
     """
     nodes = list(operations.graph.nodes)
     called = [node for node in nodes if isinstance(node.target, torch._ops.OpOverload)]
+    if own := [n for n in nodes if n.op == "call_function" and n not in called and n.target is not operator.getitem]:
+        raise RuntimeError(f"{own[0].name} is Python's")
     kept = [node for node in nodes if node.op == "get_attr"]
     arguments = [node.name for node in nodes if node.op == "placeholder"] + [node.name for node in kept]
     lines = [f"def step({', '.join(arguments)}):", *(f"    {line}" for node in nodes for line in _written(node)), ""]

@@ -72,6 +72,17 @@ def test_traced_lanes_equal_lanes(tiny: Tiny, norm: str) -> None:
 
 
 @pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_traced_convnet_which_pools_first_equals_a_plain_one(
+    tiny: Tiny, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bncli.engine.stages.LEAST_VALUES", 1)
+    parts: dict[str, Any] = {"model": {"name": "convnet", "channels": [4, 6]}, "data": {"name": "digits"}}
+    (found, *_), (expected, *_) = (runs(tiny, norm, engine, **parts) for engine in ("auto", "plain"))
+    assert_same(train(Job((found,))), train(Job((expected,))))
+
+
+@pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", {"name": "sgd", "momentum": 0.9, "nesterov": True}])
 def test_optimisers_that_change_from_step_to_step_are_traced_right(tiny: Tiny, optimizer: Any) -> None:
     recipe = {"steps": 20, "batch_size": 40, "lr": 0.01, "weight_decay": 0.01, "optimizer": optimizer}
