@@ -150,8 +150,8 @@ def batch_norm_ends_a_block(device: str, dtype: str, last: bool) -> float:
         y = run(inputs[0], None, None, inputs[2], inputs[3], 0.1, 1e-5, inputs[1], True)
         gradients = torch.autograd.grad((y * weights.to(where)).sum(), inputs)
         found.append({"y": y, **{f"gradient {k}": g for k, g in enumerate(gradients)}})
-    # what rounding moves across 0 has another gradient
-    return compared(found[1], found[0], 3 * TOLERANCES[dtype], "training")
+    # what rounding moves across 0 before the ReLU has another gradient: of 2^16 values one, or one in some 2^8
+    return compared(found[1], found[0], 1e-2 if dtype == "f32" else 0.15, "training")
 
 
 def lanes_are_right(name: str, device: str, spoilt: bool = False, **more: Any) -> float:
