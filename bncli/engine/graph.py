@@ -147,7 +147,9 @@ def call_directly(graph: fx.GraphModule) -> None:
     Only for what is called as it is: `simplify` and whoever looks for operations know overloads alone.
     """
     for node in list(graph.graph.nodes):
-        if not isinstance(node.target, torch._ops.OpOverload):
+        if not isinstance(node.target, torch._ops.OpOverload) or not node.args:
+            continue
+        if not isinstance(node.args[0], fx.Node | list | tuple):  # a number, which has no methods
             continue
         name, overload = node.target._opname, node.target._overloadname
         if overload in OVERLOADS and name in DIRECT:

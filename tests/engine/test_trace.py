@@ -162,7 +162,13 @@ def test_operations_called_directly_give_the_same() -> None:
         rows = torch.cat([x[:, 1:3], y.mT[:, :2]], -1).view(2, -1)
         x.add_(y, alpha=2).mul_(y)
         total = torch.where(rows > 0, rows, rows.sum(-1, keepdim=True)).unsqueeze(0)
-        return total.bmm(total.mT) + x.mean() + x.sigmoid().sum(0, dtype=torch.float64)[0] - torch.rsqrt(y.exp()).max()
+        one = torch.ops.aten._to_copy(1, dtype=torch.float64)
+        return (
+            one * total.bmm(total.mT)
+            + x.mean()
+            + x.sigmoid().sum(0, dtype=torch.float64)[0]
+            - torch.rsqrt(y.exp()).max()
+        )
 
     tensors = [torch.randn(4, 4), torch.randn(4, 4)]
     operations = trace(step, tensors)
