@@ -52,12 +52,8 @@ def plain(
     centred = values - mean
     wide = centred.to(identity.dtype)
     cov = wide @ wide.mT / values.shape[-1]
-    whitened = (
-        (root(cov + eps * identity).to(x.dtype) @ centred)
-        .flatten(0, 1)[:C]
-        .view(C, x.shape[0], *x.shape[2:])
-        .transpose(0, 1)
-    )
+    W = root(cov + eps * identity).to(x.dtype)
+    whitened = (W @ centred).flatten(0, 1)[:C].view(C, x.shape[0], *x.shape[2:]).transpose(0, 1)
     y = whitened if weight is None else whitened * broadcast(weight, x)
     return y if bias is None else y + broadcast(bias, x), mean.flatten()[:C], cov
 
