@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection, wait
 
-from bncli.engine.environment import device_count
+from bncli.engine.environment import device_count, keep_freed_memory
 from bncli.executors import Workers
 from bncli.streams import guard_streams
 
@@ -42,6 +42,7 @@ def open_local(workers: int | None, device: str) -> Workers:
 def _start(ended: Connection, ranks: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then ends its workers
     guard_streams()
+    keep_freed_memory()
     os.dup2(2, 1)  # stdout is the command's: what is printed here, by libraries and child processes too, is no result
     threading.Thread(target=_end_with_command, args=(ended,), daemon=True).start()
     if ranks is not None:
