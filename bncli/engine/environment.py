@@ -1,5 +1,6 @@
 """Where a number was made: versions, processor, threads; and which device `auto` means."""
 
+import ctypes
 import os
 import platform
 import sys
@@ -19,6 +20,20 @@ from bncli.errors import ConfigError
 
 # of NVIDIA's driver, on a card and on its boards; of Windows' Linux; of AMD's driver
 GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as mallopt calls what it sets
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep up to 2 GB of what this process frees, for its next tensors; elsewhere nothing is done.
+
+    By its own rules blocks of megabytes are given back or kept by the luck of a process's history: of equal runs of 200
+    to 300 steps of a small image network some took 30,000 page faults and some 400,000 to 1,400,000, a tenth to a third
+    of their processor time.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 2**25)  # bytes; no higher one is allowed
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def resolve_device(wanted: str) -> str:

@@ -21,6 +21,7 @@ from subprocess import DEVNULL, Popen
 from threading import Thread
 from typing import Any
 
+from bncli.engine.environment import keep_freed_memory
 from bncli.streams import guard_streams, interrupts_held
 
 IMPORTED = (
@@ -180,6 +181,7 @@ def serve(way: int) -> None:
     for name in IMPORTED:
         with suppress(Exception):  # the worker that needs it says so
             __import__(name)
+    keep_freed_memory()
     reading.join()  # a fork has the thread that forks alone
     gc.enable()
     gc.freeze()

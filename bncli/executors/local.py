@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection, wait
 
-from bncli.engine.environment import device_count, may_have_gpu
+from bncli.engine.environment import device_count, keep_freed_memory, may_have_gpu
 from bncli.executors import Workers
 from bncli.executors.forks import ForkedPool, ForkServer
 from bncli.plan import Job
@@ -83,6 +83,7 @@ def _end_early() -> None:
 def _start(ended: Connection, ranks: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then ends its workers
     guard_streams()
+    keep_freed_memory()
     os.dup2(2, 1)  # stdout is the command's: what is printed here, by libraries and child processes too, is no result
     threading.Thread(target=_end_with_command, args=(ended,), daemon=True).start()
     if ranks is not None:

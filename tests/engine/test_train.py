@@ -1,6 +1,9 @@
 """What the training loop promises: pairs, lanes, divergence, evaluation that leaves no trace."""
 
 import math
+import platform
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -258,3 +261,14 @@ def test_batches_of_several_epochs_are_those_drawn_one_by_one(tiny: Tiny) -> Non
         x_alone, y_alone = next(iter(one_by_one.next(1)))
         assert x.equal(x_alone)
         assert y.equal(y_alone)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the rules are glibc's")
+def test_a_worker_keeps_the_memory_that_it_frees() -> None:
+    program = (
+        "import resource; from bncli.engine.environment import keep_freed_memory; keep_freed_memory()\n"
+        "def use(): held = [bytearray(2**24 - 4096) for _ in range(4)]\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "use(); use(); before = faults(); [use() for _ in range(10)]; assert faults() - before < 1000"
+    )  # by glibc's own rules it is 160,000
+    subprocess.run([sys.executable, "-c", program], check=True)
