@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from bncli.engine.environment import keep_freed_memory
 from bncli.errors import BncliError, HandedBack
 from bncli.files import make_temporary_folder, write_atomically
 from bncli.plan import Job
@@ -308,6 +309,7 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     guard_streams()
+    keep_freed_memory()
     job, at = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: hand_back())
