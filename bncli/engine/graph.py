@@ -46,8 +46,8 @@ def _drop_multiplications_by_one(graph: fx.Graph) -> None:
 def _fuse_updates(graph: fx.Graph) -> None:
     """p - lr * (a @ b), with a product that nobody else reads, is one product that adds to p, of lr * a and b."""
     order = {node: i for i, node in enumerate(graph.nodes)}
-    writing = [node for node in graph.nodes if node.op == "call_function" and _changes(node.target)]
-    changed = [(order[node], _root(source)) for node in writing for source in node.all_input_nodes]
+    writing = [node for node in graph.nodes if node.op == "call_function" and changes(node.target)]
+    changed = [(order[node], root_of(source)) for node in writing for source in node.all_input_nodes]
     for node in list(graph.nodes):
         if node.target is not aten.addcmul_.default or node.kwargs != {"value": -1}:
             continue
@@ -55,7 +55,7 @@ def _fuse_updates(graph: fx.Graph) -> None:
         if product.target not in PRODUCTS or len(product.users) > 1 or lr.meta["val"].dim() == 1:
             continue
         a, b = product.args
-        if any(order[product] < at < order[node] and what in (_root(a), _root(b)) for at, what in changed):
+        if any(order[product] < at < order[node] and what in (root_of(a), root_of(b)) for at, what in changed):
             continue  # by now they may be others
         with graph.inserting_before(node):
             scaled = graph.call_function(aten.mul.Tensor, (a, lr))
@@ -65,7 +65,8 @@ def _fuse_updates(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
-def _root(node: fx.Node) -> fx.Node:
+def root_of(node: fx.Node) -> fx.Node:
+    """What a view is of."""
     while node.target in VIEWS:
         node = node.args[0]  # type: ignore[assignment]
     return node
@@ -93,11 +94,11 @@ def _lies_as(one: fx.Node, other: fx.Node) -> bool:
 def _drop_unused(graph: fx.Graph) -> None:
     """Drop what nobody reads and what changes nothing in place."""
     for node in reversed(list(graph.nodes)):
-        if node.op == "call_function" and not node.users and not _changes(node.target):
+        if node.op == "call_function" and not node.users and not changes(node.target):
             graph.erase_node(node)
 
 
-def _changes(target: Any) -> bool:
+def changes(target: Any) -> bool:
     """Whether an operation writes to its arguments, or moves a random generator."""
     if not isinstance(target, torch._ops.OpOverload):
         return False
@@ -112,7 +113,7 @@ def _compute_constants_once(graph: fx.GraphModule) -> None:
         sources = node.all_input_nodes
         if not (all(source in made for source in sources) if sources else node.target in CONSTANTS):
             continue
-        if not isinstance(node.target, torch._ops.OpOverload) or _changes(node.target) or _is_changed(node):
+        if not isinstance(node.target, torch._ops.OpOverload) or changes(node.target) or _is_changed(node):
             continue
         args, kwargs = fx.map_arg((node.args, node.kwargs), made.__getitem__)
         value = node.target(*args, **kwargs)
@@ -131,4 +132,4 @@ def _compute_constants_once(graph: fx.GraphModule) -> None:
 
 
 def _is_changed(node: fx.Node) -> bool:
-    return any(_changes(user.target) or (user.target in VIEWS and _is_changed(user)) for user in node.users)
+    return any(changes(user.target) or (user.target in VIEWS and _is_changed(user)) for user in node.users)

@@ -5,11 +5,13 @@ On a processor Python takes 2 to 6 microseconds an operation of a small network,
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+
+from bncli.engine.graph import changes, root_of
 
 _FOR_EACH = "_foreach_"
 
@@ -30,14 +32,28 @@ def scripted(operations: fx.GraphModule) -> Callable[..., Tensor]:
     arguments = [node.name for node in nodes if node.op == "placeholder"] + [node.name for node in kept]
     lines = [f"def step({', '.join(arguments)}):", *(f"    {line}" for node in nodes for line in _written(node)), ""]
     step = torch.jit.CompilationUnit("\n".join(lines)).step
-    found = [node.schema() for node in step.graph.nodes() if "::" in node.schema()]
-    meant = [schema for node in called for schema in _schemas(node)]
-    for one, other in zip((each for each in found if "::__getitem__" not in each), meant, strict=True):
-        # a number may be taken as it is where Python makes a tensor of it: torch computes the same
-        if not one.startswith(other) and one.partition(".Scalar(")[0] != other.partition(".Tensor(")[0]:
-            raise RuntimeError(f"TorchScript would call {one!r} for {other!r}")
+    calls = [node.schema() for node in step.graph.nodes() if "::" in node.schema()]
+    _compare([each for each in calls if "::__getitem__" not in each], called)
     tensors = [getattr(operations, node.target) for node in kept]
     return lambda *given: step(*given, *tensors)
+
+
+def _compare(calls: Sequence[str], recorded: Sequence[fx.Node]) -> None:
+    """Raise a RuntimeError if something else would be called than was recorded, or something without which it differs.
+
+    TorchScript leaves out what only writes to a tensor that nothing reads.
+    """
+    left = iter(calls)
+    call = next(left, "")
+    for node in recorded:
+        for schema in _schemas(node):
+            # a number may be taken as it is where Python makes a tensor of it: torch computes the same
+            if call.startswith(schema) or call.partition(".Scalar(")[0] == schema.partition(".Tensor(")[0]:
+                call = next(left, "")
+            elif changes(node.target) and root_of(node.all_input_nodes[0]).op != "call_function":
+                raise RuntimeError(f"TorchScript would leave out {schema!r}")
+    if call:
+        raise RuntimeError(f"TorchScript would call {call!r}, which was not recorded")
 
 
 def _written(node: fx.Node) -> Iterator[str]:

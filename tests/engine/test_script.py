@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from bncli.config import Study
-from bncli.engine import trace
+from bncli.engine import script, trace
 from bncli.engine.script import scripted
 from bncli.engine.trace import record
 from bncli.engine.train import train
@@ -59,7 +59,27 @@ def test_another_overload_than_was_recorded_is_an_error() -> None:
     operations = recorded(lambda x: x.pow(2.0), torch.ones(3))
     (power,) = (node for node in operations.graph.nodes if node.op == "call_function")
     power.target = torch.ops.aten.pow.Tensor_Tensor  # which takes no number, so that TorchScript takes another
-    with pytest.raises(RuntimeError, match=r"would call 'aten::pow\.Tensor_Scalar.* for 'aten::pow\.Tensor_Tensor"):
+    with pytest.raises(RuntimeError, match=r"would call 'aten::pow\.Tensor_Scalar.*, which was not recorded"):
+        scripted(operations)
+
+
+def test_what_only_writes_to_a_tensor_that_nothing_reads_may_be_left_out() -> None:
+    def step(x: Tensor) -> Tensor:
+        x.new_zeros(3).add_(x)
+        return x * 2
+
+    x = torch.randn(3)
+    assert scripted(recorded(step, x))(x).equal(x * 2)
+
+
+def test_what_changes_a_tensor_that_is_given_may_not_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave_out(node: fx.Node) -> list[str]:
+        return written(node) if node.target is not torch.ops.aten.mul_.Tensor else []
+
+    written = script._written
+    monkeypatch.setattr(script, "_written", leave_out)
+    operations = recorded(lambda x, y: (x.mul_(y), y + 1)[1], torch.ones(3), torch.ones(3))
+    with pytest.raises(RuntimeError, match=r"^TorchScript would leave out 'aten::mul_\.Tensor"):
         scripted(operations)
 
 
