@@ -22,6 +22,7 @@ from threading import Thread
 from typing import Any
 
 from bncli.engine.environment import keep_freed_memory
+from bncli.errors import BncliError
 from bncli.streams import guard_streams, interrupts_held
 
 IMPORTED = (
@@ -38,7 +39,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         if _importing_script:
-            raise RuntimeError('a script that starts workers must do so under `if __name__ == "__main__":`')
+            raise BncliError('a script that starts workers must do so under `if __name__ == "__main__":`')
         self.environment = dict(os.environ)
         self._told = False
         self._way, theirs = socket.socketpair()
@@ -140,6 +141,8 @@ class ForkedPool(Executor):
         if self._ended:  # in the meantime
             _close(worker)
         told = spawn.get_preparation_data("bncli worker")
+        if not os.path.exists(told.get("init_main_from_path", "")):  # noqa: PTH110 - a script that Python reads from stdin
+            told.pop("init_main_from_path", None)
         _send(worker, pickle.dumps({**told, "authkey": bytes(told["authkey"])}))
         _receive(worker)
         return worker
@@ -197,6 +200,8 @@ def serve(way: int) -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 try:
                     _work(socket.socket(fileno=number))
+                except BncliError:  # the command says it when the worker is gone
+                    pass
                 except BaseException:
                     traceback.print_exc()
                 finally:

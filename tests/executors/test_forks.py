@@ -146,3 +146,25 @@ def test_a_command_that_trains_nothing_after_all_leaves_nothing_behind(tmp_path:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, marked(mark)) == (2, [])
     assert "training.lr: must be > 0" in done.stderr
+
+
+ASKING = """
+from bncli.executors.local import open_local
+workers = open_local(1, "cpu")
+print(workers.executor.submit(abs, -3).result(60))
+workers.stop()
+"""
+
+
+def test_a_script_that_python_reads_from_stdin_may_start_workers() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-"], input=ASKING, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr
+
+
+def test_a_script_without_a_guard_says_so_in_the_command_alone(tmp_path: Path) -> None:
+    (tmp_path / "study.py").write_text(ASKING)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, tmp_path / "study.py"], env=environment, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "concurrent.futures._base.BrokenExecutor: a worker process died"
+    assert done.stderr.count("Traceback") == 1
