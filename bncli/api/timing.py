@@ -21,7 +21,7 @@ def bench(
     layout: str | Sequence[str] = (), threads: int | str | Sequence[int | str] = (), compile: bool | None = None,
     vs: str | None = None, only: Sequence[str] = (), skip: Sequence[str] = (), kernels: Sequence[str] = (),
     truth: str | None = None, device: str = "auto", warm: bool = False, graph: bool = False,
-    budget: float | None = None, time_limit: float | None = None,
+    profile: bool = False, budget: float | None = None, time_limit: float | None = None,
     baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
     fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False, plugins: Sequence[str] = (),
     store: str | Path = ".bncli", yes: bool = False, on_event: OnEvent = ignore,
@@ -47,6 +47,7 @@ def bench(
         device: auto, cpu or cuda.
         warm: leave the arguments in the cache instead of rotating copies.
         graph: on a GPU, time replayed CUDA graphs: kernels, not launches.
+        profile: name the kernels that run in each case and its rivals, in `rows[0].profiles`, once all is timed.
         budget: seconds of measuring, instead of the preset's.
         time_limit: seconds after which a case that gives no answer is ended; None is 120.
         baseline: hold the ratios against this, a name in the store or a file.
@@ -97,7 +98,7 @@ def bench(
         name, asked = open_bench(preset_path(str(preset)) if isinstance(preset, str | Path) else preset, axes)
         plan = plan_bench(
             asked, name, axes=axes, only=only, skip=skip, kernels=kernels, versus=vs, truth=truth, device=device,
-            warm=warm, graph=graph, budget=budget, time_limit=time_limit, baseline=baseline,
+            warm=warm, graph=graph, profile=profile, budget=budget, time_limit=time_limit, baseline=baseline,
             save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if,
             allow_other_machine=allow_other_machine, check=check, store=store, yes=yes,
         )  # fmt: skip

@@ -121,6 +121,13 @@ Graph = Annotated[
     bool,
     typer.Option("--graph", help="On a GPU, time replayed CUDA graphs: kernels, not launches.", rich_help_panel=WHERE),
 ]
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile", help="Name the kernels that run, with their shares of the time, once all is timed.",
+        rich_help_panel=WHERE,
+    ),
+]  # fmt: skip
 Budget = Annotated[
     float | None, typer.Option(min=1, help="Seconds of measuring, instead of the preset's.", rich_help_panel=WHERE)
 ]
@@ -138,7 +145,7 @@ def bench(
     preset: BenchArgument = None, norm: Norms = None, kernel: Kernel = None, vs: Versus = None, shape: Shapes = None,
     dtype: DTypes = None, pass_: Passes = None, layout: Layouts = None, threads: ThreadCounts = None,
     compile: Compiled = None, only: Only = None, skip: Skip = None, truth: Truth = None,
-    warm: Warm = False, graph: Graph = False, budget: Budget = None,
+    warm: Warm = False, graph: Graph = False, profile: Profile = False, budget: Budget = None,
     time_limit: CaseTime = None, device: Device = "auto", json: Json = None,
     html: Html = None, plot: Plot = None, history: History = None, export: Export = None, style: Style = "web",
     plain: PlainText = False,
@@ -162,7 +169,7 @@ def bench(
     name, asked = open_bench(path, axes)
     plan = plan_bench(
         asked, name, axes=axes, only=only or (), skip=skip or (), kernels=kernel or (), versus=vs, truth=truth,
-        device=device, warm=warm, graph=graph, budget=budget, time_limit=time_limit, baseline=baseline,
+        device=device, warm=warm, graph=graph, profile=profile, budget=budget, time_limit=time_limit, baseline=baseline,
         save_baseline=save_baseline, against=against, aa=aa, fail_if=fail_if or (),
         allow_other_machine=allow_other_machine, check=check, store=store, yes=yes,
     )  # fmt: skip

@@ -20,8 +20,8 @@ from bncli.timing.cases import Case, choose_names
 from bncli.timing.gate import choose_worst, collect_readings, judge, judge_claims, judge_facts
 from bncli.timing.process.client import start_worker
 from bncli.timing.process.protocol import describe_case
-from bncli.timing.results import BenchRecord, CaseFailure, CaseResult, GateResult, ProcessReadings
-from bncli.timing.run import Inspection, build_rows, inspect_cases, read_peaks, time_pairs, time_rounds
+from bncli.timing.results import BenchRecord, CaseFailure, CaseResult, GateResult, KernelShare, ProcessReadings
+from bncli.timing.run import Inspection, build_rows, inspect_cases, profile_cases, read_peaks, time_pairs, time_rounds
 from bncli.timing.system import (
     SystemMetrics,
     describe_changes,
@@ -73,6 +73,7 @@ class _Session:
     failures: list[CaseFailure] = field(default_factory=list)  # of whatever was done with a case
     metrics: list[SystemMetrics] = field(default_factory=list)  # before the first of them, and after each
     disturbances: list[str] = field(default_factory=list)
+    profiles: Mapping[str, Mapping[str, tuple[KernelShare, ...]]] = field(default_factory=dict)  # by case, contender
 
     @property
     def sound(self) -> list[CaseResult]:
@@ -121,6 +122,8 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
         _measure(session)
         gate = _judge(session, before)
         complete = True
+        if plan.profile:
+            _profile(session)
         if plan.save_baseline:
             peaks = {i.case.name: i.facts.peak_byte for i in session.inspections if i.facts.peak_byte is not None}
             _save_baseline(session, gate, Baseline(started, machine, collect_readings(session.sound), peaks))
@@ -139,7 +142,7 @@ def measure_plan(plan: BenchPlan, on_event: OnEvent = ignore) -> BenchRecord:
 def _build_record(
     session: _Session, gate: GateResult | None, started: str, seconds: float, *, complete: bool
 ) -> BenchRecord:
-    plan, rows = session.plan, build_rows(session.inspections, session.results)
+    plan, rows = session.plan, build_rows(session.inspections, session.results, session.profiles)
     failed = {failure.name for failure in session.failures}
     claimable = [row for row in rows if row.case.name not in failed and row.facts.correctness.verdict != "wrong"]
     changes = describe_changes(session.metrics, "GPU" if plan.device == "cuda" else "processor")
@@ -233,8 +236,10 @@ def _note_inspection(session: _Session, case: Case, known: Mapping[str, Inspecti
 def _describe_duration(session: _Session) -> str:
     """How long all of it will take, but for what a gate measures again."""
     plan, processes = session.plan, session.processes
-    starts, cases = 1 + processes * (2 if plan.compared == "other" else 1), len(plan.cases)
-    seconds = starts * _START_SECONDS + cases * _INSPECT_SECONDS + max(plan.budget, _LEAST_SECONDS * cases * processes)
+    starts, cases = processes * (2 if plan.compared == "other" else 1), len(plan.cases)
+    looks = 1 + plan.profile  # at each case, beside timing it
+    looking = looks * (_START_SECONDS + cases * _INSPECT_SECONDS)
+    seconds = starts * _START_SECONDS + looking + max(plan.budget, _LEAST_SECONDS * cases * processes)
     duration = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} minutes"
     return (
         f"{cases} {'case' if cases == 1 else 'cases'}, each checked and then timed in {processes} processes: about"
@@ -295,6 +300,19 @@ def _judge_times(session: _Session, limits: Sequence[Limit], before: ProcessRead
     return replace(
         gate, verdict=verdict, unchecked=unchecked, gone=gone, left_out=tuple(name for name in lost if name not in gone)
     )
+
+
+def _profile(session: _Session) -> None:
+    """Name the kernels of what was timed, in processes of their own: a profiler slows all that comes after it."""
+    plan, timed = session.plan, {result.name for result in session.sound}
+    cases = [case for case in plan.cases if case.name in timed]
+    session.on_event(Warned(f"naming the kernels that run in {len(cases)} case{'s' * (len(cases) != 1)}"))
+    start = partial(start_worker, plan.device, time_limit=plan.time_limit)
+    other = partial(start, plan.other) if plan.compared == "other" else None
+    session.profiles, failures = profile_cases(start, cases, session.settings, other)
+    for failure in failures[:1]:
+        count = f"{len(failures)} case{' was' if len(failures) == 1 else 's were'}"
+        session.disturbances.append(f"{count} not profiled, the first: {failure.name}: {failure.reason}")
 
 
 def _remeasure(session: _Session, names: Sequence[str]) -> ProcessReadings:

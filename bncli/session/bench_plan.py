@@ -46,6 +46,7 @@ class BenchPlan:
     budget: float  # seconds of measuring, shared by all cases
     warm: bool  # arguments in the cache
     graph: bool  # CUDA graphs are replayed
+    profile: bool  # the kernels that run are named
     truth: TimedNorm | None  # what the results of kernels must be, as far as somebody has said so
     time_limit: float  # seconds after which a case that gives no answer is ended
     compared: GateBase  # what the gate holds the cases against
@@ -96,7 +97,8 @@ def open_bench(preset: Path | Bench | Mapping[str, Any] | None, axes: Axes) -> t
 def plan_bench(
     preset: Bench | None, name: str, *, axes: Axes = NO_AXES, only: Sequence[str] = (), skip: Sequence[str] = (),
     kernels: Sequence[str] = (), versus: str | None = None, truth: str | None = None, device: str = "auto",
-    warm: bool = False, graph: bool = False, budget: float | None = None, time_limit: float | None = None,
+    warm: bool = False, graph: bool = False, profile: bool = False, budget: float | None = None,
+    time_limit: float | None = None,
     baseline: str | None = None, save_baseline: str | None = None, against: str | None = None, aa: bool = False,
     fail_if: Sequence[str] = (), allow_other_machine: bool = False, check: bool = False,
     store: str | Path = ".bncli", yes: bool = False,
@@ -142,6 +144,7 @@ def plan_bench(
         budget=budget or preset.budget,
         warm=warm or preset.warm or graph,
         graph=graph,
+        profile=profile,
         truth=choose_truth(preset, truth, cases),
         time_limit=time_limit or TIME_LIMIT,
         compared=kinds[flag],

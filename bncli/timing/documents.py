@@ -17,6 +17,7 @@ from bncli.timing.results import (
     Facts,
     GateResult,
     KernelJudgement,
+    KernelShare,
     Rates,
 )
 
@@ -67,6 +68,11 @@ def read_facts(document: Mapping[str, Any]) -> Facts:
     return Facts(**{**_rename(document), "correctness": Correctness(**{**found, "faults": tuple(found["faults"])})})
 
 
+def read_profiles(document: Mapping[str, Any]) -> dict[str, tuple[KernelShare, ...]]:
+    """What ran, by contender: the inverse of `asdict` of each of its parts."""
+    return {name: tuple(KernelShare(**each) for each in found) for name, found in document.items()}
+
+
 def read_record(place: str, document: Mapping[str, Any]) -> BenchRecord:
     """What `bncli bench --json` wrote, by this bncli or by one from before the keys had their names.
 
@@ -106,6 +112,7 @@ def _read_row(document: Mapping[str, Any]) -> BenchRow:
         _gather_facts(row),
         Rates(**row["machine"]),
         _gather_facts(row["rival"]) if "rival" in row else None,
+        read_profiles(row.get("profiles", {})),
     )
 
 

@@ -99,7 +99,7 @@ def _profile(workload: Workload, device: str) -> tuple[set[str], int | None]:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
-    with _silence_profiler(), profile(use_device=device if device == "cuda" else None, profile_memory=True) as profiler:
+    with silence_profiler(), profile(use_device=device if device == "cuda" else None, profile_memory=True) as profiler:
         kept = workload.call(*arguments)
         if device == "cuda":
             torch.cuda.synchronize()
@@ -121,7 +121,7 @@ def _find_peak(allocations: list[tuple[int, int]]) -> int | None:
 
 
 @contextmanager
-def _silence_profiler() -> Iterator[None]:
+def silence_profiler() -> Iterator[None]:
     """Without what the profiler's library writes to file descriptor 2."""
     sys.stderr.flush()
     while (kept := os.dup(2)) < 3:  # a kernel that has closed stdout would close this one as well

@@ -98,6 +98,15 @@ class Facts:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class KernelShare:
+    """A kernel of the GPU, or on a processor an operator of torch's, and what it is of a call of a case or a rival."""
+
+    name: str
+    count: float  # in a call
+    share: float  # of the time of all of them; an operator's without that of those it calls
+
+
 # raised: an exception; exited or crashed: its process ended itself, or was ended by a signal; timed out: it gave no
 # answer; wrong: its results are of a form that nothing can be timed with
 FailureStatus = Literal["raised", "exited", "crashed", "timed out", "wrong"]
@@ -183,6 +192,8 @@ class BenchRow:
     facts: Facts
     rates: Rates
     rival_facts: Facts | None = None  # of what --vs names
+    # What ran, of the case under "case" and of each rival; empty where nobody asked for it.
+    profiles: Mapping[str, tuple[KernelShare, ...]] = field(default_factory=dict)
 
     @property
     def rival(self) -> str:

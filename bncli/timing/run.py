@@ -17,7 +17,7 @@ from bncli.timing.cases import Case, TimedNorm, count_work
 from bncli.timing.clock import WallClock
 from bncli.timing.process.client import CaseError, Start, Worker
 from bncli.timing.process.protocol import RemoteCase, describe_case
-from bncli.timing.results import BenchRow, CaseFailure, CaseResult, Estimate, Facts, Rates
+from bncli.timing.results import BenchRow, CaseFailure, CaseResult, Estimate, Facts, KernelShare, Rates
 from bncli.timing.scheduler import interleave
 from bncli.timing.stats import contrast, fit_prior
 from bncli.timing.system import measure_rates
@@ -140,8 +140,30 @@ def time_rounds(
             yield found
 
 
-def build_rows(inspections: Iterable[Inspection], results: Sequence[CaseResult]) -> tuple[BenchRow, ...]:
-    """One row for each case that has been timed."""
+def profile_cases(
+    start: Start, cases: Sequence[Case], settings: TimerSettings, other: Start | None = None
+) -> tuple[dict[str, dict[str, tuple[KernelShare, ...]]], list[CaseFailure]]:
+    """What runs in each case and its rivals, by name, and in the `other` environment as "against"; and what failed."""
+
+    def profile(worker: Worker, case: Case) -> dict[str, tuple[KernelShare, ...]]:
+        return worker.profile(case, settings)
+
+    here = [(case, found, "") for case, found in _run_cases(start, cases, profile)]
+    there = [(case, found, "against") for case, found in _run_cases(other, cases, profile)] if other else []
+    profiles, failures = dict[str, dict[str, tuple[KernelShare, ...]]](), list[CaseFailure]()
+    for case, found, name in here + there:
+        if isinstance(found, CaseFailure):
+            failures.append(found)
+        else:
+            profiles.setdefault(case.name, {}).update({name: found.get("case", ())} if name else found)
+    return profiles, failures
+
+
+def build_rows(
+    inspections: Iterable[Inspection], results: Sequence[CaseResult],
+    profiles: Mapping[str, Mapping[str, tuple[KernelShare, ...]]] = {},
+) -> tuple[BenchRow, ...]:  # fmt: skip
+    """One row for each case that has been timed, with what ran in it and in the rivals that were timed with it."""
     timed = [(each, tuple(r for r in results if r.name == each.case.name)) for each in inspections]
     timed = [(each, own) for each, own in timed if own]
     seconds = _summarise([[result.seconds["case"] for result in own] for _, own in timed])
@@ -151,6 +173,7 @@ def build_rows(inspections: Iterable[Inspection], results: Sequence[CaseResult])
         BenchRow(
             each.case, own, seconds[number], {key: found[number] for key, found in ratios.items()},
             count_work(each.case), each.facts, each.rates, each.rival,
+            {name: kernels for name, kernels in profiles.get(each.case.name, {}).items() if name in ("case", *rivals)},
         )
         for number, (each, own) in enumerate(timed)
     )  # fmt: skip

@@ -15,6 +15,30 @@ from tests.timing.made_worker import MadeWorker, measures
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.usefixtures("made")
+def test_profile_names_what_ran_in_the_case_and_its_rivals(bncli: Command) -> None:
+    code, table, lines = bncli("bench", "tiny.yaml", "--warm", "--only", "batch", "--profile", "--json", "found.json")
+    assert code == 0
+    (row,) = json.loads(Path("found.json").read_text())["rows"]
+    assert list(row["profiles"]) == ["case", "native", "copy"]
+    for kernels in row["profiles"].values():
+        assert sum(each["share"] for each in kernels) == pytest.approx(1)
+    (count,) = (each["count"] for each in row["profiles"]["case"] if each["name"] == "aten::native_batch_norm")
+    assert count == 1
+    assert (
+        "\nwhat ran in a call, by torch's profiler: operators, without the time of those they call; it slows" in table
+    )
+    assert re.search(r"\n of +operator +a call +share\n batch +aten::native_batch_norm +1 +\d+%\n", table)
+    assert lines.endswith("\nnaming the kernels that run in 1 case\n")
+
+
+@pytest.mark.usefixtures("made")
+def test_without_profile_nothing_is_said_of_kernels(bncli: Command) -> None:
+    code, table, lines = bncli("bench", "tiny.yaml", "--warm", "--json", "found.json")
+    assert code == 0
+    assert "profile" not in table + lines + Path("found.json").read_text()
+
+
 def test_bench_prints_a_row_and_a_line_for_every_case(bncli: Command) -> None:
     code, table, lines = bncli("bench", "tiny.yaml", "--warm")
     assert code == 0

@@ -188,6 +188,15 @@ def test_another_environment_is_measured_in_turns_and_its_speed_found(
     assert list(found["rows"][0]["ratios"]) == ["against"]
 
 
+def test_what_runs_in_another_environment_is_named_by_it(bncli: Command) -> None:
+    code, text, _ = bncli(*KERNEL, "--against", "env TIMES=1 python", "--profile", "--json", "-")
+    assert code == 0
+    profiles = json.loads(text)["rows"][0]["profiles"]
+    assert list(profiles) == ["case", "against"]
+    assert "aten::native_batch_norm" in {kernel["name"] for kernel in profiles["case"]}
+    assert profiles["against"] == [{"name": "kernel of env TIMES=1 python", "count": 1.0, "share": 1.0}]
+
+
 def test_claims_are_judged_and_give_the_exit_code(bncli: Command) -> None:
     preset = Path("tiny.yaml").read_text()
     outcomes = {"below: 1.1": (0, "confirmed"), "above: 1.1": (3, "refuted"), "below: 1": (4, "undecided")}

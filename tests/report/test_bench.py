@@ -14,9 +14,11 @@ from rich.console import Console
 
 from bncli.report.data import ReportData
 from bncli.report.exports import FORMATS, render
+from bncli.report.timing.exports import build_document
 from bncli.report.timing.gate import list_checks
 from bncli.report.timing.table import show
-from bncli.timing.results import BenchRecord, CaseFailure, Correctness
+from bncli.timing.documents import read_record
+from bncli.timing.results import BenchRecord, CaseFailure, Correctness, KernelShare
 
 from .made_bench import record
 
@@ -41,6 +43,53 @@ def test_the_table_at_160_columns() -> None:
         "train-backward/N32C64H28W28/f32/nchw/cpu",
         " ? iternorm           2.00 ms [1.80, 2.20]                2.70x     1.78x   9.63 (75%)   315 (197%)   6.54 MB   6.46 MB   5.4e-06          n/a   bncli",
     ]  # fmt: skip
+
+
+LONG = "void at::native::batch_norm_transform_input_kernel<float, float, float, true, int>(at::GenericPackedTensor)"
+
+
+def test_kernels_are_a_table_of_shares_whose_long_names_are_cut_and_small_ones_summed() -> None:
+    shares = (0.5, 0.25, 0.12, 0.05, 0.03, 0.02, 0.01, 0.01, 0.006, 0.004)
+    kernels = (KernelShare(LONG, 1.0, 0.5), *(KernelShare(f"k{i}", 2.0, shares[i]) for i in range(1, 10)))
+    first, second, third = record().rows
+    profiles = {
+        "case": kernels,
+        "native": (KernelShare("reduce", 1.4, 0.997), KernelShare("copy", 1.0, 0.003)),
+        "copy": (),
+    }
+    rows = (
+        replace(first, profiles=profiles),
+        second,
+        replace(third, profiles={"case": (KernelShare("k", 12345.0, 1.0),)}),
+    )
+    lines = shown(70, rows=rows).splitlines()
+    begin = lines.index("batch/train-forward/N32C64H28W28/f32/nchw/cpu")
+    assert lines[begin - 3 : begin + 17] == [
+        "what ran in a call, by torch's profiler: operators, without the time",
+        "of those they call; it slows calls, so the shares are of its own",
+        "times, not of those above",
+        "batch/train-forward/N32C64H28W28/f32/nchw/cpu",
+        " of      operator                                       a call   share",
+        " batch   void at::native::batch_norm_transform_inp...        1     50%",
+        "         k1                                                  2     25%",
+        "         k2                                                  2     12%",
+        "         k3                                                  2      5%",
+        "         k4                                                  2      3%",
+        "         k5                                                  2      2%",
+        "         k6                                                  2      1%",
+        "         k7                                                  2      1%",
+        "         2 others                                            4      1%",
+        " torch   reduce                                            1.4    100%",
+        "         1 other                                             1     <1%",
+        " copy    nothing was seen                                    0      0%",
+        "iternorm/train-backward/N32C64H28W28/f32/nchw/cpu",
+        " of         operator   a call   share",
+        " iternorm   k           12345    100%",
+    ]
+    found = json.loads(json.dumps(build_document(record(rows=rows))))
+    assert found["rows"][0]["profiles"]["case"][0] == {"name": LONG, "count": 1.0, "share": 0.5}
+    assert "profiles" not in found["rows"][1]
+    assert read_record("x.json", found).rows[0].profiles == profiles
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 180])

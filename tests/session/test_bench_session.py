@@ -15,8 +15,10 @@ from bncli.session import bench
 from bncli.session.bench import BenchError, BenchInterrupted, measure_plan
 from bncli.session.bench_plan import plan_bench
 from bncli.session.events import BaselineSaved, Event, Measured, Measuring, OnEvent, Warned, ignore
-from bncli.timing.process.client import Worker
+from bncli.timing.cases import Case
+from bncli.timing.process.client import CaseError, Worker
 from bncli.timing.results import BenchRecord
+from bncli.timing.workloads import TimerSettings
 from tests.timing.made_worker import MadeWorker, measures, start_made_worker
 
 PRESET = bench_of({
@@ -46,6 +48,29 @@ def test_it_returns_a_record_and_tells_every_measurement(capfd: pytest.CaptureFi
     assert events[:2] == [Warned(said), Measuring(6, NAMES)]
     assert [(e.done, e.total) for e in events[2:] if isinstance(e, Measured)] == [(n, 6) for n in range(1, 7)]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("made")
+def test_a_profile_changes_nothing_that_is_timed_or_judged() -> None:
+    def run(**asked: Any) -> BenchRecord:
+        return run_bench(PRESET, "mine", device="cpu", aa=True, **asked)
+
+    plain, profiled = run(), run(profile=True)
+    assert [list(row.profiles) for row in profiled.rows] == [["case", "native", "copy"]] * 2
+    assert profiled.gate == plain.gate
+    assert [row.results for row in profiled.rows] == [row.results for row in plain.rows]
+
+
+@pytest.mark.usefixtures("made")
+def test_what_cannot_be_profiled_is_a_warning_and_stays_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(worker: MadeWorker, case: Case, settings: TimerSettings) -> None:
+        raise CaseError(case.name, "it raised RuntimeError: no", "raised")
+
+    monkeypatch.setattr(MadeWorker, "profile", fails)
+    record = run_bench(PRESET, "mine", device="cpu", profile=True)
+    assert record.failures == ()
+    assert f"2 cases were not profiled, the first: {NAMES[0]}: it raised RuntimeError: no" in record.warnings
+    assert [row.profiles for row in record.rows] == [{}, {}]
 
 
 @pytest.mark.usefixtures("made")

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bncli.config.bench import label
+from bncli.timing.build import prepare
 from bncli.timing.cases import Case, TimedNorm
 from bncli.timing.inspection import inspect
 from bncli.timing.process.client import Installation
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase
-from bncli.timing.results import CaseResult, Facts
+from bncli.timing.profiling import profile_entry
+from bncli.timing.results import CaseResult, Facts, KernelShare
 from bncli.timing.stats import estimate_median, estimate_ratio
 from bncli.timing.workloads import TimerSettings
 
@@ -65,6 +67,11 @@ class MadeWorker:
             argument_copies=dict.fromkeys(blocks, 2),
             cold=not settings.warm,
         )
+
+    def profile(self, case: Case, settings: TimerSettings) -> dict[str, tuple[KernelShare, ...]]:
+        if place := self.installation.place:
+            return {"case": (KernelShare(f"kernel of {place}", 1.0, 1.0),)}
+        return profile_entry(prepare(case), "cpu", settings, random.Random(0))
 
     @contextmanager
     def open(self, job: RemoteCase, settings: TimerSettings, seed: int) -> Iterator[dict[str, MadeTimer]]:

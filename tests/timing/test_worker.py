@@ -52,6 +52,13 @@ def test_a_case_is_measured_in_a_process_of_its_own(worker: Worker) -> None:
     assert all(result.ratios["native"].value > 0 for result in found)
 
 
+def test_a_profile_comes_from_a_measuring_process(worker: Worker) -> None:
+    case = Case("batch", (("impl", "plain"),), "train-both", (8, 16), "f32", "nc", "cpu")
+    names = {kernel.name for kernel in worker.profile(case, SETTINGS)["case"]}
+    assert {"aten::native_batch_norm", "aten::native_batch_norm_backward"} <= names
+    assert worker.is_sound
+
+
 def test_a_case_may_print(worker: Worker, capfd: pytest.CaptureFixture[str]) -> None:
     assert worker.measure(_job("print"), SETTINGS, 0).name == "print"
 
@@ -150,6 +157,8 @@ def test_a_bncli_from_before_the_modules_had_their_names_is_asked_as_it_was(tmp_
         timers["native"].size(1.0)
         assert (timers["native"].calls, timers["native"].time_chunk(7)) == (3, 0.5)
         assert first.installation.describe() == "bncli 0.1 at /first, torch 2.13.0, Python 3.11.2"
+        with pytest.raises(CaseError, match=r"its bncli 0\.1 knows no --profile; install the same bncli there$"):
+            first.profile(NO_NORM, SETTINGS)
 
 
 def test_what_goes_over_the_wire_keeps_its_names() -> None:

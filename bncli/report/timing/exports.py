@@ -53,8 +53,13 @@ def _build_row(row: BenchRow) -> dict[str, Any]:
         **_list_facts(row.facts),
         **rate,
         "machine": asdict(row.rates),
+        **({"profiles": _list_profiles(row)} if row.profiles else {}),
         **({} if row.rival_facts is None else {"rival": {"name": row.rival, **_list_facts(row.rival_facts)}}),
     }
+
+
+def _list_profiles(row: BenchRow) -> dict[str, Any]:
+    return {name: [asdict(kernel) for kernel in kernels] for name, kernels in row.profiles.items()}
 
 
 def _list_facts(facts: Facts) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from bncli.timing.results import MARGIN, BenchRecord, BenchRow, Condition
 _RIVAL_NAMES = {"native": "torch", "copy": "copy", "against": "other"}
 # Columns in the order in which a narrow terminal goes without them.
 _DISPENSABLE = ("GB/s alg.", "saved", "peak", "grad error", "error", "GFLOP/s", "vs copy", "vs torch", "GB/s")
+# Kernels of each contender, and the least share of theirs; the rest is a line.
+_MOST_KERNELS, _LEAST_SHARE = 8, 0.01
 
 
 def show(record: BenchRecord, console: Console) -> None:
@@ -31,6 +33,8 @@ def show(record: BenchRecord, console: Console) -> None:
     lines, left_out = lay_out_table(record.rows, room) if record.rows else ([], [])
     say(console, "")
     for line in lines:
+        say(console, line)
+    for line in lay_out_profiles(record.rows, room):
         say(console, line)
     if checks := list(list_result_checks(record)):
         say(console, "")
@@ -70,6 +74,50 @@ def lay_out_table(rows: Sequence[BenchRow], room: int) -> tuple[list[Text], list
     for (group, _), members in groupby(zip(map(name_group, rows), lines, strict=True), lambda pair: (pair[0], 0)):
         found += [Text(group, style="bold"), *(line for _, line in members)]
     return found, left_out
+
+
+def lay_out_profiles(rows: Sequence[BenchRow], room: int) -> Iterator[Text]:
+    """A small table for each case whose kernels were named, with its rivals; nothing where none were."""
+    profiled = [row for row in rows if row.profiles]
+    if not profiled:
+        return
+    on_gpu = profiled[0].case.device == "cuda"
+    what = "kernels on the GPU" if on_gpu else "operators, without the time of those they call"
+    slow = "it slows calls, so the shares are of its own times, not of those above"
+    heading = f"what ran in a call, by torch's profiler: {what}; {slow}"
+    yield from map(Text, ["", *wrapped(heading, room).splitlines()])
+    for row in profiled:
+        yield Text(row.case.name, style="bold")
+        yield from _lay_out_profile(row, room)
+
+
+def _lay_out_profile(row: BenchRow, room: int) -> list[Text]:
+    contenders, kernels, counts, shares = zip(*_list_kernels(row), strict=True)
+    numbers = [
+        Column("a call", tuple(Text(f"{round(count, 1):g}") for count in counts), right=True),
+        Column("share", tuple(Text("<1%" if 0 < share < 0.005 else f"{share:.0%}") for share in shares), right=True),
+    ]
+    left = max(room - width(numbers) - 6, 40)  # for names, which are whole in --json
+    first = Column("of", tuple(Text(_cut(each, left // 3)) for each in contenders))
+    title = "kernel" if row.case.device == "cuda" else "operator"
+    return table([first, Column(title, tuple(Text(_cut(each, left - first.width)) for each in kernels)), *numbers])
+
+
+def _list_kernels(row: BenchRow) -> Iterator[tuple[str, str, float, float]]:
+    """Of each contender the largest, and the others in a line: name, how often in a call, share."""
+    for name, kernels in row.profiles.items():
+        shown = [each for each in kernels[:_MOST_KERNELS] if each.share >= _LEAST_SHARE]
+        lines = [(each.name, each.count, each.share) for each in shown]
+        if others := kernels[len(shown) :]:
+            what = f"{len(others)} other{'s' * (len(others) > 1)}"
+            lines.append((what, sum(each.count for each in others), sum(each.share for each in others)))
+        contender = row.case.name.partition("/")[0] if name == "case" else name_rival(name)
+        for number, line in enumerate(lines or [("nothing was seen", 0, 0)]):
+            yield "" if number else contender, *line
+
+
+def _cut(name: str, room: int) -> str:
+    return name if len(name) <= room else f"{name[: room - 3]}..."
 
 
 def name_rival(rival: str) -> str:

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from bncli.errors import BncliError
 from bncli.plugins import registered
 from bncli.timing.cases import Case, TimedNorm
-from bncli.timing.documents import read_facts, read_result
+from bncli.timing.documents import read_facts, read_profiles, read_result
 from bncli.timing.process.family import end_descendants
 from bncli.timing.process.protocol import PROTOCOL, RemoteCase, describe_case
-from bncli.timing.results import CaseFailure, CaseResult, Facts, FailureStatus
+from bncli.timing.results import CaseFailure, CaseResult, Facts, FailureStatus, KernelShare
 from bncli.timing.workloads import TimerSettings
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Worker:
         self._process, self._patience, self.device = process, patience, device
         self._is_sound, self._was_asked = True, False
         self._place = f"{command}: " if command else ""  # of what went wrong elsewhere
-        self.installation, self._build = self._greet()
+        self.installation, self._build, self._profiles = self._greet()
 
     @property
     def is_sound(self) -> bool:
@@ -117,6 +117,19 @@ class Worker:
         asked = {"do": "measure", "effort": asdict(settings), "seed": seed}
         reply = self._send(case, asked, self._patience + settings.seconds)
         return self.read(case.name, lambda: read_result(reply["result"]))
+
+    def profile(self, case: Case, settings: TimerSettings) -> dict[str, tuple[KernelShare, ...]]:
+        """What runs in a call of the case, and of each rival, in a process of its own.
+
+        Raises:
+            CaseError: if it cannot be run there.
+        """
+        if not self._profiles:
+            why = f"{self._place}its bncli {self.installation.bncli} knows no --profile; install the same bncli there"
+            raise CaseError(case.name, why, "raised")
+        asked = {"do": "profile", "effort": asdict(settings), "seed": 0}
+        reply = self._send(describe_case(case), asked, self._patience)
+        return self.read(case.name, lambda: read_profiles(reply["profiles"]))
 
     @contextmanager
     def open(self, case: RemoteCase, settings: TimerSettings, seed: int) -> Iterator[dict[str, "RemoteTimer"]]:
@@ -215,8 +228,8 @@ class Worker:
             _kill(self._process)
             return "says nothing any more"
 
-    def _greet(self) -> tuple[Installation, str]:
-        """What is installed there, and the function there that builds a case."""
+    def _greet(self) -> tuple[Installation, str, bool]:
+        """What is installed there, the function there that builds a case, and whether it can profile one."""
         try:
             reply = self._exchange("", {"do": "hello"}, _START_SECONDS)
         except CaseError as error:
@@ -229,7 +242,7 @@ class Worker:
                 f" {PROTOCOL}; install the same bncli there"
             )
         facts = {field.name: reply[field.name] for field in fields(Installation)}
-        return Installation(**facts), reply.get("build", _FIRST_BUILD)
+        return Installation(**facts), reply.get("build", _FIRST_BUILD), reply.get("profiles", False)
 
 
 class RemoteTimer:

@@ -18,6 +18,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -47,6 +48,7 @@ from bncli.timing.process.protocol import (
     build_entry,
     describe_answer,
 )
+from bncli.timing.profiling import profile_entry
 from bncli.timing.scheduler import measure, pause_garbage_collection
 from bncli.timing.workloads import Entry, TimerSettings, make_timers
 
@@ -70,9 +72,9 @@ def main() -> None:
 
 
 def serve(requests: IO[bytes], replies: IO[str]) -> None:
-    """Answer every request: `hello`, then any number of `inspect`, `measure` and `open`."""
+    """Answer every request: `hello`, then any number of `inspect`, `measure`, `open` and `profile`."""
     actions: dict[str, Callable[[Message, IO[bytes], IO[str]], None]] = {
-        "inspect": _inspect, "measure": _measure, "open": _open,
+        "inspect": _inspect, "measure": _measure, "open": _open, "profile": _profile,
     }  # fmt: skip
     while line := requests.readline():
         message = json.loads(line)
@@ -107,6 +109,7 @@ def _greet() -> dict[str, Any]:
         "place": str(Path(__file__).resolve().parents[2]),
         "torch": torch.__version__,
         "python": sys.version.split()[0],
+        "profiles": True,  # a bncli from before says nothing of it
         "build": f"{build_entry.__module__}:{build_entry.__name__}",
     }
 
@@ -124,6 +127,12 @@ def _measure(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
     with _watch(message, entry, clock):
         result = measure(entry, clock, settings, message["seed"])
     _say(replies, {"result": describe_answer(result)})
+
+
+def _profile(message: Message, requests: IO[bytes], replies: IO[str]) -> None:
+    entry, settings = _build(message), TimerSettings(**message["effort"])
+    found = profile_entry(entry, message["device"], settings, random.Random(message["seed"]))
+    _say(replies, {"profiles": {name: [asdict(each) for each in kernels] for name, kernels in found.items()}})
 
 
 @contextmanager
