@@ -79,7 +79,7 @@ def prune(
             done[removal.kind] += 1
             freed += removal.size_byte
             if dry_run:
-                print(f"{removal.kind:<10}  {written_bytes(removal.size_byte):>8}  {removal.place}")
+                print(f"{removal.kind:<11}  {written_bytes(removal.size_byte):>8}  {removal.place}")
     stay = "run stays, because another study needs it" if pruning.spared == 1 else "runs stay, because others need them"
     spared = f"; {pruning.spared:,} {stay}" if pruning.spared else ""
     print(f"{'would remove' if dry_run else 'removed'} {_counted(done)}, {written_bytes(freed)}{spared}")

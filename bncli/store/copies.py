@@ -46,10 +46,11 @@ class Copies:
         found = dict[str, RunResult]()
         self._stale = []
         for file in self.files():
-            counted, outdated = len(found), False
+            counted, outdated, damaged = len(found), False, False
             with suppress(OSError, ValueError):  # a foreign file, or one that has gone
                 for line, raw in read_lines(file):
                     run_id = id_of(raw)
+                    damaged = damaged or (raw.endswith(b"\n") and not is_whole(raw))
                     if run_id in stamps and run_id not in found and is_whole(raw):
                         try:
                             found[run_id] = read_line(line, raw, whole=True, stamp=stamps[run_id])
@@ -57,13 +58,18 @@ class Copies:
                             outdated = True
                         except Exception:  # as in `reading`; there is the folder
                             continue
-            if outdated and len(found) == counted:
+            if damaged:  # made anew when needed
+                with suppress(OSError):
+                    file.unlink()
+            elif outdated and len(found) == counted:
                 self._stale.append(file)
         return found
 
     def add(self, copies: Iterable[tuple[RunResult, Stamp]]) -> None:
         """Append copies, or do without: every run is in its own folder too."""
         with suppress(StoreError):
+            if self.folder.is_symlink():
+                return
             self._lines.append_lines([(run.info.id, write_line(run, stamp)) for run, stamp in copies])
 
     def drop_stale(self) -> None:
@@ -73,9 +79,10 @@ class Copies:
                 file.unlink()
 
     def files(self) -> list[Path]:
-        """Every file of copies."""
+        """Every file of copies; none behind a link, which is not followed."""
         with suppress(StoreError):
-            return [self.folder / name for name in list_folder(self.folder) if name.endswith(SUFFIX)]
+            names = [] if self.folder.is_symlink() else list_folder(self.folder)
+            return [self.folder / name for name in names if name.endswith(SUFFIX)]
         return []
 
     def check(self, file: Path) -> None:

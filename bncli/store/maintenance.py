@@ -24,7 +24,7 @@ from bncli.store.folder import BASELINE_BYTES, Store, require_store, stores_in
 from bncli.store.packs import SUFFIX, list_folder
 from bncli.store.studies import NAME, Studies, read_document, study_id
 
-Kind = Literal["run", "study", "baseline", "checkpoint", "pack", "file"]
+Kind = Literal["run", "study", "baseline", "checkpoint", "copies file", "file"]
 RUN_FILES = ("record.json", "curves.npz")
 KNOWN = {
     "runs",
@@ -58,7 +58,7 @@ def verify(folder: Path) -> Iterator[Checked]:
         yield from _check("study", place / "studies", partial(_study_problems, studies))
         yield from _check("baseline", place / "baselines", partial(_baseline_problems, store))
         yield from _check("checkpoint", place / "checkpoints", _checkpoint_problems)
-        yield from _check("pack", store.copies.folder, partial(_copy_problems, store))
+        yield from _check("copies file", store.copies.folder, partial(_copy_problems, store))
         yield from _check("file", place, lambda path: [_foreign(path, "a file")] if path.name not in KNOWN else None)
         yield from _check("file", place / "sources", lambda path: None if path.is_dir() else [_foreign(path, "a file")])
         yield from _check("file", place / "set-aside", lambda path: None)

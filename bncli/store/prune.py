@@ -23,7 +23,7 @@ SHORTEST = 4  # characters of an id that may stand for it
 class Removal:
     """One thing to be removed."""
 
-    kind: Literal["run", "checkpoint", "study", "pack", "unfinished", "set aside"]
+    kind: Literal["run", "checkpoint", "study", "copies file", "unfinished", "set aside"]
     place: Path  # of a run in a pack FILE:LINE
     size_byte: int
     line: StoredLine | None = None  # of a pack, which is written anew without it
@@ -76,7 +76,7 @@ def plan_pruning(
         removals += [*found_here, *_select_checkpoints(place, going, kept, limit, now - DAY)]
         removals += [_removal("study", place / "studies" / study.id) for study in going]
         copies = [place / name for name in ("copies", "pack.npz") if found_here and (place / name).exists()]
-        removals += [_removal("pack", path) for path in copies]
+        removals += [_removal("copies file", path) for path in copies]
         if everything:
             aside = list((place / "set-aside").glob("[!.]*"))
             removals += [_removal("set aside", path) for path in aside if _newest(path) <= limit]
@@ -189,7 +189,9 @@ def _folders(folder: Path) -> Mapping[str, Path]:
     return {path.name: path for path in sorted(folder.glob("[!.]*")) if path.is_dir()}
 
 
-def _removal(kind: Literal["run", "checkpoint", "study", "pack", "unfinished", "set aside"], place: Path) -> Removal:
+def _removal(
+    kind: Literal["run", "checkpoint", "study", "copies file", "unfinished", "set aside"], place: Path
+) -> Removal:
     return Removal(kind, place, size_byte(place))
 
 

@@ -57,7 +57,7 @@ def test_what_is_stored_is_copied_and_the_first_reading_opens_no_folder(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = one_by_one(store)
-    assert [checked.kind for checked in verify(store.folder)].count("pack") == 1
+    assert [checked.kind for checked in verify(store.folder)].count("copies file") == 1
     monkeypatch.setattr(Store, "_read_folder", lambda self, run_id, read: pytest.fail("read from its folder"))
     found = Store(store.folder).read_all("abc")
     assert {name: plain(run) for name, run in found.items()} == whole
@@ -95,6 +95,25 @@ def test_a_run_that_is_gone_is_not_answered_from_its_copy(store: Store) -> None:
         store.read_all("abc")
     (store.folder / "runs" / "b").mkdir()
     assert store.read_intact("abc")[1].keys() == {"b"}
+
+
+def test_a_file_with_a_damaged_line_goes_when_it_is_read(store: Store) -> None:
+    (file,) = store.copies.files()
+    file.write_bytes(file.read_bytes() + b"damaged\n")
+    whole = one_by_one(store)
+    assert [checked.problem for checked in verify(store.folder) if checked.kind == "copies file"] != [""]
+    assert read_plain(Store(store.folder)) == whole
+    assert not file.exists()
+    assert [checked.problem for checked in verify(store.folder) if checked.problem] == []
+
+
+def test_a_link_in_the_place_of_copies_is_not_followed(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    shutil.rmtree(store.copies.folder)
+    store.copies.folder.symlink_to(tmp_path / "other")
+    Store(store.folder).write(made("d"))
+    assert read_plain(Store(store.folder)) == one_by_one(store)
+    assert [*(tmp_path / "other").iterdir()] == []
 
 
 @pytest.mark.parametrize("change", [*ANYWHERE, *CHANGES])
