@@ -188,8 +188,8 @@ def one_thread(function: Callable[[], object], repeats: int) -> float:
     return rate
 
 
-def matrix_floor(lanes: int = 10, repeats: int = 200) -> float:
-    """Run-steps a second of one thread that computes a step's matrix products and nothing else."""
+def products_of_a_step(lanes: int) -> Callable[[], None]:
+    """The matrix products of a step of figure1's network, forward and backward, and nothing else."""
     pairs = list(pairwise(WIDTHS))
     inputs = [torch.randn(lanes, BATCH, a) for a, _ in pairs]
     weights = [torch.randn(lanes, b, a) for a, b in pairs]
@@ -202,7 +202,12 @@ def matrix_floor(lanes: int = 10, repeats: int = 200) -> float:
             if layer:
                 torch.bmm(g, w)
 
-    return lanes * one_thread(products, repeats)
+    return products
+
+
+def matrix_floor(lanes: int = 10, repeats: int = 200) -> float:
+    """Run-steps a second of one thread that computes a step's matrix products and nothing else."""
+    return lanes * one_thread(products_of_a_step(lanes), repeats)
 
 
 def convolution_floor(batch: int, layers: list[tuple[int, int, int, int]], repeats: int = 20) -> float:
