@@ -47,13 +47,26 @@ def _compare(calls: Sequence[str], recorded: Sequence[fx.Node]) -> None:
     call = next(left, "")
     for node in recorded:
         for schema in _schemas(node):
-            # a number may be taken as it is where Python makes a tensor of it: torch computes the same
-            if call.startswith(schema) or call.partition(".Scalar(")[0] == schema.partition(".Tensor(")[0]:
+            if _is(call, schema):
                 call = next(left, "")
-            elif changes(node.target) and root_of(node.all_input_nodes[0]).op != "call_function":
+            elif _has_effect(node):
                 raise RuntimeError(f"TorchScript would leave out {schema!r}")
     if call:
         raise RuntimeError(f"TorchScript would call {call!r}, which was not recorded")
+
+
+def _is(call: str, schema: str) -> bool:
+    """Whether a call is of that schema, or of that name alone; a number may be taken as one where Python makes a tensor
+    of it: torch computes the same."""
+    as_number = call.partition(".Scalar(")[0] == schema.partition(".Tensor(")[0]
+    return call == schema or as_number or call.partition("(")[0].partition(".")[0] == schema
+
+
+def _has_effect(node: fx.Node) -> bool:
+    """Whether something draws random numbers, or writes to what was not made in the step."""
+    if torch.Tag.nondeterministic_seeded in node.target.tags:  # type: ignore[union-attr]
+        return True
+    return changes(node.target) and root_of(node.all_input_nodes[0]).op != "call_function"
 
 
 def _written(node: fx.Node) -> Iterator[str]:
@@ -85,7 +98,7 @@ def _written(node: fx.Node) -> Iterator[str]:
 
 
 def _schemas(node: fx.Node) -> list[str]:
-    """How the schemas of what a node calls begin."""
+    """The schemas of what a node calls; of a list's operations the names."""
     name, schema = node.target._opname, str(node.target._schema)  # type: ignore[union-attr]
     if not name.startswith(_FOR_EACH):
         return [schema]
