@@ -164,7 +164,7 @@ def test_checkpoints_stay_while_a_kept_study_continues_from_them(tmp_path: Path)
 def test_copies_go_with_runs_that_they_are_of(name: str, tmp_path: Path) -> None:
     add_run(tmp_path, "abcd")
     (tmp_path / name).write_text("a copy of abcd")
-    assert pruned(tmp_path, runs="abcd") == ["run abcd", f"pack {name}"]
+    assert pruned(tmp_path, runs="abcd") == ["run abcd", f"copies file {name}"]
     assert not (tmp_path / name).exists()
 
 
