@@ -68,14 +68,14 @@ def fast(
     root: Root,
     closed: ClosedForm,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y = weight W (x - mean) + bias, mean (C,) and S (G, d, d) of x (N, C, ...), the latter two as constants.
+    """y = weight W (x - mean) + bias, mean (C,) and covariance (G, d, d) of x (N, C, ...), the latter two as constants.
 
     Covariances are sums in float64 of products in float32, around a mean of the first values, so that a large mean does
     not cancel; S and its root are in the type of `identity`. Two calls on equal inputs give equal bits. May be
     differentiated again, then as `plain`.
     """
     y, mean, S = _Whitening.apply(x, weight, bias, identity, eps, root, closed, 1)[:3]
-    return y, mean, S
+    return y, mean, S - eps * identity
 
 
 class _Whitening(Function):

@@ -189,8 +189,8 @@ def whiten(module: nn.Module, x: Tensor, root: Root, closed: ClosedForm | None =
             from bncli.kernels import triton_whitening  # which registers its operations
 
             assert closed is not None
-            y, mean, S = triton_whitening.fast(values, norm.weight, norm.bias, identity, norm.eps, root, closed)
-            track(norm, mean, S - norm.eps * identity, m)
+            y, mean, cov = triton_whitening.fast(values, norm.weight, norm.bias, identity, norm.eps, root, closed)
+            track(norm, mean, cov, m)
             return lay_out_like(y.to(x.dtype), x)
         if norm.impl != "plain":
             if whitening.is_possible(values) or are_possible_lanes(values, closed):
