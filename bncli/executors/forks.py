@@ -172,11 +172,17 @@ def _take(way: socket.socket, size: int) -> bytes:
     return bytes(found)
 
 
-def serve(way: int) -> None:
-    """Import what workers need, then fork one for each message on a socket, until that is closed."""
+def settle_in() -> None:
+    """Make this process one that works for a command, or that forks such ones."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then ends its workers
     guard_streams()
+    keep_freed_memory()
     os.dup2(2, 1)  # stdout is the command's: what is printed here, by libraries and child processes too, is no result
+
+
+def serve(way: int) -> None:
+    """Import what workers need, then fork one for each message on a socket, until that is closed."""
+    settle_in()
     asked = socket.socket(fileno=way)
     reading = Thread(target=_read_ahead, args=(asked,))
     reading.start()
@@ -184,7 +190,6 @@ def serve(way: int) -> None:
     for name in IMPORTED:
         with suppress(Exception):  # the worker that needs it says so
             __import__(name)
-    keep_freed_memory()
     reading.join()  # a fork has the thread that forks alone
     gc.enable()
     gc.freeze()

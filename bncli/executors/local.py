@@ -3,18 +3,16 @@
 import atexit
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection, wait
 
-from bncli.engine.environment import device_count, keep_freed_memory, may_have_gpu
+from bncli.engine.environment import device_count, may_have_gpu
 from bncli.executors import Workers
-from bncli.executors.forks import ForkedPool, ForkServer
+from bncli.executors.forks import ForkedPool, ForkServer, settle_in
 from bncli.plan import Job
-from bncli.streams import guard_streams
 
 _early = list[ForkServer]()  # started before it was known whether there is something to train
 
@@ -81,10 +79,7 @@ def _end_early() -> None:
 
 
 def _start(ended: Connection, ranks: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which then ends its workers
-    guard_streams()
-    keep_freed_memory()
-    os.dup2(2, 1)  # stdout is the command's: what is printed here, by libraries and child processes too, is no result
+    settle_in()
     threading.Thread(target=_end_with_command, args=(ended,), daemon=True).start()
     if ranks is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(_nth_gpu, ranks.get()))  # type: ignore[attr-defined]

@@ -17,12 +17,11 @@ from torch.autograd import Function
 from bncli.kernels import broadcast, is_ordinary, is_wrapped, may_look, obstacle, suspend_autocast
 from bncli.kernels import whitening_rows as by_rows
 from bncli.kernels.batch_norm import cancels
-from bncli.kernels.whitening_rows import ClosedForm
+from bncli.kernels.whitening_rows import BLOCK, ClosedForm
 
 Root = Callable[[Tensor], Tensor]
 
 _LEAST_LOCATIONS = 32  # planes shorter than this make products too thin: they are taken as rows
-_BLOCK = 2**17  # values of each operand and of the sum, which is read again while it is in the cache: 0.5 MiB
 # Stricter than for variances: small eigenvalues see what is lost in the largest.
 _LARGEST_RATIO = 4.0
 
@@ -261,7 +260,7 @@ def _moments(planes: Tensor, G: int, dtype: torch.dtype) -> tuple[Tensor, Tensor
 
 def _examples_in_block(planes: Tensor, G: int) -> int:
     """Of planes (N G, d, L)."""
-    return min(len(planes) // G, max(1, _BLOCK // (G * planes[0].numel())))
+    return min(len(planes) // G, max(1, BLOCK // (G * planes[0].numel())))
 
 
 def _rows(x: Tensor) -> Tensor:

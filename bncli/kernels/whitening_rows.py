@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from bncli.kernels import is_run_as_written, is_traced, is_wrapped, lanes_first
 
-_BLOCK = 2**17  # values of an operand and its sum, which is widened while it is in the cache: 0.5 MiB
+BLOCK = 2**17  # values of an operand and its sum, which is widened while it is in the cache: 0.5 MiB
 _WIDE = 32  # from here on products of matrices take longer than calling them, in lanes
 
 
@@ -284,7 +284,7 @@ def _covariance(centred: Tensor, like: Tensor) -> Tensor:
     if like.dtype == centred.dtype:
         return torch.baddbmm(like, centred.mT, centred, beta=0, alpha=1 / m)
     cov = centred.new_zeros(B, w, w, dtype=like.dtype)
-    for block in centred.split(max(1, _BLOCK // (B * w)), 1):
+    for block in centred.split(max(1, BLOCK // (B * w)), 1):
         wide = block.to(like.dtype)
         cov.baddbmm_(wide.mT, wide, alpha=1 / m)
     return cov

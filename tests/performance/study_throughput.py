@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -89,8 +89,10 @@ def residual(normed: bool) -> nn.Module:
     return nn.Sequential(*first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
-# batch, and each convolution as (inputs, outputs, height of its input, stride)
-IMAGES = {
+Layer = tuple[int, int, int, int]  # of a convolution: channels in and out, height of its input, stride
+LAYOUTS = torch.contiguous_format, torch.channels_last
+# the network as people write it, the preset, the batch, the convolutions
+IMAGES: dict[str, tuple[Callable[[bool], nn.Module], str, int, list[Layer]]] = {
     "convnet": (convnet, "convnet", 128, [(1, 8, 28, 1), (8, 16, 14, 1), (16, 32, 7, 1)]),
     "residual": (
         residual, "resnet", 64,
@@ -99,8 +101,8 @@ IMAGES = {
 }  # fmt: skip
 
 
-def loop(data: TensorDataset, model: nn.Module, batch: int, steps: int, by_index: bool) -> float:
-    """Steps a second of the loop that people write, with torch's default threads."""
+def step_of_people(data: TensorDataset, model: nn.Module, batch: int, by_index: bool = False) -> Callable[[], None]:
+    """One step of the loop that people write, at each call."""
     loss = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     x, y = data.tensors
@@ -113,14 +115,23 @@ def loop(data: TensorDataset, model: nn.Module, batch: int, steps: int, by_index
             yield from DataLoader(data, batch_size=batch, shuffle=True)
 
     drawn = batches()
-    start = 0.0
-    for step in range(-20, steps):  # 20 steps to warm up
-        if step == 0:
-            start = time.perf_counter()
+
+    def step() -> None:
         inputs, targets = next(drawn)
         optimizer.zero_grad()
         loss(model(inputs), targets).backward()
         optimizer.step()
+
+    return step
+
+
+def loop(data: TensorDataset, model: nn.Module, batch: int, steps: int, by_index: bool) -> float:
+    """Steps a second of the loop that people write, with torch's default threads."""
+    step, start = step_of_people(data, model, batch, by_index), 0.0
+    for i in range(-20, steps):  # 20 steps to warm up
+        if i == 0:
+            start = time.perf_counter()
+        step()
     return steps / (time.perf_counter() - start)
 
 
@@ -210,29 +221,31 @@ def matrix_floor(lanes: int = 10, repeats: int = 200) -> float:
     return lanes * one_thread(products_of_a_step(lanes), repeats)
 
 
-def convolution_floor(batch: int, layers: list[tuple[int, int, int, int]], repeats: int = 20) -> float:
-    """Run-steps a second of one thread that computes a step's 3x3 convolutions, forward and backward, in the layout that
-    is the faster one here; of the first no gradient of its input."""
+def convolutions_of_a_step(batch: int, layers: Sequence[Layer], layout: torch.memory_format) -> Callable[[], None]:
+    """A step's 3x3 convolutions, forward and backward, in a layout, and nothing else; of the first no gradient of its
+    input."""
 
-    def rate(layout: torch.memory_format) -> float:
-        def placed(*shape: int) -> torch.Tensor:
-            return torch.randn(shape).to(memory_format=layout)
+    def placed(*shape: int) -> torch.Tensor:
+        return torch.randn(shape).to(memory_format=layout)
 
-        made = [
-            (placed(batch, a, size, size), placed(b, a, 3, 3), placed(batch, b, -(-size // by), -(-size // by)), by)
-            for a, b, size, by in layers
-        ]
+    made = [
+        (placed(batch, a, size, size), placed(b, a, 3, 3), placed(batch, b, -(-size // by), -(-size // by)), by)
+        for a, b, size, by in layers
+    ]
 
-        def convolutions() -> None:
-            for layer, (x, w, g, by) in enumerate(made):
-                torch.conv2d(x, w, None, by, 1)
-                torch.ops.aten.convolution_backward(
-                    g, x, w, None, [by, by], [1, 1], [1, 1], False, [0, 0], 1, [layer > 0, True, False]
-                )
+    def convolutions() -> None:
+        for layer, (x, w, g, by) in enumerate(made):
+            torch.conv2d(x, w, None, by, 1)
+            torch.ops.aten.convolution_backward(
+                g, x, w, None, [by, by], [1, 1], [1, 1], False, [0, 0], 1, [layer > 0, True, False]
+            )
 
-        return one_thread(convolutions, repeats)
+    return convolutions
 
-    return max(rate(torch.contiguous_format), rate(torch.channels_last))
+
+def convolution_floor(batch: int, layers: Sequence[Layer], repeats: int = 20) -> float:
+    """Run-steps a second of one thread that computes a step's convolutions, in the layout that is the faster one here."""
+    return max(one_thread(convolutions_of_a_step(batch, layers, layout), repeats) for layout in LAYOUTS)
 
 
 def main() -> None:

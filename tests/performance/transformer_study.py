@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import yaml
+from study_throughput import one_thread
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -130,17 +131,14 @@ def floor(lanes: int = 5, repeats: int = 20) -> float:
     each = WIDTH // HEADS
     shapes += DEPTH * [(lanes * BATCH * HEADS, LENGTH, each, LENGTH), (lanes * BATCH * HEADS, LENGTH, LENGTH, each)]
     made = [(torch.randn(b, n, k), torch.randn(b, k, m), torch.randn(b, n, m)) for b, n, k, m in shapes]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    start = time.perf_counter()
-    for _ in range(repeats):
+
+    def products() -> None:
         for x, w, g in made:
             torch.bmm(x, w)
             torch.bmm(g, w.mT)
             torch.bmm(x.mT, g)
-    rate = lanes * repeats / (time.perf_counter() - start)
-    torch.set_num_threads(threads)
-    return rate
+
+    return lanes * one_thread(products, repeats)
 
 
 def timed(command: list[str]) -> float:
